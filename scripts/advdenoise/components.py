@@ -1,0 +1,126 @@
+"""From a configuration entry to its function: loading, checking, handing over what it asks for.
+
+An entry says `function: module.name` and `settings:`; the folder of its kind (`attacks/`,
+`denoisers/`, ...) holds the module. There is no registry: a function's keyword-only parameters are
+its settings, its other parameters are what it is handed by name when it runs.
+"""
+
+import ast
+import difflib
+import functools
+import importlib
+import inspect
+from pathlib import Path
+from typing import NamedTuple
+
+from scripts.advdenoise.errors import BadInput
+
+LIBRARY = Path(__file__).parent
+
+
+class Signature(NamedTuple):
+    """What a component asks for: `handed` by name, `required` and `optional` settings."""
+
+    handed: tuple[str, ...]
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        return self.required + self.optional
+
+
+def suggest(word: str, options) -> str:
+    """The end of a sentence about an unknown word: near names, or all that there are."""
+    options = sorted(options)
+    near = difflib.get_close_matches(str(word), options, n=3, cutoff=0.6)
+    if near:
+        return f"did you mean {' or '.join(repr(name) for name in near)}?"
+    return f"there are: {', '.join(options)}" if options else "there are none"
+
+
+def module_file(kind: str, entry: dict) -> Path:
+    """The source file that holds an entry's function."""
+    return LIBRARY / kind / f"{entry['function'].partition('.')[0]}.py"
+
+
+def load(kind: str, entry: dict) -> functools.partial:
+    """The entry's function with its settings bound. The only dynamic import of the project."""
+    module, _, name = entry["function"].partition(".")
+    function = getattr(importlib.import_module(f"scripts.advdenoise.{kind}.{module}"), name)
+    return functools.partial(function, **entry.get("settings", {}))
+
+
+def handed(function) -> tuple[str, ...]:
+    """The names of what a (bound) component is handed, keyword-only settings left out."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
+    return tuple(p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds)
+
+
+def provide(function, **available):
+    """Call a component with those of `available` that it lists by name."""
+    return function(**{name: available[name] for name in handed(function)})
+
+
+@functools.cache
+def signatures(kind: str, module: str) -> dict[str, Signature]:
+    """The public functions of one module, read from its syntax tree: no import, no torch."""
+    tree = ast.parse((LIBRARY / kind / f"{module}.py").read_text(encoding="utf-8"))
+    return {
+        node.name: _signature(node.args)
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    }
+
+
+def _signature(arguments: ast.arguments) -> Signature:
+    keywords = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    required, optional = [], []
+    for argument, default in keywords:
+        (required if default is None else optional).append(argument.arg)
+    names = [argument.arg for argument in arguments.posonlyargs + arguments.args]
+    return Signature(tuple(names), tuple(required), tuple(optional))
+
+
+@functools.cache
+def modules(kind: str) -> tuple[str, ...]:
+    """The public modules of a kind."""
+    return tuple(
+        sorted(p.stem for p in (LIBRARY / kind).glob("*.py") if not p.stem.startswith("_"))
+    )
+
+
+def functions(kind: str) -> list[str]:
+    """Every component of a kind as `module.function`."""
+    return [f"{module}.{name}" for module in modules(kind) for name in signatures(kind, module)]
+
+
+def signature(kind: str, key: str, function: str) -> Signature:
+    """The signature of `module.function`; BadInput naming `key` where there is no such function."""
+    if function not in functions(kind):
+        raise BadInput(
+            f"{key}.function: {function!r} is not a function of scripts/advdenoise/{kind}/; "
+            f"{suggest(function, functions(kind))}"
+        )
+    module, _, name = function.partition(".")
+    return signatures(kind, module)[name]
+
+
+def check(kind: str, key: str, entry: dict, engine: tuple[str, ...] = ()) -> Signature:
+    """Refuse an unknown function, an unknown or a missing setting, with one sentence.
+
+    `key` is the entry's place in the configuration, `engine` the settings that its stage adds by
+    itself (an attack's epsilon per image). Raises `BadInput`; returns the function's signature.
+    """
+    found = signature(kind, key, entry["function"])
+    settings = entry.get("settings", {})
+    for name in settings:
+        if name not in found.settings:
+            raise BadInput(
+                f"{key}.settings.{name}: {entry['function']} has no such setting; "
+                f"{suggest(name, found.settings)}"
+            )
+    for name in found.required:
+        if name not in settings and name not in engine:
+            raise BadInput(f"{key}.settings: {entry['function']} needs the setting {name!r}; add it")
+    return found
