@@ -1,0 +1,80 @@
+"""Random numbers that belong to an image and not to its place in a batch."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Noise:
+    """One random stream per row of a batch, each from (seed, image id, names, draw).
+
+    What a row draws depends neither on the batch's size nor on its order nor on the device: the
+    streams run on the CPU and are moved. They start when first used and go on from call to call,
+    so equal calls in equal order give equal numbers.
+
+    Args:
+        seed: the replicate's seed.
+        ids: image id of each row, N whole numbers. Rows of equal id draw equally.
+        names: what the numbers are for, so that an attack's draws are never the defence's.
+        draw: number of the repetition.
+    """
+
+    def __init__(self, seed: int, ids: Sequence[int], *names: str, draw: int = 0):
+        self._common = hashlib.sha256(json.dumps([int(seed), list(names), int(draw)]).encode())
+        self._ids = [int(i) for i in (ids.tolist() if hasattr(ids, "tolist") else ids)]
+        self._generators = [None] * len(self._ids)
+        self._rows = range(len(self._ids))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def uniform(
+        self, like: Tensor, low: float | Tensor = 0.0, high: float | Tensor = 1.0
+    ) -> Tensor:
+        """Draw from [low, high): float32 in the shape [N, ...] of `like`, on its device."""
+        return self._fill(like, torch.Tensor.uniform_).mul_(high - low).add_(low)
+
+    def normal(self, like: Tensor, std: float | Tensor = 1.0) -> Tensor:
+        """Draw from N(0, std^2): float32 in the shape [N, ...] of `like`, on its device."""
+        return self._fill(like, torch.Tensor.normal_).mul_(std)
+
+    def integers(self, high: int, device: torch.device | str = "cpu") -> Tensor:
+        """Draw one of 0..high-1 for each row: int64 [N] on `device`."""
+        drawn = torch.empty(len(self), dtype=torch.int64)
+        for row, generator in zip(drawn, self._streams(), strict=True):
+            row.random_(high, generator=generator)
+        return drawn.to(device)
+
+    def take(self, index: Tensor) -> "Noise":
+        """The rows at `index` (int64 places or a bool mask [N]), which share these streams."""
+        index = torch.as_tensor(index).cpu()
+        places = index.nonzero().flatten() if index.dtype == torch.bool else index
+        taken = object.__new__(Noise)
+        taken._common, taken._ids, taken._generators = self._common, self._ids, self._generators
+        taken._rows = [self._rows[i] for i in places.tolist()]
+        return taken
+
+    def _streams(self) -> list[torch.Generator]:
+        for row in self._rows:
+            if self._generators[row] is None:
+                self._generators[row] = self._generator(self._ids[row])
+        return [self._generators[row] for row in self._rows]
+
+    def _generator(self, image: int) -> torch.Generator:
+        digest = self._common.copy()
+        digest.update(str(image).encode())
+        # torch's CPU generator keeps 32 bits of its seed: of n rows some two share a stream with
+        # a probability of n^2 / 2^33, which harms nothing that is averaged over images.
+        return torch.Generator().manual_seed(int.from_bytes(digest.digest()[:4], "little"))
+
+    def _fill(self, like: Tensor, draw) -> Tensor:
+        if len(like) != len(self):
+            raise ValueError(f"noise for {len(self)} rows was asked for {len(like)}")
+        # Rows are drawn in the order of the shape, whatever the layout of `like`.
+        drawn = torch.empty(like.shape, dtype=torch.float32)
+        for row, generator in zip(drawn, self._streams(), strict=True):
+            draw(row, generator=generator)
+        return torch.empty_like(like, dtype=torch.float32, requires_grad=False).copy_(drawn)

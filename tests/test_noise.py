@@ -1,0 +1,86 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scripts.advdenoise.noise import Noise
+
+IMAGES = torch.zeros(5, 3, 4, 4)
+IDS = [7, 0, 123456789012, 3, 42]
+
+
+def test_equal_names_draw_equally():
+    for method in ("uniform", "normal"):
+        first, second = (getattr(Noise(1, IDS, "a", "b"), method)(IMAGES) for _ in range(2))
+        assert torch.equal(first, second)
+
+
+def test_every_part_of_the_name_counts():
+    makers = [
+        Noise(1, IDS, "a", "b"),
+        Noise(2, IDS, "a", "b"),
+        Noise(1, [i + 1 for i in IDS], "a", "b"),
+        Noise(1, IDS, "ab"),
+        Noise(1, IDS, "b", "a"),
+        Noise(1, IDS, "a", "b", draw=1),
+    ]
+    drawn = torch.stack([maker.uniform(IMAGES) for maker in makers]).flatten(0, 1).flatten(1)
+    assert len(torch.unique(drawn, dim=0)) == len(makers) * len(IDS)
+
+
+@given(st.permutations(range(5)), st.integers(1, 5))
+def test_rows_depend_neither_on_order_nor_on_batch_size(order, size):
+    whole = Noise(3, IDS, "x")
+    chosen = order[:size]
+    part = Noise(3, [IDS[i] for i in chosen], "x")
+    for method in ("uniform", "normal", "uniform"):
+        everything = getattr(whole, method)(IMAGES)
+        assert torch.equal(getattr(part, method)(IMAGES[chosen]), everything[chosen])
+    assert torch.equal(part.integers(1000), whole.integers(1000)[chosen])
+
+
+def test_layout_and_ids_may_come_in_any_form():
+    expected = Noise(0, IDS).uniform(IMAGES)
+    nhwc = IMAGES.to(memory_format=torch.channels_last)
+    drawn = Noise(0, torch.tensor(IDS)).uniform(nhwc)
+    assert torch.equal(drawn, expected)
+    assert drawn.is_contiguous(memory_format=torch.channels_last)
+    assert Noise(0, torch.tensor(IDS).numpy()).uniform(IMAGES.double()).dtype == torch.float32
+
+
+def test_taken_rows_share_their_streams():
+    whole, twin = Noise(5, IDS), Noise(5, IDS)
+    first = whole.take(torch.tensor([4, 1])).uniform(IMAGES[:2])
+    assert torch.equal(first, twin.uniform(IMAGES)[[4, 1]])
+    mask = torch.tensor([False, True, True, False, True])
+    second = whole.take(mask).take(torch.tensor([0, 2])).uniform(IMAGES[:2])
+    assert torch.equal(second, twin.uniform(IMAGES)[[1, 4]])
+    # The rows not taken have not moved.
+    assert torch.equal(whole.uniform(IMAGES)[0], Noise(5, IDS).uniform(IMAGES)[0])
+
+
+def test_ranges_and_moments():
+    images = torch.zeros(20, 3, 64, 64)
+    low = torch.linspace(-1, 0, 20).view(-1, 1, 1, 1)
+    uniform = Noise(9, range(20)).uniform(images, low, -low)
+    assert (uniform >= low).all() and (uniform <= -low).all()
+    unit = Noise(9, range(20)).uniform(images)
+    assert 0 <= unit.min() < 1e-3 and 0.999 < unit.max() < 1
+    assert abs(unit.mean() - 0.5) < 3e-3
+    normal = Noise(9, range(20)).normal(images, std=0.25)
+    assert abs(normal.mean()) < 3e-3 and abs(normal.std() - 0.25) < 3e-3
+    whole = Noise(9, range(3000)).integers(10)
+    assert whole.dtype == torch.int64 and set(whole.tolist()) == set(range(10))
+    assert whole.bincount().min() > 220
+
+
+def test_known_answer():
+    """The first numbers of a stream: results stored earlier must stay reproducible."""
+    known = [[0.4180281162261963, 0.2927727699279785], [0.7770764231681824, 0.6109840869903564]]
+    drawn = Noise(0, [1, 2], "pgd").uniform(torch.zeros(2, 2))
+    assert torch.allclose(drawn, torch.tensor(known), atol=1e-7)
+
+
+def test_wrong_number_of_rows_is_refused():
+    with pytest.raises(ValueError, match="1 rows"):
+        Noise(0, [1]).uniform(IMAGES)
