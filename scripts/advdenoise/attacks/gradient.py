@@ -1,0 +1,185 @@
+"""Attacks of a fixed budget that follow the sign of the input gradient.
+
+Each returns the perturbation, so that images + perturbation is the adversarial image: inside [0,1]
+and inside the L-infinity ball after every step. All steps are taken, also by images that are fooled
+already. Images never influence each other: the loss is the cross-entropy of the logits, summed over
+the batch.
+
+What they are handed: `images` float [N,C,H,W] in [0,1]; `labels` int64 [N], whose cross-entropy
+is raised, or lowered where `targeted`; `predict` images -> logits, differentiable, in eval mode;
+`noise` one random stream per image. `epsilon` is the ball's radius in pixel units, a number or
+[N,1,1,1]. A step is `alpha` in pixel units or `alpha_per_epsilon` times epsilon; exactly one of the
+two is given, else BadInput is raised. An image whose gradient is not finite rests for that step.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from scripts.advdenoise.attacks._ball import limits
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.noise import Noise
+
+Predict = Callable[[Tensor], Tensor]
+
+
+def fgsm(
+    images: Tensor, labels: Tensor, targeted: bool, predict: Predict, *, epsilon: float | Tensor
+) -> Tensor:
+    """One step of epsilon along the sign of the gradient (Goodfellow et al. 2015)."""
+    start = torch.zeros_like(images)
+    return _ascend(images, labels, targeted, predict, start, epsilon, alpha=epsilon, steps=1)
+
+
+def bim(
+    images: Tensor,
+    labels: Tensor,
+    targeted: bool,
+    predict: Predict,
+    *,
+    epsilon: float | Tensor,
+    steps: int | str,
+    alpha: float | None = None,
+    alpha_per_epsilon: float | None = None,
+) -> Tensor:
+    """Steps along the sign of the gradient from the image itself (Kurakin et al. 2017; I-FGSM).
+
+    `steps` may be "kurakin": as many as that paper's rule gives for epsilon, in the form that
+    DAPAS, section on attacks, uses: with E = 255 epsilon, min(E + 2, 4 E) for epsilon up to 0.008
+    and min(E + 4, 1.24 E) above, rounded down.
+    """
+    start = torch.zeros_like(images)
+    alpha = _step_size(epsilon, alpha, alpha_per_epsilon)
+    if steps == "kurakin":
+        steps = _kurakin_steps(epsilon)
+    elif isinstance(steps, str):
+        raise BadInput(f"settings.steps: {steps!r} is neither a number of steps nor 'kurakin'")
+    return _ascend(images, labels, targeted, predict, start, epsilon, alpha, steps)
+
+
+def pgd(
+    images: Tensor,
+    labels: Tensor,
+    targeted: bool,
+    predict: Predict,
+    noise: Noise,
+    *,
+    epsilon: float | Tensor,
+    steps: int,
+    alpha: float | None = None,
+    alpha_per_epsilon: float | None = None,
+) -> Tensor:
+    """BIM from a start drawn uniformly from the ball (Madry et al. 2018)."""
+    start = noise.uniform(images, -epsilon, epsilon).to(images.dtype)
+    alpha = _step_size(epsilon, alpha, alpha_per_epsilon)
+    return _ascend(images, labels, targeted, predict, start, epsilon, alpha, steps)
+
+
+def mi_fgsm(
+    images: Tensor,
+    labels: Tensor,
+    targeted: bool,
+    predict: Predict,
+    *,
+    epsilon: float | Tensor,
+    steps: int,
+    alpha: float | None = None,
+    alpha_per_epsilon: float | None = None,
+    mu: float = 1.0,
+) -> Tensor:
+    """BIM along the sign of g <- mu g + gradient / |gradient|_1 (Dong et al. 2018, equation 6).
+
+    `mu` >= 0 is the decay of the momentum g, which starts at 0.
+    """
+    start = torch.zeros_like(images)
+    alpha = _step_size(epsilon, alpha, alpha_per_epsilon)
+    return _ascend(images, labels, targeted, predict, start, epsilon, alpha, steps, mu)
+
+
+def r_fgsm(
+    images: Tensor,
+    labels: Tensor,
+    targeted: bool,
+    predict: Predict,
+    noise: Noise,
+    *,
+    epsilon: float | Tensor,
+    start_radius: float,
+) -> Tensor:
+    """FGSM of the full epsilon at the image plus U(-start_radius, start_radius) (APuDAE).
+
+    The distance to the image may reach epsilon + start_radius. (Tramer et al. 2018 take both from
+    one budget.) The random start is clipped to [0,1].
+    """
+    start = noise.uniform(images, -start_radius, start_radius).to(images.dtype)
+    radius = epsilon + start_radius
+    return _ascend(images, labels, targeted, predict, start, radius, alpha=epsilon, steps=1)
+
+
+def _ascend(
+    images: Tensor,
+    labels: Tensor,
+    targeted: bool,
+    predict: Predict,
+    perturbation: Tensor,
+    epsilon: float | Tensor,
+    alpha: float | Tensor,
+    steps: int | Tensor,
+    mu: float | None = None,
+) -> Tensor:
+    """Take `steps` (one number, or [N,1,1,1]) from `perturbation`, which is changed in place."""
+    lower, upper = limits(images, epsilon)
+    torch.clamp(perturbation, lower, upper, out=perturbation)
+    alpha = torch.as_tensor(-alpha if targeted else alpha, dtype=images.dtype, device=images.device)
+    momentum = torch.zeros_like(images)
+    direction = torch.empty_like(images)
+    for step in range(int(torch.as_tensor(steps).max())):
+        gradient = _gradient(images, perturbation, labels, predict)
+        finite = gradient.sum(_per_image(gradient), keepdim=True).isfinite()
+        if mu is not None:
+            gradient = momentum.mul_(mu).add_(_unit(gradient).where(finite, 0))
+        torch.sign(gradient, out=direction)
+        # The sign of NaN is 0.
+        perturbation.addcmul_(direction, alpha * (finite & (step < steps)))
+        torch.clamp(perturbation, lower, upper, out=perturbation)
+    return perturbation
+
+
+def _gradient(images: Tensor, perturbation: Tensor, labels: Tensor, predict: Predict) -> Tensor:
+    """The gradient of each image's cross-entropy; that of weights is not computed."""
+    with torch.enable_grad():
+        adversarial = (images + perturbation).requires_grad_()
+        loss = functional.cross_entropy(predict(adversarial), labels, reduction="sum")
+        return torch.autograd.grad(loss, adversarial)[0]
+
+
+def _unit(gradient: Tensor) -> Tensor:
+    """Each image's gradient scaled to an L1 norm of 1; a vanishing one stays 0."""
+    norm = torch.linalg.vector_norm(gradient, 1, _per_image(gradient), keepdim=True)
+    return gradient / (norm + 1e-12)
+
+
+def _per_image(batch: Tensor) -> tuple[int, ...]:
+    return tuple(range(1, batch.ndim))
+
+
+def _step_size(
+    epsilon: float | Tensor, alpha: float | None, alpha_per_epsilon: float | None
+) -> float | Tensor:
+    if (alpha is None) == (alpha_per_epsilon is None):
+        raise BadInput(
+            "settings of an attack with steps: give either alpha (step in pixel units) or "
+            "alpha_per_epsilon (step as a share of epsilon), one of the two"
+        )
+    return alpha if alpha_per_epsilon is None else alpha_per_epsilon * epsilon
+
+
+def _kurakin_steps(epsilon: float | Tensor) -> int | Tensor:
+    if isinstance(epsilon, Tensor):
+        steps = [_kurakin_steps(e) for e in epsilon.flatten().tolist()]
+        return torch.tensor(steps, device=epsilon.device).view(epsilon.shape)
+    epsilon = round(epsilon, 7)  # 0.008 that was stored as float32 is still "up to 0.008"
+    levels = 255 * epsilon
+    return int(min(levels + 2, 4 * levels) if epsilon <= 0.008 else min(levels + 4, 1.24 * levels))
