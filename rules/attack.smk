@@ -1,0 +1,24 @@
+rule attack:
+    """One adversarial set: the perturbations of one attack on one victim."""
+    input:
+        unpack(flow.inputs("attack")),
+    output:
+        "<results>/seed{seed}/{dataset}/adversarial/{threat}/{split}.h5",
+    log:
+        "<logs>/attack/{seed}/{dataset}/{threat}/{split}.log",
+    benchmark:
+        "<benchmarks>/attack/{seed}/{dataset}/{threat}/{split}.tsv"
+    conda:
+        "../envs/run.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=720,
+    params:
+        settings=flow.settings("attack"),
+        code=flow.code("attack"),
+        files=as_options,
+    shell:
+        "python -m scripts.attack --settings {params.settings:q} {params.files}"
+        " --output {output} --threads {threads} --log {log}"

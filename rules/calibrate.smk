@@ -1,0 +1,24 @@
+rule calibrate:
+    """Mean and deviation of a denoiser's reconstruction error on held-out images."""
+    input:
+        unpack(flow.inputs("calibrate")),
+    output:
+        "<results>/seed{seed}/{dataset}/denoisers/{denoiser}.calibration.json",
+    log:
+        "<logs>/calibrate/{seed}/{dataset}/{denoiser}.log",
+    benchmark:
+        "<benchmarks>/calibrate/{seed}/{dataset}/{denoiser}.tsv"
+    conda:
+        "../envs/run.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=60,
+    params:
+        settings=flow.settings("calibrate"),
+        code=flow.code("calibrate"),
+        files=as_options,
+    shell:
+        "python -m scripts.calibrate --settings {params.settings:q} {params.files}"
+        " --output {output} --threads {threads} --log {log}"

@@ -1,0 +1,23 @@
+rule detect:
+    """Scores of one detector entry on the features of a suite."""
+    input:
+        unpack(flow.inputs("detect")),
+    output:
+        "<results>/seed{seed}/{dataset}/detection/{suite}/{detector}/{attribution}/{classifier}/{split}.parquet",
+    log:
+        "<logs>/detect/{seed}/{dataset}/{suite}/{detector}/{attribution}/{classifier}/{split}.log",
+    benchmark:
+        "<benchmarks>/detect/{seed}/{dataset}/{suite}/{detector}/{attribution}/{classifier}/{split}.tsv"
+    conda:
+        "../envs/run.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        settings=flow.settings("detect"),
+        code=flow.code("detect"),
+        files=as_options,
+    shell:
+        "python -m scripts.detect --settings {params.settings:q} {params.files}"
+        " --output {output} --threads {threads} --log {log}"

@@ -1,0 +1,24 @@
+rule distances:
+    """Layer-wise distances to the clean image for a suite's threats and purifiers."""
+    input:
+        unpack(flow.inputs("distances")),
+    output:
+        "<results>/seed{seed}/{dataset}/distances/{suite}/{classifier}/{split}.parquet",
+    log:
+        "<logs>/distances/{seed}/{dataset}/{suite}/{classifier}/{split}.log",
+    benchmark:
+        "<benchmarks>/distances/{seed}/{dataset}/{suite}/{classifier}/{split}.tsv"
+    conda:
+        "../envs/run.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=240,
+    params:
+        settings=flow.settings("distances"),
+        code=flow.code("distances"),
+        files=as_options,
+    shell:
+        "python -m scripts.distances --settings {params.settings:q} {params.files}"
+        " --output {output} --threads {threads} --log {log}"

@@ -1,0 +1,24 @@
+rule evaluate:
+    """Predictions for all threats of a suite behind one purifier."""
+    input:
+        unpack(flow.inputs("evaluate")),
+    output:
+        "<results>/seed{seed}/{dataset}/predictions/{suite}/{purifier}/{classifier}/{split}.parquet",
+    log:
+        "<logs>/evaluate/{seed}/{dataset}/{suite}/{purifier}/{classifier}/{split}.log",
+    benchmark:
+        "<benchmarks>/evaluate/{seed}/{dataset}/{suite}/{purifier}/{classifier}/{split}.tsv"
+    conda:
+        "../envs/run.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=240,
+    params:
+        settings=flow.settings("evaluate"),
+        code=flow.code("evaluate"),
+        files=as_options,
+    shell:
+        "python -m scripts.evaluate --settings {params.settings:q} {params.files}"
+        " --output {output} --threads {threads} --log {log}"

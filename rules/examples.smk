@@ -1,0 +1,24 @@
+rule examples:
+    """A handful of images with what became of them, for figures."""
+    input:
+        unpack(flow.inputs("examples")),
+    output:
+        "<results>/seed{seed}/{dataset}/examples/{threat}/{purifier}/{classifier}/{split}.h5",
+    log:
+        "<logs>/examples/{seed}/{dataset}/{threat}/{purifier}/{classifier}/{split}.log",
+    benchmark:
+        "<benchmarks>/examples/{seed}/{dataset}/{threat}/{purifier}/{classifier}/{split}.tsv"
+    conda:
+        "../envs/run.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=60,
+    params:
+        settings=flow.settings("examples"),
+        code=flow.code("examples"),
+        files=as_options,
+    shell:
+        "python -m scripts.examples --settings {params.settings:q} {params.files}"
+        " --output {output} --threads {threads} --log {log}"

@@ -1,0 +1,23 @@
+rule export:
+    """An image set as plain images and labels that bare h5py reads."""
+    input:
+        unpack(flow.inputs("export")),
+    output:
+        "<results>/seed{seed}/{dataset}/exported/{threat}/{split}.h5",
+    log:
+        "<logs>/export/{seed}/{dataset}/{threat}/{split}.log",
+    benchmark:
+        "<benchmarks>/export/{seed}/{dataset}/{threat}/{split}.tsv"
+    conda:
+        "../envs/run.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        settings=flow.settings("export"),
+        code=flow.code("export"),
+        files=as_options,
+    shell:
+        "python -m scripts.export --settings {params.settings:q} {params.files}"
+        " --output {output} --threads {threads} --log {log}"

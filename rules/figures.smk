@@ -1,0 +1,33 @@
+for paper in flow.papers_with_figures():
+
+    rule:
+        name:
+            f"figures_{paper}"
+        input:
+            flow.job("figures", {"paper": paper}).inputs["files"],
+        output:
+            [
+                report(
+                    path,
+                    caption="../report/captions/figure.rst",
+                    category=paper,
+                    labels={"figure": name},
+                )
+                for name, path in flow.figures(paper).items()
+            ],
+        log:
+            f"<logs>/figures/{paper}.log",
+        benchmark:
+            f"<benchmarks>/figures/{paper}.tsv"
+        conda:
+            "../envs/run.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=60,
+        params:
+            settings=flow.settings("figures", paper=paper),
+            code=flow.code("figures", paper=paper),
+        shell:
+            "python -m scripts.figures --settings {params.settings:q}"
+            " --output {output} --threads {threads} --log {log}"

@@ -1,0 +1,21 @@
+rule images:
+    """One split of a data set, as checksummed HDF5."""
+    output:
+        "<results>/images/{dataset}/{split}.h5",
+    log:
+        "<logs>/images/{dataset}/{split}.log",
+    benchmark:
+        "<benchmarks>/images/{dataset}/{split}.tsv"
+    conda:
+        "../envs/run.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=flow.settings("images"),
+        code=flow.code("images"),
+        root=data_root,
+    shell:
+        "python -m scripts.images --settings {params.settings:q} --root {params.root:q}"
+        " --output {output} --threads {threads} --log {log}"

@@ -1,0 +1,24 @@
+rule iqr:
+    """Interquartile ranges of leave-one-out attributions, all representations."""
+    input:
+        unpack(flow.inputs("iqr")),
+    output:
+        "<results>/seed{seed}/{dataset}/iqr/{threat}/{attribution}/{classifier}/{split}.parquet",
+    log:
+        "<logs>/iqr/{seed}/{dataset}/{threat}/{attribution}/{classifier}/{split}.log",
+    benchmark:
+        "<benchmarks>/iqr/{seed}/{dataset}/{threat}/{attribution}/{classifier}/{split}.tsv"
+    conda:
+        "../envs/run.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=720,
+    params:
+        settings=flow.settings("iqr"),
+        code=flow.code("iqr"),
+        files=as_options,
+    shell:
+        "python -m scripts.iqr --settings {params.settings:q} {params.files}"
+        " --output {output} --threads {threads} --log {log}"

@@ -1,0 +1,26 @@
+rule train_classifier:
+    """One trained classifier and its history."""
+    input:
+        unpack(flow.inputs("train_classifier")),
+    output:
+        weights="<results>/seed{seed}/{dataset}/classifiers/{classifier}.safetensors",
+        history="<results>/seed{seed}/{dataset}/classifiers/{classifier}.history.parquet",
+    log:
+        "<logs>/train_classifier/{seed}/{dataset}/{classifier}.log",
+    benchmark:
+        "<benchmarks>/train_classifier/{seed}/{dataset}/{classifier}.tsv"
+    conda:
+        "../envs/run.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=1200,
+    params:
+        settings=flow.settings("train_classifier"),
+        code=flow.code("train_classifier"),
+        files=as_options,
+        resume=f"{flow.root}/resume",
+    shell:
+        "python -m scripts.train_classifier --settings {params.settings:q} --code {params.code} {params.files}"
+        " --weights {output.weights} --history {output.history} --resume {params.resume} --threads {threads} --log {log}"

@@ -1,0 +1,26 @@
+rule train_denoiser:
+    """One trained denoiser and its history."""
+    input:
+        unpack(flow.inputs("train_denoiser")),
+    output:
+        weights="<results>/seed{seed}/{dataset}/denoisers/{denoiser}.safetensors",
+        history="<results>/seed{seed}/{dataset}/denoisers/{denoiser}.history.parquet",
+    log:
+        "<logs>/train_denoiser/{seed}/{dataset}/{denoiser}.log",
+    benchmark:
+        "<benchmarks>/train_denoiser/{seed}/{dataset}/{denoiser}.tsv"
+    conda:
+        "../envs/run.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=1200,
+    params:
+        settings=flow.settings("train_denoiser"),
+        code=flow.code("train_denoiser"),
+        files=as_options,
+        resume=f"{flow.root}/resume",
+    shell:
+        "python -m scripts.train_denoiser --settings {params.settings:q} --code {params.code} {params.files}"
+        " --weights {output.weights} --history {output.history} --resume {params.resume} --threads {threads} --log {log}"

@@ -1,0 +1,533 @@
+"""The configuration: read, completed, converted to one unit, and checked before any job starts.
+
+Every mistake ends in `BadInput` with one sentence: the key, what is wrong, what would be right.
+"""
+
+import copy
+import functools
+import re
+from pathlib import Path
+
+from scripts.advdenoise import components, threats
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.threats import CLEAN, NO_PURIFIER, Threat
+
+SCHEMA = Path(__file__).parents[2] / "config" / "schema.yaml"
+KINDS = (
+    "datasets",
+    "classifiers",
+    "attacks",
+    "denoisers",
+    "purifiers",
+    "attributions",
+    "detectors",
+)
+# What each stage's file is named by, beside seed and data set.
+CROSSINGS = {
+    "predictions": ("suite", "purifier", "classifier"),
+    "distances": ("suite", "classifier"),
+    "iqr": ("threat", "attribution", "classifier"),
+    "detection": ("suite", "detector", "attribution", "classifier"),
+    "examples": ("threat", "purifier", "classifier"),
+}
+KIND_OF = {
+    "dataset": "datasets",
+    "classifier": "classifiers",
+    "suite": "suites",
+    "purifier": "purifiers",
+    "detector": "detectors",
+    "attribution": "attributions",
+}
+BUILT_IN_SPLITS = ("train", "held_out", "test")
+# Settings of an attack that are lengths in pixels and so follow `epsilon_unit`.
+_LENGTHS = ("epsilon", "alpha")
+_FRACTION = re.compile(r"\s*(\d+(?:\.\d*)?)\s*/\s*(\d+(?:\.\d*)?)\s*")
+
+
+def read(raw: dict) -> dict:
+    """The effective configuration of what Snakemake has merged from the files.
+
+    Fractions such as `8/255` become numbers, another `epsilon_unit` becomes pixels of [0,1],
+    `everywhere` is put into the crossings, every entry holds its points in full. Raises `BadInput`.
+    """
+    config = _numbers(copy.deepcopy(raw), "")
+    _check_schema(config)
+    _complete(config)
+    _check_entries(config)
+    _check_names(config)
+    _check_knowledge(config)
+    return config
+
+
+# ---------------------------------------------------------------- numbers and schema
+
+
+def _numbers(value, key: str):
+    """Fractions written as text become numbers, everywhere in the configuration."""
+    if isinstance(value, dict):
+        return {name: _numbers(item, f"{key}.{name}".lstrip(".")) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers(item, f"{key}.{place}") for place, item in enumerate(value)]
+    match = _FRACTION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return value
+    if float(match[2]) == 0:
+        raise BadInput(f"{key}: {value!r} divides by zero; write a number")
+    return float(match[1]) / float(match[2])
+
+
+@functools.cache
+def schema() -> dict:
+    """The JSON schema of the configuration."""
+    import yaml
+
+    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _validator():
+    import jsonschema
+
+    return jsonschema.Draft202012Validator(schema())
+
+
+def _check_schema(config: dict) -> None:
+    from jsonschema.exceptions import best_match
+
+    error = best_match(_validator().iter_errors(config))
+    if error is not None:
+        raise BadInput(_sentence(error))
+
+
+def _sentence(error) -> str:
+    """One sentence for a schema error: the key, what is wrong, what would be right."""
+    key = ".".join(str(part) for part in error.absolute_path) or "the configuration"
+    found, rule = error.instance, error.validator_value
+    if error.validator == "additionalProperties":
+        known = error.schema.get("properties", {})
+        unknown = next(name for name in found if name not in known)
+        place = ".".join(str(part) for part in [*error.absolute_path, unknown])
+        return f"{place}: unknown key; {components.suggest(unknown, known)}"
+    if error.validator == "required":
+        missing = next(name for name in rule if name not in found)
+        return f"{key}: the key {missing!r} is missing; add it"
+    if error.validator == "enum":
+        return f"{key}: {found!r} is not possible; {components.suggest(found, map(str, rule))}"
+    if error.validator == "type":
+        wanted = " or ".join(rule) if isinstance(rule, list) else rule
+        return f"{key}: must be of type {wanted}, but is {found!r}"
+    if error.validator == "pattern":
+        rule = error.schema.get("description", f"It must match {rule}.")
+        return f"{key}: {found!r} does not fit; {rule[0].lower()}{rule[1:].rstrip('.')}"
+    bounds = {
+        "minimum": "at least",
+        "exclusiveMinimum": "greater than",
+        "maximum": "at most",
+        "exclusiveMaximum": "less than",
+    }
+    if error.validator in bounds:
+        return f"{key}: must be {bounds[error.validator]} {rule}, but is {found!r}"
+    if error.validator in ("minItems", "minProperties"):
+        return f"{key}: must not be empty"
+    if error.validator == "uniqueItems":
+        return f"{key}: the same item stands in {found!r} twice"
+    return f"{key}: {error.message}; {error.schema.get('description', 'see config/schema.yaml')}"
+
+
+# ---------------------------------------------------------------- completion
+
+
+def _complete(config: dict) -> None:
+    for kind in (*KINDS, "suites"):
+        config.setdefault(kind, {})
+    config["purifiers"].setdefault(NO_PURIFIER, {"function": "basic.none"})
+    config.setdefault("data_root", None)
+    config.setdefault("distances", {"images": 1, "taps": {}})
+    config.setdefault("hidden", {"per_layer": 1, "taps": {}})
+    for name, entry in config["attacks"].items():
+        _expand_epsilons(f"attacks.{name}", entry)
+    for kind in ("attacks", "purifiers", "attributions", "detectors"):
+        for name, entry in config[kind].items():
+            _lay_points(f"{kind}.{name}", entry)
+    for name, entry in config["attacks"].items():
+        _convert_unit(f"attacks.{name}", entry)
+    for entry in config["attributions"].values():
+        entry.setdefault("masking", 0.0)
+        entry.setdefault("quantile", "linear")
+    _put_everywhere(config)
+    for experiment in config["experiments"].values():
+        experiment.setdefault("seeds", config["seeds"])
+        for part in ("tables", "figures"):
+            for product in experiment.setdefault(part, {}).values():
+                _complete_product(config, product)
+
+
+def _expand_epsilons(key: str, entry: dict) -> None:
+    """A list of epsilons becomes one point each; a cycle stays one point."""
+    if not isinstance(entry.get("epsilons"), list):
+        return
+    epsilons = entry.pop("epsilons")
+    if "points" in entry:
+        raise BadInput(
+            f"{key}.epsilons: a list of epsilons makes points of its own; give either it or points"
+        )
+    width = len(str(len(epsilons)))
+    entry["points"] = {
+        f"e{place:0{width}d}": {"settings": {"epsilon": epsilon}}
+        for place, epsilon in enumerate(epsilons, start=1)
+    }
+
+
+def _lay_points(key: str, entry: dict) -> None:
+    """Every point holds its function and all its settings."""
+    settings = entry.pop("settings", {})
+    function = entry.pop("function", None)
+    epsilons = entry.pop("epsilons", None)
+    points = entry.get("points") or {"default": {}}
+    for name, point in points.items():
+        point["settings"] = settings | point.get("settings", {})
+        point["function"] = point.get("function", function)
+        if point["function"] is None:
+            place = f"{key}.points.{name}" if "points" in entry else key
+            raise BadInput(f"{place}: the key 'function' is missing; add it")
+        if epsilons is not None:
+            point.setdefault("epsilons", epsilons)
+        if isinstance(point.get("epsilons"), list):
+            raise BadInput(f"{key}.points.{name}.epsilons: a point takes a cycle, not a list")
+    entry["points"] = points
+
+
+def _convert_unit(key: str, entry: dict) -> None:
+    """Lengths in another unit become pixels, and every epsilon lies in [0,1]."""
+    pixels = entry.get("epsilon_unit", {}).get("pixels", 1.0)
+    for name, point in entry["points"].items():
+        settings = point["settings"]
+        for length in _LENGTHS:
+            if isinstance(settings.get(length), int | float):
+                settings[length] = settings[length] * pixels
+        cycle = point.get("epsilons", {}).get("cycle")
+        if cycle:
+            point["epsilons"]["cycle"] = [epsilon * pixels for epsilon in cycle]
+        for epsilon in [*(cycle or []), settings.get("epsilon", 0.0)]:
+            if isinstance(epsilon, int | float) and not 0 <= epsilon <= 1:
+                raise BadInput(
+                    f"{key}.points.{name}.settings.epsilon: {epsilon:g} lies outside [0,1]; "
+                    "give it in pixels of [0,1] or say its epsilon_unit"
+                )
+
+
+def _put_everywhere(config: dict) -> None:
+    everywhere = config.pop("everywhere", {})
+    for suite in config["suites"].values():
+        for key, name in (("attacks", "threats"), ("purifiers", "purifiers")):
+            present = suite.setdefault(name, [])
+            present += [item for item in everywhere.get(key, []) if item not in present]
+    config["everywhere_detectors"] = everywhere.get("detectors", [])
+
+
+def _complete_product(config: dict, product: dict) -> None:
+    """Every crossing becomes a list of mappings from key to list of names."""
+    for stage in CROSSINGS:
+        crossings = product.get(stage)
+        if crossings is None:
+            continue
+        listed = crossings if isinstance(crossings, list) else [crossings]
+        product[stage] = [
+            {key: [v] if isinstance(v, str) else list(v) for key, v in crossing.items()}
+            for crossing in listed
+        ]
+        if stage == "detection":
+            for crossing in product[stage]:
+                names = crossing.setdefault("detector", [])
+                names += [n for n in config["everywhere_detectors"] if n not in names]
+
+
+# ---------------------------------------------------------------- entries
+
+
+def _check_entries(config: dict) -> None:
+    for name, entry in config["datasets"].items():
+        components.check("datasets", f"datasets.{name}", entry)
+        _check_splits(f"datasets.{name}.splits", entry.setdefault("splits", {}))
+    for kind in ("classifiers", "denoisers"):
+        for name, entry in config[kind].items():
+            components.check(kind, f"{kind}.{name}", entry)
+            components.check("training", f"{kind}.{name}.training", entry["training"])
+    for kind in ("attacks", "purifiers", "attributions", "detectors"):
+        for name, entry in config[kind].items():
+            for point_name, point in entry["points"].items():
+                key = f"{kind}.{name}"
+                if list(entry["points"]) != ["default"]:
+                    key = f"{key}.points.{point_name}"
+                engine = ("epsilon",) if "epsilons" in point else ()
+                asked = components.check(kind, key, point, engine)
+                _check_handed(kind, f"{kind}.{name}", entry, asked)
+    for name, experiment in config["experiments"].items():
+        for part in ("tables", "figures"):
+            for product_name, product in experiment[part].items():
+                components.check(part, f"experiments.{name}.{part}.{product_name}", product)
+
+
+def _check_splits(key: str, splits: dict) -> None:
+    for name, split in splits.items():
+        if name in BUILT_IN_SPLITS and "of" in split:
+            raise BadInput(f"{key}.{name}.of: {name} is drawn from the source itself; take `of` out")
+        if name == "held_out" and "size" not in split:
+            raise BadInput(f"{key}.held_out: the key 'size' is missing; add it")
+        if name not in BUILT_IN_SPLITS:
+            if "of" not in split:
+                raise BadInput(f"{key}.{name}: the key 'of' is missing; name the split it is part of")
+            _check_split_chain(key, name, splits)
+
+
+def _check_split_chain(key: str, name: str, splits: dict) -> None:
+    seen = [name]
+    while seen[-1] not in BUILT_IN_SPLITS:
+        parent = splits.get(seen[-1], {}).get("of")
+        if parent not in splits and parent not in BUILT_IN_SPLITS:
+            known = {*splits, *BUILT_IN_SPLITS}
+            raise BadInput(
+                f"{key}.{seen[-1]}.of: there is no split {parent!r}; "
+                f"{components.suggest(str(parent), known)}"
+            )
+        if parent in seen:
+            raise BadInput(f"{key}.{name}.of: {name} is drawn from itself; name another split")
+        seen.append(parent)
+
+
+def _check_handed(kind: str, key: str, entry: dict, asked: components.Signature) -> None:
+    """The entry's own keys fit what its function asks for."""
+    if kind == "attacks":
+        if entry.get("labels") == "random_target" and "targeted" not in asked.handed:
+            raise BadInput(f"{key}.labels: the function has no targeted form; take `labels` out")
+        if "epsilon_unit" in entry and "epsilon" not in asked.settings:
+            raise BadInput(f"{key}.epsilon_unit: the function has no epsilon; take it out")
+    if kind == "purifiers":
+        uses = {"denoise", "error", "calibration"} & set(asked.handed)
+        if uses and "denoiser" not in entry:
+            raise BadInput(f"{key}: the function uses a denoiser; add the key 'denoiser'")
+        if "denoiser" in entry and not uses:
+            raise BadInput(f"{key}.denoiser: the function uses no denoiser; take it out")
+
+
+def looks_at_model(attack: dict) -> bool:
+    """Whether an attack entry asks for any model (RANDOM and corruptions do not)."""
+    models = {"predict", "victim", "classifier", "denoise", "error"}
+    for point in attack["points"].values():
+        module, _, name = point["function"].partition(".")
+        if models & set(components.signatures("attacks", module)[name].handed):
+            return True
+    return False
+
+
+# ---------------------------------------------------------------- names
+
+
+def _known(config: dict, kind: str, name: str, key: str) -> dict:
+    """The entry of that name; BadInput naming `key` where it is not configured."""
+    if name not in config[kind]:
+        raise BadInput(
+            f"{key}: {name!r} is not configured under {kind}; "
+            f"{components.suggest(name, config[kind])}"
+        )
+    return config[kind][name]
+
+
+def _check_names(config: dict) -> None:
+    for kind in KINDS:
+        for name, entry in config[kind].items():
+            for place in entry.get("datasets", []):
+                _known(config, "datasets", place, f"{kind}.{name}.datasets")
+    for name, entry in config["attacks"].items():
+        if "surrogate" in entry:
+            _known(config, "classifiers", entry["surrogate"], f"attacks.{name}.surrogate")
+    for name, entry in config["purifiers"].items():
+        if "denoiser" in entry:
+            _known(config, "denoisers", entry["denoiser"], f"purifiers.{name}.denoiser")
+    for name, entry in config["denoisers"].items():
+        _check_sources(config, f"denoisers.{name}.trained_on", entry["trained_on"])
+    for name, suite in config["suites"].items():
+        for text in suite["threats"]:
+            check_threat(config, text, f"suites.{name}.threats")
+        for purifier in suite["purifiers"]:
+            _known(config, "purifiers", purifier, f"suites.{name}.purifiers")
+    for part in ("distances", "hidden"):
+        for classifier in config[part]["taps"]:
+            _known(config, "classifiers", classifier, f"{part}.taps")
+    for name, experiment in config["experiments"].items():
+        for part in ("tables", "figures"):
+            for product_name, product in experiment[part].items():
+                _check_product(config, f"experiments.{name}.{part}.{product_name}", product)
+    for detector in config.pop("everywhere_detectors"):
+        _known(config, "detectors", detector, "everywhere.detectors")
+
+
+def _check_sources(config: dict, key: str, sources: list[dict]) -> None:
+    for place, source in enumerate(sources):
+        if ("threat" in source) == ("noise" in source):
+            raise BadInput(f"{key}.{place}: give either 'threat' or 'noise'")
+        if "noise" in source:
+            attack = _known(config, "attacks", source["noise"], f"{key}.{place}.noise")
+            if looks_at_model(attack):
+                raise BadInput(
+                    f"{key}.{place}.noise: {source['noise']!r} looks at a model; "
+                    f"name it as a threat, such as {source['noise']}@classifier"
+                )
+        else:
+            threat = check_threat(config, source["threat"], f"{key}.{place}.threat")
+            if not threat.is_clean and threat.victim is None:
+                raise BadInput(
+                    f"{key}.{place}.threat: {source['threat']!r} names no victim; "
+                    f"write {threat.attack}@classifier"
+                )
+            if threat.purifier == "":
+                raise BadInput(
+                    f"{key}.{place}.threat: {source['threat']!r} names no purifier; "
+                    "write the purifier's name after the +"
+                )
+    total = sum(source["share"] for source in sources)
+    if abs(total - 1) > 1e-6:
+        raise BadInput(f"{key}: the shares add up to {total:g}; they must add up to 1")
+
+
+def check_threat(config: dict, text: str, key: str) -> Threat:
+    """The threat of that name, every part of it configured; BadInput naming `key` otherwise."""
+    threat = threats.parse(text)
+    if threat.is_clean:
+        if threat != Threat(CLEAN):
+            raise BadInput(f"{key}: {text!r}: clean images have no victim; write clean")
+        return threat
+    if threat.attack not in config["attacks"]:
+        raise BadInput(
+            f"{key}: {threat.attack!r} is not configured under attacks; "
+            f"{components.suggest(threat.attack, {*config['attacks'], CLEAN})}"
+        )
+    attack = config["attacks"][threat.attack]
+    if threat.victim:
+        _known(config, "classifiers", threat.victim, key)
+    if threat.purifier:
+        _known(config, "purifiers", threat.purifier, key)
+    if threat.purifier is not None and not looks_at_model(attack):
+        raise BadInput(
+            f"{key}: {text!r}: {threat.attack} looks at no model and so knows no purifier; "
+            "take the + and what follows away"
+        )
+    if threat.purifier is None:
+        if "through" in attack:
+            raise BadInput(
+                f"attacks.{threat.attack}.through: holds only where the attack knows the "
+                f"purifier, but {key} uses it as {text!r}; write {threat.attack}+"
+            )
+    return threat
+
+
+def _check_product(config: dict, key: str, product: dict) -> None:
+    stages = [stage for stage in CROSSINGS if stage in product]
+    if not stages:
+        raise BadInput(f"{key}: is made from nothing; add one of {', '.join(CROSSINGS)}")
+    for stage in stages:
+        for crossing in product[stage]:
+            _check_crossing(config, f"{key}.{stage}", stage, crossing)
+
+
+def _check_crossing(config: dict, key: str, stage: str, crossing: dict) -> None:
+    wanted = CROSSINGS[stage]
+    for name in crossing:
+        if name not in (*wanted, "dataset", "split"):
+            raise BadInput(
+                f"{key}.{name}: does not belong to {stage}; "
+                f"{components.suggest(name, (*wanted, 'dataset', 'split'))}"
+            )
+    for name in wanted:
+        if not crossing.get(name) and (name, stage) != ("purifier", "predictions"):
+            raise BadInput(f"{key}: the key {name!r} is missing; add it")
+    for name, kind in KIND_OF.items():
+        for item in crossing.get(name, []):
+            _known(config, kind, item, f"{key}.{name}")
+    for text in crossing.get("threat", []):
+        threat = check_threat(config, text, f"{key}.threat")
+        if threat.purifier == "" and "purifier" not in wanted:
+            raise BadInput(f"{key}.threat: {text!r} names no purifier; write it after the +")
+    for dataset in crossing["dataset"]:
+        splits = {*BUILT_IN_SPLITS, *config["datasets"][dataset]["splits"]}
+        for split in crossing["split"]:
+            if split not in splits:
+                raise BadInput(
+                    f"{key}.split: data set {dataset!r} has no split {split!r}; "
+                    f"{components.suggest(split, splits)}"
+                )
+    for classifier in crossing["classifier"] if stage == "distances" else []:
+        if classifier not in config["distances"]["taps"]:
+            raise BadInput(
+                f"distances.taps: classifier {classifier!r} has no taps, but {key} asks for its "
+                "layers; name the modules to observe"
+            )
+
+
+# ---------------------------------------------------------------- who knows whom
+
+
+def _check_knowledge(config: dict) -> None:
+    """No denoiser is trained on an attack that knows it; a known purifier has one point."""
+    for name, suite in config["suites"].items():
+        for text in suite["threats"]:
+            threat = threats.parse(text)
+            if threat.purifier is None:
+                continue
+            known = suite["purifiers"] if threat.purifier == "" else [threat.purifier]
+            for purifier in known:
+                _check_one_point(config, f"suites.{name}.threats", text, purifier)
+    for name, entry in config["denoisers"].items():
+        key = f"denoisers.{name}.trained_on"
+        for source in entry["trained_on"]:
+            purifier = threats.parse(source.get("threat", CLEAN)).purifier
+            if purifier:
+                _check_one_point(config, key, source["threat"], purifier)
+        _check_acyclic(config, name, [name])
+
+
+def _check_one_point(config: dict, key: str, text: str, purifier: str) -> None:
+    points = config["purifiers"][purifier]["points"]
+    if len(points) > 1:
+        raise BadInput(
+            f"{key}: {text!r} knows purifier {purifier!r}, which has {len(points)} points; an "
+            "attack can know only one: make an entry of its own with the point that is attacked"
+        )
+
+
+def _check_acyclic(config: dict, start: str, path: list[str]) -> None:
+    for source in config["denoisers"][path[-1]]["trained_on"]:
+        purifier = threats.parse(source.get("threat", CLEAN)).purifier
+        denoiser = config["purifiers"][purifier].get("denoiser") if purifier else None
+        if denoiser is None:
+            continue
+        if denoiser in path:
+            raise BadInput(
+                f"denoisers.{start}.trained_on: {source['threat']!r} knows the denoiser "
+                f"{denoiser!r} that is trained on it; train on an attack that does not know it"
+            )
+        _check_acyclic(config, start, [*path, denoiser])
+
+
+def uses_data_root(config: dict, dataset: str) -> bool:
+    """Whether a data set is read from the user's data root."""
+    module, _, name = config["datasets"][dataset]["function"].partition(".")
+    return "root" in components.signatures("datasets", module)[name].handed
+
+
+def check_data_root(config: dict, datasets) -> None:
+    """Refuse a start whose data sets need a data root that is not there."""
+    needed = sorted(name for name in datasets if uses_data_root(config, name))
+    if not needed:
+        return
+    root = config["data_root"]
+    if root is None:
+        raise BadInput(
+            f"data_root: not set, but data set {needed[0]!r} is read from it; "
+            "give your image folder with `--config data_root=FOLDER`"
+        )
+    if not Path(root).is_dir():
+        raise BadInput(
+            f"data_root: {root!r} is not a folder, but data set {needed[0]!r} is read from it; "
+            "correct the path"
+        )

@@ -1,0 +1,650 @@
+"""The graph: which files a job reads, which settings it gets, which code it depends on.
+
+Rules ask a `Flow` for these; it knows stages and entries, no torch and no paper.
+"""
+
+import ast
+import functools
+import hashlib
+import itertools
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from scripts.advdenoise import components, configuration, threats
+from scripts.advdenoise.configuration import BUILT_IN_SPLITS, CROSSINGS
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.threats import CLEAN, NO_PURIFIER, Threat
+
+REPOSITORY = Path(__file__).parents[2]
+TABLE_FORMATS = ("csv", "md", "tex")
+
+
+class Job(NamedTuple):
+    """What one job needs: input files by name, its settings, the components that it runs."""
+
+    inputs: dict
+    settings: dict
+    components: list[tuple[str, dict]]
+
+
+def prepare_environment() -> None:
+    """Let `python -m scripts.x` in a rule's shell mean this interpreter and this checkout.
+
+    The Snakefile is parsed again in every job, so this holds on a cluster's node as well.
+    """
+    for variable, folder in (("PATH", Path(sys.executable).parent), ("PYTHONPATH", REPOSITORY)):
+        parts = os.environ.get(variable, "").split(os.pathsep)
+        if str(folder) not in parts:
+            os.environ[variable] = os.pathsep.join([str(folder), *filter(None, parts)])
+
+
+class Flow:
+    """The graph of one effective configuration."""
+
+    def __init__(self, config: dict):
+        self.config = config
+        self.root = f"results/{config['scale']}"
+        self._jobs: dict = {}
+
+    # ------------------------------------------------------------ what rules ask for
+
+    def constraints(self) -> dict[str, str]:
+        """Wildcard constraints: the configured names and nothing else."""
+        config = self.config
+        name = {
+            kind: _either(config[kind])
+            for kind in (*configuration.KINDS, "suites", "experiments")
+        }
+        threat = f"{name['attacks']}@{name['classifiers']}(\\+{name['purifiers']})?"
+        products = {
+            part: _either(p for e in config["experiments"].values() for p in e[part])
+            for part in ("tables", "figures")
+        }
+        return {
+            "seed": r"[0-9]+",
+            "dataset": name["datasets"],
+            "split": r"[a-z0-9_]+",
+            "classifier": name["classifiers"],
+            "denoiser": name["denoisers"],
+            "purifier": name["purifiers"],
+            "threat": f"({CLEAN}|{threat})",
+            "suite": name["suites"],
+            "attribution": name["attributions"],
+            "detector": name["detectors"],
+            "paper": name["experiments"],
+            "table": products["tables"],
+        }
+
+    def inputs(self, rule: str):
+        """The input function of a rule."""
+        return lambda wildcards: self.job(rule, wildcards).inputs
+
+    def settings(self, rule: str, **fixed):
+        """The rule's settings as sorted JSON: one parameter, so that any change reruns the job.
+
+        `fixed` are names that the rule holds itself, in place of wildcards.
+        """
+        return lambda wildcards: json.dumps(
+            self.job(rule, fixed or wildcards).settings, sort_keys=True
+        )
+
+    def code(self, rule: str, **fixed):
+        """The digest of the rule's script and of just the components that this job runs."""
+
+        def digest(wildcards) -> str:
+            entries = self.job(rule, fixed or wildcards).components
+            files = {components.module_file(kind, entry) for kind, entry in entries}
+            return code_digest(REPOSITORY / "scripts" / f"{rule}.py", *sorted(files))
+
+        return digest
+
+    def job(self, rule: str, wildcards) -> Job:
+        """What a job of `rule` needs for these wildcards."""
+        names = dict(wildcards.items())
+        key = (rule, *sorted(names.items()))
+        if key not in self._jobs:
+            self._jobs[key] = getattr(self, f"_{rule}")(**names)
+        return self._jobs[key]
+
+    def targets(self, paper: str) -> list[str]:
+        """The tables and figures of one experiment."""
+        experiment = self.config["experiments"].get(paper)
+        if experiment is None:
+            raise BadInput(
+                f"experiments: {paper!r} is not configured; "
+                f"{components.suggest(paper, self.config['experiments'])}"
+            )
+        tables = [
+            f"{self.root}/tables/{paper}/{table}.{suffix}"
+            for table in experiment["tables"]
+            for suffix in TABLE_FORMATS
+        ]
+        return tables + list(self.figures(paper).values())
+
+    def figures(self, paper: str) -> dict[str, str]:
+        """The figures of one experiment: their files by name."""
+        names = self.config["experiments"][paper]["figures"]
+        return {name: f"{self.root}/figures/{paper}/{name}.svg" for name in names}
+
+    def papers_with_figures(self) -> list[str]:
+        return [name for name, entry in self.config["experiments"].items() if entry["figures"]]
+
+    def start(self, jobs) -> None:
+        """Before the first of `jobs` runs: their data are there, the configuration is written."""
+        import yaml
+
+        needed = {job.wildcards.dataset for job in jobs if job.rule.name == "images"}
+        configuration.check_data_root(self.config, needed)
+        path = Path(self.root) / "config.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(yaml.safe_dump(self.config, sort_keys=False), encoding="utf-8")
+        part.replace(path)
+
+    # ------------------------------------------------------------ paths
+
+    def _images(self, dataset: str, split: str) -> Job:
+        entry = self.config["datasets"][dataset]
+        settings = {
+            "dataset": dataset,
+            "split": split,
+            "entry": {
+                "function": entry["function"],
+                "settings": entry.get("settings", {}),
+                "splits": self._split_chain(dataset, split),
+            },
+        }
+        return Job({}, settings, [("datasets", entry)])
+
+    def images(self, dataset: str, split: str) -> str:
+        return f"{self.root}/images/{dataset}/{split}.h5"
+
+    def _replicate(self, seed, dataset: str) -> str:
+        return f"{self.root}/seed{seed}/{dataset}"
+
+    def classifier(self, seed, dataset: str, name: str) -> str:
+        return f"{self._replicate(seed, dataset)}/classifiers/{name}.safetensors"
+
+    def denoiser(self, seed, dataset: str, name: str) -> str:
+        return f"{self._replicate(seed, dataset)}/denoisers/{name}.safetensors"
+
+    def calibration(self, seed, dataset: str, name: str) -> str:
+        return f"{self._replicate(seed, dataset)}/denoisers/{name}.calibration.json"
+
+    def adversarial(self, seed, dataset: str, threat: Threat, split: str) -> str:
+        return f"{self._replicate(seed, dataset)}/adversarial/{threat}/{split}.h5"
+
+    def result(self, stage: str, seed, dataset: str, split: str, **names) -> str:
+        """The file of a stage that tables and figures read."""
+        middle = "/".join(str(names[key]) for key in CROSSINGS[stage])
+        suffix = "h5" if stage == "examples" else "parquet"
+        return f"{self._replicate(seed, dataset)}/{stage}/{middle}/{split}.{suffix}"
+
+    # ------------------------------------------------------------ one method per rule
+
+    def _train_classifier(self, seed: str, dataset: str, classifier: str) -> Job:
+        entry = self.config["classifiers"][classifier]
+        settings = {
+            "seed": int(seed),
+            "dataset": dataset,
+            "classifier": {"name": classifier, **entry},
+        }
+        used = [("classifiers", entry), ("training", entry["training"])]
+        return Job(self._training_images(dataset, entry), settings, used)
+
+    def _train_denoiser(self, seed: str, dataset: str, denoiser: str) -> Job:
+        entry = self.config["denoisers"][denoiser]
+        split = entry["training"].get("split", "train")
+        sources = [s["threat"] for s in entry["trained_on"] if s.get("threat", CLEAN) != CLEAN]
+        made = [threats.parse(text) for text in dict.fromkeys(sources)]
+        noises = {
+            source["noise"]: self.config["attacks"][source["noise"]]
+            for source in entry["trained_on"]
+            if "noise" in source
+        }
+        settings = {
+            "seed": int(seed),
+            "dataset": dataset,
+            "denoiser": {"name": denoiser, **entry},
+            "threats": [str(threat) for threat in made],
+            "attacks": self._attack_entries(made),
+            "noises": noises,
+        }
+        inputs = self._training_images(dataset, entry)
+        inputs["adversarial"] = [self.adversarial(seed, dataset, t, split) for t in made]
+        used = [("denoisers", entry), ("training", entry["training"])]
+        used += [("attacks", p) for noise in noises.values() for p in noise["points"].values()]
+        return Job(inputs, settings, used)
+
+    def _calibrate(self, seed: str, dataset: str, denoiser: str) -> Job:
+        entry = self.config["denoisers"][denoiser]
+        inputs = {
+            "images": self.images(dataset, self._held_out(dataset, f"denoisers.{denoiser}")),
+            "denoiser": self.denoiser(seed, dataset, denoiser),
+        }
+        settings = self._common(seed, dataset) | {"denoiser": {"name": denoiser, **entry}}
+        return Job(inputs, settings, [("denoisers", entry)])
+
+    def _attack(self, seed: str, dataset: str, threat: str, split: str) -> Job:
+        parsed = threats.parse(threat)
+        entry = self.config["attacks"][parsed.attack]
+        purifier, denoiser = self._purifier(parsed.purifier)
+        models = {"victim": parsed.victim}
+        if "surrogate" in entry:
+            models["surrogate"] = entry["surrogate"]
+        inputs = {"images": self.images(dataset, split)}
+        inputs |= {role: self.classifier(seed, dataset, name) for role, name in models.items()}
+        inputs |= self._purifier_inputs(seed, dataset, purifier)
+        settings = self._common(seed, dataset) | {
+            "split": split,
+            "threat": threat,
+            "attack": {"name": parsed.attack, **entry},
+            "purifier": purifier,
+            "denoiser": denoiser,
+        }
+        settings |= {role: self._classifier_entry(name) for role, name in models.items()}
+        used = [("classifiers", self.config["classifiers"][name]) for name in models.values()]
+        used += [("attacks", point) for point in entry["points"].values()]
+        return Job(inputs, settings, used + _purifier_components(purifier, denoiser))
+
+    def _evaluate(
+        self, seed: str, dataset: str, suite: str, purifier: str, classifier: str, split: str
+    ) -> Job:
+        met = self._suite_threats(suite, dataset, classifier, purifier)
+        entry, denoiser = self._purifier(purifier)
+        made = [threat for threat in met if not threat.is_clean]
+        inputs = {
+            "images": self.images(dataset, split),
+            "classifier": self.classifier(seed, dataset, classifier),
+            "adversarial": [self.adversarial(seed, dataset, t, split) for t in made],
+        } | self._purifier_inputs(seed, dataset, entry)
+        settings = self._common(seed, dataset) | {
+            "split": split,
+            "suite": suite,
+            "threats": [str(threat) for threat in met],
+            "attacks": self._attack_entries(made),
+            "purifier": entry,
+            "denoiser": denoiser,
+            "classifier": self._classifier_entry(classifier),
+        }
+        used = [("classifiers", self.config["classifiers"][classifier])]
+        return Job(inputs, settings, used + _purifier_components(entry, denoiser))
+
+    def _distances(self, seed: str, dataset: str, suite: str, classifier: str, split: str) -> Job:
+        taps = self._taps("distances", classifier)
+        names = [NO_PURIFIER, *self._suite_purifiers(suite, dataset)]
+        meetings = [
+            (str(threat), name)
+            for name in dict.fromkeys(names)
+            for threat in self._suite_threats(suite, dataset, classifier, name)
+        ]
+        made = [threats.parse(text) for text in dict.fromkeys(text for text, _ in meetings)]
+        made = [threat for threat in made if not threat.is_clean]
+        purifiers = [self._purifier(name) for name in dict.fromkeys(names)]
+        inputs = {
+            "images": self.images(dataset, split),
+            "classifier": self.classifier(seed, dataset, classifier),
+            "adversarial": [self.adversarial(seed, dataset, t, split) for t in made],
+        }
+        for role in ("denoiser", "calibration"):
+            found = [self._purifier_inputs(seed, dataset, entry).get(role) for entry, _ in purifiers]
+            inputs[role] = list(dict.fromkeys(filter(None, found)))
+        settings = self._common(seed, dataset) | {
+            "split": split,
+            "suite": suite,
+            "meetings": meetings,
+            "threats": [str(threat) for threat in made],
+            "attacks": self._attack_entries(made),
+            "purifiers": [{**entry, "denoiser_entry": denoiser} for entry, denoiser in purifiers],
+            "classifier": self._classifier_entry(classifier),
+            "taps": taps,
+            "images": self.config["distances"]["images"],
+        }
+        used = [("classifiers", self.config["classifiers"][classifier])]
+        for entry, denoiser in purifiers:
+            used += _purifier_components(entry, denoiser)
+        return Job(inputs, settings, used)
+
+    def _iqr(
+        self, seed: str, dataset: str, threat: str, attribution: str, classifier: str, split: str
+    ) -> Job:
+        parsed = threats.parse(threat)
+        entry = self.config["attributions"][attribution]
+        hidden = self.config["hidden"]
+        inputs = {
+            "images": self.images(dataset, split),
+            "classifier": self.classifier(seed, dataset, classifier),
+        }
+        if not parsed.is_clean:
+            inputs["adversarial"] = self.adversarial(seed, dataset, parsed, split)
+        settings = self._common(seed, dataset) | {
+            "split": split,
+            "threat": threat,
+            "attacks": self._attack_entries([parsed]),
+            "attribution": {"name": attribution, **entry},
+            "classifier": self._classifier_entry(classifier),
+            "taps": hidden["taps"].get(classifier, []),
+            "per_layer": hidden["per_layer"],
+        }
+        used = [("classifiers", self.config["classifiers"][classifier])]
+        used += [("attributions", point) for point in entry["points"].values()]
+        return Job(inputs, settings, used)
+
+    def _detect(
+        self,
+        seed: str,
+        dataset: str,
+        suite: str,
+        detector: str,
+        attribution: str,
+        classifier: str,
+        split: str,
+    ) -> Job:
+        entry = self.config["detectors"][detector]
+        met = self._suite_threats(suite, dataset, classifier, NO_PURIFIER)
+        made = [threat for threat in met if not threat.is_clean]
+        place = {"attribution": attribution, "classifier": classifier}
+        features = [
+            self.result("iqr", seed, dataset, split, threat=threat, **place)
+            for threat in (CLEAN, *made)
+        ]
+        if "detection" not in self.config:
+            raise BadInput("detection: the key is missing; say how detectors are judged")
+        settings = self._common(seed, dataset) | {
+            "split": split,
+            "suite": suite,
+            "threats": [str(threat) for threat in made],
+            "attacks": self._attack_entries(made),
+            "detector": {"name": detector, **entry},
+            "attribution": {"name": attribution, **self.config["attributions"][attribution]},
+            "classifier": self._classifier_entry(classifier),
+            "detection": self.config["detection"],
+        }
+        used = [("detectors", point) for point in entry["points"].values()]
+        return Job({"features": features}, settings, used)
+
+    def _examples(
+        self, seed: str, dataset: str, threat: str, purifier: str, classifier: str, split: str
+    ) -> Job:
+        parsed = threats.parse(threat)
+        entry, denoiser = self._purifier(purifier)
+        inputs = {
+            "images": self.images(dataset, split),
+            "classifier": self.classifier(seed, dataset, classifier),
+        } | self._purifier_inputs(seed, dataset, entry)
+        if not parsed.is_clean:
+            inputs["adversarial"] = self.adversarial(seed, dataset, parsed, split)
+        settings = self._common(seed, dataset) | {
+            "split": split,
+            "threat": threat,
+            "attacks": self._attack_entries([parsed]),
+            "purifier": entry,
+            "denoiser": denoiser,
+            "classifier": self._classifier_entry(classifier),
+            "images": self.config.get("examples", {}).get("images", 8),
+        }
+        used = [("classifiers", self.config["classifiers"][classifier])]
+        return Job(inputs, settings, used + _purifier_components(entry, denoiser))
+
+    def _export(self, seed: str, dataset: str, threat: str, split: str) -> Job:
+        parsed = threats.parse(threat)
+        inputs = {"images": self.images(dataset, split)}
+        if not parsed.is_clean:
+            inputs["adversarial"] = self.adversarial(seed, dataset, parsed, split)
+        settings = {
+            "seed": int(seed),
+            "dataset": dataset,
+            "split": split,
+            "threat": threat,
+            "attacks": self._attack_entries([parsed]),
+        }
+        return Job(inputs, settings, [])
+
+    def _table(self, paper: str, table: str) -> Job:
+        entry = self.config["experiments"][paper]["tables"][table]
+        inputs, left_out = self._product_inputs(paper, entry)
+        published = REPOSITORY / "config" / "published" / f"{paper}_{table}.csv"
+        settings = {
+            "paper": paper,
+            "table": table,
+            "entry": _bare(entry),
+            "left_out": left_out,
+            "published": _text_digest(published) if published.exists() else None,
+        }
+        return Job(inputs, settings, [("tables", entry)])
+
+    def _figures(self, paper: str) -> Job:
+        figures = self.config["experiments"][paper]["figures"]
+        made = {name: self._product_inputs(paper, entry) for name, entry in figures.items()}
+        files = sorted({path for inputs, _ in made.values() for p in inputs.values() for path in p})
+        settings = {
+            "paper": paper,
+            "figures": {name: _bare(entry) for name, entry in figures.items()},
+            "inputs": {name: inputs for name, (inputs, _) in made.items()},
+        }
+        return Job({"files": files}, settings, [("figures", entry) for entry in figures.values()])
+
+    # ------------------------------------------------------------ crossings
+
+    def _product_inputs(self, paper: str, entry: dict) -> tuple[dict, list[str]]:
+        """The files of each stage that a table or figure reads, and what was left out."""
+        seeds = self.config["experiments"][paper]["seeds"]
+        inputs: dict[str, list[str]] = {}
+        left_out: dict[str, None] = {}
+        for stage in CROSSINGS:
+            for crossing in entry.get(stage, []):
+                for names in self._cross(stage, crossing):
+                    reason = self._unfit(names)
+                    if reason:
+                        left_out[reason] = None
+                        continue
+                    paths = [self.result(stage, seed, **names) for seed in seeds]
+                    inputs.setdefault(stage, []).extend(paths)
+        unique = {stage: list(dict.fromkeys(paths)) for stage, paths in inputs.items()}
+        return unique, list(left_out)
+
+    def _cross(self, stage: str, crossing: dict):
+        """Every combination of a crossing's names, threats as paths name them."""
+        for dataset, split in itertools.product(crossing["dataset"], crossing["split"]):
+            keys = [key for key in CROSSINGS[stage] if key in crossing]
+            for values in itertools.product(*(crossing[key] for key in keys)):
+                names = {"dataset": dataset, "split": split, **dict(zip(keys, values, strict=True))}
+                if "threat" in names:
+                    threat = threats.parse(names["threat"])
+                    against = threat.against(names["classifier"], names.get("purifier", "none"))
+                    names["threat"] = str(against)
+                if stage == "predictions" and "purifier" not in names:
+                    for purifier in self.config["suites"][names["suite"]]["purifiers"]:
+                        yield names | {"purifier": purifier}
+                else:
+                    yield names
+
+    def _unfit(self, names: dict) -> str | None:
+        """Why a combination is left out: an entry that is not for this data set."""
+        dataset = names["dataset"]
+        for key, kind in configuration.KIND_OF.items():
+            if kind in ("datasets", "suites") or key not in names:
+                continue
+            if not self._fits(kind, names[key], dataset):
+                return f"{kind} {names[key]}: not for data set {dataset}"
+        if "threat" in names and not self._threat_fits(threats.parse(names["threat"]), dataset):
+            return f"threat {names['threat']}: not for data set {dataset}"
+        return None
+
+    def _fits(self, kind: str, name: str, dataset: str) -> bool:
+        entry = self.config[kind][name]
+        if dataset not in entry.get("datasets", [dataset]):
+            return False
+        if kind == "purifiers" and "denoiser" in entry:
+            return self._fits("denoisers", entry["denoiser"], dataset)
+        if kind == "attacks" and "surrogate" in entry:
+            return self._fits("classifiers", entry["surrogate"], dataset)
+        if kind == "denoisers":
+            sources = [threats.parse(s["threat"]) for s in entry["trained_on"] if "threat" in s]
+            return all(self._threat_fits(threat, dataset) for threat in sources)
+        return True
+
+    def _threat_fits(self, threat: Threat, dataset: str) -> bool:
+        if threat.is_clean:
+            return True
+        parts = [("attacks", threat.attack), ("classifiers", threat.victim)]
+        parts.append(("purifiers", threat.purifier))
+        return all(self._fits(kind, name, dataset) for kind, name in parts if name)
+
+    def _suite_threats(
+        self, suite: str, dataset: str, classifier: str, purifier: str
+    ) -> list[Threat]:
+        """A suite's threats against the classifier and the purifier at hand."""
+        texts = self.config["suites"][suite]["threats"]
+        met = [threats.parse(text).against(classifier, purifier) for text in texts]
+        return [t for t in dict.fromkeys(met) if self._threat_fits(t, dataset)]
+
+    def _suite_purifiers(self, suite: str, dataset: str) -> list[str]:
+        names = self.config["suites"][suite]["purifiers"]
+        return [name for name in names if self._fits("purifiers", name, dataset)]
+
+    # ------------------------------------------------------------ entries
+
+    def _common(self, seed: str, dataset: str) -> dict:
+        return {"seed": int(seed), "dataset": dataset, "batch": self.config["batch"]}
+
+    def _classifier_entry(self, name: str) -> dict:
+        return {"name": name, **self.config["classifiers"][name]}
+
+    def _attack_entries(self, made) -> dict:
+        names = sorted({threat.attack for threat in made if not threat.is_clean})
+        return {name: self.config["attacks"][name] for name in names}
+
+    def _purifier(self, name: str | None) -> tuple[dict | None, dict | None]:
+        """A purifier's entry and its denoiser's, each with its name."""
+        if name is None:
+            return None, None
+        entry = {"name": name, **self.config["purifiers"][name]}
+        if "denoiser" not in entry:
+            return entry, None
+        return entry, {"name": entry["denoiser"], **self.config["denoisers"][entry["denoiser"]]}
+
+    def _purifier_inputs(self, seed: str, dataset: str, purifier: dict | None) -> dict:
+        if purifier is None or "denoiser" not in purifier:
+            return {}
+        inputs = {"denoiser": self.denoiser(seed, dataset, purifier["denoiser"])}
+        if "calibration" in _handed("purifiers", purifier["points"]):
+            inputs["calibration"] = self.calibration(seed, dataset, purifier["denoiser"])
+        return inputs
+
+    def _training_images(self, dataset: str, entry: dict) -> dict:
+        split = entry["training"].get("split", "train")
+        inputs = {"images": self.images(dataset, split)}
+        if "held_out" in self.config["datasets"][dataset]["splits"]:
+            inputs["held_out"] = self.images(dataset, "held_out")
+        return inputs
+
+    def _held_out(self, dataset: str, asker: str) -> str:
+        if "held_out" not in self.config["datasets"][dataset]["splits"]:
+            raise BadInput(f"datasets.{dataset}.splits: {asker} needs the split held_out; add it")
+        return "held_out"
+
+    def _taps(self, part: str, classifier: str) -> list[str]:
+        taps = self.config[part]["taps"]
+        if classifier not in taps:
+            raise BadInput(f"{part}.taps: {classifier!r} has no taps; name the modules to observe")
+        return taps[classifier]
+
+    def _split_chain(self, dataset: str, split: str) -> dict:
+        """Just the splits that this one is drawn from: another one's size reruns nothing."""
+        splits = self.config["datasets"][dataset]["splits"]
+        chain = {"held_out": splits["held_out"]} if "held_out" in splits else {}
+        while split not in BUILT_IN_SPLITS:
+            if split not in splits:
+                raise BadInput(
+                    f"datasets.{dataset}.splits: there is no split {split!r}; "
+                    f"{components.suggest(split, {*splits, *BUILT_IN_SPLITS})}"
+                )
+            chain[split] = splits[split]
+            split = splits[split]["of"]
+        return chain | ({split: splits[split]} if split in splits else {})
+
+
+def _either(names) -> str:
+    """A pattern for one of the names; one that matches nothing where there are none."""
+    return f"({'|'.join(map(re.escape, sorted(names)))})" if names else "(?!)"
+
+
+def _handed(kind: str, points: dict) -> set[str]:
+    names: set[str] = set()
+    for point in points.values():
+        module, _, function = point["function"].partition(".")
+        names |= set(components.signatures(kind, module)[function].handed)
+    return names
+
+
+def _purifier_components(purifier: dict | None, denoiser: dict | None) -> list[tuple[str, dict]]:
+    points = purifier["points"].values() if purifier else []
+    return [("purifiers", point) for point in points] + (
+        [("denoisers", denoiser)] if denoiser else []
+    )
+
+
+def _bare(entry: dict) -> dict:
+    """A table's entry without its crossings: those show in its inputs."""
+    return {key: value for key, value in entry.items() if key not in CROSSINGS}
+
+
+# ---------------------------------------------------------------- digests
+
+
+def _text_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+@functools.cache
+def code_digest(*files: Path) -> str:
+    """A digest of the given sources and of all that they import from this project.
+
+    Over the syntax tree without docstrings, so that a comment or a docstring changes nothing.
+    """
+    closure: set[Path] = set()
+    waiting = list(files)
+    while waiting:
+        path = waiting.pop()
+        if path not in closure:
+            closure.add(path)
+            waiting += _imports(path)
+    digest = hashlib.sha256()
+    for path in sorted(closure):
+        digest.update(str(path.relative_to(REPOSITORY)).encode() + b"\0")
+        digest.update(_syntax(path).encode() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+@functools.cache
+def _syntax(path: Path) -> str:
+    """The syntax tree as text, docstrings and places left out."""
+    tree = _tree(path)
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(tree):
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.dump(tree)
+
+
+@functools.cache
+def _imports(path: Path) -> list[Path]:
+    """The project's own modules that a source imports, anywhere in it."""
+    names = []
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    found = (REPOSITORY / f"{name.replace('.', '/')}.py" for name in names if "scripts" in name)
+    return [candidate for candidate in found if candidate.is_file()]
