@@ -1,0 +1,95 @@
+"""Columns of the Parquet files, one row per image (distances: per image and layer)."""
+
+import pyarrow as pa
+
+PREDICTIONS = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("threat", pa.string()),
+        ("attack_point", pa.string()),
+        ("purifier", pa.string()),
+        ("purifier_point", pa.string()),
+        ("draw", pa.int16()),  # 0, 1, ... where the purifier is random and repeated
+        ("label", pa.int32()),
+        ("prediction", pa.int32()),
+        ("confidence", pa.float32()),  # probability of the predicted class
+        ("label_rank", pa.int32()),  # place of the label among the classes, 0 = top
+        ("mse_before", pa.float32()),  # mean squared difference to the clean image, unpurified
+        ("mse_after", pa.float32()),  # the same after purification
+        ("error_before", pa.float32()),  # reconstruction error, null without a denoiser
+        ("error_after", pa.float32()),
+        ("l2", pa.float32()),  # norms of the perturbation
+        ("linf", pa.float32()),
+        ("epsilon", pa.float32()),  # budget in [0,1] pixel units, null where there is none
+    ]
+)
+
+DISTANCES = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("threat", pa.string()),
+        ("attack_point", pa.string()),
+        ("purifier", pa.string()),
+        ("purifier_point", pa.string()),
+        ("layer_index", pa.int16()),
+        ("layer", pa.string()),
+        ("elements", pa.int32()),  # n, the size of the layer's output for one image
+        ("l2", pa.float32()),
+        ("ne_d", pa.float32()),  # l2 / n
+        ("ne_d_sqrt", pa.float32()),  # l2 / sqrt(n)
+        ("cos_d", pa.float32()),
+    ]
+)
+
+DETECTION = pa.schema(
+    [
+        ("threat", pa.string()),
+        ("attack_point", pa.string()),
+        ("attribution_point", pa.string()),
+        ("representation", pa.string()),
+        ("detector_point", pa.string()),
+        ("protocol", pa.string()),
+        ("split_seed", pa.int16()),
+        ("id", pa.int64()),
+        ("is_adversarial", pa.bool_()),
+        ("score", pa.float32()),  # higher = more adversarial
+        ("fit_seconds", pa.float32()),
+    ]
+)
+
+HISTORY = pa.schema(
+    [
+        ("epoch", pa.int32()),
+        ("iteration", pa.int64()),
+        ("loss", pa.float32()),
+        ("metric", pa.string()),
+        ("value", pa.float32()),
+        ("held_out_loss", pa.float32()),
+        ("held_out_value", pa.float32()),
+        ("lr", pa.float32()),
+        ("epoch_seconds", pa.float32()),
+    ]
+)
+
+
+def iqr_schema(classes: int, hidden: int) -> pa.Schema:
+    """Columns of interquartile ranges for `classes` outputs and a `hidden`-long third vector.
+
+    `predicted` (length 1), `probabilities` (length `classes`) and `hidden` are the three
+    representations of segfault, section 3; `success` is null for clean images.
+    """
+    return pa.schema(
+        [
+            ("id", pa.int64()),
+            ("attack_point", pa.string()),
+            ("attribution_point", pa.string()),
+            ("label", pa.int32()),
+            ("prediction", pa.int32()),  # on the whole, unmasked image
+            ("epsilon", pa.float32()),
+            ("success", pa.bool_()),
+            ("segments", pa.int32()),
+            ("predicted", pa.list_(pa.float32(), 1)),
+            ("probabilities", pa.list_(pa.float32(), classes)),
+            ("hidden", pa.list_(pa.float32(), hidden)),
+        ]
+    )
