@@ -1,0 +1,39 @@
+"""Prepare one split of a data set: images, labels and ids in one HDF5 file."""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+from scripts.advdenoise.components import load, provide
+from scripts.advdenoise.datasets._splits import draw
+from scripts.advdenoise.store import add_array, create_hdf5, provenance
+
+
+def run(settings: dict, output: Path, root: str | None = None) -> None:
+    """Write the images of a split to `output`, in blocks: memory does not grow with their number.
+
+    `settings` are `{"dataset": name, "entry": {function, settings, splits}, "split": name}`. The
+    file holds `images` (uint8 [N, C, H, W], 0..255), `labels` and `ids` (int64 [N]), and as
+    attributes `classes` (a JSON list), `dataset`, `split` and `sha256` of the images' bytes.
+    Raises `BadInput` where the data root, the data set or the split is not what it should be.
+    """
+    started = time.time()
+    entry, name, split = settings["entry"], settings["dataset"], settings["split"]
+    source = provide(load("datasets", entry), root=Path(root).expanduser() if root else None)
+    ids = draw(source, name, split, entry.get("splits", {}))
+    shape = (len(ids), *source.read(ids[:1]).shape[1:])
+    with create_hdf5(output, provenance(settings, started)) as file:
+        images = add_array(file, "images", shape=shape, dtype="uint8")
+        digest = hashlib.sha256()
+        block = images.chunks[0]
+        for start in range(0, len(ids), block):
+            read = source.read(ids[start : start + block])
+            images[start : start + len(read)] = read
+            digest.update(read.tobytes())
+        add_array(file, "labels", source.labels(ids))
+        add_array(file, "ids", ids)
+        file.attrs["classes"] = json.dumps(source.classes)
+        file.attrs["dataset"] = name
+        file.attrs["split"] = split
+        file.attrs["sha256"] = digest.hexdigest()
