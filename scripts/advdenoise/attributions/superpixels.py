@@ -1,0 +1,165 @@
+"""Label maps of an image: which pixels are masked together.
+
+Every function takes an image [H, W, C], float, as the classifier's normalisation sees it (the
+published segment counts only come out on z-scored images; "segfault", section 4), and gives int64
+labels [H, W] from 0 to K-1 without gaps; K may be 1. Colour images (C = 3) are compared in the Lab
+colour space where the method does so, grey ones (C = 1) as they are.
+"""
+
+import numpy as np
+
+from scripts.advdenoise.errors import BadInput
+
+
+def pixels(image: np.ndarray) -> np.ndarray:
+    """Every pixel by itself, numbered row by row: ML-LOO's masks."""
+    image = _checked(image)
+    return np.arange(image.shape[0] * image.shape[1]).reshape(image.shape[:2])
+
+
+def slic(
+    image: np.ndarray, *, n_segments: int, compactness: float = 10.0, like_2021: bool = False
+) -> np.ndarray:
+    """SLIC: k-means in colour and place, made connected.
+
+    Args:
+        n_segments: about how many segments; the image decides.
+        compactness: weight of place against colour.
+        like_2021: as scikit-image did when "segfault" was written. It has since come to stretch
+            an image to [0, 1] first, which changes the labels of z-scored images.
+    """
+    _at_least("n_segments", n_segments, 1)
+    _positive("compactness", compactness)
+    from skimage.segmentation import slic as segment
+
+    image = _colour_or_grey(image)
+    if like_2021:
+        image = _lab(image)
+        # The stretching divides by the span, so dividing the compactness by it undoes it.
+        compactness /= np.ptp(image) or 1.0
+    labels = segment(
+        _flat_grey(image),
+        n_segments=n_segments,
+        compactness=compactness,
+        convert2lab=image.shape[2] == 3 and not like_2021,
+        start_label=0,
+        channel_axis=_channel_axis(image),
+    )
+    return _without_gaps(labels)
+
+
+def felzenszwalb(
+    image: np.ndarray, *, scale: float, sigma: float = 0.8, min_size: int = 20
+) -> np.ndarray:
+    """Felzenszwalb and Huttenlocher's merging of a minimum spanning tree.
+
+    Args:
+        scale: larger gives larger segments.
+        sigma: width in pixels of the smoothing before.
+        min_size: pixels that a segment has at least.
+    """
+    _positive("scale", scale)
+    _at_least("sigma", sigma, 0)
+    _at_least("min_size", min_size, 1)
+    from skimage.segmentation import felzenszwalb as segment
+
+    image = _colour_or_grey(image)
+    labels = segment(
+        _flat_grey(image),
+        scale=scale,
+        sigma=sigma,
+        min_size=min_size,
+        channel_axis=_channel_axis(image),
+    )
+    return _without_gaps(labels)
+
+
+def quickshift(
+    image: np.ndarray,
+    *,
+    sigma: float,
+    max_dist: float,
+    ratio: float = 1.0,
+    kernel_size: float = 5,
+) -> np.ndarray:
+    """Quick shift: every pixel climbs to its nearest neighbour of higher density.
+
+    Args:
+        sigma: width in pixels of the smoothing before.
+        max_dist: longest step; larger gives larger segments.
+        ratio: weight of colour against place, in [0, 1].
+        kernel_size: width in pixels of the density's kernel; larger gives larger segments.
+    """
+    _at_least("sigma", sigma, 0)
+    _positive("max_dist", max_dist)
+    _at_least("kernel_size", kernel_size, 1)
+    from skimage.segmentation import quickshift as segment
+
+    image = _colour_or_grey(image)
+    # Ties are broken at random: with a seed of its own, an image always has the same labels.
+    labels = segment(
+        image,
+        ratio=ratio,
+        kernel_size=kernel_size,
+        max_dist=max_dist,
+        sigma=sigma,
+        convert2lab=image.shape[2] == 3,
+        rng=42,
+    )
+    return _without_gaps(labels)
+
+
+def _checked(image: np.ndarray) -> np.ndarray:
+    """The image as float64, so that labels do not depend on the type it was stored in."""
+    image = np.asarray(image, dtype=np.float64)
+    if image.ndim != 3 or image.size == 0:
+        raise BadInput(
+            f"attributions: an image has the shape {image.shape}, but superpixels need "
+            "[height, width, channels]; give images of that kind"
+        )
+    if not np.isfinite(image).all():
+        raise BadInput(
+            "attributions: an image holds values that are not finite, so it has no superpixels; "
+            "look for what made it and make it again"
+        )
+    return image
+
+
+def _colour_or_grey(image: np.ndarray) -> np.ndarray:
+    image = _checked(image)
+    if image.shape[2] not in (1, 3):
+        raise BadInput(
+            f"attributions: an image has {image.shape[2]} channels, but superpixels need 1 (grey) "
+            "or 3 (colour); use superpixels.pixels"
+        )
+    return image
+
+
+def _flat_grey(image: np.ndarray) -> np.ndarray:
+    return image[..., 0] if image.shape[2] == 1 else image
+
+
+def _channel_axis(image: np.ndarray) -> int | None:
+    return None if image.shape[2] == 1 else -1
+
+
+def _lab(image: np.ndarray) -> np.ndarray:
+    if image.shape[2] == 1:
+        return image
+    from skimage.color import rgb2lab
+
+    return rgb2lab(image)
+
+
+def _without_gaps(labels: np.ndarray) -> np.ndarray:
+    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
+
+
+def _positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise BadInput(f"attributions: {name} is {value}; give a number above 0")
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise BadInput(f"attributions: {name} is {value}; give {least} or more")

@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scripts.advdenoise.attributions import superpixels
+from scripts.advdenoise.errors import BadInput
+
+METHODS = {
+    "pixels": superpixels.pixels,
+    "slic": lambda image: superpixels.slic(image, n_segments=16),
+    "slic_2021": lambda image: superpixels.slic(image, n_segments=16, like_2021=True),
+    "felzenszwalb": lambda image: superpixels.felzenszwalb(image, scale=10),
+    "quickshift": lambda image: superpixels.quickshift(image, sigma=1, max_dist=10),
+}
+
+
+def make(kind, height, width, channels, seed=0):
+    noise = np.random.default_rng(seed).normal(size=(height, width, channels))
+    ramp = np.linspace(-2, 2, height * width * channels).reshape(height, width, channels)
+    return {"constant": np.full_like(noise, 0.3), "noise": noise, "ramp": ramp}[kind]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@settings(deadline=None, max_examples=25)
+@given(
+    st.sampled_from(["constant", "noise", "ramp"]),
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.sampled_from([1, 3]),
+    st.integers(0, 9),
+)
+def test_labels_count_from_zero_without_gaps(method, kind, height, width, channels, seed):
+    image = make(kind, height, width, channels, seed)
+    labels = METHODS[method](image)
+    assert labels.shape == (height, width)
+    assert labels.dtype == np.int64
+    assert np.array_equal(np.unique(labels), np.arange(labels.max() + 1))
+    assert np.array_equal(labels, METHODS[method](image.copy()))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_labels_do_not_depend_on_the_stored_type(method):
+    image = make("noise", 12, 12, 3).astype(np.float32)
+    assert np.array_equal(METHODS[method](image), METHODS[method](image.astype(np.float64)))
+
+
+def test_pixels_are_numbered_row_by_row():
+    assert superpixels.pixels(np.zeros((2, 3, 1))).tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_a_constant_image_may_have_one_segment():
+    assert not superpixels.felzenszwalb(make("constant", 8, 8, 3), scale=1).any()
+
+
+def test_two_colours_are_two_segments():
+    image = np.zeros((16, 16, 3))
+    image[:, 8:] = 1
+    expected = np.arange(16) >= 8
+    labels = superpixels.felzenszwalb(image, scale=1, sigma=0)
+    assert np.array_equal(labels == labels[0, 15], np.broadcast_to(expected, (16, 16)))
+    assert labels.max() == 1
+    assert np.array_equal(np.unique(superpixels.slic(image, n_segments=4)[:, 7:9]), range(4))
+
+
+def test_slic_of_2021_sees_the_values_that_it_is_given():
+    # The plain one stretches an image first and so ignores its scale, the old one did not.
+    image = make("noise", 16, 16, 3) * 0.1 + make("ramp", 16, 16, 3)
+    now = [superpixels.slic(i, n_segments=20) for i in (image, image * 30)]
+    then = [superpixels.slic(i, n_segments=20, like_2021=True) for i in (image, image * 30)]
+    assert np.array_equal(*now)
+    assert not np.array_equal(*then)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_slic_of_2021_is_scikit_images_without_its_stretching(channels, monkeypatch):
+    """The old one: Lab over compactness, then k-means; checked on what reaches the k-means."""
+    from skimage.color import rgb2lab
+    from skimage.segmentation import slic_superpixels
+
+    image = make("noise", 10, 10, channels)
+    lab = rgb2lab(image) if channels == 3 else image
+    seen = []
+    kmeans = slic_superpixels._slic_cython
+
+    def record(image, *arguments, **settings):
+        seen.append(np.array(image[0]))
+        return kmeans(image, *arguments, **settings)
+
+    monkeypatch.setattr(slic_superpixels, "_slic_cython", record)
+    superpixels.slic(image, n_segments=8, compactness=5, like_2021=True)
+    # A shift of all colours changes no distance.
+    np.testing.assert_allclose(seen[0], (lab - lab.min()) / 5, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_image_that_is_not_finite_is_refused(method, value):
+    image = make("noise", 8, 8, 3)
+    image[3, 4, 1] = value
+    with pytest.raises(BadInput, match="not finite"):
+        METHODS[method](image)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [(8, 8), (2, 8, 8, 3), (0, 8, 3)])
+def test_what_is_no_image_is_refused(method, shape):
+    with pytest.raises(BadInput, match="shape"):
+        METHODS[method](np.zeros(shape))
+
+
+def test_an_image_of_other_channels_has_pixels_only():
+    image = np.zeros((4, 4, 5))
+    assert superpixels.pixels(image).max() == 15
+    with pytest.raises(BadInput, match=r"5 channels.*superpixels\.pixels"):
+        superpixels.slic(image, n_segments=4)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda image: superpixels.slic(image, n_segments=0), "n_segments"),
+        (lambda image: superpixels.slic(image, n_segments=4, compactness=0), "compactness"),
+        (lambda image: superpixels.felzenszwalb(image, scale=-1), "scale"),
+        (lambda image: superpixels.felzenszwalb(image, scale=1, sigma=-1), "sigma"),
+        (lambda image: superpixels.felzenszwalb(image, scale=1, min_size=0), "min_size"),
+        (lambda image: superpixels.quickshift(image, sigma=-1, max_dist=1), "sigma"),
+        (lambda image: superpixels.quickshift(image, sigma=0, max_dist=0), "max_dist"),
+        (
+            lambda image: superpixels.quickshift(image, sigma=0, max_dist=1, kernel_size=0),
+            "kernel_size",
+        ),
+    ],
+)
+def test_settings_out_of_range_are_told(call, name):
+    with pytest.raises(BadInput, match=rf"attributions: {name} is "):
+        call(make("noise", 4, 4, 3))

@@ -1,0 +1,200 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from torch import nn
+
+from scripts.advdenoise import distances
+from scripts.advdenoise.distances import Taps, distance, layer_distances
+from scripts.advdenoise.errors import BadInput
+
+finite = st.floats(-1e6, 1e6, width=32)
+
+
+class Twice(nn.Module):
+    """An activation that runs twice, in place; a branch that never runs; a part of two outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(1, 2, 3, padding=1)
+        self.second = nn.Conv2d(2, 2, 3, padding=1)
+        self.act = nn.ReLU(inplace=True)
+        self.unused = nn.Linear(1, 1)
+        self.recurrent = nn.LSTM(4, 3, batch_first=True)
+
+    def forward(self, images):
+        maps = self.act(self.second(self.act(self.first(images))))
+        return self.recurrent(maps.flatten(1).unsqueeze(1)[..., :4])[0]
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return Twice().eval()
+
+
+def reference(a, b):
+    """The definitions, in Python's exact summation."""
+    a, b = a.astype(float).ravel(), b.astype(float).ravel()
+    norm_a, norm_b = (math.sqrt(math.fsum(v * v for v in x)) for x in (a, b))
+    l2 = math.sqrt(math.fsum((v - w) ** 2 for v, w in zip(a, b, strict=True)))
+    if norm_a == 0 or norm_b == 0:
+        return l2, float((norm_a > 0) != (norm_b > 0))
+    return l2, 1 - math.fsum(v * w for v, w in zip(a, b, strict=True)) / (norm_a * norm_b)
+
+
+@settings(deadline=None)
+@given(hnp.arrays(np.float32, (2, 3, 2, 3, 2), elements=finite))
+def test_distance_is_its_definition(pair):
+    found = distance(torch.from_numpy(pair[0]), torch.from_numpy(pair[1]))
+    assert found.elements == 12
+    for row, (a, b) in enumerate(zip(*pair, strict=True)):
+        l2, cos_d = reference(a, b)
+        assert found.l2[row].item() == pytest.approx(l2, rel=1e-12)
+        assert found.cos_d[row].item() == pytest.approx(cos_d, abs=1e-12)
+
+
+@settings(deadline=None)
+@given(hnp.arrays(np.float32, (2, 4, 5), elements=finite))
+def test_distance_is_symmetric_bounded_and_zero_on_itself(pair):
+    a, b = torch.from_numpy(pair)
+    forth, back = distance(a, b), distance(b, a)
+    torch.testing.assert_close(forth.l2, back.l2, rtol=0, atol=0)
+    torch.testing.assert_close(forth.cos_d, back.cos_d, rtol=1e-12, atol=1e-15)
+    assert ((forth.cos_d >= 0) & (forth.cos_d <= 2)).all()
+    itself = distance(a, a)
+    assert not itself.l2.any() and not itself.cos_d.any()
+
+
+def test_closed_forms():
+    a = torch.tensor([[3.0, 0, 0, 0], [1, 1, 0, 0], [1, 0, 0, 0], [2, 0, 0, 0]])
+    b = torch.tensor([[0.0, 4, 0, 0], [2, 2, 0, 0], [-1, 0, 0, 0], [1, 1, 0, 0]])
+    found = distance(a, b)
+    torch.testing.assert_close(found.l2, torch.tensor([5, 2**0.5, 2, 2**0.5]).double())
+    torch.testing.assert_close(found.cos_d, torch.tensor([1, 0, 2, 1 - 0.5**0.5]).double())
+    torch.testing.assert_close(found.ne_d, found.l2 / 4)
+    torch.testing.assert_close(found.ne_d_sqrt, found.l2 / 2)
+
+
+def test_zero_maps_have_a_defined_angle():
+    a = torch.tensor([[0.0, 0], [0, 0], [1, 2]])
+    b = torch.tensor([[0.0, 0], [1, 2], [0, 0]])
+    assert distance(a, b).cos_d.tolist() == [0, 1, 1]
+
+
+def test_maps_that_are_not_finite_stay_so():
+    found = distance(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, math.nan]]))
+    assert found.l2.isnan().all() and found.cos_d.isnan().all()
+
+
+def test_nearly_parallel_maps_keep_their_digits():
+    # The angle is 1e-6: 1 - cos is 5e-13, of which float32 sums would leave nothing and the plain
+    # formula in float64 three digits.
+    a = torch.tensor([[1.0, 0.0]])
+    b = torch.tensor([[1.0, 1e-6]])
+    assert distance(a, b).cos_d.item() == pytest.approx(5e-13, rel=1e-6)
+
+
+def test_small_differences_on_large_maps_are_summed_exactly():
+    a = torch.full((1, 100_000), 1000.0)
+    b = a.clone()
+    b[0, ::2] += 0.5
+    assert distance(a, b).l2.item() == pytest.approx(math.sqrt(50_000 * 0.25), rel=1e-12)
+
+
+@pytest.mark.parametrize("block", [1, 3, 7, 24, 100])
+def test_blocks_change_nothing(monkeypatch, block):
+    a, b = torch.randn(2, 5, 3, 4, 2, generator=torch.Generator().manual_seed(0))
+    whole = distance(a, b)
+    monkeypatch.setitem(distances.BLOCK_ELEMENTS, "cpu", block)
+    found = distance(a, b)
+    torch.testing.assert_close(found.l2, whole.l2, rtol=1e-14, atol=0)
+    torch.testing.assert_close(found.cos_d, whole.cos_d, rtol=1e-12, atol=0)
+
+
+def test_the_memory_format_changes_nothing():
+    a, b = torch.randn(2, 5, 3, 4, 2, generator=torch.Generator().manual_seed(0))
+    mixed = distance(a.contiguous(memory_format=torch.channels_last), b)
+    torch.testing.assert_close(mixed.l2, distance(a, b).l2, rtol=1e-14, atol=0)
+
+
+def test_float64_maps_are_left_alone():
+    a, b = torch.ones(2, 3).double(), torch.zeros(2, 3).double()
+    distance(a, b)
+    assert a.eq(1).all() and b.eq(0).all()
+
+
+def test_shapes_have_to_agree():
+    with pytest.raises(ValueError, match="shapes"):
+        distance(torch.ones(2, 3), torch.ones(2, 4))
+
+
+def test_layers_are_compared_by_name():
+    clean = {"a": torch.ones(2, 3), "b": torch.ones(2, 5)}
+    other = {"b": torch.zeros(2, 5), "a": torch.ones(2, 3)}
+    found = layer_distances(clean, other)
+    assert list(found) == ["a", "b"]
+    assert found["a"].l2.tolist() == [0, 0]
+    assert found["b"].elements == 5 and found["b"].l2.tolist() == [5**0.5] * 2
+
+
+def test_taps_give_the_modules_outputs_in_the_order_asked_for(model):
+    images = torch.randn(3, 1, 4, 4)
+    with Taps(model, ["second", "first"]) as taps:
+        model(images)
+        maps = taps.take()
+    assert list(maps) == ["second", "first"]
+    # The activation after both works in place; what was tapped is from before it.
+    torch.testing.assert_close(maps["first"], model.first(images), rtol=0, atol=0)
+    expected = model.second(model.first(images).relu())
+    torch.testing.assert_close(maps["second"], expected, rtol=0, atol=0)
+    assert (maps["second"] < 0).any()
+
+
+def test_a_module_that_runs_twice_keeps_its_last_output(model):
+    images = torch.randn(3, 1, 4, 4)
+    with Taps(model, ["act"]) as taps:
+        model(images)
+        last = taps.take()["act"]
+    expected = model.second(model.first(images).relu()).relu()
+    torch.testing.assert_close(last, expected, rtol=0, atol=0)
+
+
+def test_reduce_sees_each_map_once_it_is_there(model):
+    seen = []
+    with Taps(model, ["first", "second"], lambda name, map: seen.append(name) or map.shape) as taps:
+        model(torch.zeros(2, 1, 4, 4))
+        assert taps.take() == {"first": (2, 2, 4, 4), "second": (2, 2, 4, 4)}
+    assert seen == ["first", "second"]
+
+
+def test_taps_are_gone_afterwards(model):
+    with Taps(model, ["first"]):
+        model(torch.zeros(1, 1, 4, 4))
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_pass_is_handed_out_once(model):
+    with Taps(model, ["first"]) as taps:
+        model(torch.zeros(1, 1, 4, 4))
+        taps.take()
+        with pytest.raises(BadInput):
+            taps.take()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("secnd", r"distances\.taps: Twice has no module 'secnd'; did you mean 'second'\?"),
+        ("unused", r"distances\.taps: module 'unused' .* does not run"),
+        ("recurrent", r"distances\.taps: module 'recurrent' gives a tuple"),
+    ],
+)
+def test_a_tap_that_cannot_be_is_told_in_one_sentence(model, name, told):
+    with pytest.raises(BadInput, match=told), Taps(model, [name]) as taps:
+        model(torch.zeros(1, 1, 4, 4))
+        taps.take()
