@@ -1,0 +1,561 @@
+"""Files that are whole or absent, say how they were made, and notice when they are damaged.
+
+Every writer works on a temporary file beside the target and renames it at the end, so that a
+killed job leaves nothing at the target's path. Every reader checks what it reads: truncation,
+flipped bits and files of another kind end in `DamagedFile`, a missing file in `BadInput`.
+"""
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scripts.advdenoise.errors import BadInput, DamagedFile
+
+if TYPE_CHECKING:
+    import h5py
+    import pyarrow as pa
+    import torch
+
+# HDF5's locks fail on many network file systems, and here a file is finished before it is read.
+os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
+
+_PACKAGES = (
+    "h5py",
+    "hdf5plugin",
+    "numpy",
+    "pyarrow",
+    "safetensors",
+    "scikit-image",
+    "scikit-learn",
+    "scipy",
+    "snakemake",
+    "timm",
+    "torch",
+    "torchvision",
+    "xgboost",
+)
+_CHUNK_BYTES = 2 << 20  # a chunk's rows are the largest power of two within it
+_CHUNK_CACHE = 16 << 20  # a chunk that is written in several slices is compressed once
+# The format of HDF5 1.10: the first whose metadata carry checksums, and readable ever since.
+_FORMAT = ("v110", "v110")
+
+
+# Atomic writing
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path` which becomes `path` when the block ends well.
+
+    The file is flushed to the disk before it is renamed; when the block raises it is removed.
+    What an earlier, killed writer of the same path left behind is removed too.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    leftover = re.compile(rf"\.{re.escape(path.name)}\.\d+\.part")
+    for neighbour in path.parent.iterdir():
+        if leftover.fullmatch(neighbour.name):
+            neighbour.unlink(missing_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        _flush(part)
+        os.replace(part, path)
+        _flush(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes `text` as UTF-8, atomically."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+
+
+# Provenance
+
+
+def provenance(settings: dict, started: float) -> dict:
+    """What made a file: settings, code, libraries, machine and time, as plain JSON values.
+
+    `started` is the job's `time.time()` at its beginning, `wall_seconds` the time since.
+    `commit` and `dirty` describe the checkout of this code and are None outside git. `device`
+    is the GPU's name where this process has used one, otherwise "cpu".
+    """
+    return {
+        "settings": settings,
+        **_checkout(),
+        "versions": _versions(),
+        "device": _device(),
+        "wall_seconds": round(time.time() - started, 3),
+        "host": platform.node(),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@functools.cache
+def _checkout() -> dict:
+    folder = Path(__file__).resolve().parents[1]
+    command = ["git", "-C", str(folder), "status", "--porcelain=v2", "--branch", "--", "."]
+    # A hook's GIT_DIR would point elsewhere; without the lock two jobs do not disturb each other.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    environment["GIT_OPTIONAL_LOCKS"] = "0"
+    try:
+        answer = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+    lines = answer.stdout.splitlines()
+    commit = next((x.split()[-1] for x in lines if x.startswith("# branch.oid ")), None)
+    return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _device() -> str:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return "cpu"
+    return torch.cuda.get_device_name()
+
+
+def read_provenance(path: str | Path) -> dict:
+    """The provenance of a file written by this module (.h5, .parquet, .safetensors, .json).
+
+    Raises BadInput where the file is missing or carries none, DamagedFile where it is damaged.
+    """
+    suffix = Path(path).suffix
+    if suffix == ".h5":
+        with open_hdf5(path) as file:
+            return json.loads(file.attrs["provenance"])
+    if suffix == ".parquet":
+        with _open_parquet(path) as (_, contents):
+            return contents["provenance"]
+    if suffix == ".safetensors":
+        return _weights_header(path, _verified_weights(path))
+    if suffix == ".json":
+        return _json_contents(path)["provenance"]
+    raise BadInput(f"{path} carries no provenance; give a .h5, .parquet, .safetensors or .json.")
+
+
+# Reading in general
+
+
+def damaged(path: str | Path, reason: object) -> DamagedFile:
+    """The error that names the damaged file, why it is taken as such, and what to rerun."""
+    lines = str(reason).strip().splitlines()
+    short = lines[0][:200].rstrip(".") if lines else type(reason).__name__
+    return DamagedFile(
+        f"{path} is damaged ({short}); delete it and run `snakemake --cores all {path}`."
+    )
+
+
+def _require(path: str | Path) -> None:
+    try:
+        with open(path, "rb"):
+            return
+    except FileNotFoundError:
+        raise BadInput(f"{path} does not exist; run `snakemake --cores all {path}`.") from None
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror}); check its rights.") from error
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _sha256(data: str | bytes) -> str:
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
+
+
+# HDF5
+
+
+@contextmanager
+def create_hdf5(
+    path: str | Path, provenance: dict, kind: str | None = None
+) -> Iterator["h5py.File"]:
+    """Yields a new HDF5 file, open for writing, which stands at `path` when the block ends well.
+
+    `kind` is a word for what the file holds ("images", ...), which `open_hdf5` can ask for.
+    Arrays belong in through `add_array`, small values and JSON texts into attributes; both are
+    covered by checksums.
+    """
+    import h5py
+
+    with (
+        replacing(path) as part,
+        h5py.File(part, "w", libver=_FORMAT, rdcc_nbytes=_CHUNK_CACHE) as file,
+    ):
+        file.attrs["provenance"] = json.dumps(provenance)
+        if kind is not None:
+            file.attrs["kind"] = kind
+        yield file
+        file.attrs["sha256"] = _contents_digest(file)
+
+
+def add_array(
+    group: "h5py.Group",
+    name: str,
+    data: Any = None,
+    *,
+    shape: tuple[int, ...] | None = None,
+    dtype: Any = None,
+    rows: int | None = None,
+    codec: str = "blosc",
+) -> "h5py.Dataset":
+    """Adds an array with checksums, from `data` or, to be filled by slices, of `shape`, `dtype`.
+
+    Numbers only. A chunk holds `rows` rows of axis 0, by default 1 to 2 MB (one row where a row
+    is longer, the whole array where that is smaller). `codec` is "blosc" (zstd, level 1,
+    bitshuffle; the reader needs hdf5plugin) or "gzip" (level 4, shuffle; any HDF5 reads it).
+    """
+    import numpy as np
+
+    if data is not None:
+        data = np.asarray(data, dtype=dtype)
+        shape, dtype = data.shape, data.dtype
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "biuf" or not shape:
+        raise TypeError(f"{name}: an array of numbers is needed, not {dtype} of shape {shape}")
+    if 0 in shape:  # no bytes, hence neither chunks nor checksums
+        return group.create_dataset(name, shape, dtype)
+    row_bytes = dtype.itemsize * math.prod(shape[1:])
+    rows = rows or 1 << max(_CHUNK_BYTES // row_bytes, 1).bit_length() - 1
+    return group.create_dataset(
+        name,
+        shape,
+        dtype,
+        data=data,
+        chunks=(min(rows, shape[0]), *shape[1:]),
+        fletcher32=True,
+        **_filters(codec),
+    )
+
+
+def _filters(codec: str) -> dict:
+    if codec == "gzip":
+        return {"compression": "gzip", "compression_opts": 4, "shuffle": True}
+    if codec == "blosc":
+        import hdf5plugin
+
+        return dict(hdf5plugin.Blosc(cname="zstd", clevel=1, shuffle=hdf5plugin.Blosc.BITSHUFFLE))
+    raise ValueError(f"unknown codec {codec!r}: blosc or gzip")
+
+
+@contextmanager
+def open_hdf5(path: str | Path, kind: str | None = None) -> Iterator["h5py.File"]:
+    """Yields an HDF5 file of `create_hdf5`, open for reading; `kind` is what it must hold.
+
+    Raises BadInput where the file is missing, and DamagedFile where it cannot be opened, is of
+    another kind, or where reading from it inside the block fails (a missing dataset included).
+    """
+    import h5py
+    import hdf5plugin  # noqa: F401, registers the codec
+
+    _require(path)
+    try:
+        file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise damaged(path, error) from error
+    with file:
+        _verify_hdf5(path, file, kind)
+        try:
+            yield file
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            if _raised_by(error, file):
+                raise damaged(path, error) from error
+            raise
+
+
+def _verify_hdf5(path: str | Path, file: "h5py.File", kind: str | None) -> None:
+    try:
+        attributes = dict(file.attrs)
+        intact = attributes.get("sha256") == _contents_digest(file)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise damaged(path, error) from error
+    if not intact or "provenance" not in attributes:
+        raise damaged(path, "its attributes do not match their checksum")
+    if kind is not None and attributes.get("kind") != kind:
+        raise damaged(path, f"it holds {attributes.get('kind', 'something else')}, not {kind}")
+
+
+def _contents_digest(file: "h5py.File") -> str:
+    """SHA-256 over names, shapes, types and attributes: HDF5 has no checksum for long texts."""
+    import numpy as np
+
+    lines = []
+
+    def add(name, item):
+        lines.append(repr((name, getattr(item, "shape", None), str(getattr(item, "dtype", "")))))
+        for key in sorted(item.attrs):
+            if (name, key) != ("", "sha256"):
+                value = np.asarray(item.attrs[key])
+                lines.append(repr((name, key, value.dtype.str, value.tolist())))
+
+    add("", file)
+    file.visititems(add)
+    return _sha256("\n".join(sorted(lines)))
+
+
+def _raised_by(error: BaseException, file: "h5py.File") -> bool:
+    """Whether `error` comes out of h5py at work on `file`, not on another file or elsewhere."""
+    from h5py import h5f
+
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_globals.get("__name__", "").startswith("h5py."):
+            identifier = getattr(frame.f_locals.get("self"), "_id", None)
+            if identifier and h5f.get_name(identifier) == h5f.get_name(file.id):
+                return True
+    return False
+
+
+# Parquet
+
+
+def write_table(path: str | Path, table: "pa.Table", provenance: dict) -> None:
+    """Writes a table of numbers, booleans, texts and lists of them as Parquet, atomically.
+
+    Besides Parquet's page checksums the file carries a SHA-256 of every column and one over
+    these, names, types and provenance: page headers and footer have no checksum of their own.
+    """
+    import pyarrow.parquet as pq
+
+    columns = [
+        [field.name, str(field.type), _column_digest(column)]
+        for field, column in zip(table.schema, table.columns, strict=True)
+    ]
+    contents = json.dumps({"provenance": provenance, "columns": columns})
+    metadata = {"contents": contents, "sha256": _sha256(contents)}
+    with replacing(path) as part:
+        pq.write_table(
+            table.replace_schema_metadata(metadata),
+            part,
+            compression="zstd",
+            use_dictionary=False,
+            use_byte_stream_split=_floating_leaves(table.schema),
+            use_compliant_nested_type=False,  # gives lists back under the type they had
+            write_page_checksum=True,
+        )
+
+
+def read_table(
+    path: str | Path, schema: "pa.Schema | None" = None, columns: Iterable[str] | None = None
+) -> "pa.Table":
+    """Reads `columns` (default: all) of a table, checking every one of them.
+
+    The columns of `schema` must be in the file by name and type. Raises BadInput where the file
+    is missing, DamagedFile where it is damaged, of another schema or lacks a column.
+    """
+    wanted = None if columns is None else list(columns)
+    with _open_parquet(path) as (file, contents):
+        found = file.schema_arrow
+        _check_columns(path, found, schema, wanted or [])
+        table = file.read(columns=wanted)
+        digests = {name: digest for name, _, digest in contents["columns"]}
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            if _column_digest(column) != digests.get(name):
+                raise damaged(path, f"column {name} does not match its checksum")
+    if wanted is not None:
+        table = table.select(wanted)
+    return table.replace_schema_metadata(None)
+
+
+@contextmanager
+def _open_parquet(path: str | Path) -> Iterator[tuple[Any, dict]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    _require(path)
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            metadata = file.schema_arrow.metadata or {}
+            contents = metadata.get(b"contents", b"")
+            if metadata.get(b"sha256", b"").decode() != _sha256(contents):
+                raise damaged(path, "its metadata do not match their checksum")
+            contents = json.loads(contents)
+            names_and_types = [[field.name, str(field.type)] for field in file.schema_arrow]
+            if names_and_types != [column[:2] for column in contents["columns"]]:
+                raise damaged(path, "its columns do not match their checksum")
+            yield file, contents
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError) as error:
+        raise damaged(path, error) from error
+
+
+def _check_columns(
+    path: str | Path, found: "pa.Schema", schema: "pa.Schema | None", wanted: list[str]
+) -> None:
+    for field in schema or []:
+        if field.name not in found.names:
+            raise damaged(path, f"it has no column {field.name}")
+        kind = found.field(field.name).type
+        if kind != field.type:
+            raise damaged(path, f"column {field.name} is {kind}, not {field.type}")
+    for name in wanted:
+        if name not in found.names:
+            raise damaged(path, f"it has no column {name}")
+
+
+def _floating_leaves(schema: "pa.Schema") -> list[str]:
+    """Parquet's paths of the columns that hold floating-point numbers."""
+    import pyarrow as pa
+
+    leaves = []
+    for field in schema:
+        path, kind = field.name, field.type
+        while pa.types.is_nested(kind):
+            path, kind = f"{path}.list.{kind.value_field.name}", kind.value_type
+        if pa.types.is_floating(kind):
+            leaves.append(path)
+    return leaves
+
+
+def _column_digest(column: "pa.ChunkedArray") -> str:
+    """SHA-256 of the values, nulls apart, however the column is cut into chunks."""
+    hashes = [hashlib.sha256() for _ in range(3)]
+    for chunk in column.chunks:
+        _hash_array(chunk, *hashes)
+    return _sha256("".join(stream.hexdigest() for stream in hashes))
+
+
+def _hash_array(array: "pa.Array", present: Any, lengths: Any, values: Any) -> None:
+    """Feeds which entries are there, how long texts and lists are, and their values."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = array.type
+    present.update(array.is_valid().to_numpy(zero_copy_only=False))
+    if pa.types.is_nested(kind):
+        lengths.update(pc.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False))
+        _hash_array(array.flatten(), present, lengths, values)
+    elif pa.types.is_string(kind):
+        array = array.fill_null("")
+        lengths.update(pc.binary_length(array).to_numpy())
+        if len(array):
+            _, offsets, data = array.buffers()
+            ends = np.frombuffer(offsets, np.int32)[array.offset :][: len(array) + 1]
+            values.update(memoryview(data)[ends[0] : ends[-1]] if data else b"")
+    elif pa.types.is_boolean(kind):
+        values.update(array.fill_null(False).to_numpy(zero_copy_only=False))
+    elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        values.update(array.fill_null(0).to_numpy())
+    else:
+        raise TypeError(f"a column of type {kind} cannot be stored")
+
+
+# Weights
+
+
+def write_weights(path: str | Path, tensors: dict[str, "torch.Tensor"], provenance: dict) -> None:
+    """Writes tensors as safetensors, with `{path}.sha256` (as of `sha256sum`) beside them."""
+    import safetensors.torch
+
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    data = safetensors.torch.save(plain, {"provenance": json.dumps(provenance)})
+    with replacing(path) as part:
+        part.write_bytes(data)
+        # First the checksum: weights without one would look damaged to their reader.
+        write_text(_sidecar(path), f"{_sha256(data)}  {Path(path).name}\n")
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, "torch.Tensor"], dict]:
+    """Tensors by name, on the CPU, and provenance.
+
+    Raises BadInput where the weights are missing, DamagedFile where they or their checksum are
+    damaged, or where the checksum is missing.
+    """
+    import safetensors.torch
+
+    data = _verified_weights(path)
+    provenance = _weights_header(path, data)
+    return safetensors.torch.load(data), provenance
+
+
+def _sidecar(path: str | Path) -> Path:
+    return Path(f"{path}.sha256")
+
+
+def _verified_weights(path: str | Path) -> bytes:
+    _require(path)
+    data = Path(path).read_bytes()
+    try:
+        expected = _sidecar(path).read_bytes().split()[:1]
+    except FileNotFoundError:
+        raise damaged(path, f"{_sidecar(path)} is missing") from None
+    if expected != [_sha256(data).encode()]:
+        raise damaged(path, f"it does not match {_sidecar(path)}")
+    return data
+
+
+def _weights_header(path: str | Path, data: bytes) -> dict:
+    try:
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        return json.loads(header["__metadata__"]["provenance"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(path, "it is no safetensors file of this workflow") from error
+
+
+# JSON
+
+
+def write_json(path: str | Path, value: dict, provenance: dict) -> None:
+    """Writes {"value": value, "provenance": provenance, "sha256": of both}, atomically."""
+    # Through JSON first: what a reader will hash has texts for keys and lists for tuples.
+    contents = json.loads(json.dumps({"value": value, "provenance": provenance}))
+    contents["sha256"] = _sha256(_canonical(contents))
+    write_text(path, json.dumps(contents, indent=2) + "\n")
+
+
+def read_json(path: str | Path) -> dict:
+    """The `value` that `write_json` was given, checked.
+
+    Raises BadInput where the file is missing, DamagedFile where it is damaged.
+    """
+    return _json_contents(path)["value"]
+
+
+def _json_contents(path: str | Path) -> dict:
+    _require(path)
+    try:
+        contents = json.loads(Path(path).read_bytes())
+        expected = contents.pop("sha256")
+        intact = expected == _sha256(_canonical(contents))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(path, error) from error
+    if not intact or set(contents) != {"value", "provenance"}:
+        raise damaged(path, "its contents do not match their checksum")
+    return contents
