@@ -24,17 +24,19 @@ KINDS = (
 )
 # What each stage's file is named by, beside seed and data set.
 CROSSINGS = {
-    "predictions": ("suite", "purifier", "classifier"),
-    "distances": ("suite", "classifier"),
-    "iqr": ("threat", "attribution", "classifier"),
-    "detection": ("suite", "detector", "attribution", "classifier"),
-    "examples": ("threat", "purifier", "classifier"),
+    "predictions": ("suite", "purifier", "classifier", "split"),
+    "distances": ("suite", "classifier", "split"),
+    "iqr": ("threat", "attribution", "classifier", "split"),
+    "detection": ("suite", "detector", "attribution", "classifier", "split"),
+    "calibration": ("denoiser",),
+    "examples": ("threat", "purifier", "classifier", "split"),
 }
 KIND_OF = {
     "dataset": "datasets",
     "classifier": "classifiers",
     "suite": "suites",
     "purifier": "purifiers",
+    "denoiser": "denoisers",
     "detector": "detectors",
     "attribution": "attributions",
 }
@@ -433,10 +435,10 @@ def _check_product(config: dict, key: str, product: dict) -> None:
 def _check_crossing(config: dict, key: str, stage: str, crossing: dict) -> None:
     wanted = CROSSINGS[stage]
     for name in crossing:
-        if name not in (*wanted, "dataset", "split"):
+        if name not in (*wanted, "dataset"):
             raise BadInput(
                 f"{key}.{name}: does not belong to {stage}; "
-                f"{components.suggest(name, (*wanted, 'dataset', 'split'))}"
+                f"{components.suggest(name, (*wanted, 'dataset'))}"
             )
     for name in wanted:
         if not crossing.get(name) and (name, stage) != ("purifier", "predictions"):
@@ -450,7 +452,7 @@ def _check_crossing(config: dict, key: str, stage: str, crossing: dict) -> None:
             raise BadInput(f"{key}.threat: {text!r} names no purifier; write it after the +")
     for dataset in crossing["dataset"]:
         splits = {*BUILT_IN_SPLITS, *config["datasets"][dataset]["splits"]}
-        for split in crossing["split"]:
+        for split in crossing.get("split", []):
             if split not in splits:
                 raise BadInput(
                     f"{key}.split: data set {dataset!r} has no split {split!r}; "

@@ -178,11 +178,13 @@ class Flow:
     def adversarial(self, seed, dataset: str, threat: Threat, split: str) -> str:
         return f"{self._replicate(seed, dataset)}/adversarial/{threat}/{split}.h5"
 
-    def result(self, stage: str, seed, dataset: str, split: str, **names) -> str:
+    def result(self, stage: str, seed, dataset: str, **names) -> str:
         """The file of a stage that tables and figures read."""
-        middle = "/".join(str(names[key]) for key in CROSSINGS[stage])
+        if stage == "calibration":
+            return self.calibration(seed, dataset, names["denoiser"])
+        place = "/".join(names[key] for key in CROSSINGS[stage])
         suffix = "h5" if stage == "examples" else "parquet"
-        return f"{self._replicate(seed, dataset)}/{stage}/{middle}/{split}.{suffix}"
+        return f"{self._replicate(seed, dataset)}/{stage}/{place}.{suffix}"
 
     # ------------------------------------------------------------ one method per rule
 
@@ -347,9 +349,9 @@ class Flow:
         entry = self.config["detectors"][detector]
         met = self._suite_threats(suite, dataset, classifier, NO_PURIFIER)
         made = [threat for threat in met if not threat.is_clean]
-        place = {"attribution": attribution, "classifier": classifier}
+        place = {"attribution": attribution, "classifier": classifier, "split": split}
         features = [
-            self.result("iqr", seed, dataset, split, threat=threat, **place)
+            self.result("iqr", seed, dataset, threat=str(threat), **place)
             for threat in (CLEAN, *made)
         ]
         if "detection" not in self.config:
@@ -363,6 +365,7 @@ class Flow:
             "attribution": {"name": attribution, **self.config["attributions"][attribution]},
             "classifier": self._classifier_entry(classifier),
             "detection": self.config["detection"],
+            "has_hidden": classifier in self.config["hidden"]["taps"],
         }
         used = [("detectors", point) for point in entry["points"].values()]
         return Job({"features": features}, settings, used)
@@ -449,19 +452,18 @@ class Flow:
 
     def _cross(self, stage: str, crossing: dict):
         """Every combination of a crossing's names, threats as paths name them."""
-        for dataset, split in itertools.product(crossing["dataset"], crossing["split"]):
-            keys = [key for key in CROSSINGS[stage] if key in crossing]
-            for values in itertools.product(*(crossing[key] for key in keys)):
-                names = {"dataset": dataset, "split": split, **dict(zip(keys, values, strict=True))}
-                if "threat" in names:
-                    threat = threats.parse(names["threat"])
-                    against = threat.against(names["classifier"], names.get("purifier", "none"))
-                    names["threat"] = str(against)
-                if stage == "predictions" and "purifier" not in names:
-                    for purifier in self.config["suites"][names["suite"]]["purifiers"]:
-                        yield names | {"purifier": purifier}
-                else:
-                    yield names
+        keys = ["dataset", *(key for key in CROSSINGS[stage] if key in crossing)]
+        for values in itertools.product(*(crossing[key] for key in keys)):
+            names = dict(zip(keys, values, strict=True))
+            if "threat" in names:
+                threat = threats.parse(names["threat"])
+                against = threat.against(names["classifier"], names.get("purifier", NO_PURIFIER))
+                names["threat"] = str(against)
+            if stage == "predictions" and "purifier" not in names:
+                for purifier in self.config["suites"][names["suite"]]["purifiers"]:
+                    yield names | {"purifier": purifier}
+            else:
+                yield names
 
     def _unfit(self, names: dict) -> str | None:
         """Why a combination is left out: an entry that is not for this data set."""

@@ -1,0 +1,137 @@
+"""The attack stage: the perturbations of one attack on one victim, all its points in one job."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from scripts.advdenoise import store
+from scripts.advdenoise.components import load, provide
+from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.stages import models
+from scripts.advdenoise.stages.data import Batch, ImageSet, open_images
+
+
+def run(
+    settings: dict,
+    images: Path,
+    victim: Path,
+    output: Path,
+    surrogate: Path | None = None,
+    denoiser: Path | None = None,
+    calibration: Path | None = None,
+) -> None:
+    """Write the adversarial set of one threat."""
+    started = time.time()
+    with open_images(images) as clean:
+        target = models.classifier(victim, settings["victim"], clean)
+        source = target
+        if surrogate:
+            source = models.classifier(surrogate, settings["surrogate"], clean)
+        using = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
+        models.check_frozen(target, source, using.denoise if using else None)
+        attacker = _Attacker(settings, target, source, using)
+        with store.create_hdf5(output, store.provenance(settings, started), "adversarial") as file:
+            file.attrs["threat"] = settings["threat"]
+            store.add_array(file, "ids", clean.ids)
+            store.add_array(file, "labels", clean.labels)
+            for name in settings["attack"]["points"]:
+                group = file.create_group(f"points/{name}")
+                _write_point(group, attacker, name, clean, settings)
+
+
+def _write_point(group: h5py.Group, attacker, name: str, clean: ImageSet, settings: dict) -> None:
+    """The perturbations of one point, batch by batch, with budget and success of each image."""
+    point = settings["attack"]["points"][name]
+    stored = store.add_array(group, "perturbation", shape=(len(clean), *clean.shape), dtype="f4")
+    epsilons = image_epsilons(point, len(clean))
+    success = np.zeros(len(clean), dtype=np.uint8)
+    batches = clean.batches(settings["batch"], models.device())
+    for batch in tqdm(batches, desc=f"{settings['threat']} {name}", disable=None):
+        perturbation, fooled = attacker(point, batch, epsilons[batch.rows])
+        stored[batch.rows] = perturbation.contiguous().cpu().numpy()
+        success[batch.rows] = fooled.cpu().numpy()
+    store.add_array(group, "epsilon", epsilons)
+    store.add_array(group, "success", success)
+    right = int(success.sum())
+    print(f"{settings['threat']} {name}: the victim errs on {right} of {len(clean)} images")
+
+
+def image_epsilons(point: dict, count: int) -> np.ndarray:
+    """The budget of each image in pixels of [0,1], NaN where the attack has none: float32 [N]."""
+    if "epsilons" not in point:
+        return np.full(count, point["settings"].get("epsilon", np.nan), dtype=np.float32)
+    cycle, every = point["epsilons"]["cycle"], point["epsilons"]["every"]
+    return np.asarray(cycle, dtype=np.float32)[np.arange(count) // every % len(cycle)]
+
+
+class _Attacker:
+    """One attack entry with the networks that it looks at."""
+
+    def __init__(self, settings: dict, victim, surrogate, using: models.Denoiser | None):
+        self.settings, self.using = settings, using
+        self.victim, self.surrogate = victim, surrogate
+
+    def __call__(self, point: dict, batch: Batch, epsilons: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Perturbations [N,C,H,W], and whether the victim errs [N], purified where that is known."""
+        entry = self.settings["attack"]
+        victim = self._behind(self.victim, batch, "defender", "full")
+        predict = self._behind(self.surrogate, batch, "attacker", entry.get("through", "full"))
+        if entry.get("output") == "probabilities":
+            predict = models.probabilities(predict)
+        noise = Noise(self.settings["seed"], batch.ids, entry["name"])
+        labels, targeted = self._labels(entry, batch, victim, noise)
+        perturbation = provide(
+            _with_budget(point, epsilons),
+            images=batch.images,
+            labels=labels,
+            targeted=targeted,
+            predict=predict,
+            victim=victim,
+            classifier=self.victim,
+            noise=noise,
+            **(self.using.offers() if self.using else {}),
+        )
+        if not bool(perturbation.isfinite().all()):
+            raise RuntimeError(f"attack {entry['name']} returned a perturbation that is not finite")
+        with torch.no_grad():
+            fooled = victim(batch.images + perturbation).argmax(1) != batch.labels
+        return perturbation, fooled
+
+    def _behind(self, predict: Callable, batch: Batch, who: str, through: str) -> Callable:
+        purifier = self.settings["purifier"]
+        if purifier is None:
+            return predict
+        # A known purifier has one point.
+        (point,) = purifier["points"].values()
+        noise = Noise(self.settings["seed"], batch.ids, purifier["name"], who)
+        purify = models.purifier(point, self.using)
+        return models.behind(purify, predict, through, self.using, noise)
+
+    def _labels(
+        self, entry: dict, batch: Batch, victim: Callable, noise: Noise
+    ) -> tuple[Tensor, bool]:
+        """What the attack ascends, or descends to where it is targeted: [N]."""
+        choice = entry.get("labels", "ground_truth")
+        if choice == "ground_truth":
+            return batch.labels, False
+        with torch.no_grad():
+            logits = victim(batch.images)
+        if choice == "predicted":
+            return logits.argmax(1), False
+        others = logits.shape[1]
+        shift = noise.integers(others - 1, batch.labels.device) + 1
+        return (batch.labels + shift) % others, True
+
+
+def _with_budget(point: dict, epsilons: np.ndarray) -> Callable:
+    """The point's function; images of different budgets get them as a tensor [N,1,1,1]."""
+    if "epsilons" not in point:
+        return load("attacks", point)
+    budget = torch.from_numpy(epsilons).to(models.device()).view(-1, 1, 1, 1)
+    return load("attacks", {**point, "settings": {**point["settings"], "epsilon": budget}})

@@ -1,0 +1,28 @@
+"""The calibrate stage: the reconstruction error of a denoiser on clean held-out images."""
+
+import time
+from pathlib import Path
+
+import torch
+
+from scripts.advdenoise import store
+from scripts.advdenoise.stages import models
+from scripts.advdenoise.stages.data import open_images
+
+
+def run(settings: dict, images: Path, denoiser: Path, output: Path) -> None:
+    """Write mean and standard deviation of the reconstruction error, and the number of images.
+
+    The error is the sum over all elements of (X - A(X))^2 for each image (APuDAE, equation 7).
+    """
+    started = time.time()
+    with open_images(images) as clean, torch.inference_mode():
+        using = models.denoiser(denoiser, None, settings["denoiser"], clean)
+        batches = clean.batches(settings["batch"], models.device())
+        errors = torch.cat([using.error(batch.images).cpu().double() for batch in batches])
+    value = {
+        "mean": errors.mean().item(),
+        "deviation": errors.std().item(),
+        "images": len(errors),
+    }
+    store.write_json(output, value, store.provenance(settings, started))

@@ -1,0 +1,82 @@
+"""What every entry script does: options from the job's own signature, its log, one-sentence errors."""
+
+import argparse
+import inspect
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from scripts.advdenoise.errors import EXIT_PREEMPTED, BadInput, Preempted
+
+
+def main(run, arguments: list[str] | None = None) -> None:
+    """Run a job from its command line and exit.
+
+    `run` has keyword parameters: `settings` (JSON), and annotated `Path`, `list[Path]`, `int` or
+    `str` ones, each an option of the same name. With `--log` all that the job prints goes to that
+    file; an error's one sentence goes to the terminal as well.
+
+    Exit status: 0 done, 1 with one sentence for bad input, `EXIT_PREEMPTED` when asked to stop.
+    """
+    options = vars(_parser(run).parse_args(arguments))
+    log, threads = options.pop("log"), options["threads"]
+    options = {name: options[name] for name in inspect.signature(run).parameters}
+    terminal = os.fdopen(os.dup(2), "w", encoding="utf-8")
+    if log:
+        _print_to(log)
+    _limit_threads(threads)
+    try:
+        run(**options)
+    except BadInput as mistake:
+        _tell(str(mistake), log, terminal)
+        sys.exit(1)
+    except Preempted as stop:
+        _tell(f"Stopped as asked: {stop}", log, terminal)
+        sys.exit(EXIT_PREEMPTED)
+    except Exception as error:
+        traceback.print_exc()
+        if log:
+            print(f"{type(error).__name__}: {error} (see {log})", file=terminal, flush=True)
+        sys.exit(1)
+
+
+def _parser(run) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=inspect.getdoc(run))
+    for name, parameter in inspect.signature(run).parameters.items():
+        wanted = {"required": parameter.default is parameter.empty}
+        if not wanted["required"]:
+            wanted["default"] = parameter.default
+        kind = parameter.annotation
+        if kind is dict:
+            wanted["type"] = json.loads
+        elif kind == list[Path]:
+            wanted |= {"type": Path, "nargs": "*"}
+        else:
+            wanted["type"] = Path if Path in (kind, *getattr(kind, "__args__", ())) else kind
+        parser.add_argument(f"--{name}", **wanted)
+    if "threads" not in inspect.signature(run).parameters:
+        parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--log", type=Path)
+    return parser
+
+
+def _print_to(log: Path) -> None:
+    """Let both standard streams, and what libraries write below Python, go to the log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+
+
+def _limit_threads(threads: int) -> None:
+    """Before numpy or torch is loaded, which read these once."""
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = str(threads)
+
+
+def _tell(sentence: str, log: Path | None, terminal) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+    if log:
+        print(f"{sentence} (log: {log})", file=terminal, flush=True)

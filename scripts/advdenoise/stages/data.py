@@ -1,0 +1,98 @@
+"""Image sets and adversarial sets as the jobs read them, batch by batch."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from scripts.advdenoise import store
+from scripts.advdenoise.errors import BadInput
+
+
+class Batch(NamedTuple):
+    """Some images of a set: places in it, float32 [N,C,H,W] in [0,1], labels [N], ids [N]."""
+
+    rows: slice
+    images: Tensor
+    labels: Tensor
+    ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """An image set on disk: uint8 [N,C,H,W], read as it is used; labels and ids in memory."""
+
+    path: Path
+    stored: h5py.Dataset
+    labels: np.ndarray
+    ids: np.ndarray
+    classes: list[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return tuple(self.stored.shape[1:])
+
+    def batches(self, size: int, device: torch.device, count: int | None = None) -> Iterator[Batch]:
+        """The first `count` images (all by default), `size` at a time, channels-last."""
+        total = len(self) if count is None else min(count, len(self))
+        for start in range(0, total, size):
+            rows = slice(start, min(start + size, total))
+            images = torch.from_numpy(self.stored[rows]).to(device).float().div_(255)
+            yield Batch(
+                rows,
+                images.contiguous(memory_format=torch.channels_last),
+                torch.from_numpy(self.labels[rows]).to(device),
+                self.ids[rows],
+            )
+
+
+@contextmanager
+def open_images(path: Path) -> Iterator[ImageSet]:
+    """Open an image set; BadInput or DamagedFile naming the file where that fails."""
+    with store.open_hdf5(path, "images") as file:
+        classes = json.loads(file.attrs["classes"])
+        yield ImageSet(Path(path), file["images"], file["labels"][:], file["ids"][:], classes)
+
+
+@dataclass(frozen=True)
+class AdversarialSet:
+    """An adversarial set on disk: one float32 perturbation [N,C,H,W] for each point."""
+
+    path: Path
+    threat: str
+    points: dict[str, h5py.Group]
+
+    def perturbation(self, point: str, rows: slice, device: torch.device) -> Tensor:
+        """The perturbations of these rows, channels-last."""
+        stored = torch.from_numpy(self.points[point]["perturbation"][rows]).to(device)
+        return stored.contiguous(memory_format=torch.channels_last)
+
+    def epsilon(self, point: str) -> np.ndarray:
+        """The budget of each image, NaN for attacks without one: float32 [N]."""
+        return self.points[point]["epsilon"][:]
+
+    def success(self, point: str) -> np.ndarray:
+        """Whether the victim errs on the adversarial image: bool [N]."""
+        return self.points[point]["success"][:].astype(bool)
+
+
+@contextmanager
+def open_adversarial(path: Path, images: ImageSet) -> Iterator[AdversarialSet]:
+    """Open an adversarial set made from `images`; BadInput where it was made from others."""
+    with store.open_hdf5(path, "adversarial") as file:
+        if not np.array_equal(file["ids"][:], images.ids):
+            raise BadInput(
+                f"{path} was made from other images than {images.path}; delete it and run "
+                f"`snakemake --cores all {path}`"
+            )
+        yield AdversarialSet(Path(path), file.attrs["threat"], dict(file["points"].items()))

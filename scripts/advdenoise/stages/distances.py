@@ -1,0 +1,101 @@
+"""The distances stage: how far each layer's map is from that of the clean image.
+
+One clean pass serves all threats and purifiers; maps live as long as their batch.
+"""
+
+import time
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from scripts.advdenoise import store
+from scripts.advdenoise.distances import Taps, layer_distances
+from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.schemas import DISTANCES
+from scripts.advdenoise.stages import models
+from scripts.advdenoise.stages.columns import Columns
+from scripts.advdenoise.stages.data import Batch, ImageSet, open_images
+from scripts.advdenoise.stages.threats import Met, open_threats
+from scripts.advdenoise.threats import CLEAN
+
+
+def run(
+    settings: dict,
+    images: Path,
+    classifier: Path,
+    adversarial: list[Path],
+    output: Path,
+    denoiser: list[Path] | None = None,
+    calibration: list[Path] | None = None,
+) -> None:
+    """Write the distances for a suite's threats, without and with its purifiers."""
+    started = time.time()
+    device = models.device()
+    met_names = list(dict.fromkeys(threat for threat, _ in settings["meetings"]))
+    adversarial_names = [name for name in met_names if name != CLEAN]
+    if adversarial_names != settings["threats"]:
+        raise RuntimeError("adversarial sets and meetings differ in their order")
+    with (
+        open_images(images) as clean,
+        open_threats(met_names, adversarial, clean, device) as threats,
+    ):
+        network = models.trained("classifiers", classifier, settings["classifier"], clean)
+        purifiers = _purifiers(settings, denoiser or [], calibration or [], clean)
+        columns = Columns(DISTANCES)
+        count = min(settings["images"], len(clean))
+        batches = clean.batches(settings["batch"], device, count)
+        with Taps(network, settings["taps"]) as taps, torch.inference_mode():
+            for batch in tqdm(batches, desc=f"distances {settings['suite']}", disable=None):
+                network(batch.images)
+                maps = taps.take()
+                for met in threats.meet(batch):
+                    for entry, point, purify in _meeting(settings, purifiers, met.threat):
+                        noise = Noise(settings["seed"], batch.ids, entry["name"], "defender")
+                        network(purify(_seen(batch, met), noise))
+                        _add(columns, batch, met, entry["name"], point, maps, taps.take())
+        store.write_table(output, columns.table(), store.provenance(settings, started))
+
+
+def _purifiers(settings: dict, denoisers: list[Path], calibrations: list[Path], clean: ImageSet):
+    """Every point of every purifier of the suite, with its entry."""
+    weights = {path.name.removesuffix(".safetensors"): path for path in denoisers}
+    errors = {path.name.removesuffix(".calibration.json"): path for path in calibrations}
+    found = []
+    for entry in settings["purifiers"]:
+        name = entry.get("denoiser")
+        using = models.denoiser(
+            weights.get(name), errors.get(name), entry["denoiser_entry"], clean
+        )
+        for point, settled in entry["points"].items():
+            found.append((entry, point, models.purifier(settled, using)))
+    return found
+
+
+def _meeting(settings: dict, purifiers, threat: str):
+    """The purifiers that meet a threat: under an adaptive one just the one that it knows."""
+    meetings = [purifier for met, purifier in settings["meetings"] if met == threat]
+    return [found for found in purifiers if found[0]["name"] in meetings]
+
+
+def _seen(batch: Batch, met: Met) -> torch.Tensor:
+    return batch.images if met.perturbation is None else batch.images + met.perturbation
+
+
+def _add(columns: Columns, batch: Batch, met: Met, purifier: str, point: str, clean, other) -> None:
+    for index, (layer, found) in enumerate(layer_distances(clean, other).items()):
+        columns.add(
+            len(batch.ids),
+            id=batch.ids,
+            threat=met.threat,
+            attack_point=met.point,
+            purifier=purifier,
+            purifier_point=point,
+            layer_index=index,
+            layer=layer,
+            elements=found.elements,
+            l2=found.l2.float(),
+            ne_d=found.ne_d.float(),
+            ne_d_sqrt=found.ne_d_sqrt.float(),
+            cos_d=found.cos_d.float(),
+        )

@@ -1,0 +1,95 @@
+"""The evaluate stage: purify in memory, predict, one row per image, threat, point and draw."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from scripts.advdenoise import store
+from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.schemas import PREDICTIONS
+from scripts.advdenoise.stages import models
+from scripts.advdenoise.stages.columns import Columns
+from scripts.advdenoise.stages.data import Batch, open_images
+from scripts.advdenoise.stages.threats import Met, open_threats
+
+
+def run(
+    settings: dict,
+    images: Path,
+    classifier: Path,
+    adversarial: list[Path],
+    output: Path,
+    denoiser: Path | None = None,
+    calibration: Path | None = None,
+) -> None:
+    """Write the predictions for all threats of a suite behind one purifier."""
+    started = time.time()
+    device = models.device()
+    with (
+        open_images(images) as clean,
+        open_threats(settings["threats"], adversarial, clean, device) as threats,
+    ):
+        judge = models.classifier(classifier, settings["classifier"], clean)
+        using = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
+        points = settings["purifier"]["points"]
+        purifiers = {name: models.purifier(point, using) for name, point in points.items()}
+        columns = Columns(PREDICTIONS)
+        batches = clean.batches(settings["batch"], device)
+        for batch in tqdm(batches, desc=f"evaluate {settings['suite']}", disable=None):
+            for met in threats.meet(batch):
+                for point, purify in purifiers.items():
+                    for draw in range(settings["purifier"].get("draws", 1)):
+                        noise = Noise(
+                            settings["seed"],
+                            batch.ids,
+                            settings["purifier"]["name"],
+                            "defender",
+                            draw=draw,
+                        )
+                        row = judge_batch(batch, met, judge, purify, noise, using)
+                        columns.add(
+                            len(batch.ids),
+                            purifier=settings["purifier"]["name"],
+                            purifier_point=point,
+                            draw=draw,
+                            **row,
+                        )
+        store.write_table(output, columns.table(), store.provenance(settings, started))
+
+
+@torch.inference_mode()
+def judge_batch(
+    batch: Batch,
+    met: Met,
+    judge: Callable[[Tensor], Tensor],
+    purify: Callable[[Tensor, Noise], Tensor],
+    noise: Noise,
+    using: models.Denoiser | None,
+) -> dict:
+    """What becomes of a batch under one threat: the columns of its rows."""
+    seen = batch.images if met.perturbation is None else batch.images + met.perturbation
+    purified = purify(seen, noise)
+    logits = judge(purified).float()
+    confidence, prediction = logits.softmax(1).max(1)
+    of_label = logits.gather(1, batch.labels[:, None])
+    change = (seen - batch.images).flatten(1)
+    return {
+        "id": batch.ids,
+        "threat": met.threat,
+        "attack_point": met.point,
+        "label": batch.labels,
+        "prediction": prediction,
+        "confidence": confidence,
+        "label_rank": (logits > of_label).sum(1),
+        "mse_before": change.square().mean(1),
+        "mse_after": (purified - batch.images).flatten(1).square().mean(1),
+        "error_before": using.error(seen) if using else None,
+        "error_after": using.error(purified) if using else None,
+        "l2": change.norm(dim=1),
+        "linf": change.abs().amax(1),
+        "epsilon": met.epsilon,
+    }

@@ -1,0 +1,132 @@
+"""Trained networks as the jobs use them: frozen, in eval mode, on the device at hand."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from scripts.advdenoise import store
+from scripts.advdenoise.classifiers._fold import fold
+from scripts.advdenoise.components import load, provide
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.stages.data import ImageSet
+
+Images = Callable[[Tensor], Tensor]
+
+
+def device() -> torch.device:
+    """The GPU if there is one; says so where one was promised and is not there."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("cpu")
+
+
+def build(kind: str, entry: dict, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """A new network of a classifier's or denoiser's entry for images of this shape."""
+    return provide(load(kind, entry), shape=shape, classes=classes)
+
+
+def trained(kind: str, path: Path, entry: dict, images: ImageSet) -> nn.Module:
+    """A network with its stored weights: frozen, in eval mode, channels-last.
+
+    Raises BadInput where weights and network do not fit, DamagedFile where the file is damaged.
+    """
+    network = build(kind, entry, images.shape, len(images.classes))
+    tensors, _ = store.read_weights(path)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError:
+        raise BadInput(
+            f"{path} holds weights of another network than {kind}.{entry['name']}; delete it and "
+            f"run `snakemake --cores all {path}`"
+        ) from None
+    network.eval().requires_grad_(False)
+    return network.to(device(), memory_format=torch.channels_last)
+
+
+def classifier(path: Path, entry: dict, images: ImageSet) -> nn.Module:
+    """A trained classifier, folded for inference: equal outputs up to rounding, faster."""
+    return fold(trained("classifiers", path, entry, images))
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A trained denoiser with its reconstruction error and, where asked for, its calibration."""
+
+    denoise: Images
+    calibration: dict | None = None
+
+    def error(self, images: Tensor) -> Tensor:
+        """Sum over all elements of (X - A(X))^2 for each image: [N] (APuDAE, equation 7)."""
+        return (images - self.denoise(images)).square().flatten(1).sum(1)
+
+    def offers(self) -> dict:
+        return {"denoise": self.denoise, "error": self.error, "calibration": self.calibration}
+
+
+def denoiser(
+    path: Path | None, calibration: Path | None, entry: dict | None, images: ImageSet
+) -> Denoiser | None:
+    """The denoiser of a purifier; None where it uses none."""
+    if path is None:
+        return None
+    value = store.read_json(calibration) if calibration else None
+    return Denoiser(trained("denoisers", path, entry, images), value)
+
+
+def purifier(point: dict, using: Denoiser | None) -> Callable[[Tensor, Noise], Tensor]:
+    """One point of a purifier's entry as `purify(images, noise)`."""
+    function = load("purifiers", point)
+    offers = using.offers() if using else {}
+
+    def purify(images: Tensor, noise: Noise) -> Tensor:
+        return provide(function, images=images, noise=noise, **offers)
+
+    return purify
+
+
+def behind(
+    purify: Callable[[Tensor, Noise], Tensor],
+    predict: Images,
+    through: str,
+    using: Denoiser | None,
+    noise: Noise,
+) -> Images:
+    """`predict` behind a purifier, with the gradient that an attacker who knows it takes.
+
+    `through` full differentiates the purifier, identity passes the gradient by it (BPDA with
+    identity, Athalye et al. 2018), denoiser puts the denoiser in its place (APuDAE, counter
+    attack A).
+    """
+
+    def identity(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            purified = purify(images, noise)
+        return predict(images + (purified - images).detach())
+
+    if through == "identity":
+        return identity
+    if through == "denoiser":
+        if using is None:
+            raise BadInput("through: the purifier uses no denoiser; take `through: full`")
+        return lambda images: predict(using.denoise(images))
+    return lambda images: predict(purify(images, noise))
+
+
+def probabilities(predict: Images) -> Images:
+    """Softmax outputs in the place of logits."""
+    return lambda images: predict(images).softmax(1)
+
+
+def check_frozen(*networks: nn.Module | None) -> None:
+    """Attacks and evaluation need eval mode and frozen weights; a caller's mistake otherwise."""
+    for network in filter(None, networks):
+        if any(module.training for module in network.modules()):
+            raise RuntimeError("a network under attack is in training mode")
+        if any(weight.requires_grad for weight in network.parameters()):
+            raise RuntimeError("a network under attack has weights that ask for a gradient")
+
+

@@ -1,0 +1,44 @@
+"""The table stage: result files in, one table in three formats out. No torch."""
+
+from pathlib import Path
+
+from scripts.advdenoise.components import handed, load
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.tables._read import read
+from scripts.advdenoise.tables._write import write
+
+
+def run(
+    settings: dict,
+    csv: Path,
+    markdown: Path,
+    latex: Path,
+    predictions: list[Path] | None = None,
+    distances: list[Path] | None = None,
+    iqr: list[Path] | None = None,
+    detection: list[Path] | None = None,
+    calibration: list[Path] | None = None,
+) -> None:
+    """Aggregate result files into one table."""
+    function = load("tables", settings["entry"])
+    given = {
+        "predictions": predictions,
+        "distances": distances,
+        "iqr": iqr,
+        "detection": detection,
+        "calibration": calibration,
+    }
+    key = f"experiments.{settings['paper']}.tables.{settings['table']}"
+    for name in handed(function):
+        if not given[name]:
+            raise BadInput(
+                f"{key}: {settings['entry']['function']} reads {name}, but the crossing gives none; "
+                f"add {name} that fit"
+            )
+    frames = {
+        name: paths if name == "calibration" else read(paths)
+        for name, paths in given.items()
+        if name in handed(function)
+    }
+    paths = {"csv": csv, "markdown": markdown, "latex": latex}
+    write(function(**frames), settings["paper"], settings["table"], settings["left_out"], paths)

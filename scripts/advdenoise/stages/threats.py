@@ -1,0 +1,64 @@
+"""What a suite's images look like to a job: clean and adversarial, threat by threat."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scripts.advdenoise.stages.data import AdversarialSet, Batch, ImageSet, open_adversarial
+from scripts.advdenoise.threats import CLEAN
+
+# The point of images that no attack touched.
+NO_POINT = "default"
+
+
+class Met(NamedTuple):
+    """One threat's images of a batch: perturbation None for clean ones, budget of each [N]."""
+
+    threat: str
+    point: str
+    perturbation: Tensor | None
+    epsilon: np.ndarray
+    success: np.ndarray | None
+
+
+class Threats:
+    """The threats of a job, clean images among them, in the order of the suite."""
+
+    def __init__(self, names: list[str], sets: dict[str, AdversarialSet], device: torch.device):
+        self._names, self._sets, self._device = names, sets, device
+        self._stored = {
+            (name, point): (made.epsilon(point), made.success(point))
+            for name, made in sets.items()
+            for point in made.points
+        }
+
+    def meet(self, batch: Batch, names: list[str] | None = None) -> Iterator[Met]:
+        """Every threat (or those named) and every point of it for these images."""
+        for name in self._names if names is None else names:
+            if name == CLEAN:
+                unknown = np.full(len(batch.ids), np.nan, dtype=np.float32)
+                yield Met(name, NO_POINT, None, unknown, None)
+                continue
+            for point in self._sets[name].points:
+                epsilon, success = self._stored[name, point]
+                perturbation = self._sets[name].perturbation(point, batch.rows, self._device)
+                yield Met(name, point, perturbation, epsilon[batch.rows], success[batch.rows])
+
+
+@contextmanager
+def open_threats(
+    names: list[str], paths: list[Path], images: ImageSet, device: torch.device
+) -> Iterator[Threats]:
+    """Open the adversarial sets of the threats `names`; `paths` in their order, clean left out."""
+    made = [name for name in names if name != CLEAN]
+    with ExitStack() as files:
+        sets = {
+            name: files.enter_context(open_adversarial(path, images))
+            for name, path in zip(made, paths, strict=True)
+        }
+        yield Threats(names, sets, device)

@@ -1,0 +1,144 @@
+"""The training stages: one classifier or one denoiser, resumed where an earlier job stopped."""
+
+import hashlib
+import json
+import logging
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+
+from scripts.advdenoise import store
+from scripts.advdenoise.components import load
+from scripts.advdenoise.schemas import HISTORY
+from scripts.advdenoise.stages import models
+from scripts.advdenoise.stages.data import ImageSet, open_adversarial, open_images
+from scripts.advdenoise.threats import CLEAN
+from scripts.advdenoise.training._examples import Clean, Mixture, Part
+from scripts.advdenoise.training._loop import forget, train
+
+
+def train_classifier(
+    settings: dict,
+    code: str,
+    images: Path,
+    weights: Path,
+    history: Path,
+    resume: Path,
+    held_out: Path | None = None,
+) -> None:
+    """Train a classifier; write its weights and the history of its training."""
+    entry = settings["classifier"]
+    with ExitStack() as files:
+        clean, pixels = _open(files, images)
+        examples = Clean(pixels, clean.labels, clean.ids)
+        test = None
+        if held_out:
+            other, its_pixels = _open(files, held_out)
+            test = Clean(its_pixels, other.labels, other.ids)
+        job = _Job("classifiers", entry, settings, resume / weights, _digest(settings, code, images))
+        _write(job, job.train(clean, examples, test), weights, history)
+
+
+def train_denoiser(
+    settings: dict,
+    code: str,
+    images: Path,
+    adversarial: list[Path],
+    weights: Path,
+    history: Path,
+    resume: Path,
+    held_out: Path | None = None,
+) -> None:
+    """Train a denoiser on what its entry names; write its weights and history.
+
+    Held-out loss is told only where all inputs are made afresh from noise: an adversarial set
+    holds the training images alone.
+    """
+    entry = settings["denoiser"]
+    with ExitStack() as files:
+        clean, pixels = _open(files, images)
+        sets = {
+            threat: files.enter_context(open_adversarial(path, clean))
+            for threat, path in zip(settings["threats"], adversarial, strict=True)
+        }
+        parts = [_part(source, settings, sets) for source in entry["trained_on"]]
+        examples = Mixture(pixels, clean.labels, clean.ids, parts)
+        test = None
+        if held_out and not sets:
+            other, its_pixels = _open(files, held_out)
+            test = Mixture(its_pixels, other.labels, other.ids, parts)
+        digest = _digest(settings, code, images, *adversarial)
+        job = _Job("denoisers", entry, settings, resume / weights, digest)
+        _write(job, job.train(clean, examples, test), weights, history)
+
+
+def _open(files: ExitStack, path: Path) -> tuple[ImageSet, torch.Tensor]:
+    """An image set and its pixels, uint8 in memory."""
+    found = files.enter_context(open_images(path))
+    return found, torch.from_numpy(found.stored[:])
+
+
+def _part(source: dict, settings: dict, sets: dict) -> Part:
+    """One source of training inputs: clean images, noise or an adversarial set."""
+    if "noise" in source:
+        points = settings["noises"][source["noise"]]["points"].values()
+        return Part(source["share"], [load("attacks", point) for point in points])
+    if source["threat"] == CLEAN:
+        return Part(source["share"])
+    stored = sets[source["threat"]].points.values()
+    return Part(source["share"], [group["perturbation"] for group in stored])
+
+
+@dataclass
+class _Job:
+    """One training: what is trained, and where its state lies until the weights are written."""
+
+    kind: str
+    entry: dict
+    settings: dict
+    state: Path
+    digest: str
+    started: float = field(default_factory=time.time)
+
+    def train(self, clean: ImageSet, examples: Clean, test: Clean | None):
+        """The trained network and the rows of its history."""
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        name = f"{self.kind}.{self.entry['name']}"
+        seed = hashlib.sha256(json.dumps([self.settings["seed"], name]).encode()).digest()
+        torch.manual_seed(int.from_bytes(seed[:8], "little") >> 1)
+        network = models.build(self.kind, self.entry, clean.shape, len(clean.classes))
+        rows = train(
+            network,
+            load("training", self.entry["training"]),
+            examples,
+            self.entry["training"],
+            seed=self.settings["seed"],
+            name=name,
+            state=self.state,
+            digest=self.digest,
+            held_out=test,
+        )
+        return network, rows
+
+
+def _write(job: _Job, made, weights: Path, history: Path) -> None:
+    """Write the outputs; only then is the state forgotten."""
+    network, rows = made
+    provenance = store.provenance(job.settings, job.started)
+    store.write_table(history, pa.Table.from_pylist(rows, HISTORY), provenance)
+    store.write_weights(weights, network.state_dict(), provenance)
+    forget(job.state)
+
+
+def _digest(settings: dict, code: str, *inputs: Path) -> str:
+    """What a resumable state belongs to: settings, code and the very input files.
+
+    Files are told apart by size and time of change: hashing them could cost more than an epoch.
+    """
+    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in inputs]
+    return hashlib.sha256(json.dumps([settings, code, stats], sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,47 @@
+"""How the papers spell what the configuration names: the one place for it."""
+
+ATTACKS = {
+    "gradient.fgsm": "FGSM",
+    "gradient.r_fgsm": "R-FGSM",
+    "gradient.bim": "BIM",
+    "gradient.pgd": "PGD",
+    "gradient.mi_fgsm": "mi-FGSM",
+    "noise.uniform": "random",
+}
+DETECTORS = {"trees.random_forest": "Random Forest", "svm.svc": "SVC", "trees.xgboost": "XGB"}
+REPRESENTATIONS = {"predicted": "1-D", "probabilities": "10-D", "hidden": "4K-D"}
+DATASETS = {
+    "archives.mnist": "MNIST",
+    "archives.cifar10": "CIFAR-10",
+    "archives.cifar10_grey": "CIFAR-10 (grey 28x28)",
+    "folders.tiny_imagenet": "TinyImageNet",
+}
+
+
+def threat(name: str, point: str, classifier: str) -> str:
+    """A threat under its entry's name: victim and point only where they tell something new."""
+    attack, _, rest = name.partition("@")
+    victim, plus, _ = rest.partition("+")
+    shown = attack if point == "default" else f"{attack} {point}"
+    other = f"@{victim}" if victim and victim != classifier else ""
+    return f"{shown}{other}{plus}"
+
+
+def with_point(name: str, point: str) -> str:
+    """An entry and its point; the only point is not named."""
+    return name if point == "default" else f"{name} {point}"
+
+
+def attack(entry: dict, point: str, name: str) -> str:
+    """The printed name of an attack's method, or the entry's own name where the papers have none."""
+    return ATTACKS.get(entry["points"][point]["function"], with_point(name, point))
+
+
+def superpixels(point: dict) -> str:
+    """The printed name of a superpixel setting, such as `slic n_segments=64`."""
+    method = point["function"].partition(".")[2]
+    if method == "pixels":
+        return "pixel (ML-LOO)"
+    printed = {"slic": ("n_segments",), "felzenszwalb": ("scale",), "quickshift": ("sigma", "max_dist")}
+    values = [f"{key}={point['settings'][key]:g}" for key in printed.get(method, ())]
+    return " ".join([method, *values])

@@ -1,0 +1,107 @@
+"""One table in three formats, each number with its interval and beside the published one."""
+
+import math
+from pathlib import Path
+
+from scripts.advdenoise import store
+from scripts.advdenoise.tables._cells import Cell
+
+PUBLISHED = Path(__file__).parents[3] / "config" / "published"
+
+
+def published_numbers(paper: str, table: str) -> dict[tuple[str, str], dict]:
+    """The paper's own numbers by printed row and column; empty where it has no such table."""
+    import csv
+
+    path = PUBLISHED / f"{paper}_{table}.csv"
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        return {(line["row"], line["column"]): line for line in csv.DictReader(file)}
+
+
+def write(
+    cells: list[Cell], paper: str, table: str, left_out: list[str], paths: dict[str, Path]
+) -> None:
+    """Write `csv` (one line per number), `markdown` and `latex` (as printed), each atomically."""
+    printed = published_numbers(paper, table)
+    store.write_text(paths["csv"], _csv(cells, printed))
+    notes = [
+        "Each value with its 95 % confidence interval over images"
+        + (" and, in parentheses, the published number." if printed else "."),
+        *(f"Left out: {reason}." for reason in left_out),
+    ]
+    head, body = _grid(cells, printed)
+    markdown = [f"# {paper}: {table}", "", *_tabulate(head, body, "github"), ""]
+    store.write_text(paths["markdown"], "\n".join([*markdown, *_lines(notes)]) + "\n")
+    latex = [*(f"% {note}" for note in notes), *_tabulate(head, body, "latex_booktabs")]
+    store.write_text(paths["latex"], "\n".join(latex) + "\n")
+
+
+def _lines(notes: list[str]) -> list[str]:
+    return [line for note in notes for line in (note, "")][:-1]
+
+
+def _csv(cells: list[Cell], printed: dict) -> str:
+    import csv
+    import io
+
+    names = list(dict.fromkeys(name for cell in cells for name in cell.about))
+    measured = ["value", "low", "high", "n", "spread"]
+    compared = ["published", "published_unit", "published_dataset", "difference"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "column", "metric", "unit", *measured, *compared, *names])
+    for cell in cells:
+        found = printed.get((cell.row, cell.column), {})
+        estimate = cell.estimate
+        numbers = [_number(v) for v in (estimate.value, estimate.low, estimate.high)]
+        number = _published(found)
+        difference = "" if number is None else _number(estimate.value - number)
+        writer.writerow(
+            [cell.row, cell.column, cell.metric, cell.unit, *numbers, estimate.n]
+            + [_number(cell.spread), found.get("value", ""), found.get("unit", "")]
+            + [found.get("dataset", ""), difference, *(cell.about.get(name, "") for name in names)]
+        )
+    return text.getvalue()
+
+
+def _grid(cells: list[Cell], printed: dict) -> tuple[list[str], list[list[str]]]:
+    """Rows and columns in the order of their first cells."""
+    rows = list(dict.fromkeys(cell.row for cell in cells))
+    columns = list(dict.fromkeys(cell.column for cell in cells))
+    texts: dict[tuple[str, str], list[str]] = {}
+    for cell in cells:
+        found = printed.get((cell.row, cell.column), {})
+        texts.setdefault((cell.row, cell.column), []).append(_text(cell, found))
+    body = [[row, *("; ".join(texts.get((row, c), [])) for c in columns)] for row in rows]
+    return ["", *columns], body
+
+
+def _text(cell: Cell, found: dict) -> str:
+    estimate = cell.estimate
+    shown = _short(estimate.value, cell.unit)
+    if not math.isnan(estimate.low):
+        low, high = _short(estimate.low, cell.unit), _short(estimate.high, cell.unit)
+        shown += f" [{low}, {high}]"
+    return f"{shown} ({found['raw'].strip()})" if found else shown
+
+
+def _tabulate(head: list[str], body: list[list[str]], style: str) -> list[str]:
+    from tabulate import tabulate
+
+    return tabulate(body, headers=head, tablefmt=style, disable_numparse=True).split("\n")
+
+
+def _short(value: float, unit: str) -> str:
+    if math.isnan(value):
+        return "undefined"
+    return f"{value:.1f}" if unit == "%" else f"{value:.3g}" if abs(value) < 0.1 else f"{value:.3f}"
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.10g}"
+
+
+def _published(found: dict) -> float | None:
+    return float(found["value"]) if found.get("value") else None

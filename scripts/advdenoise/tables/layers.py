@@ -1,0 +1,26 @@
+"""Layer-wise distances as tables."""
+
+from scripts.advdenoise.tables import _labels
+from scripts.advdenoise.tables._cells import Cell
+from scripts.advdenoise.tables._measures import distance
+from scripts.advdenoise.tables._read import Results
+
+
+def by_layer(distances: Results) -> list[Cell]:
+    """NE-D by n and by the root of n, and COS-D: rows are threats, purifiers and layers."""
+
+    def label(about: dict) -> tuple[str, str]:
+        threat = _labels.threat(about["threat"], about["attack_point"], about["classifier"])
+        purifier = _labels.with_point(about["purifier"], about["purifier_point"])
+        layer = f"{about['layer_index'] + 1} {about['layer']}"
+        return f"{about['dataset']}, {about['classifier']}: {threat}, {purifier}", layer
+
+    cells = []
+    for measure, printed in (("ne_d", "NE-D"), ("ne_d_sqrt", "NE-D/sqrt(n)"), ("cos_d", "COS-D")):
+
+        def of_measure(about: dict, printed: str = printed) -> tuple[str, str]:
+            row, column = label(about)
+            return f"{row}, {printed}", column
+
+        cells += distance(distances, measure, of_measure)
+    return cells

@@ -1,0 +1,7 @@
+"""Detectors' scores on the features of a suite. Run by the rule of the same name; `python -m scripts.detect --help` by hand."""
+
+from scripts.advdenoise.stages.command import main
+from scripts.advdenoise.stages.detect import run
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,7 @@
+"""Layer-wise distances for a suite. Run by the rule of the same name; `python -m scripts.distances --help` by hand."""
+
+from scripts.advdenoise.stages.command import main
+from scripts.advdenoise.stages.distances import run
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,7 @@
+"""A handful of images with what became of them. Run by the rule of the same name; `python -m scripts.examples --help` by hand."""
+
+from scripts.advdenoise.stages.command import main
+from scripts.advdenoise.stages.examples import run
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,7 @@
+"""An image set as plain images and labels. Run by the rule of the same name; `python -m scripts.export --help` by hand."""
+
+from scripts.advdenoise.stages.command import main
+from scripts.advdenoise.stages.export import run
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,7 @@
+"""The figures of one experiment. Run by the rule of the same name; `python -m scripts.figures --help` by hand."""
+
+from scripts.advdenoise.stages.command import main
+from scripts.advdenoise.stages.figures import run
+
+if __name__ == "__main__":
+    main(run)

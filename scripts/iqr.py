@@ -1,0 +1,7 @@
+"""Interquartile ranges of leave-one-out attributions. Run by the rule of the same name; `python -m scripts.iqr --help` by hand."""
+
+from scripts.advdenoise.stages.command import main
+from scripts.advdenoise.stages.iqr import run
+
+if __name__ == "__main__":
+    main(run)

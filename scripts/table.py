@@ -1,0 +1,7 @@
+"""One table. Run by the rule of the same name; `python -m scripts.table --help` by hand."""
+
+from scripts.advdenoise.stages.command import main
+from scripts.advdenoise.stages.table import run
+
+if __name__ == "__main__":
+    main(run)
