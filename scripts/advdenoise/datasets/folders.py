@@ -81,7 +81,10 @@ def _lines(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read ({error}); unpack the data set again") from error
-    return [line for line in lines if line.strip()]
+    lines = [line for line in lines if line.strip()]
+    if not lines:
+        raise BadInput(f"{path} is empty; unpack the data set again")
+    return lines
 
 
 def _files(folder: Path) -> list[str]:
@@ -113,8 +116,6 @@ def _annotations(folder: Path, classes: list[str]) -> tuple[list[str], np.ndarra
             raise BadInput(f"{table}, line {number}: wnids.txt does not list the class {name!r}")
         files.append(f"val/images/{file}")
         labels.append(label_of[name])
-    if not files:
-        raise BadInput(f"{table} names no images; unpack the data set again")
     return files, np.array(labels, np.int64)
 
 

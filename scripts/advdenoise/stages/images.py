@@ -14,8 +14,8 @@ def run(settings: dict, output: Path, root: str | None = None) -> None:
     """Write the images of a split to `output`, in blocks: memory does not grow with their number.
 
     `settings` are `{"dataset": name, "entry": {function, settings, splits}, "split": name}`. The
-    file holds `images` (uint8 [N, C, H, W], 0..255), `labels` and `ids` (int64 [N]), and as
-    attributes `classes` (a JSON list), `dataset`, `split` and `sha256` of the images' bytes.
+    file holds `images` (uint8 [N, C, H, W], 0..255; the attribute `sha256` is of their bytes),
+    `labels` and `ids` (int64 [N]), and the attributes `classes` (a JSON list), `dataset`, `split`.
     Raises `BadInput` where the data root, the data set or the split is not what it should be.
     """
     started = time.time()
@@ -23,7 +23,7 @@ def run(settings: dict, output: Path, root: str | None = None) -> None:
     source = provide(load("datasets", entry), root=Path(root).expanduser() if root else None)
     ids = draw(source, name, split, entry.get("splits", {}))
     shape = (len(ids), *source.read(ids[:1]).shape[1:])
-    with create_hdf5(output, provenance(settings, started)) as file:
+    with create_hdf5(output, provenance(settings, started), kind="images") as file:
         images = add_array(file, "images", shape=shape, dtype="uint8")
         digest = hashlib.sha256()
         block = images.chunks[0]
@@ -31,9 +31,9 @@ def run(settings: dict, output: Path, root: str | None = None) -> None:
             read = source.read(ids[start : start + block])
             images[start : start + len(read)] = read
             digest.update(read.tobytes())
+        images.attrs["sha256"] = digest.hexdigest()
         add_array(file, "labels", source.labels(ids))
         add_array(file, "ids", ids)
         file.attrs["classes"] = json.dumps(source.classes)
         file.attrs["dataset"] = name
         file.attrs["split"] = split
-        file.attrs["sha256"] = digest.hexdigest()

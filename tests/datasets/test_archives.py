@@ -1,0 +1,270 @@
+import gzip
+import hashlib
+import importlib.util
+import os
+import pickle
+import struct
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scripts.advdenoise.datasets import archives
+from scripts.advdenoise.errors import BadInput, DamagedFile
+
+DATA = os.environ.get("ADVDENOISE_DATA")
+needs_data = pytest.mark.skipif(not DATA, reason="ADVDENOISE_DATA names no data root")
+
+
+def md5(content):
+    return hashlib.md5(content).hexdigest()
+
+
+def idx(array):
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.astype(np.uint8).tobytes()
+
+
+@pytest.fixture
+def arrays():
+    random = np.random.RandomState(0)
+    return [
+        random.randint(0, 256, (6, 28, 28)),
+        np.arange(6),
+        random.randint(0, 256, (4, 28, 28)),
+        np.arange(4)[::-1],
+    ]
+
+
+@pytest.fixture
+def unpacked(tmp_path, arrays):
+    """A data root with both data sets in idx format, as plain files."""
+    for name in ("MNIST", "FashionMNIST"):
+        folder = tmp_path / name / "raw"
+        folder.mkdir(parents=True)
+        for file, array in zip(archives.IDX_FILES, arrays, strict=True):
+            (folder / file).write_bytes(idx(array))
+    return tmp_path
+
+
+@pytest.fixture
+def packed(unpacked, monkeypatch):
+    """The same, as .gz files whose checksums are the known ones."""
+    for name, constant in (("MNIST", "MNIST_MD5"), ("FashionMNIST", "FASHION_MNIST_MD5")):
+        checksums = []
+        for file in archives.IDX_FILES:
+            plain = unpacked / name / "raw" / file
+            content = gzip.compress(plain.read_bytes())
+            plain.with_name(f"{file}.gz").write_bytes(content)
+            plain.unlink()
+            checksums.append(md5(content))
+        monkeypatch.setattr(archives, constant, tuple(checksums))
+    return unpacked
+
+
+@pytest.fixture
+def cifar(tmp_path, monkeypatch):
+    """A data root with six tiny batches whose checksums are the known ones."""
+    random = np.random.RandomState(1)
+    folder = tmp_path / archives.CIFAR10_FOLDER
+    folder.mkdir()
+    checksums = {}
+    for name in archives.CIFAR10_MD5:
+        data = random.randint(0, 256, (3, 3072)).astype(np.uint8)
+        content = pickle.dumps({"data": data, "labels": [0, 9, 4]}, protocol=2)
+        (folder / name).write_bytes(content)
+        checksums[name] = md5(content)
+    monkeypatch.setattr(archives, "CIFAR10_MD5", checksums)
+    return tmp_path
+
+
+@pytest.mark.parametrize("reader", [archives.mnist, archives.fashion_mnist])
+@pytest.mark.parametrize("form", ["unpacked", "packed"])
+def test_idx_files(reader, form, request, arrays):
+    source = reader(request.getfixturevalue(form))
+    assert len(source.classes) == 10
+    assert source.train_labels.tolist() == list(range(6))
+    assert source.test_labels.tolist() == [3, 2, 1, 0]
+    assert source.test_labels.dtype == np.int64
+    images = source.read(np.array([7, 0]))
+    assert images.dtype == np.uint8
+    assert np.array_equal(images, np.stack([arrays[2][1], arrays[0][0]])[:, None])
+
+
+def test_unpacked_file_cut_short(unpacked):
+    path = unpacked / "MNIST/raw/t10k-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(DamagedFile, match=r"t10k-images-idx3-ubyte is damaged: 3126 .* says 3136"):
+        archives.mnist(unpacked)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\0\0\x08\x03\0\0", b"<html>not found</html>", b"\0\0\x08\x01"]
+)
+def test_unpacked_file_of_another_kind(unpacked, content):
+    (unpacked / "MNIST/raw/train-images-idx3-ubyte").write_bytes(content)
+    with pytest.raises(DamagedFile, match="train-images-idx3-ubyte is damaged"):
+        archives.mnist(unpacked)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-3], lambda b: b[:40] + b"\xff" + b[41:]])
+def test_packed_file_that_is_not_the_original(packed, damage):
+    path = packed / "MNIST/raw/train-labels-idx1-ubyte.gz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DamagedFile, match=r"train-labels-idx1-ubyte\.gz is not the original"):
+        archives.mnist(packed)
+
+
+def test_missing_idx_file(unpacked):
+    (unpacked / "FashionMNIST/raw/train-labels-idx1-ubyte").unlink()
+    with pytest.raises(BadInput, match="train-labels-idx1-ubyte cannot be read"):
+        archives.fashion_mnist(unpacked)
+
+
+def test_images_without_labels(unpacked):
+    (unpacked / "MNIST/raw/t10k-labels-idx1-ubyte").write_bytes(idx(np.arange(3)))
+    with pytest.raises(DamagedFile, match="4 images in t10k-images.* 3 labels in t10k-labels"):
+        archives.mnist(unpacked)
+
+
+def test_cifar_batches(cifar):
+    source = archives.cifar10(cifar)
+    assert source.train_labels.tolist() == [0, 9, 4] * 5
+    assert source.test_labels.tolist() == [0, 9, 4]
+    last = pickle.loads((cifar / archives.CIFAR10_FOLDER / "test_batch").read_bytes())
+    images = source.read(np.array([17, 15]))
+    assert images.dtype == np.uint8
+    assert np.array_equal(images.reshape(2, -1), last["data"][[2, 0]])
+
+
+def test_no_batch_of_wrong_checksum_is_unpickled(cifar, monkeypatch):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(cifar / "sprung"),)
+
+    (cifar / archives.CIFAR10_FOLDER / "data_batch_3").write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(DamagedFile, match="data_batch_3 is not the original file: its MD5"):
+        archives.cifar10(cifar)
+    assert not (cifar / "sprung").exists()
+
+
+def test_missing_cifar_batch(cifar):
+    (cifar / archives.CIFAR10_FOLDER / "test_batch").unlink()
+    with pytest.raises(BadInput, match="test_batch cannot be read"):
+        archives.cifar10(cifar)
+
+
+def test_grey_is_weighted_and_interpolated(cifar):
+    colour, grey = archives.cifar10(cifar), archives.cifar10_grey(cifar)
+    ids = np.arange(18)
+    red, green, blue = colour.read(ids).astype(float).transpose(1, 0, 2, 3)
+    whole = 0.299 * red + 0.587 * green + 0.114 * blue
+    small = grey.read(ids)
+    assert small.shape == (18, 1, 28, 28)
+    assert small.dtype == np.uint8
+    for y, x in ((0, 0), (5, 22), (27, 27)):
+        v, u = ((i + 0.5) * 32 / 28 - 0.5 for i in (y, x))
+        top, left = int(v), int(u)
+        square = whole[:, top : top + 2, left : left + 2]
+        along = square[:, :, 0] * (1 - u + left) + square[:, :, 1] * (u - left)
+        expected = along[:, 0] * (1 - v + top) + along[:, 1] * (v - top)
+        assert np.abs(small[:, 0, y, x] - expected).max() <= 0.5 + 1e-9
+
+
+def test_constant_colours_become_their_grey():
+    images = np.zeros((3, 3, 32, 32), np.uint8)
+    images[1] = 255
+    images[2, 0] = 255
+    small = archives._small_grey(images)
+    assert [np.unique(image).tolist() for image in small] == [[0], [255], [76]]
+
+
+READERS = {
+    "mnist": "MNIST/raw",
+    "fashion_mnist": "FashionMNIST/raw",
+    "cifar10": "cifar-10-batches-py",
+    "cifar10_grey": "cifar-10-batches-py",
+}
+
+
+@pytest.mark.parametrize(("name", "folder"), READERS.items())
+def test_missing_root_or_folder(name, folder, tmp_path):
+    reader = getattr(archives, name)
+    with pytest.raises(BadInput, match=f"^data_root is not set.*{folder}"):
+        reader(None)
+    with pytest.raises(BadInput, match=f"^data_root: there is no folder .*expected is {folder}"):
+        reader(tmp_path)
+    with pytest.raises(BadInput, match="^data_root is not set"):
+        reader(None, download=True)
+
+
+def downloader(monkeypatch, action):
+    """Put a stand-in in torchvision's place whose data sets call `action(root)`."""
+    stand_in = types.ModuleType("torchvision")
+    stand_in.datasets = types.SimpleNamespace(
+        MNIST=lambda root, download: action(Path(root)),
+        CIFAR10=lambda root, download: action(Path(root)),
+    )
+    monkeypatch.setitem(sys.modules, "torchvision", stand_in)
+
+
+@pytest.mark.parametrize("error", [OSError("unreachable"), RuntimeError("Error downloading")])
+def test_download_without_a_network(error, tmp_path, monkeypatch):
+    def fail(root):
+        raise error
+
+    downloader(monkeypatch, fail)
+    with pytest.raises(BadInput, match="MNIST could not be downloaded into .*by hand"):
+        archives.mnist(tmp_path / "new", download=True)
+    with pytest.raises(BadInput, match="CIFAR10 could not be downloaded"):
+        archives.cifar10(tmp_path / "new", download=True)
+
+
+def test_download_brings_what_is_missing(packed, tmp_path, monkeypatch):
+    target = tmp_path / "new"
+    downloader(monkeypatch, lambda root: (packed / "MNIST").rename(root / "MNIST"))
+    assert len(archives.mnist(target, download=True).train_labels) == 6
+
+
+def test_download_leaves_alone_what_is_there(cifar, monkeypatch):
+    downloader(monkeypatch, lambda root: pytest.fail("downloaded again"))
+    assert len(archives.cifar10(cifar, download=True).test_labels) == 3
+
+
+def test_checksums_are_those_of_torchvision():
+    """Compared with its source text: importing it takes seconds."""
+    package = Path(importlib.util.find_spec("torchvision").submodule_search_locations[0])
+    text = "".join((package / "datasets" / f).read_text() for f in ("mnist.py", "cifar.py"))
+    known = list(archives.CIFAR10_MD5.items())
+    for constant in (archives.MNIST_MD5, archives.FASHION_MNIST_MD5):
+        known += zip([f"{file}.gz" for file in archives.IDX_FILES], constant, strict=True)
+    assert len(known) == 14
+    for file, checksum in known:
+        assert f'"{file}", "{checksum}"' in text
+
+
+@needs_data
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar10_grey"])
+def test_real_archives(name):
+    source = getattr(archives, name)(Path(DATA))
+    n_train, shape = {
+        "mnist": (60_000, (1, 28, 28)),
+        "cifar10": (50_000, (3, 32, 32)),
+        "cifar10_grey": (50_000, (1, 28, 28)),
+    }[name]
+    assert (len(source.train_labels), len(source.test_labels)) == (n_train, 10_000)
+    images = source.read(np.array([0, n_train]))
+    assert images.shape == (2, *shape)
+    first = {"mnist": (5, 7)}.get(name, (6, 3))
+    assert (source.train_labels[0], source.test_labels[0]) == first
+
+
+@needs_data
+def test_real_cifar_has_the_published_mean():
+    """z-score constants of the segfault paper, section 5: mean 120.70748, std 64.150024."""
+    source = archives.cifar10(Path(DATA))
+    images = source.read(np.arange(50_000))
+    assert images.mean() == pytest.approx(120.70748, abs=1e-3)
+    assert images.std() == pytest.approx(64.150024, abs=1e-3)

@@ -1,0 +1,135 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import sliding_window_view
+
+from scripts.advdenoise.datasets import embedded
+from scripts.advdenoise.errors import BadInput
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return embedded.digits()
+
+
+@pytest.fixture(scope="module")
+def patches():
+    return embedded.patches(train=40, test=20)
+
+
+def test_digits_are_all_of_them(digits):
+    assert digits.classes == [str(n) for n in range(10)]
+    assert (len(digits.train_labels), len(digits.test_labels)) == (1437, 360)
+    assert set(digits.train_labels) == set(digits.test_labels) == set(range(10))
+    images = digits.read(np.arange(1797))
+    assert images.shape == (1797, 1, 28, 28)
+    assert images.dtype == np.uint8
+    assert digits.labels(np.array([0, 1, 1796])).tolist() == [0, 1, 8]
+
+
+def test_digits_are_the_packaged_ones_in_a_larger_frame(digits):
+    from sklearn.datasets import load_digits
+
+    original = load_digits()
+    images = digits.read(np.arange(1797))[:, 0]
+    assert np.array_equal(digits.labels(np.arange(1797)), original.target)
+    # the middle of each original pixel keeps its brightness, but for the cubic's overshoot
+    inner = images[:, 4:24, 4:24].astype(float)
+    means = inner.reshape(1797, 4, 5, 4, 5).mean(axis=(2, 4))
+    expected = original.images.reshape(1797, 4, 2, 4, 2).mean(axis=(2, 4)) * 255 / 16
+    assert np.corrcoef(means.ravel(), expected.ravel())[0, 1] > 0.98
+    assert images[:, [0, 1, 26, 27]].max() <= 1
+    assert images[:, :, [0, 1, 26, 27]].max() <= 1
+    assert images.max() == 255
+
+
+def test_patches_have_every_photograph_in_both_parts(patches):
+    assert len(patches.classes) == 8
+    assert np.bincount(patches.train_labels).tolist() == [40] * 8
+    assert np.bincount(patches.test_labels).tolist() == [20] * 8
+    images = patches.read(np.arange(480))
+    assert images.shape == (480, 3, 32, 32)
+    assert images.dtype == np.uint8
+    assert (images.std(axis=(2, 3)).max(axis=1) >= embedded.FLAT).all()
+
+
+def test_patches_default_counts():
+    whole = embedded.patches()
+    assert (len(whole.train_labels), len(whole.test_labels)) == (3200, 800)
+    crops = {whole.read(np.array([i])).tobytes() for i in range(4000)}
+    assert len(crops) == 4000
+
+
+def test_embedded_sets_are_the_same_each_time(digits, patches):
+    assert np.array_equal(digits.read(np.arange(9)), embedded.digits().read(np.arange(9)))
+    again = embedded.patches(train=40, test=20).read(np.arange(480))
+    assert np.array_equal(patches.read(np.arange(480)), again)
+
+
+def test_more_patches_keep_the_fewer(patches):
+    more = embedded.patches(train=41, test=20)
+    assert np.array_equal(more.read(np.arange(40)), patches.read(np.arange(40)))
+
+
+@pytest.mark.parametrize("file", embedded.PHOTOGRAPHS.values())
+def test_no_pixel_is_in_a_training_and_in_a_test_crop(file):
+    photograph = embedded._photograph(file)
+    height, width = photograph.shape[:2]
+    marked = {}
+    for part in ("train", "test"):
+        marked[part] = np.zeros((height, width), bool)
+        windows = sliding_window_view(marked[part], (32, 32), writeable=True)
+        for y, x in embedded._corners(height, width, part):
+            windows[y, x] = True
+    assert not (marked["train"] & marked["test"]).any()
+    assert marked["train"].any()
+    assert 0.08 < marked["test"].mean() < 0.35
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_crops_come_from_their_part_of_the_photograph(part):
+    photograph = embedded._photograph("rocket.jpg")
+    windows = sliding_window_view(photograph, (32, 32), axis=(0, 1))
+    corners = embedded._corners(*photograph.shape[:2], part)
+    there = {windows[y, x].transpose(1, 2, 0).tobytes() for y, x in corners}
+    assert {crop.tobytes() for crop in embedded._crops(photograph, "r", part, 60)} <= there
+
+
+def test_reduction_mixes_no_pixels_across_blocks():
+    """A pixel of the reduced photograph is the mean of one block, which no other pixel uses."""
+    from PIL import Image
+
+    with Image.open(embedded._packaged("skimage", "data/ihc.png")) as image:
+        original = np.asarray(image.convert("RGB")).astype(float)
+    means = original.reshape(256, 2, 256, 2, 3).mean(axis=(1, 3))
+    assert np.abs(embedded._photograph("ihc.png") - means).max() <= 0.5
+
+
+@pytest.mark.parametrize("settings", [{"train": 0}, {"test": -1}, {"train": 2.5}, {"test": True}])
+def test_counts_that_are_none(settings):
+    with pytest.raises(BadInput, match="give a whole number from 1"):
+        embedded.patches(**settings)
+
+
+def test_more_crops_than_a_photograph_has():
+    with pytest.raises(BadInput, match="test is 100000, but astronaut.png has .* ask for fewer"):
+        embedded.patches(train=1, test=100_000)
+
+
+def test_a_file_that_a_package_lacks():
+    with pytest.raises(BadInput, match="nothing.png is missing: this version of skimage"):
+        embedded._packaged("skimage", "data/nothing.png")
+    with pytest.raises(BadInput, match="no_such_package is not installed"):
+        embedded._packaged("no_such_package", "x")
+
+
+def test_reading_imports_no_heavy_library():
+    code = (
+        "import sys; from scripts.advdenoise.datasets import archives, embedded, folders;"
+        "from scripts.advdenoise.stages import images; embedded.digits(); embedded.patches();"
+        "print({'torch', 'torchvision', 'sklearn', 'skimage', 'scipy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
