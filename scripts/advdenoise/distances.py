@@ -28,6 +28,7 @@ class Taps:
         names: names as in `model.named_modules()`.
         reduce: what to keep of a map, called as reduce(name, map) while the pass runs; it has to
             be done with the map (or to have copied it) when it returns.
+        key: where the names stand in the configuration, for messages.
 
     Raises:
         BadInput: for a name that the model does not have.
@@ -38,11 +39,13 @@ class Taps:
         model: nn.Module,
         names: Sequence[str],
         reduce: Callable[[str, Tensor], Any] | None = None,
+        key: str = "distances.taps",
     ):
         self._model = model
+        self._key = key
         self._names = list(names)
         self._reduce = reduce or (lambda _, output: output.clone())
-        self._modules = _named(model, self._names)
+        self._modules = _named(model, self._names, key)
         self._kept = {}
         self._hooks = []
 
@@ -66,7 +69,7 @@ class Taps:
         missing = [name for name in self._names if name not in self._kept]
         if missing:
             raise BadInput(
-                f"distances.taps: module {missing[0]!r} of {type(self._model).__name__} does not "
+                f"{self._key}: module {missing[0]!r} of {type(self._model).__name__} does not "
                 "run in a forward pass; name one that does, such as a module inside it"
             )
         kept, self._kept = self._kept, {}
@@ -76,7 +79,7 @@ class Taps:
         def keep(module, inputs, output):
             if not isinstance(output, Tensor):
                 raise BadInput(
-                    f"distances.taps: module {name!r} gives a {type(output).__name__} and not one "
+                    f"{self._key}: module {name!r} gives a {type(output).__name__} and not one "
                     "tensor; name a module inside it"
                 )
             self._kept[name] = self._reduce(name, output)
@@ -84,12 +87,12 @@ class Taps:
         return keep
 
 
-def _named(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
+def _named(model: nn.Module, names: Sequence[str], key: str) -> dict[str, nn.Module]:
     modules = dict(model.named_modules(remove_duplicate=False))
     for name in names:
         if name not in modules:
             raise BadInput(
-                f"distances.taps: {type(model).__name__} has no module {name!r}; "
+                f"{key}: {type(model).__name__} has no module {name!r}; "
                 f"{suggest(name, filter(None, modules))}"
             )
     return {name: modules[name] for name in names}

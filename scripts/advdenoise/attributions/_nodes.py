@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from scripts.advdenoise.distances import Taps
 
+# Where the layers' names stand in the configuration.
+KEY = "hidden.taps"
+
 
 @dataclass(frozen=True)
 class Nodes:
@@ -100,7 +103,7 @@ def map_shapes(
     Raises:
         BadInput: for a name that the model does not have or that does not run.
     """
-    with Taps(model, names, lambda _, output: tuple(output.shape[1:])) as taps:
+    with Taps(model, names, lambda _, output: tuple(output.shape[1:]), KEY) as taps:
         with torch.inference_mode():
             model(images)
         return taps.take()
@@ -116,7 +119,7 @@ def node_outputs(model: nn.Module, nodes: Nodes) -> Iterator[Callable[[Tensor], 
     if model.training:
         raise ValueError("the classifier is in training mode")
 
-    with Taps(model, nodes.names, nodes.take) as taps:
+    with Taps(model, nodes.names, nodes.take, KEY) as taps:
 
         def outputs(images: Tensor) -> Tensor:
             probabilities = model(images).softmax(dim=1)
