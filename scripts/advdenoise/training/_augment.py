@@ -1,0 +1,85 @@
+"""Random crops, shifts, rotations and flips of a whole batch at once."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from scripts.advdenoise.noise import Noise
+
+
+def augment(
+    images: Tensor,
+    noise: Noise,
+    *,
+    crop: int = 0,
+    shift: float = 0.0,
+    rotation: float = 0.0,
+    flip: bool = False,
+) -> Tensor:
+    """Move every image of a batch by its own random numbers.
+
+    `crop` is the CIFAR ResNets' augmentation, `shift` and `rotation` are those of Keras's
+    ImageDataGenerator.
+
+    Args:
+        images: [N, C, H, W] float32 in [0, 1].
+        noise: one stream per image; each gives six numbers if anything is asked for.
+        crop: pad by so many zero pixels on all sides, then cut out H x W at a random whole place.
+        shift: move by up to this fraction of height and width, between pixels, border repeated.
+        rotation: turn by up to so many degrees either way, between pixels, border repeated.
+        flip: mirror left and right with probability 1/2.
+
+    Returns:
+        images of the same shape and range, channels-last where `images` are.
+    """
+    if not (crop or shift or rotation or flip):
+        return images
+    layout = _layout(images)
+    random = noise.uniform(images.new_empty(len(images), 6))
+    if shift or rotation:
+        turn, down, right = (2 * random[:, :3] - 1).unbind(1)
+        images = _move(images, turn * math.radians(rotation), down * shift, right * shift)
+    if crop:
+        images = _cut(images, crop, (random[:, 3:5] * (2 * crop + 1)).long())
+    if flip:
+        images = torch.where(random[:, 5, None, None, None] < 0.5, images.flip(3), images)
+    return images.contiguous(memory_format=layout)
+
+
+def _layout(images: Tensor) -> torch.memory_format:
+    last = images.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def _cut(images: Tensor, pad: int, corners: Tensor) -> Tensor:
+    """H x W windows of the zero-padded images, `corners` [N, 2] = (row, column) in 0..2 pad."""
+    n, _, height, width = images.shape
+    # Channels last, so that the advanced index copies whole pixels.
+    padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, pad, pad, pad, pad))
+    device = images.device
+    rows = corners[:, 0, None] + torch.arange(height, device=device)
+    columns = corners[:, 1, None] + torch.arange(width, device=device)
+    image = torch.arange(n, device=device)[:, None, None]
+    return padded[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _move(images: Tensor, angles: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """Turn anticlockwise by `angles` [N] (radians) around the centre, then shift.
+
+    `down` and `right` are fractions of height and width, [N]. Bilinear, border repeated.
+    """
+    height, width = images.shape[2:]
+    cosine, sine = torch.cos(angles), torch.sin(angles)
+    # From an output pixel to its source, in grid_sample's coordinates (-1..1 across the image).
+    theta = torch.stack(
+        [
+            torch.stack([cosine, -sine * height / width], dim=1),
+            torch.stack([sine * width / height, cosine], dim=1),
+        ],
+        dim=1,
+    )
+    offset = theta @ torch.stack([-2 * right, -2 * down], dim=1)[:, :, None]
+    grid = F.affine_grid(torch.cat([theta, offset], dim=2), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)

@@ -1,0 +1,319 @@
+"""The one training loop. What differs between models is the `step` function handed to it."""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from scripts.advdenoise.components import provide
+from scripts.advdenoise.errors import BadInput, Preempted
+from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.training._optimisers import Optimiser, learning_rate
+from scripts.advdenoise.training._resume import Interruption, State, forget, locked
+
+__all__ = ["forget", "train"]
+
+log = logging.getLogger(__name__)
+
+# Losses wait on the device for so many batches, so that a GPU is not halted after each.
+_READ_EVERY = 32
+
+
+def train(
+    model: nn.Module,
+    step: Callable,
+    examples,
+    loop: dict,
+    *,
+    seed: int,
+    name: str,
+    state: Path,
+    digest: str,
+    held_out=None,
+    device: torch.device | str | None = None,
+) -> list[dict]:
+    """Train `model` in place and leave it in eval mode; return the history.
+
+    All randomness derives from (seed, name, epoch, batch) and image ids, so training that was
+    interrupted and resumed gives the very weights and history of an undisturbed one (for equal
+    threads and device; seconds apart).
+
+    Args:
+        model: any module; it is moved to `device`.
+        step: a component of `training/` with its settings bound. It is handed what it lists of
+            `model`, `images`, `targets`, `labels`, `noise`, `iteration` (from 0) and `epoch`
+            (from 0) and returns the loss to be descended and a dictionary of batch means.
+            Parameters that the loss does not reach stay as they are.
+        examples: has `__len__`, `ids` and `batch(index, noise, epoch, device)`, see `_examples`.
+        loop: `epochs`, `batch`, `optimiser: {name, lr, ...}` and, optionally,
+            `schedule: {epochs: lr}`, the learning rate once so many epochs are done. The
+            optimiser's settings are those of `_optimisers.Optimiser`; an L2 term c * sum(w^2) of
+            the loss is `weight_decay: 2c`, the same gradient at no cost.
+        seed: the replicate's seed.
+        name: what is trained, for messages and as a source of randomness.
+        state: folder that keeps the state from epoch to epoch and the lock; call `forget` on it
+            once the outputs are written.
+        digest: of settings and code; a state of another one is removed and not resumed.
+        held_out: examples that the step is evaluated on after each epoch, in eval mode.
+        device: by default the GPU if there is one. There the step runs in bfloat16 autocast.
+
+    Returns:
+        one row per epoch and metric, as `schemas.HISTORY`; `epoch` counts from 1, means are over
+        images. A step without metrics gives one row with its loss.
+
+    Raises:
+        BadInput: the loss or the weights are no longer finite; the GPU's memory does not suffice.
+        Preempted: on SIGTERM or SIGUSR1, the current batch done and the state saved.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    with locked(state), Interruption() as interruption, _deterministic(device):
+        run = _Run(model, step, examples, loop, seed, name, device, held_out)
+        try:
+            return run.train(State(state, digest), interruption)
+        except torch.OutOfMemoryError:
+            raise BadInput(
+                f"{name}: a batch of {loop['batch']} does not fit into the memory of {device}; "
+                "lower `batch`"
+            ) from None
+
+
+class _Run:
+    """One training: where it stands and how to go on."""
+
+    def __init__(self, model, step, examples, loop, seed, name, device, held_out):
+        self.model = model.to(device, memory_format=torch.channels_last)
+        self.step, self.examples, self.held_out = step, examples, held_out
+        self.loop, self.seed, self.name, self.device = loop, seed, name, device
+        self.optimiser = Optimiser(model, loop["optimiser"], name)
+        self.epoch = self.iteration = self.batch = 0
+        self.lr = self.seconds = 0.0
+        self.sums: dict[str, list[float]] = {}
+        self.unread: list[tuple[int, Tensor, dict[str, Tensor]]] = []
+        self.history: list[dict] = []
+
+    def train(self, state: State, interruption: Interruption) -> list[dict]:
+        self._resume(state)
+        epochs = self.loop["epochs"]
+        with _bar(self.name, epochs * len(self._batches()), self.iteration) as bar:
+            while self.epoch < epochs:
+                self._train_epoch(state, interruption, bar)
+                means = self._evaluate(state, interruption)
+                self._end_epoch(means)
+                self._save(state)
+                _stop_if_asked(interruption, self.name, self.epoch)
+        self.model.eval()
+        return self.history
+
+    def _train_epoch(self, state: State, interruption: Interruption, bar: tqdm) -> None:
+        self.model.train()
+        batches = self._batches()
+        for index in batches[self.batch :]:
+            started = time.perf_counter()
+            self._train_batch(index)
+            self.seconds += time.perf_counter() - started
+            bar.update()
+            if self.batch % _READ_EVERY == 0:
+                self._read(state)
+                bar.set_postfix(_means(self.sums), refresh=False)
+            self._leave_if_asked(state, interruption)
+        self._read(state)
+
+    def _train_batch(self, index: Tensor) -> None:
+        torch.manual_seed(_derive(self.seed, self.name, "batch", self.epoch, self.batch))
+        self.optimiser.zero_grad()
+        noise = Noise(self.seed, self.examples.ids[index], self.name, draw=self.epoch)
+        loss, metrics = self._step(self.examples, index, noise)
+        loss.backward()
+        self.lr = learning_rate(self.loop, self.epoch, self.iteration)
+        self.optimiser.step(self.lr)
+        self.unread.append((len(index), loss.detach(), metrics))
+        self.batch += 1
+        self.iteration += 1
+
+    def _step(self, examples, index: Tensor, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
+        batch = examples.batch(index, noise, self.epoch, self.device)
+        on_gpu = self.device.type == "cuda"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=on_gpu):
+            return provide(
+                self.step,
+                model=self.model,
+                noise=noise,
+                iteration=self.iteration,
+                epoch=self.epoch,
+                **batch,
+            )
+
+    def _batches(self) -> list[Tensor]:
+        """Every image once, in this epoch's order; no batch of one, which has no variance."""
+        seed = _derive(self.seed, self.name, "order", self.epoch)
+        order = torch.randperm(len(self.examples), generator=torch.Generator().manual_seed(seed))
+        batches = order.split(self.loop["batch"])
+        if len(batches) > 1 and len(batches[-1]) == 1 < self.loop["batch"]:
+            batches = (*batches[:-2], torch.cat(batches[-2:]))
+        return list(batches)
+
+    def _read(self, state: State) -> None:
+        """Add the losses that wait on the device to the epoch's sums; all must be finite."""
+        sizes, losses, metrics = zip(*self.unread, strict=True) if self.unread else ((), (), ())
+        first = self.batch - len(self.unread) + 1
+        self.unread = []
+        for number, (size, values) in enumerate(zip(sizes, _values(losses, metrics), strict=True)):
+            if not math.isfinite(values["loss"]):
+                self._diverged(state, "loss is not a finite number", first + number)
+            _add(self.sums, size, values)
+        if not _is_finite(self.model):
+            self._diverged(state, "weights are not finite numbers", self.batch)
+
+    def _evaluate(self, state: State, interruption: Interruption) -> dict[str, float]:
+        """Means of loss and metrics over the held-out examples; the same noise in each epoch."""
+        if self.held_out is None:
+            return {}
+        self.model.eval()
+        sums: dict[str, list[float]] = {}
+        for index in torch.arange(len(self.held_out)).split(self.loop["batch"]):
+            self._leave_if_asked(state, interruption)
+            torch.manual_seed(_derive(self.seed, self.name, "held out", int(index[0])))
+            noise = Noise(self.seed, self.held_out.ids[index], self.name, "held out")
+            with torch.no_grad():
+                loss, metrics = self._step(self.held_out, index, noise)
+            _add(sums, len(index), _values([loss], [metrics])[0])
+        return _means(sums)
+
+    def _end_epoch(self, held_out: dict[str, float]) -> None:
+        means = _means(self.sums)
+        loss = means.pop("loss")
+        common = {
+            "epoch": self.epoch + 1,
+            "iteration": self.iteration,
+            "loss": loss,
+            "held_out_loss": held_out.get("loss"),
+            "lr": self.lr,
+            "epoch_seconds": self.seconds,
+        }
+        for metric, value in (means or {"loss": loss}).items():
+            row = {"metric": metric, "value": value, "held_out_value": held_out.get(metric)}
+            self.history.append({**common, **row})
+        if not sys.stderr.isatty():
+            log.info("%s: %s", self.name, _line(self.loop["epochs"], common, means, held_out))
+        self.epoch, self.batch, self.seconds, self.sums = self.epoch + 1, 0, 0.0, {}
+
+    def _leave_if_asked(self, state: State, interruption: Interruption) -> None:
+        if interruption.asked:
+            self._read(state)
+            self._save(state)
+            _stop_if_asked(interruption, self.name, self.epoch, self.batch)
+
+    def _save(self, state: State) -> None:
+        state.save(
+            {
+                "weights": self.model.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                **{place: getattr(self, place) for place in _PLACE},
+            }
+        )
+
+    def _resume(self, state: State) -> None:
+        saved = state.load()
+        if saved is None:
+            return
+        self.model.load_state_dict(saved["weights"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        for place in _PLACE:
+            setattr(self, place, saved[place])
+        log.info("%s: resumed after epoch %d, batch %d", self.name, self.epoch, self.batch)
+
+    def _diverged(self, state: State, what: str, batch: int) -> None:
+        settings = "lower `optimiser: lr` or change other settings of this entry"
+        rerun = (
+            f"(a rerun tries once more from the last good state, {state.path})"
+            if state.diverged()
+            else "(a rerun begins anew)"
+        )
+        raise BadInput(
+            f"{self.name}: the {what} in epoch {self.epoch + 1}, batch {batch}, at learning rate "
+            f"{self.lr:g}; {settings} {rerun}"
+        )
+
+
+# What a state holds beside weights and optimiser.
+_PLACE = ("epoch", "batch", "iteration", "lr", "seconds", "sums", "history")
+
+
+def _values(losses, metrics) -> list[dict[str, float]]:
+    """Loss and metrics of several batches as numbers, brought from the device in one go."""
+    batches = [{"loss": loss, **named} for loss, named in zip(losses, metrics, strict=True)]
+    waiting = [value.detach().float() for batch in batches for value in batch.values()]
+    numbers = iter(torch.stack(waiting).tolist() if waiting else ())
+    return [{name: next(numbers) for name in batch} for batch in batches]
+
+
+def _add(sums: dict[str, list[float]], size: int, values: dict[str, float]) -> None:
+    """Add a batch of `size` images to `{name: [sum, images]}`; not all batches name the same."""
+    for name, value in values.items():
+        total, images = sums.get(name, (0.0, 0))
+        sums[name] = [total + size * value, images + size]
+
+
+def _means(sums: dict[str, list[float]]) -> dict[str, float]:
+    return {name: total / images for name, (total, images) in sums.items()}
+
+
+def _line(epochs: int, common: dict, means: dict, held_out: dict) -> str:
+    parts = [f"epoch {common['epoch']}/{epochs}", f"loss {common['loss']:.4f}"]
+    parts += [f"{metric} {value:.4f}" for metric, value in means.items()]
+    parts += [f"held-out {metric} {value:.4f}" for metric, value in held_out.items()]
+    return ", ".join([*parts, f"lr {common['lr']:g}", f"{common['epoch_seconds']:.1f} s"])
+
+
+def _is_finite(model: nn.Module) -> bool:
+    """Weights and running statistics: a state of others must never be saved."""
+    tensors = [t for t in model.state_dict().values() if t.is_floating_point()]
+    return not tensors or bool(torch.stack([t.isfinite().all() for t in tensors]).all())
+
+
+def _stop_if_asked(interruption: Interruption, name: str, epoch: int, batch: int = 0) -> None:
+    if interruption.asked:
+        raise Preempted(
+            f"{name}: {interruption.asked} received; the state after epoch {epoch}, batch {batch} "
+            "is saved and a rerun goes on from there"
+        )
+
+
+def _derive(seed: int, *names: str | int) -> int:
+    """A seed of 63 bits for one use."""
+    digest = hashlib.sha256(json.dumps([int(seed), *names]).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def _bar(name: str, total: int, done: int) -> tqdm:
+    """A progress bar on a terminal; elsewhere nothing is drawn, lines are logged."""
+    return tqdm(desc=name, total=total, initial=done, unit="batch", disable=not sys.stderr.isatty())
+
+
+@contextmanager
+def _deterministic(device: torch.device) -> Iterator[None]:
+    """On a GPU, deterministic kernels where there are any and a warning where there are none.
+
+    Equal threads make a CPU deterministic, and asking there imports torch's compiler.
+    """
+    if device.type == "cpu":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # That option also fills every new tensor, which costs time and hides nothing here.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)

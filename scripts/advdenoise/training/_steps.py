@@ -1,0 +1,28 @@
+"""What several steps have in common."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+Update = tuple[Tensor, dict[str, Tensor]]
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Share of rows [N, K] whose largest logit is the label's."""
+    return (logits.argmax(1) == labels).float().mean()
+
+
+@contextmanager
+def attacked(model: nn.Module) -> Iterator[None]:
+    """Eval mode and frozen weights, as an attack wants them; afterwards all is as before."""
+    modes = {module: module.training for module in model.modules()}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    model.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter in trained:
+            parameter.requires_grad_(True)

@@ -1,0 +1,46 @@
+"""Training on images that are attacked anew in every batch."""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scripts.advdenoise.attacks import gradient
+from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.training._augment import augment
+from scripts.advdenoise.training._steps import Update, accuracy, attacked
+
+
+def pgd(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    noise: Noise,
+    *,
+    epsilon: float,
+    alpha: float,
+    steps: int,
+    random_start: bool = True,
+    crop: int = 0,
+    shift: float = 0.0,
+    rotation: float = 0.0,
+    flip: bool = False,
+) -> Update:
+    """Cross-entropy at the adversarial images of PGD (Madry et al. 2018, equation 2.1).
+
+    The attack meets the classifier in eval mode and takes no gradient of its weights; then the
+    classifier learns in the mode it had. One step of alpha = epsilon without a random start is FGSM
+    training. Metric `accuracy`: on the adversarial images; also in eval mode, for held-out ones.
+
+    Args:
+        epsilon, alpha: radius of the L-infinity ball and step, in pixel units.
+        crop, shift, rotation, flip: augmentation before the attack, as `plain.classify`'s.
+    """
+    if model.training:
+        images = augment(images, noise, crop=crop, shift=shift, rotation=rotation, flip=flip)
+    budget = {"epsilon": epsilon, "alpha": alpha, "steps": steps}
+    with attacked(model):
+        if random_start:
+            perturbation = gradient.pgd(images, labels, False, model, noise, **budget)
+        else:
+            perturbation = gradient.bim(images, labels, False, model, **budget)
+    logits = model(images + perturbation)
+    return functional.cross_entropy(logits, labels), {"accuracy": accuracy(logits, labels)}

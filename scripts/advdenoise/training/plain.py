@@ -1,0 +1,41 @@
+"""Training on images as they are given.
+
+What steps are handed: `model` in train mode (in eval mode for held-out examples); `images` float32
+[N,C,H,W] in [0,1], its inputs; `targets`, the clean images; `labels` int64 [N]; `noise`, one random
+stream per image. They return the loss and the batch means of their metrics.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.training._augment import augment
+from scripts.advdenoise.training._steps import Update, accuracy
+
+
+def classify(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    noise: Noise,
+    *,
+    crop: int = 0,
+    shift: float = 0.0,
+    rotation: float = 0.0,
+    flip: bool = False,
+) -> Update:
+    """Cross-entropy of a classifier; metric `accuracy`.
+
+    In train mode images are cut out of themselves padded by `crop` pixels of zero, shifted by up to
+    the fraction `shift`, turned by up to `rotation` degrees and mirrored half of the time (`flip`).
+    """
+    if model.training:
+        images = augment(images, noise, crop=crop, shift=shift, rotation=rotation, flip=flip)
+    logits = model(images)
+    return functional.cross_entropy(logits, labels), {"accuracy": accuracy(logits, labels)}
+
+
+def reconstruct(model: nn.Module, images: Tensor, targets: Tensor) -> Update:
+    """Mean squared error of a denoiser to the clean images; metric `mse`, the same number."""
+    loss = functional.mse_loss(model(images).float(), targets)
+    return loss, {"mse": loss}

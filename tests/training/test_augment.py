@@ -1,0 +1,118 @@
+import math
+
+import pytest
+import torch
+
+from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.training._augment import _cut, _move, augment
+
+N = 64
+
+
+def pictures(height: int = 8, width: int = 8) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(N, 3, height, width, generator=generator)
+
+
+def noise(n: int = N) -> Noise:
+    return Noise(0, range(n), "augment")
+
+
+def of_each(value: float) -> torch.Tensor:
+    return torch.full((N,), float(value))
+
+
+def test_nothing_asked_for_is_nothing_done():
+    images = pictures()
+    assert augment(images, noise()) is images
+
+
+def test_a_quarter_turn_is_rot90():
+    turned = _move(pictures(), of_each(math.pi / 2), of_each(0), of_each(0))
+    torch.testing.assert_close(turned, torch.rot90(pictures(), 1, (2, 3)), atol=1e-5, rtol=0)
+
+
+def test_half_a_turn_of_a_rectangle():
+    images = pictures(6, 10)
+    turned = _move(images, of_each(math.pi), of_each(0), of_each(0))
+    torch.testing.assert_close(turned, images.flip(2, 3), atol=1e-5, rtol=0)
+
+
+def test_a_turn_of_a_rectangle_keeps_lengths():
+    # A point 3 pixels right of the centre is, after a quarter turn, 3 pixels above it.
+    images = torch.zeros(1, 1, 9, 15)
+    images[0, 0, 4, 10] = 1
+    quarter = torch.tensor([math.pi / 2])
+    turned = _move(images, quarter, torch.zeros(1), torch.zeros(1))
+    assert turned[0, 0, 1, 7] == pytest.approx(1, abs=1e-5)
+
+
+def test_a_shift_by_whole_pixels_repeats_the_border():
+    images = pictures(8, 4)
+    moved = _move(images, of_each(0), of_each(2 / 8), of_each(-1 / 4))  # 2 down, 1 to the left
+    expected = torch.cat([images[:, :, :1], images[:, :, :1], images[:, :, :-2]], dim=2)
+    expected = torch.cat([expected[..., 1:], expected[..., -1:]], dim=3)
+    torch.testing.assert_close(moved, expected, atol=1e-5, rtol=0)
+
+
+def test_half_a_pixel_is_the_mean_of_neighbours():
+    images = pictures()
+    moved = _move(images, of_each(0), of_each(0), of_each(0.5 / 8))
+    expected = (images[..., :-1] + images[..., 1:]) / 2
+    torch.testing.assert_close(moved[..., 1:], expected, atol=1e-5, rtol=0)
+
+
+def test_cuts_are_windows_of_the_zero_padded_image():
+    images = pictures(5, 6)
+    corners = torch.stack([torch.arange(N) % 5, (torch.arange(N) // 5) % 5], dim=1)
+    padded = torch.nn.functional.pad(images, (2, 2, 2, 2))
+    cut = _cut(images, 2, corners)
+    for image, window, (row, column) in zip(padded, cut, corners.tolist(), strict=True):
+        assert torch.equal(window, image[:, row : row + 5, column : column + 6])
+
+
+def test_crops_reach_all_places_and_only_those():
+    image = torch.arange(1, 17.0).reshape(1, 1, 4, 4).expand(2000, 1, 4, 4)
+    cut = augment(image, noise(2000), crop=1)
+    padded = torch.nn.functional.pad(image[:1], (1, 1, 1, 1))[0, 0]
+    windows = {
+        tuple(padded[i : i + 4, j : j + 4].flatten().tolist()) for i in range(3) for j in range(3)
+    }
+    assert {tuple(row.flatten().tolist()) for row in cut} == windows
+
+
+def test_flips_are_flips_of_about_half():
+    image = pictures()[:1].expand(1000, 3, 8, 8)
+    flipped = augment(image, noise(1000), flip=True)
+    as_is = (flipped == image).flatten(1).all(1)
+    mirrored = (flipped == image.flip(3)).flatten(1).all(1)
+    assert (as_is ^ mirrored).all()
+    assert 430 < mirrored.sum() < 570
+
+
+def test_rotations_and_shifts_stay_inside_their_limits():
+    # A bright centre pixel of a dark image tells where it went.
+    images = torch.zeros(500, 1, 21, 21)
+    images[:, 0, 10, 10] = 1
+    moved = augment(images, noise(500), shift=0.1, rotation=180.0)
+    rows, columns = torch.meshgrid(torch.arange(21.0), torch.arange(21.0), indexing="ij")
+    mass = moved.sum((1, 2, 3))
+    down = (moved[:, 0] * rows).sum((1, 2)) / mass - 10
+    right = (moved[:, 0] * columns).sum((1, 2)) / mass - 10
+    for move in (down, right):
+        assert move.abs().max() < 2.1 + 0.25  # the mass of a bilinear pixel is not quite centred
+        assert move.max() > 1.5 and move.min() < -1.5 and abs(move.mean()) < 0.2
+
+
+@pytest.mark.parametrize(
+    "settings", [{"crop": 2}, {"shift": 0.1, "rotation": 15.0}, {"flip": True}]
+)
+def test_layout_range_and_independence_of_the_batch(settings):
+    images = pictures().contiguous(memory_format=torch.channels_last)
+    moved = augment(images, noise(), **settings)
+    assert moved.shape == images.shape
+    assert moved.is_contiguous(memory_format=torch.channels_last)
+    assert moved.min() >= 0 and moved.max() <= 1
+    alone = augment(images[5:7], noise().take(torch.tensor([5, 6])), **settings)
+    torch.testing.assert_close(moved[5:7], alone)
+    assert augment(pictures(), noise(), **settings).is_contiguous()

@@ -1,0 +1,327 @@
+import json
+import logging
+import math
+import signal
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from scripts.advdenoise.errors import BadInput, Preempted
+from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.training import _loop, adversarial, plain
+from tests.training import worker
+from tests.training.worker import LOOP, STEP, network
+
+BATCHES = 4  # of 100 images, 32 at a time
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("digits") / "digits.npz"
+    worker.write_digits(path)
+    return path
+
+
+@pytest.fixture
+def train(path):
+    return lambda model, state, **settings: worker.train(model, path, state, **settings)
+
+
+@pytest.fixture
+def digits(path):
+    return partial(worker.digits, path)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def without_seconds(history: list[dict]) -> list[dict]:
+    return [{k: v for k, v in row.items() if not k.endswith("_seconds")} for row in history]
+
+
+def assert_equal(model: nn.Module, other: nn.Module) -> None:
+    for (name, value), expected in zip(
+        model.state_dict().items(), other.state_dict().values(), strict=True
+    ):
+        assert torch.equal(value, expected), name
+
+
+def ending(step, *at: tuple[int, bool], number=signal.SIGTERM):
+    """The step, with a signal while a batch of the given (iteration, training) is at work."""
+    left = set(at)
+
+    def signalled(model, images, labels, noise, iteration):
+        if (iteration, model.training) in left:
+            left.remove((iteration, model.training))
+            signal.raise_signal(number)
+        return step(model, images, labels, noise)
+
+    return signalled
+
+
+@pytest.mark.parametrize(
+    "optimiser",
+    [
+        {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 2e-4},
+        {"name": "adam", "lr": 0.003, "weight_decay": 1e-5},
+        {"name": "rmsprop", "lr": 0.003, "decay": 0.01, "weight_decay_on": "convolutions"},
+    ],
+    ids=lambda o: o["name"],
+)
+def test_interrupted_after_every_batch_is_bit_equal(tmp_path, optimiser, train):
+    whole = network()
+    expected = train(whole, tmp_path / "whole", optimiser=optimiser)
+    # Anywhere: in the midst of an epoch, in its last batch, while held-out images are evaluated.
+    moments = [(iteration, True) for iteration in range(3 * BATCHES)]
+    step = ending(STEP, *moments, (BATCHES, False), (2 * BATCHES, False))
+    for _ in range(len(moments) + 2):
+        with pytest.raises(Preempted):
+            train(network(), tmp_path / "often", step=step, optimiser=optimiser)
+    resumed = network()
+    history = train(resumed, tmp_path / "often", step=step, optimiser=optimiser)
+    assert_equal(resumed, whole)
+    assert without_seconds(history) == without_seconds(expected)
+    assert not resumed.training
+
+
+def test_usr1_asks_the_same_and_handlers_are_put_back(tmp_path, train):
+    before = signal.getsignal(signal.SIGUSR1)
+    with pytest.raises(Preempted, match="SIGUSR1 received; the state after epoch 0, batch 2"):
+        train(network(), tmp_path, step=ending(STEP, (1, True), number=signal.SIGUSR1))
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_seed_and_name_decide(tmp_path, digits):
+    def weights(number, **settings):
+        model = network()
+        common = {"seed": 0, "name": "a", "digest": "d", "device": "cpu"}
+        state = tmp_path / str(number)
+        loop = {**LOOP, "epochs": 1}
+        _loop.train(model, STEP, digits(0, 100), loop, state=state, **{**common, **settings})
+        return model[0].weight
+
+    first = weights(0)
+    assert torch.equal(first, weights(1))
+    assert not torch.equal(first, weights(2, seed=1))
+    assert not torch.equal(first, weights(3, name="b"))
+
+
+def test_history_has_a_row_per_epoch_and_metric(tmp_path, caplog, train, digits):
+    def step(model, images, labels):
+        return plain_loss(model, images, labels), {"a": images.mean(), "b": labels.float().mean()}
+
+    caplog.set_level(logging.INFO)
+    history = train(network(), tmp_path, step=step)
+    assert [(row["epoch"], row["metric"]) for row in history] == [
+        (epoch, metric) for epoch in (1, 2, 3) for metric in ("a", "b")
+    ]
+    everything = digits(0, 100).batch(torch.arange(100), None, 0)
+    assert history[0]["value"] == pytest.approx(everything["images"].mean().item(), rel=1e-6)
+    assert history[1]["value"] == pytest.approx(everything["labels"].float().mean().item())
+    assert history[0]["held_out_value"] == history[2]["held_out_value"]
+    assert [row["iteration"] for row in history[::2]] == [4, 8, 12]
+    assert all(math.isfinite(row["held_out_loss"]) for row in history)
+    lines = [r.message for r in caplog.records if r.message.startswith("net: epoch")]
+    assert len(lines) == 3 and "held-out a" in lines[0]
+
+
+def plain_loss(model, images, labels):
+    return functional.cross_entropy(model(images), labels)
+
+
+def test_metrics_may_alternate_and_may_be_missing(tmp_path, train):
+    def alternating(model, images, labels, iteration):
+        metrics = {"even": torch.tensor(1.0)} if iteration % 2 == 0 else {"odd": torch.tensor(3.0)}
+        return plain_loss(model, images, labels), metrics
+
+    history = train(network(), tmp_path / "a", step=alternating, epochs=1)
+    assert {row["metric"]: row["value"] for row in history} == {"even": 1.0, "odd": 3.0}
+
+    def bare(model, images, labels):
+        return plain_loss(model, images, labels), {}
+
+    (row,) = train(network(), tmp_path / "b", step=bare, epochs=1)
+    assert row["metric"] == "loss" and row["value"] == row["loss"]
+
+
+def test_parameters_without_gradient_stay(tmp_path, train):
+    def head_only(model, images, labels):
+        with torch.no_grad():
+            features = model[:-1](images)
+        return functional.cross_entropy(model[-1](features), labels), {}
+
+    model = network()
+    adam = {"name": "adam", "lr": 0.01, "weight_decay": 0.1}
+    train(model, tmp_path, step=head_only, epochs=1, optimiser=adam)
+    assert torch.equal(model[0].weight, network()[0].weight)
+    assert not torch.equal(model[-1].weight, network()[-1].weight)
+
+
+def test_learning_rate_follows_schedule_and_decay(tmp_path, train):
+    history = train(network(), tmp_path)  # lr 0.003, 0.001 once two epochs are done
+    rates = [row["lr"] for row in history]
+    last = [3, 7, 11]  # iteration of the epoch's last batch
+    expected = [lr / (1 + 0.01 * i) for lr, i in zip([0.003, 0.003, 0.001], last, strict=True)]
+    assert rates == pytest.approx(expected)
+
+
+def test_no_batch_of_one(tmp_path, train):
+    sizes = []
+
+    def step(model, images, labels):
+        sizes.append(len(images))
+        return plain_loss(model, images, labels), {}
+
+    train(network(), tmp_path, step=step, epochs=1, batch=33)
+    assert sizes[:3] == [33, 33, 34]
+
+
+def diverging(at: int, poison):
+    def step(model, images, labels, iteration):
+        loss = plain_loss(model, images, labels)
+        return (poison(loss, model) if iteration >= at and model.training else loss), {}
+
+    return step
+
+
+def infinite(loss, model):
+    return loss * math.inf
+
+
+def bad_gradient(loss, model):
+    return loss + (0 * model[0].weight.sum()).sqrt()
+
+
+@pytest.mark.parametrize(
+    ("poison", "place"),
+    [
+        (infinite, "the loss is not a finite number in epoch 2, batch 2, at learning rate"),
+        (bad_gradient, "the loss is not a finite number in epoch 2, batch 3"),
+    ],
+)
+def test_divergence_is_told_and_no_rerun_is_led_into_it_for_ever(tmp_path, poison, place, train):
+    step = diverging(BATCHES + 1, poison)
+    with pytest.raises(BadInput, match=place) as told:
+        train(network(), tmp_path, step=step)
+    assert "lower `optimiser: lr`" in str(told.value) and "once more" in str(told.value)
+    # The last good epoch is there, in case it was a passing fault ...
+    state = torch.load(tmp_path / "d" / "state.pt", weights_only=True)
+    assert state["epoch"] == 1 and state["batch"] == 0
+    # ... but it is resumed only once.
+    with pytest.raises(BadInput, match="a rerun begins anew"):
+        train(network(), tmp_path, step=step)
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_passing_fault_is_survived(tmp_path, train):
+    expected = network()
+    train(expected, tmp_path / "a", step=diverging(99, infinite))
+    with pytest.raises(BadInput):
+        train(network(), tmp_path / "b", step=diverging(BATCHES + 1, infinite))
+    model = network()
+    train(model, tmp_path / "b", step=diverging(99, infinite))
+    assert_equal(model, expected)
+    assert sorted(p.name for p in (tmp_path / "b" / "d").iterdir()) == ["state.pt"]
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path, train):
+    step = diverging(BATCHES - 1, bad_gradient)  # seen in no loss: it is the epoch's last batch
+    with pytest.raises(BadInput, match="weights are not finite numbers in epoch 1, batch 4"):
+        train(network(), tmp_path, step=step)
+    assert not (tmp_path / "d").exists()
+
+
+def test_too_little_gpu_memory_is_told(tmp_path, train):
+    def step(model, images):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
+
+    with pytest.raises(BadInput, match=r"net: a batch of 32 does not fit .*; lower `batch`$"):
+        train(network(), tmp_path, step=step)
+
+
+def test_another_digest_is_not_resumed_and_removed(tmp_path, train):
+    with pytest.raises(Preempted):
+        train(network(), tmp_path, step=ending(STEP, (5, True)))
+    model, fresh = network(), network()
+    train(model, tmp_path, digest="e")
+    train(fresh, tmp_path / "fresh", digest="e")
+    assert_equal(model, fresh)
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "text"])
+def test_a_damaged_state_is_told_and_training_starts_anew(tmp_path, damage, caplog, train):
+    expected = network()
+    train(expected, tmp_path / "expected")
+    with pytest.raises(Preempted):
+        train(network(), tmp_path, step=ending(STEP, (5, True)))
+    path = tmp_path / "d" / "state.pt"
+    raw = bytearray(path.read_bytes())
+    if damage == "flip":
+        weights = torch.load(path, weights_only=True)["weights"]["6.weight"].numpy().tobytes()
+        raw[raw.index(weights) + 100] ^= 1
+    path.write_bytes(
+        {"truncate": raw[: len(raw) // 2], "empty": b"", "text": b"?"}.get(damage, raw)
+    )
+    model = network()
+    train(model, tmp_path)
+    assert "is damaged" in caplog.text and "starts anew" in caplog.text
+    assert_equal(model, expected)
+
+
+def test_a_finished_state_is_returned_without_training(tmp_path, train):
+    first = network()
+    history = train(first, tmp_path)
+
+    def never(model):
+        raise AssertionError
+
+    again = network()
+    assert train(again, tmp_path, step=never) == history
+    assert_equal(again, first)
+    json.dumps(history)
+    _loop.forget(tmp_path)
+    assert not tmp_path.exists()
+    _loop.forget(tmp_path)
+
+
+def test_learns_real_digits(tmp_path, digits):
+    model = network()
+    adam = {"optimiser": {"name": "adam", "lr": 0.01}}
+    loop = {"epochs": 4, "batch": 32, **adam}
+    common = {"seed": 0, "name": "net", "state": tmp_path, "digest": "d", "device": "cpu"}
+    history = _loop.train(
+        model, plain.classify, digits(0, 1200), loop, held_out=digits(1200, 1797), **common
+    )
+    assert history[-1]["held_out_value"] > 0.85
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_adversarial_training_makes_digits_robust(tmp_path, digits):
+    budget = {"epsilon": 0.15, "alpha": 0.05, "steps": 5}
+    loop = {"epochs": 6, "batch": 64, "optimiser": {"name": "adam", "lr": 0.01}}
+    attack = partial(adversarial.pgd, **budget)
+
+    def robust_accuracy(step, folder):
+        model = network()
+        common = {"seed": 0, "name": folder, "state": tmp_path / folder, "digest": "d"}
+        _loop.train(model, step, digits(0, 600), loop, device="cpu", **common)
+        rows = digits(1200, 1500).batch(torch.arange(300), None, 0)
+        noise = Noise(0, range(300), "test")
+        return attack(model, rows["images"], rows["labels"], noise)[1]["accuracy"].item()
+
+    assert robust_accuracy(attack, "pgd") > robust_accuracy(plain.classify, "plain") + 0.1
+
+
+def test_state_folder_is_made(tmp_path, train):
+    state = tmp_path / "resume" / "seed0" / "net.safetensors"
+    train(network(), state, epochs=1)
+    assert (state / "d" / "state.pt").exists()

@@ -1,0 +1,118 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.training import adversarial, plain
+from scripts.advdenoise.training._augment import augment
+from scripts.advdenoise.training._steps import attacked
+
+BUDGET = {"epsilon": 0.1, "alpha": 0.04, "steps": 4}
+
+
+class Watched(nn.Module):
+    """A classifier that notes each call: its mode, and whether its weights take gradients."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten())
+        self.head = nn.Linear(4 * 36, 3)
+        self.frozen = nn.Parameter(torch.ones(1), requires_grad=False)
+        self.calls = []
+
+    def forward(self, images):
+        self.calls.append((self.training, self.head.weight.requires_grad, images.detach().clone()))
+        return self.head(self.layers(images)) * self.frozen
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(6, 1, 8, 8, generator=generator)
+    return images, torch.arange(6) % 3
+
+
+def noise() -> Noise:
+    return Noise(0, range(6), "step")
+
+
+def test_the_attack_meets_frozen_weights_in_eval_mode_and_learning_train_mode(batch):
+    model = Watched().train()
+    loss, metrics = adversarial.pgd(model, *batch, noise(), **BUDGET)
+    *attack, update = model.calls
+    assert [call[:2] for call in attack] == [(False, False)] * BUDGET["steps"]
+    assert update[:2] == (True, True)
+    assert model.training and all(module.training for module in model.modules())
+    assert all(p.grad is None for p in model.parameters())
+    loss.backward()
+    assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
+    assert not model.frozen.requires_grad
+    assert 0 <= metrics["accuracy"] <= 1
+
+
+def test_running_statistics_see_the_adversarial_batch_once(batch):
+    model = Watched().train()
+    adversarial.pgd(model, *batch, noise(), **BUDGET)
+    assert model.layers[1].num_batches_tracked == 1
+
+
+def test_learns_at_images_inside_the_ball_that_raise_the_loss(batch):
+    images, labels = batch
+    model = Watched().train()
+    adversarial.pgd(model, images, labels, noise(), **BUDGET)
+    found = model.calls[-1][2]
+    assert (found - images).abs().max() <= BUDGET["epsilon"] + 1e-6
+    assert found.min() >= 0 and found.max() <= 1
+    model.eval()
+    loss = functional.cross_entropy(model(images), labels)
+    assert functional.cross_entropy(model(found), labels) > loss + 0.05
+
+
+def test_a_random_start_is_optional(batch):
+    images, labels = batch
+    with_start, without = Watched().eval(), Watched().eval()
+    adversarial.pgd(with_start, images, labels, noise(), **BUDGET)
+    adversarial.pgd(without, images, labels, noise(), **BUDGET, random_start=False)
+    assert torch.equal(without.calls[0][2], images)
+    assert not torch.equal(with_start.calls[0][2], images)
+
+
+def test_held_out_images_are_attacked_without_gradient_and_not_augmented(batch):
+    model = Watched().eval()
+    with torch.no_grad():
+        loss, _ = adversarial.pgd(model, *batch, noise(), **BUDGET, crop=4, flip=True)
+    assert not model.training and not loss.requires_grad
+    assert len(model.calls) == BUDGET["steps"] + 1
+    assert (model.calls[-1][2] - batch[0]).abs().max() <= BUDGET["epsilon"] + 1e-6
+
+
+def test_modes_and_freezing_are_put_back_after_an_error():
+    model = Watched().train()
+    model.layers[1].eval()
+    with pytest.raises(KeyError), attacked(model):
+        assert not any(p.requires_grad for p in model.parameters())
+        assert not model.training
+        raise KeyError
+    assert model.training and not model.layers[1].training
+    assert model.head.weight.requires_grad and not model.frozen.requires_grad
+
+
+def test_classify_augments_in_train_mode_only(batch):
+    images, labels = batch
+    model = Watched().train()
+    plain.classify(model, images, labels, noise(), shift=0.2, flip=True)
+    assert torch.equal(model.calls[0][2], augment(images, noise(), shift=0.2, flip=True))
+    model.eval()
+    loss, metrics = plain.classify(model, images, labels, noise(), shift=0.2, flip=True)
+    assert torch.equal(model.calls[1][2], images)
+    assert loss == functional.cross_entropy(model(images), labels)
+    expected = (model(images).argmax(1) == labels).float().mean()
+    assert metrics["accuracy"] == expected
+
+
+def test_reconstruct_is_the_mean_squared_error(batch):
+    images, _ = batch
+    loss, metrics = plain.reconstruct(nn.Identity(), images, images + 0.5)
+    assert loss.item() == pytest.approx(0.25) and metrics["mse"] == loss
