@@ -1,0 +1,72 @@
+import pytest
+
+from scripts import budget as script
+from scripts.advdenoise import budget
+from scripts.advdenoise.errors import DamagedFile
+
+HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+
+
+def write(path, *rows):
+    """A benchmark file with (wall seconds, memory, CPU seconds) as Snakemake writes them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{s}\t0:00:00\t{rss}\t0\t0\t0\t0\t0\t0\t{cpu}\n" for s, rss, cpu in rows]
+    path.write_text(HEADER + "".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("wall", "sampled", "core"),
+    [
+        ("10.00", "8.00", 8.0),  # sampled at the very end
+        ("4.25", "4.00", 4.25),
+        ("0.30", "0.20", 0.2),
+        ("44.00", "15.00", 44.0),  # sampled last after 15 of the 44 seconds
+        ("46.00", "90.00", 92.0),
+        ("0.20", "NA", 0.2),  # over before the first sample
+    ],
+)
+def test_cpu_time_is_carried_on_from_the_last_sample(tmp_path, wall, sampled, core):
+    write(tmp_path / "job.tsv", (wall, "1" if sampled != "NA" else "NA", sampled))
+    assert budget.read(tmp_path / "job.tsv").core_seconds == pytest.approx(core)
+
+
+def test_jobs_add_up_by_rule(tmp_path):
+    write(tmp_path / "attack" / "0" / "digits" / "a.tsv", ("10.00", "300.50", "20.00"))
+    write(tmp_path / "attack" / "0" / "digits" / "b.tsv", ("5.00", "400.00", "5.00"))
+    write(tmp_path / "images" / "c.tsv", ("1.00", "100.00", "1.00"), ("2.00", "90.00", "2.00"))
+    costs = budget.collect(tmp_path)
+    assert costs == {"attack": (2, 25.0, 15.0, 400.0), "images": (1, 3.0, 3.0, 100.0)}
+    assert budget.total(costs.values()) == (3, 28.0, 18.0, 400.0)
+    assert [line.split()[0] for line in budget.lines(costs)] == [
+        "rule",
+        "attack",
+        "images",
+        "total",
+    ]
+
+
+def test_the_script_prints_every_scale(tmp_path, capsys):
+    write(tmp_path / "quick" / "attack" / "a.tsv", ("10.00", "300.00", "20.00"))
+    write(tmp_path / "papers" / "attack" / "a.tsv", ("10.00", "300.00", "20.00"))
+    assert script.main(["--benchmarks", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert f"{tmp_path}/quick:" in printed
+    assert f"{tmp_path}/papers:" in printed
+    assert script.main(["--benchmarks", str(tmp_path), "--scale", "quick"]) == 0
+    assert "papers" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["--scale", "quick"]])
+def test_without_benchmark_files_it_says_what_to_run(tmp_path, capsys, arguments):
+    assert script.main(["--benchmarks", str(tmp_path), *arguments]) == 1
+    assert "run `make quick` first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text", ["nonsense\n1\n", HEADER.replace("cpu", "gpu") + "1\n", HEADER + "1\n"]
+)
+def test_another_kind_of_file_is_named(tmp_path, text):
+    path = tmp_path / "job.tsv"
+    path.write_text(text)
+    with pytest.raises(DamagedFile, match=r"job\.tsv"):
+        budget.read(path)

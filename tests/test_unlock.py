@@ -1,0 +1,210 @@
+"""A live run's lock is never taken away, a dead run's always."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from scripts import unlock
+from scripts.advdenoise import running
+
+REPOSITORY = Path(__file__).parents[1]
+
+# Announces itself, starts a marked child as a job, and waits to be killed.
+RUN = """
+import subprocess, sys
+from scripts.advdenoise import running
+running.announce()
+job = subprocess.Popen(["sleep", "600"])
+print(job.pid, flush=True)
+job.wait()
+"""
+
+SNAKEFILE = """
+from scripts.advdenoise import running
+rule all:
+    input: expand("{i}.txt", i=range(3))
+onstart: running.announce()
+onsuccess: running.withdraw()
+onerror: running.withdraw()
+rule job:
+    output: "{i}.txt"
+    shell: "echo begun > {output}; test -e go || sleep 600; echo done >> {output}"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv(running.MARK, "")
+    return tmp_path
+
+
+@pytest.fixture
+def run(folder):
+    """A process that has locked the folder and announced itself, with one job."""
+    lock()
+    process = subprocess.Popen([sys.executable, "-c", RUN], stdout=subprocess.PIPE, text=True)
+    process.job = int(process.stdout.readline())
+    yield process
+    for pid in (process.pid, process.job):
+        if running._birth(pid):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+
+
+def lock(number=0):
+    running.LOCKS.mkdir(parents=True, exist_ok=True)
+    for kind in ("input", "output"):
+        (running.LOCKS / f"{number}.{kind}.lock").write_text("out.txt\n")
+
+
+def change(**fields):
+    """Alter the one announcement of the folder."""
+    (old,) = running._announced()
+    new = old._replace(**fields)
+    old.file.unlink()
+    new.file.write_text(json.dumps(new._asdict()))
+
+
+def refused(capsys):
+    locks = running._locks()
+    assert unlock.main([]) == 1
+    assert running._locks() == locks != []
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    return message
+
+
+def test_without_locks_nothing_happens(folder, capsys):
+    assert unlock.main([]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert list(folder.iterdir()) == []
+
+
+def test_without_locks_snakemake_is_not_imported(folder):
+    code = (
+        "import sys; from scripts.unlock import main; assert main([]) == 0; "
+        "assert not {'snakemake', 'torch', 'numpy', 'yaml'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_live_run_is_not_unlocked(run, capsys):
+    message = refused(capsys)
+    assert f"process {run.pid};" in message
+    assert "since 20" in message
+    assert running._birth(run.job)
+
+
+def test_a_stopped_run_is_alive(run, capsys):
+    run.send_signal(signal.SIGSTOP)
+    refused(capsys)
+
+
+def test_a_killed_run_is_unlocked_and_its_jobs_end(run, capsys):
+    run.kill()
+    os.waitid(os.P_PID, run.pid, os.WEXITED | os.WNOWAIT)  # still a zombie
+    assert running._birth(run.job)
+    assert unlock.main([]) == 0
+    told = capsys.readouterr().out
+    assert f"process {run.pid}) is dead" in told
+    assert "ended 1 processes" in told
+    assert running._locks() == list(running.RUNS.iterdir()) == []
+    assert not running._birth(run.job)
+    assert unlock.main([]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_job_that_does_not_listen_is_killed(folder, monkeypatch):
+    monkeypatch.setattr(running, "GRACE", 0.0)
+    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); "
+    job = subprocess.Popen(
+        [sys.executable, "-c", code + "signal.pause()"],
+        env=os.environ | {running.MARK: "the run"},
+        stdout=subprocess.PIPE,
+    )
+    job.stdout.readline()
+    assert running._end("the ru") == 0
+    assert running._end("the run") == 1
+    assert job.wait(timeout=30) == -signal.SIGKILL
+    job.stdout.close()
+
+
+def test_another_process_with_the_same_number_is_not_the_run(run, capsys):
+    change(birth="1")
+    assert unlock.main([]) == 0
+    assert "is dead" in capsys.readouterr().out
+
+
+def test_a_run_from_before_the_last_start_of_the_computer_is_dead(run, capsys):
+    change(boot="another")
+    assert unlock.main([]) == 0
+
+
+@pytest.mark.parametrize("field", ["host", "system"])
+def test_what_another_computer_or_container_runs_is_left_alone(run, capsys, field):
+    change(**{field: "elsewhere"})
+    run.kill()
+    run.wait()
+    assert "cannot be seen from here" in refused(capsys)
+
+
+def test_a_lock_without_announcement_is_left_alone(folder, capsys):
+    lock()
+    assert "has not said who it is" in refused(capsys)
+
+
+def test_a_lock_younger_than_the_dead_run_is_left_alone(run, capsys):
+    run.kill()
+    run.wait()
+    (path,) = running.RUNS.glob("*.json")
+    os.utime(path, ns=(0, running._locks()[0].stat().st_mtime_ns - 1))
+    assert "has not said who it is" in refused(capsys)
+
+
+def test_a_second_lock_beside_the_dead_run_is_left_alone(run, capsys):
+    run.kill()
+    run.wait()
+    lock(1)
+    for path in running._locks():
+        os.utime(path, ns=(0, 0))
+    assert "has not said who it is" in refused(capsys)
+
+
+def test_a_run_takes_back_its_own_announcement_only(run):
+    running.announce()
+    assert len(running._announced()) == 2
+    running.withdraw()
+    assert [one.pid for one in running._announced()] == [run.pid]
+
+
+def snakemake(*arguments, **options):
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, **options)
+
+
+@pytest.mark.slow
+def test_snakemake_killed_and_run_again(folder, capsys):
+    (folder / "Snakefile").write_text(SNAKEFILE)
+    process = snakemake()
+    while len(list(folder.glob("*.txt"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.1)
+    assert f"process {process.pid};" in refused(capsys)
+    process.kill()
+    process.wait()
+    assert unlock.main([]) == 0
+    # Each of the two jobs is a shell and its sleep.
+    assert "ended 4 processes" in capsys.readouterr().out
+    (folder / "go").touch()
+    assert snakemake("--rerun-incomplete").wait() == 0
+    assert {path.read_text() for path in folder.glob("*.txt")} == {"begun\ndone\n"}
+    assert running._locks() == running._announced() == []
