@@ -1,0 +1,105 @@
+# `make quick` and `make test` need git, make and Python 3.11 or newer with venv; `make help` lists the rest.
+
+SHELL = /bin/sh
+CORES = all
+CONFIG =
+PYTHON = python3.11 python3.12 python3.13 python3
+
+ifneq ($(CONFIG),)
+configuration = --configfile config/config.yaml $(CONFIG)
+endif
+# The last file that names a scale wins, as in Snakemake.
+scale := $(shell sed -n 's/^scale:[^a-z0-9_]*\([a-z0-9_]*\).*/\1/p' config/config.yaml $(CONFIG) | tail -n 1)
+results = results/$(scale)
+report = $(results)/report.html
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help quick test test-slow lint bench bench-attacks budget clean clean-results
+
+help:
+	@echo "make quick          install what is needed, run the quick scale, write its report"
+	@echo "make test           run the tests (make test-slow: those that take long)"
+	@echo "make lint           ruff, snakefmt and Snakemake's own lint"
+	@echo "make budget         what the jobs of the last runs cost, by rule"
+	@echo "make bench-attacks  our attacks against other libraries', in an environment of its own"
+	@echo "make bench          the other benchmarks"
+	@echo "make clean          remove the environments and caches"
+	@echo "make clean-results  remove results, logs, benchmark files and Snakemake's records"
+	@echo
+	@echo "Settings: CORES=2 (all)  CONFIG=mine.yaml (laid over config/config.yaml)  PYTHON=/path/to/python3"
+
+quick: .venv/run.stamp
+	@python -m scripts.unlock
+	snakemake --cores $(CORES) --rerun-incomplete $(configuration)
+	@if [ ! -e $(report) ] || [ -n "$$(find $(results)/tables $(results)/figures -type f -newer $(report))" ]; then \
+		echo "snakemake --report $(report) $(configuration)"; \
+		snakemake --report $(results)/report.part.html $(configuration) --quiet all && \
+			mv $(results)/report.part.html $(report); \
+	fi
+	@echo "Tables: $(results)/tables   Figures: $(results)/figures   Report: $(report)"
+
+test: .venv/dev.stamp
+	python -m pytest -q
+
+test-slow: .venv/dev.stamp
+	python -m pytest -q -m slow
+
+lint: .venv/dev.stamp
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile rules
+	snakemake --lint
+
+budget: .venv/run.stamp
+	@python -m scripts.budget
+
+bench-attacks: .venv-benchmark/benchmark.stamp
+	.venv-benchmark/bin/python -m bench.attacks
+
+bench: .venv/dev.stamp
+	@for file in bench/*.py; do \
+		name=$$(basename $$file .py); \
+		case $$name in __init__ | attacks) continue ;; esac; \
+		echo "python -m bench.$$name"; python -m bench.$$name || exit 1; \
+	done
+
+clean:
+	rm -rf .venv .venv-benchmark .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-results:
+	rm -rf results logs benchmarks .snakemake
+
+# The stamps: a set is installed again only when its pins are newer.
+
+.venv/run.stamp: envs/run.txt .venv/uv.stamp
+	@$(call install,.venv,run)
+
+.venv/dev.stamp: envs/dev.txt .venv/uv.stamp
+	@$(call install,.venv,dev)
+	@touch .venv/run.stamp
+
+.venv-benchmark/benchmark.stamp: envs/benchmark.txt .venv-benchmark/uv.stamp
+	@$(call install,.venv-benchmark,benchmark)
+
+%/uv.stamp: envs/uv.txt
+	@for python in $(PYTHON); do \
+		if "$$python" -c "import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))" 2> /dev/null; then \
+			echo "Making $* with $$("$$python" --version)."; \
+			"$$python" -m venv $* || exit 1; \
+			$*/bin/python -m pip install --quiet --require-hashes -r envs/uv.txt || echo "uv cannot be installed; pip will do."; \
+			touch $@; \
+			exit 0; \
+		fi; \
+	done; \
+	echo "No Python 3.11 or newer with venv is among \"$(PYTHON)\": install one (Debian: python3 and python3-venv) or name it, make PYTHON=/path/to/python3." >&2; \
+	exit 1
+
+# install(environment, set): by uv, which is fast, or else by pip, which knows the user's pip settings.
+define install
+echo "Installing envs/$(2).txt into $(1) (several GB; once)."; \
+$(1)/bin/uv pip install --python $(1)/bin/python --require-hashes -r envs/$(2).txt \
+	|| { echo "uv could not; trying pip."; $(1)/bin/python -m pip install --quiet --require-hashes -r envs/$(2).txt; } \
+	&& touch $(1)/$(2).stamp
+endef
