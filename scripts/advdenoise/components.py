@@ -19,11 +19,15 @@ LIBRARY = Path(__file__).parent
 
 
 class Signature(NamedTuple):
-    """What a component asks for: `handed` by name, `required` and `optional` settings."""
+    """What a component asks for: `handed` by name, `required` and `optional` settings.
+
+    `types` are the annotations of settings, as written.
+    """
 
     handed: tuple[str, ...]
     required: tuple[str, ...]
     optional: tuple[str, ...]
+    types: dict[str, str]
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -79,7 +83,8 @@ def _signature(arguments: ast.arguments) -> Signature:
     for argument, default in keywords:
         (required if default is None else optional).append(argument.arg)
     names = [argument.arg for argument in arguments.posonlyargs + arguments.args]
-    return Signature(tuple(names), tuple(required), tuple(optional))
+    types = {a.arg: ast.unparse(a.annotation) for a in arguments.kwonlyargs if a.annotation}
+    return Signature(tuple(names), tuple(required), tuple(optional), types)
 
 
 @functools.cache
@@ -120,7 +125,35 @@ def check(kind: str, key: str, entry: dict, engine: tuple[str, ...] = ()) -> Sig
                 f"{key}.settings.{name}: {entry['function']} has no such setting; "
                 f"{suggest(name, found.settings)}"
             )
+        if not _fits(settings[name], found.types.get(name, "")):
+            raise BadInput(
+                f"{key}.settings.{name}: must be of type {found.types[name]}, "
+                f"but is {settings[name]!r}"
+            )
     for name in found.required:
         if name not in settings and name not in engine:
             raise BadInput(f"{key}.settings: {entry['function']} needs the setting {name!r}; add it")
     return found
+
+
+_PLAIN = {
+    "int": int,
+    "float": (int, float),
+    "bool": bool,
+    "str": str,
+    "None": type(None),
+    "list": list,
+    "tuple": list,
+    "Sequence": list,
+    "dict": dict,
+}
+
+
+def _fits(value, annotation: str) -> bool:
+    """Whether a plain value fits an annotation; what is no plain type of ours takes anything."""
+    names = [part.strip().partition("[")[0] for part in annotation.split("|")]
+    if not annotation or not any(name in _PLAIN for name in names):
+        return True
+    if isinstance(value, bool):
+        return "bool" in names
+    return any(isinstance(value, _PLAIN[name]) for name in names if name in _PLAIN)

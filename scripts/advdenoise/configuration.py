@@ -159,9 +159,6 @@ def _complete(config: dict) -> None:
     _put_everywhere(config)
     for experiment in config["experiments"].values():
         experiment.setdefault("seeds", config["seeds"])
-        for part in ("tables", "figures"):
-            for product in experiment.setdefault(part, {}).values():
-                _complete_product(config, product)
 
 
 def _expand_epsilons(key: str, entry: dict) -> None:
@@ -193,7 +190,7 @@ def _lay_points(key: str, entry: dict) -> None:
             place = f"{key}.points.{name}" if "points" in entry else key
             raise BadInput(f"{place}: the key 'function' is missing; add it")
         if epsilons is not None:
-            point.setdefault("epsilons", epsilons)
+            point.setdefault("epsilons", copy.deepcopy(epsilons))
         if isinstance(point.get("epsilons"), list):
             raise BadInput(f"{key}.points.{name}.epsilons: a point takes a cycle, not a list")
     entry["points"] = points
@@ -220,14 +217,22 @@ def _convert_unit(key: str, entry: dict) -> None:
 
 def _put_everywhere(config: dict) -> None:
     everywhere = config.pop("everywhere", {})
+    for kind in ("purifiers", "detectors"):
+        for name in everywhere.get(kind, []):
+            _known(config, kind, name, f"everywhere.{kind}")
+    for text in everywhere.get("attacks", []):
+        check_threat(config, text, "everywhere.attacks")
     for suite in config["suites"].values():
         for key, name in (("attacks", "threats"), ("purifiers", "purifiers")):
             present = suite.setdefault(name, [])
             present += [item for item in everywhere.get(key, []) if item not in present]
-    config["everywhere_detectors"] = everywhere.get("detectors", [])
+    for experiment in config["experiments"].values():
+        for part in ("tables", "figures"):
+            for product in experiment.setdefault(part, {}).values():
+                _list_crossings(product, everywhere.get("detectors", []))
 
 
-def _complete_product(config: dict, product: dict) -> None:
+def _list_crossings(product: dict, detectors: list[str]) -> None:
     """Every crossing becomes a list of mappings from key to list of names."""
     for stage in CROSSINGS:
         crossings = product.get(stage)
@@ -241,7 +246,7 @@ def _complete_product(config: dict, product: dict) -> None:
         if stage == "detection":
             for crossing in product[stage]:
                 names = crossing.setdefault("detector", [])
-                names += [n for n in config["everywhere_detectors"] if n not in names]
+                names += [name for name in detectors if name not in names]
 
 
 # ---------------------------------------------------------------- entries
@@ -360,8 +365,6 @@ def _check_names(config: dict) -> None:
         for part in ("tables", "figures"):
             for product_name, product in experiment[part].items():
                 _check_product(config, f"experiments.{name}.{part}.{product_name}", product)
-    for detector in config.pop("everywhere_detectors"):
-        _known(config, "detectors", detector, "everywhere.detectors")
 
 
 def _check_sources(config: dict, key: str, sources: list[dict]) -> None:

@@ -51,10 +51,11 @@ def _parser(run) -> argparse.ArgumentParser:
         kind = parameter.annotation
         if kind is dict:
             wanted["type"] = json.loads
-        elif kind == list[Path]:
+        elif list[Path] in (kind, *getattr(kind, "__args__", ())):
             wanted |= {"type": Path, "nargs": "*"}
         else:
-            wanted["type"] = Path if Path in (kind, *getattr(kind, "__args__", ())) else kind
+            # `Path | None` takes a path.
+            wanted["type"] = getattr(kind, "__args__", (kind,))[0]
         parser.add_argument(f"--{name}", **wanted)
     if "threads" not in inspect.signature(run).parameters:
         parser.add_argument("--threads", type=int, default=1)

@@ -67,15 +67,20 @@ def _csv(cells: list[Cell], printed: dict) -> str:
 
 
 def _grid(cells: list[Cell], printed: dict) -> tuple[list[str], list[list[str]]]:
-    """Rows and columns in the order of their first cells."""
-    rows = list(dict.fromkeys(cell.row for cell in cells))
-    columns = list(dict.fromkeys(cell.column for cell in cells))
+    """Rows and columns in the paper's order, then what it does not print."""
+    rows = _ordered([cell.row for cell in cells], [row for row, _ in printed])
+    columns = _ordered([cell.column for cell in cells], [column for _, column in printed])
     texts: dict[tuple[str, str], list[str]] = {}
     for cell in cells:
         found = printed.get((cell.row, cell.column), {})
         texts.setdefault((cell.row, cell.column), []).append(_text(cell, found))
     body = [[row, *("; ".join(texts.get((row, c), [])) for c in columns)] for row in rows]
     return ["", *columns], body
+
+
+def _ordered(found: list[str], printed: list[str]) -> list[str]:
+    first = [label for label in dict.fromkeys(printed) if label in found]
+    return list(dict.fromkeys([*first, *found]))
 
 
 def _text(cell: Cell, found: dict) -> str:

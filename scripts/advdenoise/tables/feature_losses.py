@@ -35,7 +35,8 @@ def _printed_attack(predictions: Results, about: dict) -> str:
 def _printed_defence(predictions: Results, about: dict) -> str:
     purifier = predictions.entry("purifier", about["purifier"])
     if purifier["points"][about["purifier_point"]]["function"] == "basic.none":
-        return "UNSECURED"
+        training = predictions.entry("classifier", about["classifier"])["training"]
+        return "MADRY (2017)" if training["function"] == "adversarial.pgd" else "UNSECURED"
     denoiser = predictions.entry("denoiser", purifier["denoiser"])
     trained_on = [source.get("threat") for source in denoiser["trained_on"]]
     if trained_on == [about["threat"].partition("+")[0]]:

@@ -27,22 +27,31 @@ def detectors(detection: Results) -> list[Cell]:
     """Table 2: AUC of each detector (rows) for each attack and representation (columns)."""
 
     def label(about: dict) -> tuple[str, str]:
-        point = detection.entry("detector", about["detector"])["points"][about["detector_point"]]
-        name = _labels.with_point(about["detector"], about["detector_point"])
-        return _row(_labels.DETECTORS.get(point["function"], name), about), _column(detection, about)
+        return _row(_detector(detection, about), about), _column(detection, about)
 
     return auc(detection, label)
 
 
 def superpixels(detection: Results) -> list[Cell]:
-    """Table 6: AUC for each superpixel setting (rows), attack and representation (columns)."""
+    """Table 6: AUC for each superpixel setting (rows), attack and representation (columns).
+
+    The paper's detector is XGBoost; others are rows of their own.
+    """
 
     def label(about: dict) -> tuple[str, str]:
         attribution = detection.entry("attribution", about["attribution"])
-        point = attribution["points"][about["attribution_point"]]
-        return _row(_labels.superpixels(point), about), _column(detection, about)
+        printed = _labels.superpixels(attribution["points"][about["attribution_point"]])
+        detector = _detector(detection, about)
+        named = printed if detector == "XGB" else f"{printed}, {detector}"
+        return _row(named, about), _column(detection, about)
 
     return auc(detection, label)
+
+
+def _detector(detection: Results, about: dict) -> str:
+    point = detection.entry("detector", about["detector"])["points"][about["detector_point"]]
+    name = _labels.with_point(about["detector"], about["detector_point"])
+    return _labels.DETECTORS.get(point["function"], name)
 
 
 def _row(printed: str, about: dict) -> str:

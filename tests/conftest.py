@@ -1,0 +1,21 @@
+"""Fixtures that tests of several folders share."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def quick_file() -> dict:
+    """The quick configuration as written in its file."""
+    return yaml.safe_load((REPOSITORY / "config" / "config.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def quick(quick_file) -> dict:
+    """A copy of the quick configuration for a test to change."""
+    return copy.deepcopy(quick_file)

@@ -1,0 +1,299 @@
+"""Every mistake in a configuration ends in one sentence before any job starts."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scripts.advdenoise import configuration
+from scripts.advdenoise.errors import BadInput
+
+PAPERS = Path(__file__).parents[1] / "config" / "papers.yaml"
+
+
+def put(config: dict, key: str, value) -> None:
+    """Set `a.b.c` in nested mappings and lists."""
+    *way, last = key.split(".")
+    for part in way:
+        config = config[int(part)] if isinstance(config, list) else config[part]
+    config[last] = value
+
+
+def take(config: dict, key: str) -> None:
+    *way, last = key.split(".")
+    for part in way:
+        config = config[part]
+    del config[last]
+
+
+# What is changed in the quick configuration, and what the one sentence must hold.
+BROKEN = {
+    "unknown key at the top": ({"datasetz": {}}, ["datasetz", "unknown key", "'datasets'"]),
+    "unknown key of an entry": (
+        {"classifiers.cnn4.trainin": {}},
+        ["classifiers.cnn4.trainin", "'training'"],
+    ),
+    "unknown function": (
+        {"attacks.fgsm.function": "gradient.fgms"},
+        ["attacks.fgsm.function", "'gradient.fgms'", "gradient.fgsm"],
+    ),
+    "unknown module": (
+        {"denoisers.dae_pgd.function": "autoencoder.seven_layer"},
+        ["denoisers.dae_pgd.function", "autoencoders.seven_layer"],
+    ),
+    "helper in place of a function": (
+        {"attacks.fgsm.function": "gradient._ascend"},
+        ["attacks.fgsm.function", "module.name"],
+    ),
+    "unknown setting": (
+        {"attacks.fgsm.settings.epsilom": 0.1},
+        ["attacks.fgsm.settings.epsilom", "no such setting", "'epsilon'"],
+    ),
+    "missing setting": (
+        {"attacks.fgsm.settings": {}},
+        ["attacks.fgsm.settings", "'epsilon'", "add it"],
+    ),
+    "setting of a wrong type": (
+        {"classifiers.cnn26.settings.width": "wide"},
+        ["classifiers.cnn26.settings.width", "int", "'wide'"],
+    ),
+    "epsilon above one": (
+        {"attacks.fgsm.settings.epsilon": 8},
+        ["attacks.fgsm", "epsilon", "8", "[0,1]"],
+    ),
+    "epsilon below zero": ({"attacks.fgsm.settings.epsilon": -0.1}, ["epsilon", "[0,1]"]),
+    "epsilon of a cycle in another unit": (
+        {"attacks.z_score.epsilons.cycle": [0.02, 6]},
+        ["attacks.z_score", "epsilon", "[0,1]"],
+    ),
+    "a fraction by zero": ({"attacks.fgsm.settings.epsilon": "8/0"}, ["divides by zero"]),
+    "surrogate that is not configured": (
+        {"attacks.transferred.surrogate": "resnet"},
+        ["attacks.transferred.surrogate", "'resnet'", "resnet18"],
+    ),
+    "denoiser that is not configured": (
+        {"purifiers.direct_pgd.denoiser": "dae_pdg"},
+        ["purifiers.direct_pgd.denoiser", "'dae_pgd'"],
+    ),
+    "purifier without its denoiser": (
+        {"purifiers.direct_pgd": {"function": "basic.direct"}},
+        ["purifiers.direct_pgd", "'denoiser'"],
+    ),
+    "denoiser for a purifier that uses none": (
+        {"purifiers.plain": {"function": "basic.none", "denoiser": "dae_pgd"}},
+        ["purifiers.plain.denoiser", "take it out"],
+    ),
+    "unknown threat in a suite": (
+        {"suites.robust.threats": ["clean", "fsgm"]},
+        ["suites.robust.threats", "'fsgm'", "'fgsm'"],
+    ),
+    "unknown victim": (
+        {"suites.robust.threats": ["fgsm@cnn5"]},
+        ["suites.robust.threats", "'cnn5'", "cnn4"],
+    ),
+    "clean images with a victim": ({"suites.robust.threats": ["clean@cnn4"]}, ["write clean"]),
+    "a corruption that knows the purifier": (
+        {"suites.robust.threats": ["gaussian_noise+"]},
+        ["gaussian_noise", "no model"],
+    ),
+    "through without a known purifier": (
+        {"attacks.pgd.through": "identity"},
+        ["attacks.pgd.through", "pgd+"],
+    ),
+    "known purifier with two points": (
+        {
+            "purifiers.direct_gaussian": {
+                "denoiser": "red_gaussian",
+                "points": {"a": {"function": "basic.direct"}, "b": {"function": "basic.direct"}},
+            }
+        },
+        ["suites.adaptive.threats", "direct_gaussian", "2 points"],
+    ),
+    "denoiser trained on an attack that knows it": (
+        {"denoisers.dae_pgd.trained_on": [{"threat": "pgd@cnn4+direct_pgd", "share": 1}]},
+        ["denoisers.dae_pgd.trained_on", "knows the denoiser 'dae_pgd'"],
+    ),
+    "two denoisers trained on each other": (
+        {
+            "denoisers.dae_pgd.trained_on": [{"threat": "pgd@cnn4+direct_fgsm", "share": 1}],
+            "denoisers.dae_fgsm.trained_on": [{"threat": "fgsm@cnn4+direct_pgd", "share": 1}],
+        },
+        ["trained_on", "knows the denoiser"],
+    ),
+    "training threat without a victim": (
+        {"denoisers.dae_pgd.trained_on": [{"threat": "pgd", "share": 1}]},
+        ["denoisers.dae_pgd.trained_on.0.threat", "pgd@"],
+    ),
+    "shares that do not add up": (
+        {"denoisers.dae_pgd.trained_on": [{"threat": "pgd@cnn4", "share": 0.4}]},
+        ["denoisers.dae_pgd.trained_on", "add up to 0.4"],
+    ),
+    "noise that looks at a model": (
+        {"denoisers.dae_pgd.trained_on": [{"noise": "pgd", "share": 1}]},
+        ["denoisers.dae_pgd.trained_on.0.noise", "looks at a model"],
+    ),
+    "wrong type": ({"batch": "many"}, ["batch", "integer", "'many'"]),
+    "number out of range": (
+        {"classifiers.cnn4.training.epochs": 0},
+        ["classifiers.cnn4.training.epochs", "at least 1"],
+    ),
+    "unknown optimiser": (
+        {"classifiers.cnn4.training.optimiser.name": "adan"},
+        ["classifiers.cnn4.training.optimiser.name", "'adam'"],
+    ),
+    "no seeds": ({"seeds": []}, ["seeds", "empty"]),
+    "the same seed twice": ({"seeds": [1, 1]}, ["seeds", "twice"]),
+    "name in capitals": (
+        {"suites.Robust": {"threats": ["clean"]}},
+        ["'Robust'", "lower-case letters"],
+    ),
+    "split of an unknown split": (
+        {"datasets.digits.splits.few": {"of": "tset"}},
+        ["datasets.digits.splits.few.of", "'tset'", "'test'"],
+    ),
+    "splits drawn from each other": (
+        {"datasets.digits.splits.a": {"of": "b"}, "datasets.digits.splits.b": {"of": "a"}},
+        ["datasets.digits.splits", "drawn from itself"],
+    ),
+    "unknown split in a crossing": (
+        {"experiments.feature_losses.tables.table1.predictions.0.split": "tests"},
+        ["experiments.feature_losses.tables.table1.predictions", "'tests'", "'test'"],
+    ),
+    "crossing without a classifier": (
+        {
+            "experiments.dapas.tables.accuracy.predictions": {
+                "dataset": "patches",
+                "suite": "steps",
+                "split": "test",
+            }
+        },
+        ["experiments.dapas.tables.accuracy.predictions", "'classifier'"],
+    ),
+    "table made from nothing": (
+        {"experiments.dapas.tables.accuracy": {"function": "accuracy.by_threat"}},
+        ["experiments.dapas.tables.accuracy", "nothing"],
+    ),
+    "distances of a classifier without taps": (
+        {"distances.taps": {"cnn4": ["fc1"]}},
+        ["distances.taps", "'resnet18'"],
+    ),
+    "detector everywhere that is not configured": (
+        {"everywhere": {"detectors": ["off_the_shelve"]}},
+        ["everywhere.detectors", "'off_the_shelf'"],
+    ),
+    "list of epsilons beside points": (
+        {"attacks.bounded.epsilons": [0.1, 0.2]},
+        ["attacks.bounded.epsilons", "points"],
+    ),
+    "target labels for an attack without targets": (
+        {"attacks.gaussian_noise.labels": "random_target"},
+        ["attacks.gaussian_noise.labels", "targeted"],
+    ),
+    "data sets of an entry that are not configured": (
+        {"classifiers.cnn4.datasets": ["digit"]},
+        ["classifiers.cnn4.datasets", "'digits'"],
+    ),
+    "a key that is missing": ({"classifiers.cnn4": {"function": "convnets.lenet"}}, ["'training'"]),
+}
+
+
+@pytest.mark.parametrize("change, expected", BROKEN.values(), ids=BROKEN)
+def test_a_mistake_is_told_in_one_sentence(quick, change, expected):
+    for key, value in change.items():
+        put(quick, key, value)
+    with pytest.raises(BadInput) as mistake:
+        configuration.read(quick)
+    sentence = str(mistake.value)
+    assert "\n" not in sentence and len(sentence) < 400
+    for part in expected:
+        assert part in sentence
+
+
+def test_the_shipped_configurations_are_whole(quick):
+    configuration.read(quick)
+    configuration.read(yaml.safe_load(PAPERS.read_text(encoding="utf-8")))
+
+
+def test_reading_changes_nothing_of_what_is_given(quick):
+    before = copy.deepcopy(quick)
+    configuration.read(quick)
+    assert quick == before
+
+
+def test_entries_that_nothing_uses_are_fine(quick):
+    quick["attacks"]["unused"] = {"function": "gradient.fgsm", "settings": {"epsilon": 0.5}}
+    assert "unused" in configuration.read(quick)["attacks"]
+
+
+def test_epsilons_in_another_unit_become_pixels(quick):
+    read = configuration.read(quick)
+    point = read["attacks"]["z_score"]["points"]["pgd"]
+    grey_levels = [255 * epsilon for epsilon in point["epsilons"]["cycle"]]
+    # "segfault", section 4, with the z-score's deviation of 64.150024 grey levels.
+    assert grey_levels == pytest.approx([1.283, 3.849, 6.415], abs=1e-3)
+
+
+def test_a_list_of_epsilons_is_one_point_each(quick):
+    quick["attacks"]["many"] = {"function": "gradient.fgsm", "epsilons": [0.1, "8/255"]}
+    points = configuration.read(quick)["attacks"]["many"]["points"]
+    assert [p["settings"]["epsilon"] for p in points.values()] == pytest.approx([0.1, 8 / 255])
+
+
+def test_everywhere_reaches_every_suite_and_detection(quick):
+    quick["purifiers"]["mine"] = {"function": "basic.direct", "denoiser": "red_gaussian"}
+    quick["everywhere"] = {"purifiers": ["mine"], "attacks": ["pgd+"]}
+    read = configuration.read(quick)
+    for suite in read["suites"].values():
+        assert "mine" in suite["purifiers"]
+        assert "pgd+" in suite["threats"]
+
+
+def test_a_data_root_is_asked_for_only_where_it_is_read(quick, tmp_path):
+    quick["datasets"]["mnist"] = {"function": "archives.mnist"}
+    read = configuration.read(quick)
+    configuration.check_data_root(read, ["digits", "patches"])
+    with pytest.raises(BadInput, match="data_root: not set, but data set 'mnist'"):
+        configuration.check_data_root(read, ["mnist"])
+    read["data_root"] = str(tmp_path / "nowhere")
+    with pytest.raises(BadInput, match="is not a folder"):
+        configuration.check_data_root(read, ["mnist"])
+    read["data_root"] = str(tmp_path)
+    configuration.check_data_root(read, ["mnist"])
+
+
+def test_every_key_of_the_schema_is_described():
+    found = []
+
+    def look(part, place):
+        if isinstance(part, list):
+            for number, item in enumerate(part):
+                look(item, f"{place}.{number}")
+        if not isinstance(part, dict):
+            return
+        for name, value in part.get("properties", {}).items():
+            if isinstance(value, dict):
+                found.append(f"{place}.{name}")
+                target = value
+                if "description" not in target:
+                    target = configuration.schema()["$defs"][value["$ref"].split("/")[-1]]
+                assert target.get("description"), f"{place}.{name} has no description"
+        for name, value in part.items():
+            look(value, f"{place}.{name}")
+
+    look(configuration.schema(), "schema")
+    assert len(found) > 60
+
+
+def test_unknown_keys_are_refused_everywhere():
+    def look(part):
+        if isinstance(part, dict):
+            if "properties" in part:
+                assert part.get("additionalProperties") is False
+            for value in part.values():
+                look(value)
+        elif isinstance(part, list):
+            for value in part:
+                look(value)
+
+    look(configuration.schema())
