@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from scripts.advdenoise.errors import BadInput, DamagedFile
 
@@ -52,6 +52,7 @@ _CHUNK_BYTES = 2 << 20  # a chunk's rows are the largest power of two within it
 _CHUNK_CACHE = 16 << 20  # a chunk that is written in several slices is compressed once
 # The format of HDF5 1.10: the first whose metadata carry checksums, and readable ever since.
 _FORMAT = ("v110", "v110")
+_LENGTH_BYTES = 8  # of the number that ends an HDF5 file of ours
 
 
 # Atomic writing
@@ -216,15 +217,14 @@ def create_hdf5(
     """
     import h5py
 
-    with (
-        replacing(path) as part,
-        h5py.File(part, "w", libver=_FORMAT, rdcc_nbytes=_CHUNK_CACHE) as file,
-    ):
-        file.attrs["provenance"] = json.dumps(provenance)
-        if kind is not None:
-            file.attrs["kind"] = kind
-        yield file
-        file.attrs["sha256"] = _contents_digest(file)
+    with replacing(path) as part:
+        with h5py.File(part, "w", libver=_FORMAT, rdcc_nbytes=_CHUNK_CACHE) as file:
+            file.attrs["provenance"] = json.dumps(provenance)
+            if kind is not None:
+                file.attrs["kind"] = kind
+            yield file
+            chunks = _chunks(file)
+        _seal(part, chunks)
 
 
 def add_array(
@@ -287,12 +287,15 @@ def open_hdf5(path: str | Path, kind: str | None = None) -> Iterator["h5py.File"
     import hdf5plugin  # noqa: F401, registers the codec
 
     _require(path)
+    _check_seal(path)
     try:
         file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
     except (OSError, RuntimeError, ValueError) as error:
         raise damaged(path, error) from error
     with file:
-        _verify_hdf5(path, file, kind)
+        found = file.attrs.get("kind", "something else")
+        if kind not in (None, found):
+            raise damaged(path, f"it holds {found}, not {kind}")
         try:
             yield file
         except (OSError, RuntimeError, KeyError, ValueError) as error:
@@ -301,34 +304,59 @@ def open_hdf5(path: str | Path, kind: str | None = None) -> Iterator["h5py.File"
             raise
 
 
-def _verify_hdf5(path: str | Path, file: "h5py.File", kind: str | None) -> None:
-    try:
-        attributes = dict(file.attrs)
-        intact = attributes.get("sha256") == _contents_digest(file)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise damaged(path, error) from error
-    if not intact or "provenance" not in attributes:
-        raise damaged(path, "its attributes do not match their checksum")
-    if kind is not None and attributes.get("kind") != kind:
-        raise damaged(path, f"it holds {attributes.get('kind', 'something else')}, not {kind}")
+def _chunks(file: "h5py.File") -> list[tuple[int, int]]:
+    """Offsets and sizes in bytes of all chunks, which `fletcher32` protects."""
+    import h5py
 
+    chunks = []
 
-def _contents_digest(file: "h5py.File") -> str:
-    """SHA-256 over names, shapes, types and attributes: HDF5 has no checksum for long texts."""
-    import numpy as np
+    def add(_, item):
+        if isinstance(item, h5py.Dataset) and item.chunks and item.fletcher32:
+            item.id.chunk_iter(lambda chunk: chunks.append((chunk.byte_offset, chunk.size)))
 
-    lines = []
-
-    def add(name, item):
-        lines.append(repr((name, getattr(item, "shape", None), str(getattr(item, "dtype", "")))))
-        for key in sorted(item.attrs):
-            if (name, key) != ("", "sha256"):
-                value = np.asarray(item.attrs[key])
-                lines.append(repr((name, key, value.dtype.str, value.tolist())))
-
-    add("", file)
     file.visititems(add)
-    return _sha256("\n".join(sorted(lines)))
+    return sorted(chunks)
+
+
+def _seal(path: Path, chunks: list[tuple[int, int]]) -> None:
+    """Appends a checksum of all bytes but the chunks' behind the end of an HDF5 file.
+
+    HDF5 keeps texts in a heap without checksums, and a flipped bit there can make it wait for
+    ever: so the bytes are checked before HDF5 sees them. It ignores what follows its own end.
+    """
+    with open(path, "r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        sha256 = _digest_between(file, size, chunks)
+        seal = json.dumps({"chunks": chunks, "size": size, "sha256": sha256}).encode()
+        file.seek(size)
+        file.write(seal + hashlib.sha256(seal).digest() + len(seal).to_bytes(_LENGTH_BYTES))
+
+
+def _check_seal(path: str | Path) -> None:
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        tail = hashlib.sha256().digest_size + _LENGTH_BYTES
+        file.seek(max(0, size - tail))
+        end = file.read()
+        length = min(int.from_bytes(end[-_LENGTH_BYTES:]), size)
+        file.seek(max(0, size - tail - length))
+        seal = file.read(length)
+        if hashlib.sha256(seal).digest() != end[:-_LENGTH_BYTES]:
+            raise damaged(path, "its end is missing or altered")
+        seal = json.loads(seal)
+        if _digest_between(file, seal["size"], seal["chunks"]) != seal["sha256"]:
+            raise damaged(path, "it does not match its checksum")
+
+
+def _digest_between(file: BinaryIO, size: int, chunks: list[tuple[int, int]]) -> str:
+    """SHA-256 of the first `size` bytes without the `chunks` (sorted offsets and sizes)."""
+    digest = hashlib.sha256()
+    place = 0
+    for offset, length in (*chunks, (size, 0)):
+        file.seek(place)
+        digest.update(file.read(offset - place))
+        place = offset + length
+    return digest.hexdigest()
 
 
 def _raised_by(error: BaseException, file: "h5py.File") -> bool:
