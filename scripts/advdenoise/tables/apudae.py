@@ -17,7 +17,11 @@ def purifiers(predictions: Results) -> list[Cell]:
         purifier = predictions.entry("purifier", about["purifier"])
         function = purifier["points"][about["purifier_point"]]["function"]
         name = _labels.with_point(about["purifier"], about["purifier_point"])
-        return _PRINTED_PURIFIERS.get(function, name), _printed_attack(predictions, about)
+        printed = _PRINTED_PURIFIERS.get(function, name)
+        training = predictions.entry("classifier", about["classifier"])["training"]
+        if training["function"] == "adversarial.pgd" and function == "basic.none":
+            printed = "Adversarial Training"
+        return printed, _printed_attack(predictions, about)
 
     return accuracy(predictions, label, unit="fraction")
 
