@@ -36,9 +36,9 @@ def wilson(successes: float, n: int) -> Estimate:
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     variance = max(share * (1 - share), 0.0) / n + z2 / (4 * n * n)
     half = _NORMAL / (1 + z2 / n) * math.sqrt(variance)
-    # At 0 and 1 the bound is the share itself, but for rounding.
-    low = 0.0 if share == 0 else centre - half
-    high = 1.0 if share == 1 else centre + half
+    # By the formula 0 <= low <= share <= high <= 1; rounding breaks it near 0 and 1.
+    low = min(max(centre - half, 0.0), share)
+    high = max(min(centre + half, 1.0), share)
     return Estimate(share, low, high, n)
 
 

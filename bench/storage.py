@@ -1,0 +1,120 @@
+"""Size and speed of ways to store images and perturbations: python -m bench.storage [--rows N]
+
+Every kind of array is written to and read from HDF5 with each filter, in turns, and the median
+of the runs is printed: size in percent of the plain array, CPU MB/s (the disk stays out of it),
+and the ratios of the project's filter to the usual gzip.
+
+Images are crops of scikit-image's colour photographs. FGSM-like: a random sign times epsilon =
+8/255, clipped to the box. C&W-like: small and smooth everywhere, larger at edges, float32.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from scripts.advdenoise import store
+
+RUNS = 5
+CODECS = ("blosc", "gzip", "none")
+LABELS = {
+    "blosc": "blosc zstd1 bitshuffle",
+    "gzip": "gzip4 + shuffle",
+    "none": "none",
+}
+
+
+def photographs(rows: int, side: int = 32) -> np.ndarray:
+    """uint8 [rows, 3, side, side]: crops of photographs at random places."""
+    from skimage import data
+
+    pictures = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
+    generator = np.random.default_rng(0)
+    crops = np.empty((rows, 3, side, side), np.uint8)
+    for i in range(rows):
+        picture = pictures[i % len(pictures)]
+        top, left = (generator.integers(n - side) for n in picture.shape[:2])
+        crops[i] = picture[top : top + side, left : left + side].transpose(2, 0, 1)
+    return crops
+
+
+def sign_like(images: np.ndarray) -> np.ndarray:
+    """float32 perturbation of a sign attack, inside the box."""
+    signs = np.random.default_rng(1).choice(np.float32([-1, 1]), images.shape)
+    return np.clip(images + signs * np.float32(8 / 255), 0, 1) - images
+
+
+def minimal_like(images: np.ndarray) -> np.ndarray:
+    """float32 perturbation that is everywhere, small, and larger where the image has edges."""
+    edges = np.abs(np.diff(images, axis=-1, append=images[..., -1:]))
+    noise = np.random.default_rng(2).normal(size=images.shape).astype(np.float32)
+    return np.clip(images + noise * (0.002 + 0.02 * edges), 0, 1) - images
+
+
+def write(path: Path, array: np.ndarray, codec: str) -> None:
+    with store.create_hdf5(path, {}) as file:
+        if codec == "none":
+            chunks = (min(128, len(array)), *array.shape[1:])
+            file.create_dataset("x", data=array, chunks=chunks, fletcher32=True)
+        else:
+            store.add_array(file, "x", array, codec=codec)
+
+
+def read(path: Path) -> np.ndarray:
+    with store.open_hdf5(path) as file:
+        return file["x"][...]
+
+
+def cpu_seconds(function, *arguments) -> float:
+    started = time.process_time()
+    function(*arguments)
+    return time.process_time() - started
+
+
+def measure(folder: Path, array: np.ndarray) -> dict[str, tuple[float, float, float]]:
+    """codec -> size in percent, written and read MB per CPU second."""
+    seconds = {codec: ([], []) for codec in CODECS}
+    sizes = {}
+    for _ in range(RUNS):
+        for codec in CODECS:
+            path = folder / f"{codec}.h5"
+            seconds[codec][0].append(cpu_seconds(write, path, array, codec))
+            seconds[codec][1].append(cpu_seconds(read, path))
+            sizes[codec] = 100 * path.stat().st_size / array.nbytes
+    return {
+        codec: (sizes[codec], *(array.nbytes / 1e6 / statistics.median(x) for x in seconds[codec]))
+        for codec in CODECS
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=4096, help="images per array")
+    rows = parser.parse_args().rows
+    crops = photographs(rows)
+    images = crops.astype(np.float32) / 255
+    arrays = {
+        "images, uint8": crops,
+        "FGSM-like, float32": sign_like(images),
+        "C&W-like, float32": minimal_like(images),
+    }
+    print(f"{rows} images of 3x32x32, median of {RUNS}, {os.cpu_count()} cores")
+    print(f"{'array':20} {'filter':24} {'size':>7} {'write MB/s':>11} {'read MB/s':>10}")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, array in arrays.items():
+            found = measure(Path(folder), array)
+            for codec, (size, written, loaded) in found.items():
+                print(f"{name:20} {LABELS[codec]:24} {size:6.1f}% {written:11.0f} {loaded:10.0f}")
+            ours, usual = found["blosc"], found["gzip"]
+            print(
+                f"{name:20} ours : gzip              size x{ours[0] / usual[0]:.2f},"
+                f" write x{ours[1] / usual[1]:.1f}, read x{ours[2] / usual[2]:.1f}"
+            )
+
+
+if __name__ == "__main__":
+    main()
