@@ -66,9 +66,11 @@ def test_cuts_are_windows_of_the_zero_padded_image():
     images = pictures(5, 6)
     corners = torch.stack([torch.arange(N) % 5, (torch.arange(N) // 5) % 5], dim=1)
     padded = torch.nn.functional.pad(images, (2, 2, 2, 2))
-    cut = _cut(images, 2, corners)
-    for image, window, (row, column) in zip(padded, cut, corners.tolist(), strict=True):
-        assert torch.equal(window, image[:, row : row + 5, column : column + 6])
+    mirrored = torch.arange(N) % 2 == 1
+    cut = _cut(images, 2, corners, mirrored)
+    for i, (row, column) in enumerate(corners.tolist()):
+        window = padded[i, :, row : row + 5, column : column + 6]
+        assert torch.equal(cut[i], window.flip(2) if mirrored[i] else window)
 
 
 def test_crops_reach_all_places_and_only_those():

@@ -1,7 +1,9 @@
+import io
 import json
 import logging
 import math
 import signal
+import sys
 from functools import partial
 
 import pytest
@@ -131,6 +133,23 @@ def test_history_has_a_row_per_epoch_and_metric(tmp_path, caplog, train, digits)
     assert all(math.isfinite(row["held_out_loss"]) for row in history)
     lines = [r.message for r in caplog.records if r.message.startswith("net: epoch")]
     assert len(lines) == 3 and "held-out a" in lines[0]
+
+
+def test_a_terminal_shows_a_bar_and_a_log_does_not(tmp_path, train, monkeypatch, caplog, capsys):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    caplog.set_level(logging.INFO)
+    train(network(), tmp_path / "a")
+    assert "it/s" not in capsys.readouterr().err
+    caplog.clear()
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    train(network(), tmp_path / "b")
+    assert f"{3 * BATCHES}/{3 * BATCHES}" in terminal.getvalue()
+    assert "held-out accuracy=" in terminal.getvalue()
+    assert not caplog.records
 
 
 def plain_loss(model, images, labels):

@@ -3,8 +3,8 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from scripts.advdenoise.noise import Noise
 
@@ -32,7 +32,7 @@ def augment(
         flip: mirror left and right with probability 1/2.
 
     Returns:
-        images of the same shape and range, channels-last where `images` are.
+        Images of the same shape and range, channels-last where `images` are.
     """
     if not (crop or shift or rotation or flip):
         return images
@@ -40,11 +40,12 @@ def augment(
     random = noise.uniform(images.new_empty(len(images), 6))
     if shift or rotation:
         turn, down, right = (2 * random[:, :3] - 1).unbind(1)
-        images = _move(images, turn * math.radians(rotation), down * shift, right * shift)
-    if crop:
-        images = _cut(images, crop, (random[:, 3:5] * (2 * crop + 1)).long())
-    if flip:
-        images = torch.where(random[:, 5, None, None, None] < 0.5, images.flip(3), images)
+        # Under autocast places would have eight bits, too few.
+        with torch.autocast(images.device.type, enabled=False):
+            images = _move(images, turn * math.radians(rotation), down * shift, right * shift)
+    if crop or flip:
+        corners = (random[:, 3:5] * (2 * crop + 1)).long()
+        images = _cut(images, crop, corners, mirrored=(random[:, 5] < 0.5) & flip)
     return images.contiguous(memory_format=layout)
 
 
@@ -53,16 +54,23 @@ def _layout(images: Tensor) -> torch.memory_format:
     return torch.channels_last if last else torch.contiguous_format
 
 
-def _cut(images: Tensor, pad: int, corners: Tensor) -> Tensor:
-    """H x W windows of the zero-padded images, `corners` [N, 2] = (row, column) in 0..2 pad."""
-    n, _, height, width = images.shape
-    # Channels last, so that the advanced index copies whole pixels.
-    padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, pad, pad, pad, pad))
+def _cut(images: Tensor, pad: int, corners: Tensor, mirrored: Tensor) -> Tensor:
+    """H x W windows of the zero-padded images, left and right exchanged where `mirrored` [N].
+
+    `corners` [N, 2] are row and column of the window, in 0..2 pad.
+    """
+    n, depth, height, width = images.shape
     device = images.device
-    rows = corners[:, 0, None] + torch.arange(height, device=device)
-    columns = corners[:, 1, None] + torch.arange(width, device=device)
-    image = torch.arange(n, device=device)[:, None, None]
-    return padded[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    padded = functional.pad(images.permute(0, 2, 3, 1), (0, 0, pad, pad, pad, pad))
+    image = torch.arange(n, device=device)[:, None]
+    rows = corners[:, :1] + torch.arange(height, device=device)
+    columns = torch.arange(width, device=device)
+    columns = corners[:, 1:] + torch.where(mirrored[:, None], width - 1 - columns, columns)
+    # Whole pixels by their place in the padded batch: four times as fast as three indices.
+    first = (image * padded.shape[1] + rows) * padded.shape[2]
+    places = (first[:, :, None] + columns[:, None, :]).flatten()
+    cut = padded.reshape(-1, depth).index_select(0, places)
+    return cut.view(n, height, width, depth).permute(0, 3, 1, 2)
 
 
 def _move(images: Tensor, angles: Tensor, down: Tensor, right: Tensor) -> Tensor:
@@ -81,5 +89,7 @@ def _move(images: Tensor, angles: Tensor, down: Tensor, right: Tensor) -> Tensor
         dim=1,
     )
     offset = theta @ torch.stack([-2 * right, -2 * down], dim=1)[:, :, None]
-    grid = F.affine_grid(torch.cat([theta, offset], dim=2), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    grid = functional.affine_grid(
+        torch.cat([theta, offset], dim=2), list(images.shape), align_corners=False
+    )
+    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)

@@ -83,7 +83,9 @@ class Mixture(Clean):
         """As `Clean.batch`; inputs are clipped to [0, 1]."""
         batch = super().batch(index, noise, epoch, device)
         images = batch["targets"].clone()
-        places = noise.uniform(torch.empty(len(index), 1)).flatten().argsort()
+        places = torch.arange(len(index))
+        if len(self._parts) > 1:
+            places = noise.uniform(torch.empty(len(index), 1)).flatten().argsort()
         counts = largest_remainder([part.share for part in self._parts], len(index))
         for part, rows in zip(self._parts, places.split(counts), strict=True):
             turns = (index[rows] + epoch) % max(len(part.points), 1)

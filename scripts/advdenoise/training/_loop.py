@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from scripts.advdenoise.classifiers._elu import quicken
 from scripts.advdenoise.components import provide
 from scripts.advdenoise.errors import BadInput, Preempted
 from scripts.advdenoise.noise import Noise
@@ -49,7 +50,8 @@ def train(
     threads and device; seconds apart).
 
     Args:
-        model: any module; it is moved to `device`.
+        model: any module; it is moved to `device` and its ELUs are replaced by faster ones, which
+            can be differentiated once.
         step: a component of `training/` with its settings bound. It is handed what it lists of
             `model`, `images`, `targets`, `labels`, `noise`, `iteration` (from 0) and `epoch`
             (from 0) and returns the loss to be descended and a dictionary of batch means.
@@ -91,7 +93,7 @@ class _Run:
     """One training: where it stands and how to go on."""
 
     def __init__(self, model, step, examples, loop, seed, name, device, held_out):
-        self.model = model.to(device, memory_format=torch.channels_last)
+        self.model = quicken(model).to(device, memory_format=torch.channels_last)
         self.step, self.examples, self.held_out = step, examples, held_out
         self.loop, self.seed, self.name, self.device = loop, seed, name, device
         self.optimiser = Optimiser(model, loop["optimiser"], name)
@@ -107,8 +109,9 @@ class _Run:
         with _bar(self.name, epochs * len(self._batches()), self.iteration) as bar:
             while self.epoch < epochs:
                 self._train_epoch(state, interruption, bar)
-                means = self._evaluate(state, interruption)
-                self._end_epoch(means)
+                held_out = self._evaluate(state, interruption)
+                bar.set_postfix(_named(_means(self.sums), held_out))
+                self._end_epoch(held_out)
                 self._save(state)
                 _stop_if_asked(interruption, self.name, self.epoch)
         self.model.eval()
@@ -129,7 +132,7 @@ class _Run:
         self._read(state)
 
     def _train_batch(self, index: Tensor) -> None:
-        torch.manual_seed(_derive(self.seed, self.name, "batch", self.epoch, self.batch))
+        self._set_seed("batch", self.epoch, self.batch)
         self.optimiser.zero_grad()
         noise = Noise(self.seed, self.examples.ids[index], self.name, draw=self.epoch)
         loss, metrics = self._step(self.examples, index, noise)
@@ -152,6 +155,14 @@ class _Run:
                 epoch=self.epoch,
                 **batch,
             )
+
+    def _set_seed(self, *use: str | int) -> None:
+        """For what takes no `noise`: dropout and a step's own draws."""
+        seed = _derive(self.seed, self.name, *use)
+        torch.default_generator.manual_seed(seed)
+        # torch.manual_seed would, for a GPU not in use, format the stack each time.
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed_all(seed)
 
     def _batches(self) -> list[Tensor]:
         """Every image once, in this epoch's order; no batch of one, which has no variance."""
@@ -182,7 +193,7 @@ class _Run:
         sums: dict[str, list[float]] = {}
         for index in torch.arange(len(self.held_out)).split(self.loop["batch"]):
             self._leave_if_asked(state, interruption)
-            torch.manual_seed(_derive(self.seed, self.name, "held out", int(index[0])))
+            self._set_seed("held out", int(index[0]))
             noise = Noise(self.seed, self.held_out.ids[index], self.name, "held out")
             with torch.no_grad():
                 loss, metrics = self._step(self.held_out, index, noise)
@@ -269,10 +280,13 @@ def _means(sums: dict[str, list[float]]) -> dict[str, float]:
 
 
 def _line(epochs: int, common: dict, means: dict, held_out: dict) -> str:
-    parts = [f"epoch {common['epoch']}/{epochs}", f"loss {common['loss']:.4f}"]
-    parts += [f"{metric} {value:.4f}" for metric, value in means.items()]
-    parts += [f"held-out {metric} {value:.4f}" for metric, value in held_out.items()]
+    values = _named({"loss": common["loss"], **means}, held_out).items()
+    parts = [f"epoch {common['epoch']}/{epochs}", *(f"{name} {v:.4f}" for name, v in values)]
     return ", ".join([*parts, f"lr {common['lr']:g}", f"{common['epoch_seconds']:.1f} s"])
+
+
+def _named(means: dict[str, float], held_out: dict[str, float]) -> dict[str, float]:
+    return {**means, **{f"held-out {name}": value for name, value in held_out.items()}}
 
 
 def _is_finite(model: nn.Module) -> bool:
