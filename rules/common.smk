@@ -43,11 +43,11 @@ wildcard_constraints:
 
 
 onstart:
+    running.announce()
     try:
         flow.start(list(workflow.dag.needrun_jobs()))
     except BadInput as mistake:
         raise WorkflowError(str(mistake))
-    running.announce()
 
 
 onsuccess:

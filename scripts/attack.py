@@ -1,4 +1,7 @@
-"""One adversarial set. Run by the rule of the same name; `python -m scripts.attack --help` by hand."""
+"""One adversarial set.
+
+Run by the rule of the same name; by hand see `python -m scripts.attack --help`.
+"""
 
 from scripts.advdenoise.stages.attack import run
 from scripts.advdenoise.stages.command import main

@@ -1,4 +1,7 @@
-"""A denoiser's reconstruction error on held-out images. Run by the rule of the same name; `python -m scripts.calibrate --help` by hand."""
+"""A denoiser's reconstruction error on held-out images.
+
+Run by the rule of the same name; by hand see `python -m scripts.calibrate --help`.
+"""
 
 from scripts.advdenoise.stages.calibrate import run
 from scripts.advdenoise.stages.command import main

@@ -1,4 +1,7 @@
-"""Detectors' scores on the features of a suite. Run by the rule of the same name; `python -m scripts.detect --help` by hand."""
+"""Detectors' scores on the features of a suite.
+
+Run by the rule of the same name; by hand see `python -m scripts.detect --help`.
+"""
 
 from scripts.advdenoise.stages.command import main
 from scripts.advdenoise.stages.detect import run

@@ -1,4 +1,7 @@
-"""Layer-wise distances for a suite. Run by the rule of the same name; `python -m scripts.distances --help` by hand."""
+"""Layer-wise distances for a suite.
+
+Run by the rule of the same name; by hand see `python -m scripts.distances --help`.
+"""
 
 from scripts.advdenoise.stages.command import main
 from scripts.advdenoise.stages.distances import run

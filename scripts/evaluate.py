@@ -1,4 +1,7 @@
-"""Predictions for a suite behind one purifier. Run by the rule of the same name; `python -m scripts.evaluate --help` by hand."""
+"""Predictions for a suite behind one purifier.
+
+Run by the rule of the same name; by hand see `python -m scripts.evaluate --help`.
+"""
 
 from scripts.advdenoise.stages.command import main
 from scripts.advdenoise.stages.evaluate import run

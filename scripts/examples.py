@@ -1,4 +1,7 @@
-"""A handful of images with what became of them. Run by the rule of the same name; `python -m scripts.examples --help` by hand."""
+"""A handful of images with what became of them.
+
+Run by the rule of the same name; by hand see `python -m scripts.examples --help`.
+"""
 
 from scripts.advdenoise.stages.command import main
 from scripts.advdenoise.stages.examples import run

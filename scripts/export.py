@@ -1,4 +1,7 @@
-"""An image set as plain images and labels. Run by the rule of the same name; `python -m scripts.export --help` by hand."""
+"""An image set as plain images and labels.
+
+Run by the rule of the same name; by hand see `python -m scripts.export --help`.
+"""
 
 from scripts.advdenoise.stages.command import main
 from scripts.advdenoise.stages.export import run

@@ -1,4 +1,7 @@
-"""The figures of one experiment. Run by the rule of the same name; `python -m scripts.figures --help` by hand."""
+"""The figures of one experiment.
+
+Run by the rule of the same name; by hand see `python -m scripts.figures --help`.
+"""
 
 from scripts.advdenoise.stages.command import main
 from scripts.advdenoise.stages.figures import run

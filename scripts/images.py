@@ -1,4 +1,7 @@
-"""One split of a data set, as HDF5. Run by the rule of the same name; `python -m scripts.images --help` by hand."""
+"""One split of a data set, as HDF5.
+
+Run by the rule of the same name; by hand see `python -m scripts.images --help`.
+"""
 
 from scripts.advdenoise.stages.command import main
 from scripts.advdenoise.stages.images import run

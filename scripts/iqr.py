@@ -1,4 +1,7 @@
-"""Interquartile ranges of leave-one-out attributions. Run by the rule of the same name; `python -m scripts.iqr --help` by hand."""
+"""Interquartile ranges of leave-one-out attributions.
+
+Run by the rule of the same name; by hand see `python -m scripts.iqr --help`.
+"""
 
 from scripts.advdenoise.stages.command import main
 from scripts.advdenoise.stages.iqr import run

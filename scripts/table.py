@@ -1,4 +1,7 @@
-"""One table. Run by the rule of the same name; `python -m scripts.table --help` by hand."""
+"""One table.
+
+Run by the rule of the same name; by hand see `python -m scripts.table --help`.
+"""
 
 from scripts.advdenoise.stages.command import main
 from scripts.advdenoise.stages.table import run

@@ -1,4 +1,7 @@
-"""One trained classifier. Run by the rule of the same name; `python -m scripts.train_classifier --help` by hand."""
+"""One trained classifier.
+
+Run by the rule of the same name; by hand see `python -m scripts.train_classifier --help`.
+"""
 
 from scripts.advdenoise.stages.command import main
 from scripts.advdenoise.stages.training import train_classifier

@@ -1,4 +1,7 @@
-"""One trained denoiser. Run by the rule of the same name; `python -m scripts.train_denoiser --help` by hand."""
+"""One trained denoiser.
+
+Run by the rule of the same name; by hand see `python -m scripts.train_denoiser --help`.
+"""
 
 from scripts.advdenoise.stages.command import main
 from scripts.advdenoise.stages.training import train_denoiser

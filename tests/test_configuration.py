@@ -198,7 +198,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("change, expected", BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize(("change", "expected"), BROKEN.values(), ids=BROKEN)
 def test_a_mistake_is_told_in_one_sentence(quick, change, expected):
     for key, value in change.items():
         put(quick, key, value)

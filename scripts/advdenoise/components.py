@@ -132,7 +132,8 @@ def check(kind: str, key: str, entry: dict, engine: tuple[str, ...] = ()) -> Sig
             )
     for name in found.required:
         if name not in settings and name not in engine:
-            raise BadInput(f"{key}.settings: {entry['function']} needs the setting {name!r}; add it")
+            function = entry["function"]
+            raise BadInput(f"{key}.settings: {function} needs the setting {name!r}; add it")
     return found
 
 

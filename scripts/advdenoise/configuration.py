@@ -278,12 +278,12 @@ def _check_entries(config: dict) -> None:
 def _check_splits(key: str, splits: dict) -> None:
     for name, split in splits.items():
         if name in BUILT_IN_SPLITS and "of" in split:
-            raise BadInput(f"{key}.{name}.of: {name} is drawn from the source itself; take `of` out")
+            raise BadInput(f"{key}.{name}.of: {name} is drawn from the source; take `of` out")
         if name == "held_out" and "size" not in split:
             raise BadInput(f"{key}.held_out: the key 'size' is missing; add it")
         if name not in BUILT_IN_SPLITS:
             if "of" not in split:
-                raise BadInput(f"{key}.{name}: the key 'of' is missing; name the split it is part of")
+                raise BadInput(f"{key}.{name}: the key 'of' is missing; name what it is part of")
             _check_split_chain(key, name, splits)
 
 
@@ -417,12 +417,11 @@ def check_threat(config: dict, text: str, key: str) -> Threat:
             f"{key}: {text!r}: {threat.attack} looks at no model and so knows no purifier; "
             "take the + and what follows away"
         )
-    if threat.purifier is None:
-        if "through" in attack:
-            raise BadInput(
-                f"attacks.{threat.attack}.through: holds only where the attack knows the "
-                f"purifier, but {key} uses it as {text!r}; write {threat.attack}+"
-            )
+    if threat.purifier is None and "through" in attack:
+        raise BadInput(
+            f"attacks.{threat.attack}.through: holds only where the attack knows the "
+            f"purifier, but {key} uses it as {text!r}; write {threat.attack}+"
+        )
     return threat
 
 

@@ -56,8 +56,7 @@ class Flow:
         """Wildcard constraints: the configured names and nothing else."""
         config = self.config
         name = {
-            kind: _either(config[kind])
-            for kind in (*configuration.KINDS, "suites", "experiments")
+            kind: _either(config[kind]) for kind in (*configuration.KINDS, "suites", "experiments")
         }
         threat = f"{name['attacks']}@{name['classifiers']}(\\+{name['purifiers']})?"
         products = {
@@ -293,7 +292,9 @@ class Flow:
             "adversarial": [self.adversarial(seed, dataset, t, split) for t in made],
         }
         for role in ("denoiser", "calibration"):
-            found = [self._purifier_inputs(seed, dataset, entry).get(role) for entry, _ in purifiers]
+            found = (
+                self._purifier_inputs(seed, dataset, entry).get(role) for entry, _ in purifiers
+            )
             inputs[role] = list(dict.fromkeys(filter(None, found)))
         settings = self._common(seed, dataset) | {
             "split": split,

@@ -78,7 +78,7 @@ class _Attacker:
         self.victim, self.surrogate = victim, surrogate
 
     def __call__(self, point: dict, batch: Batch, epsilons: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Perturbations [N,C,H,W], and whether the victim errs [N], purified where that is known."""
+        """Perturbations [N,C,H,W], and whether the victim errs [N], behind a known purifier."""
         entry = self.settings["attack"]
         victim = self._behind(self.victim, batch, "defender", "full")
         predict = self._behind(self.surrogate, batch, "attacker", entry.get("through", "full"))

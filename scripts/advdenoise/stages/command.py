@@ -1,4 +1,4 @@
-"""What every entry script does: options from the job's own signature, its log, one-sentence errors."""
+"""What every entry script does: options from the job's signature, its log, one-sentence errors."""
 
 import argparse
 import inspect

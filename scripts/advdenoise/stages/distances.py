@@ -64,9 +64,7 @@ def _purifiers(settings: dict, denoisers: list[Path], calibrations: list[Path], 
     found = []
     for entry in settings["purifiers"]:
         name = entry.get("denoiser")
-        using = models.denoiser(
-            weights.get(name), errors.get(name), entry["denoiser_entry"], clean
-        )
+        using = models.denoiser(weights.get(name), errors.get(name), entry["denoiser_entry"], clean)
         for point, settled in entry["points"].items():
             found.append((entry, point, models.purifier(settled, using)))
     return found

@@ -48,12 +48,14 @@ def run(
             for name, point in settings["purifier"]["points"].items():
                 purify = models.purifier(point, using)
                 group = file.create_group(f"{met.point}/{name}")
-                noise = Noise(settings["seed"], batch.ids, settings["purifier"]["name"], "defender")
+                who = (settings["purifier"]["name"], "defender")
+                # Streams go on from draw to draw: the same numbers twice need two of them.
+                noise, again = (Noise(settings["seed"], batch.ids, *who) for _ in range(2))
                 with torch.inference_mode():
-                    purified = purify(seen, noise)
+                    purified = purify(seen, again)
                 _add(group, "seen", seen)
                 _add(group, "purified", purified)
-                row = judge_batch(batch, met, judge, lambda *_: purified, noise, using)
+                row = judge_batch(batch, met, judge, purify, noise, using)
                 for column in ("prediction", "confidence"):
                     _add(group, column, row[column])
 

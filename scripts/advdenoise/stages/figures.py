@@ -15,10 +15,10 @@ def run(settings: dict, output: list[Path]) -> None:
     matplotlib.use("svg")
     matplotlib.rcParams.update({"svg.hashsalt": "advdenoise", "svg.fonttype": "none"})
     for (name, entry), path in zip(settings["figures"].items(), output, strict=True):
-        files = {stage: [Path(p) for p in paths] for stage, paths in settings["inputs"][name].items()}
-        offered = {
-            stage: paths if stage == "examples" else read(paths) for stage, paths in files.items()
-        }
+        offered = {}
+        for stage, files in settings["inputs"][name].items():
+            paths = [Path(file) for file in files]
+            offered[stage] = paths if stage == "examples" else read(paths)
         figure = provide(load("figures", entry), **offered)
         with store.replacing(path) as part:
             figure.savefig(part, format="svg", metadata={"Date": None}, bbox_inches="tight")

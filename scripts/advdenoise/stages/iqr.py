@@ -92,4 +92,3 @@ def _segments(settled: dict, network: nn.Module, seen: Tensor) -> Tensor:
     with torch.inference_mode():
         normalised = network.normalise(seen).permute(0, 2, 3, 1).cpu().numpy()
     return torch.from_numpy(np.stack([function(image) for image in normalised]))
-

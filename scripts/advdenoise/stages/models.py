@@ -128,5 +128,3 @@ def check_frozen(*networks: nn.Module | None) -> None:
             raise RuntimeError("a network under attack is in training mode")
         if any(weight.requires_grad for weight in network.parameters()):
             raise RuntimeError("a network under attack has weights that ask for a gradient")
-
-

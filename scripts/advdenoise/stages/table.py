@@ -32,8 +32,8 @@ def run(
     for name in handed(function):
         if not given[name]:
             raise BadInput(
-                f"{key}: {settings['entry']['function']} reads {name}, but the crossing gives none; "
-                f"add {name} that fit"
+                f"{key}: {settings['entry']['function']} reads {name}, but the crossing gives "
+                f"none; add {name} that fit"
             )
     frames = {
         name: paths if name == "calibration" else read(paths)

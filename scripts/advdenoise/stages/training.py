@@ -40,7 +40,8 @@ def train_classifier(
         if held_out:
             other, its_pixels = _open(files, held_out)
             test = Clean(its_pixels, other.labels, other.ids)
-        job = _Job("classifiers", entry, settings, resume / weights, _digest(settings, code, images))
+        digest = _digest(settings, code, images)
+        job = _Job("classifiers", entry, settings, resume / weights, digest)
         _write(job, job.train(clean, examples, test), weights, history)
 
 
@@ -141,4 +142,5 @@ def _digest(settings: dict, code: str, *inputs: Path) -> str:
     Files are told apart by size and time of change: hashing them could cost more than an epoch.
     """
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in inputs]
-    return hashlib.sha256(json.dumps([settings, code, stats], sort_keys=True).encode()).hexdigest()[:16]
+    text = json.dumps([settings, code, stats], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -9,6 +9,11 @@ ATTACKS = {
     "noise.uniform": "random",
 }
 DETECTORS = {"trees.random_forest": "Random Forest", "svm.svc": "SVC", "trees.xgboost": "XGB"}
+SUPERPIXELS = {
+    "slic": ("n_segments",),
+    "felzenszwalb": ("scale",),
+    "quickshift": ("sigma", "max_dist"),
+}
 REPRESENTATIONS = {"predicted": "1-D", "probabilities": "10-D", "hidden": "4K-D"}
 DATASETS = {
     "archives.mnist": "MNIST",
@@ -33,7 +38,7 @@ def with_point(name: str, point: str) -> str:
 
 
 def attack(entry: dict, point: str, name: str) -> str:
-    """The printed name of an attack's method, or the entry's own name where the papers have none."""
+    """The printed name of an attack's method; the entry's own where the papers have none."""
     return ATTACKS.get(entry["points"][point]["function"], with_point(name, point))
 
 
@@ -42,6 +47,5 @@ def superpixels(point: dict) -> str:
     method = point["function"].partition(".")[2]
     if method == "pixels":
         return "pixel (ML-LOO)"
-    printed = {"slic": ("n_segments",), "felzenszwalb": ("scale",), "quickshift": ("sigma", "max_dist")}
-    values = [f"{key}={point['settings'][key]:g}" for key in printed.get(method, ())]
+    values = [f"{key}={point['settings'][key]:g}" for key in SUPERPIXELS.get(method, ())]
     return " ".join([method, *values])

@@ -66,10 +66,8 @@ def auc(detection: Results, label: Label) -> list[Cell]:
             )
             for part in splits
         ]
-        estimate = Estimate(
-            *(float(np.mean([getattr(f, name) for f in found])) for name in ("value", "low", "high")),
-            int(np.mean([f.n for f in found])),
-        )
+        value, low, high, n = np.mean(found, axis=0)
+        estimate = Estimate(float(value), float(low), float(high), int(n))
         spread = _spread(np.array([f.value for f in found]))
         cells.append(_cell(label(about), "AUC", "AUC", estimate, spread, about))
     return cells
@@ -84,16 +82,15 @@ def true_positive_rates(
         splits = [part for _, part in rows.groupby(["seed", "split_seed"])]
         for rate in rates:
             found = [
-                metrics.tpr_at_fpr(part["score"].to_numpy(), part["is_adversarial"].to_numpy(), rate)
-                for part in splits
+                metrics.tpr_at_fpr(p["score"].to_numpy(), p["is_adversarial"].to_numpy(), rate)
+                for p in splits
             ]
             positives = int(np.mean([part["is_adversarial"].sum() for part in splits]))
             estimate = statistics.wilson(np.mean(found) * positives, positives)
             row, column = label(about)
             metric = f"TPR at {rate:.0%} FPR"
-            cells.append(
-                _cell((row, f"{column} {metric}"), metric, "", estimate, _spread(np.array(found)), about)
-            )
+            printed = row, f"{column} {metric}"
+            cells.append(_cell(printed, metric, "", estimate, _spread(np.array(found)), about))
     return cells
 
 

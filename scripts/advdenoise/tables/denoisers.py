@@ -24,5 +24,6 @@ def calibration(calibration: list[Path]) -> list[Cell]:
         mean = Estimate(value["mean"], value["mean"] - half, value["mean"] + half, value["images"])
         deviation = Estimate(value["deviation"], float("nan"), float("nan"), value["images"])
         for column, estimate in (("mean", mean), ("deviation", deviation)):
-            cells.append(Cell(row, column, f"reconstruction error, {column}", "", estimate, about=about))
+            metric = f"reconstruction error, {column}"
+            cells.append(Cell(row, column, metric, "", estimate, about=about))
     return cells
