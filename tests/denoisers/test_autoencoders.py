@@ -1,0 +1,128 @@
+"""Autoencoders of the papers: sizes, shapes, ranges, gradients."""
+
+import contextlib
+
+import pytest
+import torch
+from torch import nn
+
+from scripts.advdenoise.denoisers.autoencoders import OUTPUTS, red_net, seven_layer
+from scripts.advdenoise.errors import BadInput
+
+
+def weights(network: nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
+
+
+def test_published_sizes():
+    assert weights(seven_layer((1, 28, 28))) == 5_729
+    assert weights(red_net((3, 32, 32))) == 1_041_219
+    assert weights(red_net((1, 28, 28))) == 1_038_913
+    assert weights(red_net((3, 32, 32), batch_norm=False)) == 1_037_507
+    assert weights(red_net((1, 28, 28), batch_norm=False)) == 1_035_201
+    assert weights(red_net((3, 32, 32), layers=4)) == 77_763
+    assert weights(red_net((1, 28, 28), layers=4)) == 75_457
+
+
+def test_seven_layer_has_the_maps_of_the_paper():
+    shapes, maps = [], torch.rand(1, 1, 28, 28)
+    for layer in seven_layer((1, 28, 28)):
+        maps = layer(maps)
+        shapes.append(tuple(maps.shape[1:]))
+    pooled = [(16, 10, 10)] * 2 + [(16, 5, 5)] + [(8, 3, 3)] * 2 + [(8, 2, 2)]
+    assert shapes == pooled + [(16, 5, 5)] * 2 + [(8, 15, 15)] * 2 + [(1, 28, 28)] * 2
+
+
+@pytest.mark.parametrize("side", range(8, 80))
+def test_seven_layer_refuses_just_the_sides_that_do_not_close(side):
+    try:
+        network = seven_layer((1, side, 28))
+    except BadInput as error:
+        assert "16, 28, 40, 52, 64" in str(error)
+        network = nn.Sequential(*seven_layer((1, 28, 28)))
+        with contextlib.suppress(RuntimeError):  # Nothing is left of very small images.
+            assert network(torch.rand(1, 1, side, 28)).shape[2] != side
+    else:
+        assert network(torch.rand(1, 1, side, 28)).shape == (1, 1, side, 28)
+
+
+NETWORKS = [
+    (seven_layer, (1, 28, 28), {}),
+    (seven_layer, (3, 16, 40), {"channels": [4, 2]}),
+    (red_net, (1, 28, 28), {"width": 4, "layers": 6, "output": "sigmoid"}),
+    (red_net, (3, 32, 32), {"width": 4}),
+    (red_net, (2, 8, 10), {"width": 4, "layers": 4, "batch_norm": False}),
+    (red_net, (3, 16, 16), {"width": 4, "layers": 8, "output": "relu"}),
+]
+
+
+@pytest.mark.parametrize(("build", "shape", "settings"), NETWORKS)
+def test_shape_range_and_gradients(build, shape, settings):
+    torch.manual_seed(0)
+    network = build(shape, **settings)
+    images = torch.rand(4, *shape, requires_grad=True)
+    outputs = network.train()(images)
+    assert outputs.shape == images.shape
+    (outputs - 0.5).square().sum().backward()
+    assert all(weight.grad.isfinite().all() for weight in network.parameters())
+    assert next(network.parameters()).grad.abs().sum() > 0
+    assert images.grad.abs().sum() > 0
+    with torch.no_grad():
+        purified = network.eval()(images)
+        alone = torch.cat([network(images[i : i + 1]) for i in range(4)])
+    assert purified.min() >= 0
+    assert purified.max() <= 1 or settings.get("output") == "relu"
+    assert torch.allclose(purified, alone, atol=1e-6)
+
+
+def test_seven_layer_works_on_minus_one_to_one():
+    network = seven_layer((1, 28, 28))
+    images = torch.rand(2, 1, 28, 28)
+    expected = (nn.Sequential(*network)(2 * images - 1) + 1) / 2
+    assert torch.equal(network(images), expected)
+
+
+def test_red_net_skips_pair_as_in_the_authors_program():
+    """14 to 1, 12 to 3, ..., 2 to 13: marked encoder outputs arrive behind the decoder layer."""
+    network = red_net((1, 8, 8), width=2).eval()
+    for number, layer in enumerate(network.encoder, start=1):
+        layer.forward = lambda maps, value=number: torch.full((1, 2, 4, 4), float(value))
+    seen = {}
+    for number, layer in enumerate(network.decoder, start=1):
+
+        def decode(maps, number=number):
+            seen[number] = maps.flatten()[0].item()
+            return torch.zeros(1, 2, 4, 4)
+
+        layer.forward = decode
+    network(torch.rand(1, 1, 8, 8))
+    assert seen == {1: 15, **{n: 16 - n if n % 2 == 0 else 0 for n in range(2, 15)}}
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_red_net_learns(output):
+    """Outputs that start far outside [0,1] come back: training does not die."""
+    torch.manual_seed(0)
+    network = red_net((1, 8, 8), layers=4, width=8, output=output).train()
+    nn.init.constant_(network.last.bias, 0.7)
+    images = (torch.rand(16, 1, 8, 8) > 0.5).float()
+    noisy = (images + 0.1 * torch.randn_like(images)).clamp(0, 1)
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(60):
+        loss = nn.functional.mse_loss(network(noisy), images)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def test_red_net_refuses_what_does_not_close():
+    with pytest.raises(BadInput, match="even sides"):
+        red_net((1, 28, 27))
+    for layers in (2, 5):
+        with pytest.raises(BadInput, match="even number from 4"):
+            red_net((1, 28, 28), layers=layers)
+    with pytest.raises(BadInput, match="'tanh' is none of residual"):
+        red_net((1, 28, 28), output="tanh")
