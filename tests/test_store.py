@@ -131,9 +131,10 @@ def check_found_or_harmless(path, altered, contents):
     if sidecar.exists():
         Path(f"{copy}.sha256").write_bytes(sidecar.read_bytes())
     try:
-        assert read(copy) == contents
-    except DamagedFile as error:
-        assert str(copy) in str(error)
+        found = read(copy)
+    except DamagedFile:
+        return
+    assert found == contents
 
 
 def test_flip_in_the_text_heap_neither_hangs_nor_passes(originals):
