@@ -35,15 +35,14 @@ def test_seven_layer_has_the_maps_of_the_paper():
 
 @pytest.mark.parametrize("side", range(8, 80))
 def test_seven_layer_refuses_just_the_sides_that_do_not_close(side):
-    try:
-        network = seven_layer((1, side, 28))
-    except BadInput as error:
-        assert "16, 28, 40, 52, 64" in str(error)
-        network = nn.Sequential(*seven_layer((1, 28, 28)))
-        with contextlib.suppress(RuntimeError):  # Nothing is left of very small images.
-            assert network(torch.rand(1, 1, side, 28)).shape[2] != side
+    given_back = None
+    with contextlib.suppress(RuntimeError):  # Nothing is left of very small images.
+        given_back = nn.Sequential(*seven_layer((1, 28, 28)))(torch.rand(1, 1, side, 28)).shape[2]
+    if given_back == side:
+        assert seven_layer((1, side, 28))(torch.rand(1, 1, side, 28)).shape == (1, 1, side, 28)
     else:
-        assert network(torch.rand(1, 1, side, 28)).shape == (1, 1, side, 28)
+        with pytest.raises(BadInput, match="16, 28, 40, 52, 64"):
+            seven_layer((1, side, 28))
 
 
 NETWORKS = [
