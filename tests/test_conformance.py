@@ -1,0 +1,577 @@
+"""Every component of the library keeps its kind's contract, a newly added one without a new test.
+
+Every public function of every kind is taken. What it needs to be small, or at all (settings without
+defaults), stands in one table, `MINIATURE`.
+"""
+
+import functools
+import importlib
+import inspect
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from scripts.advdenoise import store
+from scripts.advdenoise.classifiers._fold import fold
+from scripts.advdenoise.components import functions, load, provide, signature
+from scripts.advdenoise.configuration import CROSSINGS, KINDS
+from scripts.advdenoise.datasets._source import Source
+from scripts.advdenoise.metrics import roc_auc
+from scripts.advdenoise.noise import Noise
+
+# Settings that make a component small enough for a test; those without defaults belong here too.
+MINIATURE = {
+    "attacks": {
+        "gradient.bim": {"steps": 3, "alpha_per_epsilon": 0.5},
+        "gradient.pgd": {"steps": 3, "alpha_per_epsilon": 0.5},
+        "gradient.mi_fgsm": {"steps": 3, "alpha_per_epsilon": 0.5},
+        "gradient.r_fgsm": {"start_radius": 0.02},
+        "noise.gaussian": {"sigma": 0.3},
+        "noise.bimodal": {"mode": 0.2, "sigma": 0.05},
+    },
+    "attributions": {
+        "superpixels.slic": {"n_segments": 12},
+        "superpixels.felzenszwalb": {"scale": 2.0},
+        "superpixels.quickshift": {"sigma": 0.5, "max_dist": 3, "kernel_size": 1},
+    },
+    "classifiers": {
+        "convnets.elu_cnn": {"width": 2},
+        "convnets.lenet": {"channels": [3, 4], "hidden": 8},
+        "resnet.cifar_resnet18": {"width": 4},
+        "zoo.timm_model": {"model": "test_resnet"},
+    },
+    "datasets": {"embedded.patches": {"train": 5, "test": 3}},
+    "denoisers": {
+        "autoencoders.red_net": {"layers": 6, "width": 4},
+        "autoencoders.seven_layer": {"channels": [4, 3]},
+    },
+    "detectors": {
+        "trees.random_forest": {"trees": 20},
+        "trees.xgboost": {"trees": 20},
+    },
+    "figures": {"layers.curves": {"measure": "ne_d"}},
+    "purifiers": {},
+    "tables": {},
+    "training": {"adversarial.pgd": {"epsilon": 0.1, "alpha": 0.05, "steps": 2}},
+}
+# How far an attack may go beyond its epsilon, as its docstring says.
+BEYOND_EPSILON = {"gradient.r_fgsm": 0.02}
+
+EPSILON = 0.1
+GREY, COLOUR = (1, 28, 28), (3, 28, 28)
+ALL_KINDS = tuple(MINIATURE)
+PLAIN = {"int", "float", "bool", "str", "list", "None", "tuple", "Sequence"}
+
+
+def every(*kinds: str):
+    """Parametrises a test over all components of these kinds (one name) or of all (kind, name)."""
+    if len(kinds) == 1:
+        return pytest.mark.parametrize("name", functions(kinds[0]))
+    pairs = [(kind, name) for kind in kinds or ALL_KINDS for name in functions(kind)]
+    return pytest.mark.parametrize(("kind", "name"), pairs)
+
+
+def component(kind: str, name: str, **settings):
+    """The component with its miniature settings; those given here are laid over them."""
+    asked = signature(kind, kind, name)
+    settings = MINIATURE[kind].get(name, {}) | settings
+    if kind == "attacks" and "epsilon" in asked.settings:
+        settings.setdefault("epsilon", EPSILON)
+    missing = [setting for setting in asked.required if setting not in settings]
+    assert not missing, (
+        f"{kind}.{name} needs {', '.join(missing)}: add {name!r} with small values to "
+        f'MINIATURE["{kind}"] at the top of tests/test_conformance.py'
+    )
+    return load(kind, {"function": name, "settings": settings})
+
+
+def images(count: int, shape=GREY, seed: int = 0) -> torch.Tensor:
+    """Smooth random images, of which some pixels are 0 and some 1."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, shape[0], 7, 7, generator=generator) * 1.4 - 0.2
+    return functional.interpolate(coarse, shape[1:], mode="bilinear").clamp(0, 1)
+
+
+def assert_batches_are_independent(function, given: torch.Tensor, tolerance: float = 1e-5) -> None:
+    """A row's result depends neither on its place nor on the batch around it."""
+    whole = function(given, torch.arange(len(given)))
+    order = torch.arange(len(given)).flip(0)
+    assert torch.allclose(function(given[order], order).flip(0), whole, atol=tolerance)
+    alone = torch.cat([function(given[i : i + 1], order.flip(0)[i : i + 1]) for i in range(2)])
+    assert torch.allclose(alone, whole[:2], atol=tolerance)
+
+
+# ---------------------------------------------------------------- all kinds
+
+
+def test_every_kind_is_taken():
+    assert {*ALL_KINDS} == {*KINDS, "training", "tables", "figures"}
+
+
+@every()
+def test_is_documented_and_takes_plain_settings(kind, name):
+    function = component(kind, name).func
+    assert inspect.getdoc(function), f"{kind}.{name} has no docstring"
+    types = signature(kind, kind, name).types
+    for setting in signature(kind, kind, name).settings:
+        assert setting in types, f"{kind}.{name}: the setting {setting} has no type"
+        named = set(re.findall(r"\w+", types[setting]))
+        # The attack stage may hand one budget per image.
+        allowed = PLAIN | {"Tensor"} if (kind, setting) == ("attacks", "epsilon") else PLAIN
+        assert named <= allowed, f"{kind}.{name}: {setting} is {types[setting]}, no plain value"
+
+
+@every()
+def test_a_miniature_is_of_the_right_settings(kind, name):
+    known = signature(kind, kind, name).settings
+    assert set(MINIATURE[kind].get(name, {})) <= set(known)
+
+
+def test_no_miniature_is_left_over():
+    for kind, entries in MINIATURE.items():
+        assert set(entries) <= set(functions(kind))
+    assert set(BEYOND_EPSILON) <= set(functions("attacks"))
+
+
+# ---------------------------------------------------------------- classifiers
+
+
+@pytest.fixture(scope="module", params=["grey", "colour"])
+def shape(request):
+    return GREY if request.param == "grey" else COLOUR
+
+
+def trained_a_little(network: nn.Module, shape) -> nn.Module:
+    """The network after three passes in train mode, whose batch norms have seen images."""
+    with torch.no_grad():
+        for seed in range(3):
+            network.train()(images(8, shape, seed))
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def built(shape):
+    networks = {}
+
+    def build(kind: str, name: str) -> nn.Module:
+        if name not in networks:
+            torch.manual_seed(0)
+            network = provide(component(kind, name), shape=shape, classes=7)
+            networks[name] = trained_a_little(network, shape)
+        return networks[name].eval().requires_grad_(True)
+
+    return build
+
+
+@every("classifiers")
+def test_a_classifier_gives_finite_logits_image_by_image(name, built, shape):
+    network = built("classifiers", name)
+    given = images(5, shape)
+    with torch.no_grad():
+        logits = network(given)
+        assert_batches_are_independent(lambda x, _: network(x), given)
+    assert logits.shape == (5, 7) and logits.dtype == torch.float32 and logits.isfinite().all()
+    assert logits.min() < 0 or logits.max() > 1 or (logits.sum(1) - 1).abs().max() > 1e-3
+
+
+@every("classifiers")
+def test_gradients_reach_the_input_and_every_weight(name, built, shape):
+    network = built("classifiers", name)
+    given = images(4, shape).requires_grad_()
+    functional.cross_entropy(network(given), torch.arange(4)).backward()
+    assert given.grad.isfinite().all() and (given.grad.flatten(1).abs().amax(1) > 0).all()
+    for weight, parameter in network.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), weight
+    network.zero_grad(set_to_none=True)
+
+
+@every("classifiers")
+def test_a_classifier_trains_in_train_mode_only(name, built, shape):
+    network = built("classifiers", name)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    with torch.no_grad():
+        network(images(4, shape))
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert network.train()(images(4, shape)).shape == (4, 7)
+    assert all(module.training for module in network.modules())
+    network.load_state_dict(before)
+
+
+@every("classifiers", "denoisers")
+def test_weights_survive_their_file(kind, name, built, shape, tmp_path):
+    network = built(kind, name)
+    store.write_weights(tmp_path / "w.safetensors", network.state_dict(), {"settings": {}})
+    torch.manual_seed(1)
+    other = provide(component(kind, name), shape=shape, classes=7)
+    other.load_state_dict(store.read_weights(tmp_path / "w.safetensors")[0])
+    with torch.no_grad():
+        assert torch.equal(other.eval()(images(3, shape)), network(images(3, shape)))
+
+
+@every("classifiers")
+def test_a_classifier_normalises_in_a_layer_of_its_own(name, built, shape):
+    """Superpixels are cut from what this layer gives."""
+    network = built("classifiers", name)
+    normalised = network.normalise(images(3, shape))
+    assert normalised.shape == (3, *shape) and normalised.isfinite().all()
+
+
+@every("classifiers")
+def test_a_folded_classifier_computes_the_same(name, built, shape):
+    network = built("classifiers", name)
+    folded = fold(network)
+    assert not any(m.training for m in folded.modules())
+    assert not any(p.requires_grad for p in folded.parameters())
+    gradients = []
+    for model in (network, folded):
+        given = images(4, shape).requires_grad_()
+        logits = model(given)
+        assert torch.allclose(logits, network(images(4, shape)), atol=1e-4)
+        loss = functional.cross_entropy(logits, torch.arange(4), reduction="sum")
+        gradients.append(torch.autograd.grad(loss, given)[0])
+    size = gradients[0].abs().max()
+    assert (gradients[1] - gradients[0]).abs().max() <= 1e-3 * size
+
+
+# ---------------------------------------------------------------- denoisers
+
+
+@every("denoisers")
+def test_a_denoiser_gives_images_image_by_image(name, built, shape):
+    network = built("denoisers", name)
+    given = images(5, shape)
+    with torch.no_grad():
+        denoised = network(given)
+        assert_batches_are_independent(lambda x, _: network(x), given)
+    assert denoised.shape == given.shape and denoised.dtype == torch.float32
+    assert denoised.min() >= 0 and denoised.max() <= 1
+
+
+@every("denoisers")
+def test_gradients_pass_a_denoiser(name, built, shape):
+    network = built("denoisers", name)
+    given = images(4, shape).requires_grad_()
+    functional.mse_loss(network(given), images(4, shape, 1)).backward()
+    assert given.grad.isfinite().all() and (given.grad.flatten(1).abs().amax(1) > 0).all()
+    for weight, parameter in network.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), weight
+    network.zero_grad(set_to_none=True)
+
+
+# ---------------------------------------------------------------- attacks
+
+
+class Victim(nn.Module):
+    """A small smooth classifier, in float64 so that no sign hangs on rounding."""
+
+    def __init__(self, shape):
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.normalise = nn.Identity()
+        self.first = nn.Parameter(self._draw(generator, np.prod(shape), 16))
+        self.last = nn.Parameter(self._draw(generator, 16, 5))
+
+    @staticmethod
+    def _draw(generator, rows, columns):
+        return torch.randn(int(rows), columns, generator=generator, dtype=torch.float64) / 5
+
+    def forward(self, given):
+        return torch.tanh(given.double().flatten(1) @ self.first) @ self.last
+
+
+def smooth(given: torch.Tensor) -> torch.Tensor:
+    """A denoiser for tests: differentiable, images in [0,1] in and out."""
+    return functional.avg_pool2d(given, 3, 1, padding=1, count_include_pad=False).clamp(0, 1)
+
+
+class Attacked:
+    """What an attack is handed for some images, and a way to run it on any rows of them."""
+
+    def __init__(self, name: str, shape):
+        self.function = component("attacks", name)
+        self.budget = "epsilon" in signature("attacks", "attacks", name).settings
+        self.handed = signature("attacks", "attacks", name).handed
+        self.images = images(6, shape)
+        self.labels = torch.arange(6) % 5
+        self.model = Victim(shape).eval()
+        self.epsilon = torch.linspace(0.02, EPSILON, 6).view(-1, 1, 1, 1)
+
+    def run(self, rows=slice(None), targeted: bool = False, per_image: bool = True, seed: int = 0):
+        rows = torch.arange(6)[rows]
+        function = self.function
+        if self.budget and per_image:
+            function = functools.partial(function, epsilon=self.epsilon[rows])
+        return provide(
+            function,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            targeted=targeted,
+            predict=self.model,
+            victim=self.model,
+            classifier=self.model,
+            denoise=smooth,
+            error=lambda x: (x - smooth(x)).square().flatten(1).sum(1),
+            noise=Noise(seed, rows, "test"),
+        )
+
+    def loss(self, perturbation):
+        with torch.no_grad():
+            logits = self.model(self.images + perturbation)
+        return functional.cross_entropy(logits, self.labels, reduction="none")
+
+
+@pytest.fixture(params=["grey", "colour"])
+def attacked(request, name):
+    return Attacked(name, GREY if request.param == "grey" else COLOUR)
+
+
+@every("attacks")
+def test_a_perturbation_stays_in_the_ball_and_in_the_box(name, attacked):
+    for per_image in (True, False):
+        found = attacked.run(per_image=per_image)
+        assert found.shape == attacked.images.shape and found.dtype == torch.float32
+        assert not found.requires_grad and found.isfinite().all() and found.any()
+        adversarial = attacked.images + found
+        assert adversarial.min() >= 0 and adversarial.max() <= 1
+        if attacked.budget:
+            epsilon = attacked.epsilon if per_image else EPSILON
+            radius = epsilon + BEYOND_EPSILON.get(name, 0)
+            assert (found.abs() <= radius + 1e-6).all()
+
+
+@every("attacks")
+def test_equal_noise_gives_equal_perturbations(name, attacked):
+    assert torch.equal(attacked.run(), attacked.run())
+    if "noise" in attacked.handed:
+        assert not torch.equal(attacked.run(), attacked.run(seed=1))
+
+
+@every("attacks")
+def test_images_do_not_influence_each_other(name, attacked):
+    whole = attacked.run()
+    order = torch.tensor([4, 1, 5, 0, 3, 2])
+    assert torch.allclose(attacked.run(order), whole[order], atol=1e-6)
+    for row in range(2):
+        assert torch.allclose(attacked.run(slice(row, row + 1)), whole[row : row + 1], atol=1e-6)
+
+
+@every("attacks")
+def test_an_attack_follows_its_labels(name, attacked):
+    if "labels" not in attacked.handed:
+        pytest.skip("looks at no label")
+    before = attacked.loss(torch.zeros_like(attacked.images))
+    assert attacked.loss(attacked.run()).mean() > before.mean()
+    if "targeted" in attacked.handed:
+        assert attacked.loss(attacked.run(targeted=True)).mean() < before.mean()
+
+
+@every("attacks")
+def test_an_attack_leaves_everything_as_it_was(name, attacked):
+    given = [attacked.images, attacked.labels, attacked.epsilon, *attacked.model.parameters()]
+    before = [tensor.detach().clone() for tensor in given]
+    attacked.run()
+    assert all(torch.equal(old, new) for old, new in zip(before, given, strict=True))
+    assert not attacked.images.requires_grad
+    assert all(p.grad is None and p.requires_grad for p in attacked.model.parameters())
+    assert not any(module.training for module in attacked.model.modules())
+
+
+@every("attacks")
+def test_an_attack_runs_without_a_surrounding_gradient(name, attacked):
+    """As the stage calls it, and inside a caller's no_grad."""
+    with torch.no_grad():
+        inside = attacked.run()
+    assert torch.equal(inside, attacked.run())
+
+
+# ---------------------------------------------------------------- purifiers
+
+
+def purify(name: str):
+    function = component("purifiers", name)
+
+    def run(given: torch.Tensor, ids) -> torch.Tensor:
+        return provide(
+            function,
+            images=given,
+            noise=Noise(0, ids, "purifier"),
+            denoise=smooth,
+            error=lambda x: (x - smooth(x)).square().flatten(1).sum(1),
+            calibration={"mean": 0.5, "deviation": 0.2, "images": 100},
+        )
+
+    return run
+
+
+@every("purifiers")
+def test_a_purifier_gives_images_image_by_image(name, shape):
+    run, given = purify(name), images(5, shape)
+    kept = given.clone()
+    with torch.no_grad():
+        purified = run(given, torch.arange(5))
+        assert torch.equal(run(given, torch.arange(5)), purified)
+        assert_batches_are_independent(run, given)
+    assert purified.shape == given.shape and purified.dtype == torch.float32
+    assert purified.min() >= 0 and purified.max() <= 1
+    assert torch.equal(given, kept)
+
+
+@every("purifiers")
+def test_a_purifier_has_a_gradient_or_says_that_it_has_none(name, shape):
+    given = images(3, shape).requires_grad_()
+    purified = purify(name)(given, torch.arange(3))
+    if purified.requires_grad:
+        (gradient,) = torch.autograd.grad(purified.sum(), given)
+        assert gradient.isfinite().all() and gradient.any()
+    else:
+        text = inspect.getdoc(component("purifiers", name).func)
+        assert "no gradient" in text, f"{name} has no gradient; its docstring must say so"
+
+
+# ---------------------------------------------------------------- attributions
+
+
+@every("attributions")
+@pytest.mark.parametrize("depth", [1, 3])
+def test_an_attribution_numbers_segments_without_gaps(name, depth):
+    function = component("attributions", name)
+    for seed in range(2):
+        generator = np.random.default_rng(seed)
+        patches = generator.normal(size=(4, 4, depth)).repeat(5, axis=0).repeat(6, axis=1)
+        image = (patches + generator.normal(size=patches.shape) / 20).astype(np.float32)
+        kept = image.copy()
+        labels = function(image)
+        assert labels.shape == (20, 24) and np.issubdtype(labels.dtype, np.integer)
+        assert np.array_equal(np.unique(labels), np.arange(labels.max() + 1))
+        assert np.array_equal(function(image), labels)
+        assert np.array_equal(image, kept)
+    assert labels.max() > 0
+
+
+@every("attributions")
+def test_an_image_without_content_has_segments_too(name):
+    labels = component("attributions", name)(np.zeros((20, 24, 1), np.float32))
+    assert np.array_equal(np.unique(labels), np.arange(labels.max() + 1))
+
+
+# ---------------------------------------------------------------- detectors
+
+
+@every("detectors")
+@pytest.mark.parametrize("width", [1, 6])
+def test_a_detector_tells_adversarial_rows(name, width):
+    generator = np.random.default_rng(0)
+    is_adversarial = np.arange(120) % 3 == 0
+    features = generator.normal(size=(120, width)).astype(np.float32)
+    features[is_adversarial] += 3
+    scores = []
+    for _ in range(2):
+        detector = provide(component("detectors", name), seed=5, threads=1)
+        detector.fit(features[:80], is_adversarial[:80])
+        scores.append(np.asarray(detector.score(features[80:])))
+    assert scores[0].shape == (40,) and np.issubdtype(scores[0].dtype, np.floating)
+    assert np.isfinite(scores[0]).all()
+    assert np.array_equal(*scores)
+    assert roc_auc(scores[0], is_adversarial[80:]) > 0.9
+
+
+# ---------------------------------------------------------------- training steps
+
+
+class Learner(nn.Module):
+    """A small network with batch norm and dropout: logits, or images where it denoises."""
+
+    def __init__(self, denoises: bool):
+        super().__init__()
+        torch.manual_seed(0)
+        ends = [nn.Conv2d(4, 1, 3, padding=1), nn.Sigmoid()]
+        head = ends if denoises else [nn.Flatten(), nn.Linear(4 * 28 * 28, 5)]
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.1), *head
+        )
+
+    def forward(self, given):
+        return self.layers(given)
+
+
+@every("training")
+@pytest.mark.parametrize("training", [True, False])
+def test_a_step_gives_a_loss_to_descend(name, training):
+    handed = signature("training", "training", name).handed
+    # Who asks for clean targets denoises.
+    model = Learner(denoises="targets" in handed).train(training)
+    given = images(6)
+    loss, metrics = provide(
+        component("training", name),
+        model=model,
+        images=given,
+        targets=images(6, seed=1),
+        labels=torch.arange(6) % 5,
+        noise=Noise(0, range(6), "step"),
+        iteration=0,
+        epoch=0,
+    )
+    assert loss.shape == () and loss.isfinite() and loss > 0
+    assert all(isinstance(key, str) and torch.as_tensor(v).ndim == 0 for key, v in metrics.items())
+    assert all(module.training == training for module in model.modules())
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert torch.equal(given, images(6))
+
+
+# ---------------------------------------------------------------- data sets
+
+
+EMBEDDED = [n for n in functions("datasets") if "root" not in signature("datasets", "", n).handed]
+
+
+@every("datasets")
+def test_a_data_set_is_handed_its_root_at_most(name):
+    assert set(signature("datasets", "datasets", name).handed) <= {"root"}
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_an_embedded_data_set_is_a_source(name):
+    source = component("datasets", name)()
+    assert isinstance(source, Source)
+    assert all(isinstance(label, str) for label in source.classes)
+    labels = np.concatenate([source.train_labels, source.test_labels])
+    assert labels.dtype == np.int64 and len(source.train_labels) and len(source.test_labels)
+    assert set(labels) == set(range(len(source.classes)))
+    ids = np.array([len(labels) - 1, 0, 3, 0])
+    read = source.read(ids)
+    assert read.dtype == np.uint8 and read.ndim == 4 and len(read) == 4
+    assert np.array_equal(read[1], read[3]) and not np.array_equal(read[0], read[1])
+    assert np.array_equal(source.read(ids[:1])[0], read[0])
+    assert np.array_equal(source.labels(ids), labels[ids])
+    assert np.array_equal(component("datasets", name)().read(ids), read)
+
+
+# ---------------------------------------------------------------- tables and figures
+
+
+@every("tables", "figures")
+def test_tables_and_figures_list_result_files(kind, name):
+    handed = signature(kind, kind, name).handed
+    assert handed and set(handed) <= set(CROSSINGS)
+
+
+# ---------------------------------------------------------------- the test itself
+
+
+def test_a_component_without_miniature_settings_says_where_they_belong(monkeypatch):
+    monkeypatch.delitem(MINIATURE["attacks"], "noise.gaussian")
+    with pytest.raises(AssertionError, match=r"noise.gaussian needs sigma: add .* MINIATURE"):
+        component("attacks", "noise.gaussian")
+
+
+@every()
+def test_a_module_of_components_exports_what_it_defines(kind, name):
+    """A function that a component module merely imports would be taken for one at run time."""
+    module = importlib.import_module(f"scripts.advdenoise.{kind}.{name.partition('.')[0]}")
+    assert getattr(module, name.partition(".")[2]).__module__ == module.__name__
