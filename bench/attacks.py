@@ -1,0 +1,364 @@
+"""Our gradient attacks against foolbox, torchattacks and ART.
+
+    python -m bench.attacks [--networks elu_cnn lenet] [--attacks fgsm bim] [--images 128]
+                            [--rounds 9] [--pgd-steps 40] [--threads 2] [--output FILE.md]
+
+from the repository's root, in the benchmark environment. Each library works in a process of its
+own, on the same images with the same settings; the processes take turns (A B C D A B C D ...), so
+that a change of the machine's load meets all of them. Networks are trained briefly first, on
+CIFAR-10 below the folder ADVDENOISE_DATA, or on the embedded patches where that is not set.
+
+Every peer is set up well: weights frozen, eval mode, channels_last, labels given, no success check
+after the attack, the same number of threads. `ours` attacks the network rewritten for inference,
+`unfolded` the network as the peers do. `bare` is as many forward and input-backward passes as the
+attack has steps, of the rewritten network: what is left of `ours` without the attack.
+
+Printed for each attack, medians over the rounds: images/s of wall time, CPU seconds, CPU time as a
+multiple of ours in the same round, success rate over the images that the network had right, mean L2
+and Linf of the perturbation. foolbox's momentum adds up signs instead of L1-normalised gradients,
+so its norms at MI-FGSM are its own.
+"""
+
+import argparse
+import contextlib
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+EPSILON, ALPHA = 8 / 255, 2 / 255
+ATTACKS = ("fgsm", "bim", "pgd", "mi_fgsm")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Our gradient attacks against other libraries'.")
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
+    parser.add_argument("--attacks", nargs="+", default=ATTACKS, choices=ATTACKS)
+    parser.add_argument("--libraries", nargs="+", default=list(LIBRARIES), choices=LIBRARIES)
+    parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--pgd-steps", type=int, default=40)
+    parser.add_argument("--training-steps", type=int, default=450)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--output", type=Path, help="the table once more, as a Markdown file")
+    options = parser.parse_args()
+    # Spinning threads would charge one library's waiting to its CPU time.
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        path = Path(folder) / "networks.pt"
+        run_apart(prepare, path, options)
+        workers = {name: Worker(name, path, options) for name in options.libraries}
+        for worker in workers.values():
+            stack.callback(worker.stop)
+        text = "\n".join(report(workers, options))
+    if options.output:
+        options.output.write_text(text + "\n", encoding="utf-8")
+
+
+def run_apart(function, *arguments) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=function, args=arguments)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(process.exitcode)
+
+
+class Worker:
+    """One library in a process of its own, which attacks when asked."""
+
+    def __init__(self, library: str, path: Path, options: argparse.Namespace):
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=serve, args=(other, library, path, options))
+        self._process.start()
+        other.close()
+        self._pipe.recv()
+
+    def attack(self, network: str, attack: str) -> dict:
+        self._pipe.send((network, attack))
+        return self._pipe.recv()
+
+    def stop(self) -> None:
+        self._pipe.send(None)
+        self._process.join()
+
+
+def serve(pipe, library: str, path: Path, options: argparse.Namespace) -> None:
+    import torch
+
+    torch.set_num_threads(options.threads)
+    saved = torch.load(path, weights_only=True)
+    images = saved["images"].contiguous(memory_format=torch.channels_last)
+    labels = saved["labels"]
+    models, attacks = {}, {}
+    for name in options.networks:
+        model = build(name, saved["classes"], saved[name])
+        models[name] = model
+        attacks[name] = LIBRARIES[library](model, images, labels, options.pgd_steps)
+    pipe.send("ready")
+    while (task := pipe.recv()) is not None:
+        network, attack = task
+        wall, cpu = time.perf_counter(), time.process_time()
+        adversarial = attacks[network][attack]()
+        seconds = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
+        pipe.send(seconds | measure(models[network], images, labels, adversarial))
+
+
+def measure(model, images, labels, adversarial) -> dict:
+    import torch
+
+    with torch.no_grad():
+        right = model(images).argmax(1) == labels
+        fooled = model(adversarial).argmax(1) != labels
+    change = (adversarial - images).flatten(1)
+    return {
+        "accuracy": right.float().mean().item(),
+        "success": fooled[right].float().mean().item(),
+        "l2": change.norm(2, 1).mean().item(),
+        "linf": change.norm(float("inf"), 1).mean().item(),
+    }
+
+
+def report(workers: dict[str, Worker], options: argparse.Namespace):
+    """Print the table while it grows, and yield its lines."""
+    columns = "network,attack,library,images/s,CPU s,CPU / ours,success %,mean L2,mean Linf"
+    head = columns.split(",")
+    yield show(head)
+    yield show(["---"] * len(head))
+    for network in options.networks:
+        for attack in options.attacks:
+            rounds = [ask(workers, network, attack) for _ in range(options.rounds + 1)]
+            for library in workers:
+                # The first round warms up.
+                yield show(row(network, attack, library, rounds[1:], options.images))
+
+
+def ask(workers: dict[str, Worker], network: str, attack: str) -> dict[str, dict]:
+    return {name: worker.attack(network, attack) for name, worker in workers.items()}
+
+
+def row(network: str, attack: str, library: str, rounds: list[dict], images: int) -> list[str]:
+    own = [answers[library] for answers in rounds]
+    first = "ours" if "ours" in rounds[0] else library
+    ratios = [answers[library]["cpu"] / answers[first]["cpu"] for answers in rounds]
+    rate = images / statistics.median(answer["wall"] for answer in own)
+    cpu = statistics.median(answer["cpu"] for answer in own)
+    cells = [f"{rate:.1f}", f"{cpu:.3f}", f"{statistics.median(ratios):.3f}"]
+    if library != "bare":
+        last = own[-1]
+        cells += [f"{100 * last['success']:.2f}", f"{last['l2']:.4f}", f"{last['linf']:.5f}"]
+    return [network, attack, library, *cells]
+
+
+def show(cells: list[str]) -> str:
+    line = "| " + " | ".join(cells) + " |"
+    print(line, flush=True)
+    return line
+
+
+def prepare(path: Path, options: argparse.Namespace) -> None:
+    """Train the networks for a moment and save them with the images to attack."""
+    import torch
+
+    from scripts.advdenoise.classifiers._elu import quicken
+
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    source = read_source()
+    count = len(source.train_labels)
+    test = torch.randperm(len(source.test_labels))[: options.images].numpy() + count
+    saved = {
+        "classes": len(source.classes),
+        "images": as_pixels(source.read(test)),
+        "labels": torch.from_numpy(source.labels(test)),
+    }
+    for name in options.networks:
+        model = NETWORKS[name](saved["classes"]).to(memory_format=torch.channels_last).train()
+        train(quicken(model), source, options.training_steps)
+        saved[name] = model.state_dict()
+        with torch.no_grad():
+            predictions = model.eval()(saved["images"]).argmax(1)
+        accuracy = (predictions == saved["labels"]).float().mean()
+        print(f"{name}: {100 * accuracy:.1f} % of {len(test)} images right", flush=True)
+    torch.save(saved, path)
+
+
+def read_source():
+    if root := os.environ.get("ADVDENOISE_DATA"):
+        from scripts.advdenoise.datasets.archives import cifar10
+
+        return cifar10(Path(root))
+    from scripts.advdenoise.datasets.embedded import patches
+
+    return patches()
+
+
+def as_pixels(images):
+    import torch
+
+    return torch.from_numpy(images).float().div_(255)
+
+
+def train(model, source, steps: int) -> None:
+    import torch
+
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(steps):
+        ids = torch.randint(len(source.train_labels), (64,)).numpy()
+        logits = model(as_pixels(source.read(ids)))
+        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(source.labels(ids)))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+
+def build(name: str, classes: int, weights: dict):
+    import torch
+
+    model = NETWORKS[name](classes)
+    model.load_state_dict(weights)
+    model.eval().requires_grad_(False)
+    return model.to(memory_format=torch.channels_last)
+
+
+def elu_cnn(classes: int):
+    from scripts.advdenoise.classifiers.convnets import elu_cnn
+
+    return elu_cnn((3, 32, 32), classes)
+
+
+def lenet(classes: int):
+    from scripts.advdenoise.classifiers.convnets import lenet
+
+    return lenet((3, 32, 32), classes)
+
+
+def resnet18(classes: int):
+    from scripts.advdenoise.classifiers.resnet import cifar_resnet18
+
+    return cifar_resnet18((3, 32, 32), classes, width=16)
+
+
+NETWORKS = {"elu_cnn": elu_cnn, "lenet": lenet, "resnet18": resnet18}
+
+
+def ours(model, images, labels, pgd_steps: int) -> dict:
+    from scripts.advdenoise.classifiers._fold import fold
+
+    return unfolded(fold(model), images, labels, pgd_steps)
+
+
+def unfolded(model, images, labels, pgd_steps: int) -> dict:
+    from scripts.advdenoise.attacks import gradient
+    from scripts.advdenoise.noise import Noise
+
+    known = {"images": images, "labels": labels, "targeted": False, "predict": model}
+    size = {"epsilon": EPSILON, "alpha": ALPHA}
+
+    def pgd():
+        noise = Noise(0, range(len(images)), "bench")
+        return images + gradient.pgd(**known, noise=noise, **size, steps=pgd_steps)
+
+    return {
+        "fgsm": lambda: images + gradient.fgsm(**known, epsilon=EPSILON),
+        "bim": lambda: images + gradient.bim(**known, **size, steps=10),
+        "pgd": pgd,
+        "mi_fgsm": lambda: images + gradient.mi_fgsm(**known, **size, steps=10),
+    }
+
+
+def bare(model, images, labels, pgd_steps: int) -> dict:
+    import torch
+    from torch.nn import functional
+
+    from scripts.advdenoise.classifiers._fold import fold
+
+    network = fold(model)
+
+    def passes(count: int):
+        for _ in range(count):
+            leaf = images.detach().requires_grad_()
+            loss = functional.cross_entropy(network(leaf), labels, reduction="sum")
+            torch.autograd.grad(loss, leaf)
+        return images
+
+    counts = {"fgsm": 1, "bim": 10, "pgd": pgd_steps, "mi_fgsm": 10}
+    return {name: lambda count=count: passes(count) for name, count in counts.items()}
+
+
+def foolbox(model, images, labels, pgd_steps: int) -> dict:
+    from foolbox import PyTorchModel, attacks
+    from foolbox.criteria import Misclassification
+
+    wrapped, criterion = PyTorchModel(model, bounds=(0, 1)), Misclassification(labels)
+    size = {"abs_stepsize": ALPHA, "random_start": False}
+    made = {
+        "fgsm": attacks.LinfFastGradientAttack(),
+        "bim": attacks.LinfBasicIterativeAttack(**size, steps=10),
+        "pgd": attacks.LinfProjectedGradientDescentAttack(abs_stepsize=ALPHA, steps=pgd_steps),
+        "mi_fgsm": attacks.LinfMomentumIterativeFastGradientMethod(**size, steps=10),
+    }
+    return {
+        name: lambda attack=attack: attack.run(wrapped, images, criterion, epsilon=EPSILON)
+        for name, attack in made.items()
+    }
+
+
+def torchattacks(model, images, labels, pgd_steps: int) -> dict:
+    from torchattacks import BIM, FGSM, MIFGSM, PGD
+
+    made = {
+        "fgsm": FGSM(model, eps=EPSILON),
+        "bim": BIM(model, eps=EPSILON, alpha=ALPHA, steps=10),
+        "pgd": PGD(model, eps=EPSILON, alpha=ALPHA, steps=pgd_steps, random_start=True),
+        "mi_fgsm": MIFGSM(model, eps=EPSILON, alpha=ALPHA, steps=10, decay=1.0),
+    }
+    return {name: lambda attack=attack: attack(images, labels) for name, attack in made.items()}
+
+
+def art(model, images, labels, pgd_steps: int) -> dict:
+    import torch
+    from art.attacks import evasion
+    from art.estimators.classification import PyTorchClassifier
+
+    classes = model(images[:1]).shape[1]
+    classifier = PyTorchClassifier(
+        model,
+        loss=torch.nn.CrossEntropyLoss(),
+        input_shape=tuple(images.shape[1:]),
+        nb_classes=classes,
+        clip_values=(0, 1),
+        device_type="cpu",
+    )
+    size = {"eps": EPSILON, "batch_size": len(images)}
+    many = size | {"eps_step": ALPHA, "verbose": False}
+    made = {
+        "fgsm": evasion.FastGradientMethod(classifier, **size),
+        "bim": evasion.BasicIterativeMethod(classifier, **many, max_iter=10),
+        "pgd": evasion.ProjectedGradientDescent(
+            classifier, **many, max_iter=pgd_steps, num_random_init=1
+        ),
+        "mi_fgsm": evasion.MomentumIterativeMethod(classifier, **many, max_iter=10),
+    }
+    pixels, targets = images.contiguous().numpy(), labels.numpy()
+    return {
+        name: lambda attack=attack: torch.from_numpy(attack.generate(pixels, targets))
+        for name, attack in made.items()
+    }
+
+
+LIBRARIES = {
+    "ours": ours,
+    "unfolded": unfolded,
+    "bare": bare,
+    "foolbox": foolbox,
+    "torchattacks": torchattacks,
+    "art": art,
+}
+
+if __name__ == "__main__":
+    main()
