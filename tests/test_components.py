@@ -1,0 +1,186 @@
+"""From an entry to its function: read by syntax, checked, loaded, handed what it lists."""
+
+import functools
+import subprocess
+import sys
+
+import pytest
+
+from scripts.advdenoise import components
+from scripts.advdenoise.components import (
+    check,
+    functions,
+    handed,
+    load,
+    provide,
+    signature,
+    suggest,
+)
+from scripts.advdenoise.errors import BadInput
+
+KEY = "attacks.mine"
+
+
+def entry(function: str, **settings) -> dict:
+    return {"function": function, "settings": settings}
+
+
+def refused(kind: str, given: dict, **more) -> str:
+    with pytest.raises(BadInput) as mistake:
+        check(kind, KEY, given, **more)
+    sentence = str(mistake.value)
+    assert "\n" not in sentence and sentence.startswith(KEY)
+    return sentence
+
+
+@pytest.fixture
+def library(tmp_path, monkeypatch):
+    """A library of one kind with a module of its own, and a helper module."""
+    folder = tmp_path / "attacks"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "_helpers.py").write_text("def hidden(images): ...\n")
+    (folder / "mine.py").write_text(
+        '''
+import numpy
+
+STEPS = 3
+helper = numpy.sum
+
+def strong(images, labels, *, steps: int, mode: str = "a", rates: list[float] | None = None,
+           radius: float | Tensor = 0.1, free=None, sizes: Sequence[int] = (1,), on: bool = False):
+    """Nested functions do not count."""
+    def inner(): ...
+
+def weak(images): ...
+
+def _private(images): ...
+
+class Net: ...
+
+async def later(): ...
+'''
+    )
+    monkeypatch.setattr(components, "LIBRARY", tmp_path)
+    components.signatures.cache_clear()
+    components.modules.cache_clear()
+    yield
+    components.signatures.cache_clear()
+    components.modules.cache_clear()
+
+
+def test_public_functions_of_public_modules_are_components(library):
+    assert functions("attacks") == ["mine.strong", "mine.weak"]
+
+
+def test_a_signature_tells_what_is_handed_and_what_is_set(library):
+    found = signature("attacks", KEY, "mine.strong")
+    assert found.handed == ("images", "labels")
+    assert found.required == ("steps",)
+    assert found.optional == ("mode", "rates", "radius", "free", "sizes", "on")
+    assert found.settings[0] == "steps" and found.types["rates"] == "list[float] | None"
+    assert "free" not in found.types
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("mine.storng", ["'mine.storng'", "did you mean 'mine.strong'"]),
+        ("mien.weak", ["'mine.weak'"]),
+        ("mine._private", ["is not a function of scripts/advdenoise/attacks/"]),
+        ("_helpers.hidden", ["is not a function"]),
+        ("mine.Net", ["is not a function"]),
+        ("mine.helper", ["is not a function"]),
+        ("mine.inner", ["is not a function"]),
+        ("mine", ["is not a function"]),
+    ],
+)
+def test_an_unknown_function_is_refused_with_near_names(library, function, words):
+    sentence = refused("attacks", entry(function))
+    assert sentence.startswith("attacks.mine.function: ")
+    assert all(word in sentence for word in words)
+
+
+def test_an_unknown_setting_is_refused_with_near_names(library):
+    sentence = refused("attacks", entry("mine.strong", step=1))
+    assert sentence.startswith("attacks.mine.settings.step: ") and "'steps'" in sentence
+    assert "there are none" in refused("attacks", entry("mine.weak", steps=1))
+    assert "no such setting" in refused("attacks", entry("mine.strong", images=1, steps=1))
+
+
+def test_a_missing_setting_is_refused_unless_the_stage_adds_it(library):
+    assert "needs the setting 'steps'" in refused("attacks", entry("mine.strong"))
+    check("attacks", KEY, entry("mine.strong"), engine=("steps",))
+    check("attacks", KEY, {"function": "mine.weak"})
+
+
+@pytest.mark.parametrize(
+    ("setting", "fits", "does_not_fit"),
+    [
+        ("steps", [0, -3], [1.5, "3", True, None, [3]]),
+        ("mode", ["a", ""], [1, None, ["a"]]),
+        ("rates", [[0.1], None, []], [0.1, "0.1", True]),
+        ("radius", [1, 0.5], ["wide", None, True]),
+        ("free", [1, "a", None, [1], True], []),
+        ("sizes", [[1, 2]], [3, "12"]),
+        ("on", [True, False], [0, 1, "yes", None]),
+    ],
+)
+def test_a_setting_is_of_its_type(library, setting, fits, does_not_fit):
+    given = {"steps": 1}
+    for value in fits:
+        check("attacks", KEY, entry("mine.strong", **given | {setting: value}))
+    for value in does_not_fit:
+        sentence = refused("attacks", entry("mine.strong", **given | {setting: value}))
+        assert sentence.startswith(f"attacks.mine.settings.{setting}: must be of type ")
+        assert repr(value) in sentence
+
+
+def test_suggestions_are_near_names_or_all_there_are():
+    assert suggest("fsgm", ["fgsm", "bim"]) == "did you mean 'fgsm'?"
+    assert suggest("zzz", ["b", "a"]) == "there are: a, b"
+    assert suggest("zzz", []) == "there are none"
+    assert suggest(3, {"a": 1}) == "there are: a"
+
+
+def test_load_binds_the_settings():
+    found = load("attacks", entry("gradient.bim", steps=3, alpha=0.1, epsilon=0.2))
+    assert isinstance(found, functools.partial)
+    assert (found.func.__module__, found.func.__name__) == (
+        "scripts.advdenoise.attacks.gradient",
+        "bim",
+    )
+    assert found.keywords == {"steps": 3, "alpha": 0.1, "epsilon": 0.2}
+    assert load("purifiers", {"function": "basic.none"}).keywords == {}
+
+
+def test_provide_hands_over_what_is_listed_by_name():
+    def component(labels, images, *, factor=1):
+        return labels, images, factor
+
+    assert handed(component) == ("labels", "images")
+    assert provide(component, images=1, labels=2, noise=3) == (2, 1, 1)
+    bound = functools.partial(component, factor=5)
+    assert handed(bound) == ("labels", "images")
+    assert provide(bound, images=1, labels=2) == (2, 1, 5)
+    with pytest.raises(KeyError, match="labels"):
+        provide(component, images=1)
+
+
+def test_what_syntax_says_is_what_python_says():
+    for kind in ("attacks", "detectors", "training"):
+        for name in functions(kind):
+            read = signature(kind, KEY, name)
+            given = dict.fromkeys(read.required)
+            assert handed(load(kind, {"function": name, "settings": given})) == read.handed
+
+
+def test_checking_imports_neither_torch_nor_the_component():
+    code = (
+        "import sys; from scripts.advdenoise import components;"
+        "entry = {'function': 'noise.gaussian', 'settings': {'sigma': 1}};"
+        "components.check('attacks', 'a', entry);"
+        "loaded = {'torch', 'numpy', 'scripts.advdenoise.attacks'} & set(sys.modules);"
+        "sys.exit(str(loaded) if loaded else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,216 @@
+"""The rooms of the library and the ways between them, checked from the sources."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+LIBRARY = REPOSITORY / "scripts" / "advdenoise"
+SOURCES = sorted(LIBRARY.rglob("*.py"))
+RULES = sorted((REPOSITORY / "rules").glob("*.smk"))
+
+# Imports go down this list, or stay on a line.
+ORDER = [
+    ["stages"],
+    ["figures", "tables"],
+    ["detectors"],
+    ["attributions", "distances"],
+    ["purifiers"],
+    ["training"],
+    ["attacks"],
+    ["classifiers", "denoisers"],
+    ["datasets", "metrics", "noise"],
+    ["store", "schemas", "statistics"],
+    ["components", "configuration", "workflow", "threats", "running", "budget"],
+    ["errors"],
+]
+PLACE = {room: number for number, line in enumerate(ORDER) for room in line}
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[2]
+
+
+def imports(path: Path) -> set[str]:
+    """The library's modules that a source imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if (REPOSITORY / f"{name.replace('.', '/')}.py").is_file():
+                found.add(name)
+    return {name for name in found if name.startswith("scripts.advdenoise.")}
+
+
+GRAPH = {module_of(path): imports(path) for path in SOURCES if path.name != "__init__.py"}
+
+
+def test_every_module_has_its_place():
+    assert {room_of(module) for module in GRAPH} == set(PLACE)
+
+
+def test_imports_go_down_the_list_only():
+    wrong = [
+        f"{module} imports {other}"
+        for module, others in GRAPH.items()
+        for other in others
+        if PLACE[room_of(module)] > PLACE[room_of(other)]
+    ]
+    assert not wrong
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    done, path = set(), []
+
+    def visit(module):
+        assert module not in path, f"{' -> '.join([*path, module])}"
+        if module not in done:
+            path.append(module)
+            for other in GRAPH.get(module, ()):
+                visit(other)
+            done.add(path.pop())
+
+    for module in GRAPH:
+        visit(module)
+
+
+def test_attacks_import_no_model():
+    models = {"classifiers", "denoisers", "purifiers", "stages"}
+    for module, others in GRAPH.items():
+        if room_of(module) == "attacks":
+            assert not models & {room_of(other) for other in others}, module
+
+
+def test_no_room_but_the_stages_imports_a_component_by_name():
+    """Components are found by configuration; a step of training may use an attack."""
+    kinds = ("classifiers", "denoisers", "purifiers", "detectors", "attributions")
+    for module, others in GRAPH.items():
+        for other in others:
+            public = not other.rpartition(".")[2].startswith("_")
+            if public and room_of(other) in kinds:
+                assert room_of(module) == room_of(other), f"{module} imports {other}"
+
+
+def test_only_components_is_dynamic():
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        dynamic = "importlib.import_module" in text or "__import__" in text
+        assert dynamic == (path.name == "components.py"), path
+
+
+def test_init_files_are_empty():
+    folders = {path.parent for path in SOURCES} | {REPOSITORY / "scripts"}
+    for folder in folders:
+        assert (folder / "__init__.py").read_bytes() == b"", folder
+
+
+@pytest.mark.parametrize("path", [p for p in RULES if p.stem != "common"], ids=lambda p: p.stem)
+def test_a_rule_its_script_log_and_benchmark_share_a_name(path):
+    text, name = path.read_text(encoding="utf-8"), path.stem
+    assert re.findall(r"^(?:rule (\w+):|    rule:)", text, re.M) in ([name], [""])
+    assert f"python -m scripts.{name} " in text
+    assert f'"<logs>/{name}/' in text and f'"<benchmarks>/{name}/' in text
+    for directive in ("log:", "benchmark:", "threads:", "resources:", "conda:", "shell:"):
+        assert re.search(rf"^\s+{directive}", text, re.M), directive
+    assert "temp(" not in text
+    main = (REPOSITORY / "scripts" / f"{name}.py").read_text(encoding="utf-8").splitlines()
+    assert len(main) <= 12
+    assert "main(" in main[-1]
+
+
+def test_the_snakefile_includes_every_rule_file():
+    text = (REPOSITORY / "Snakefile").read_text(encoding="utf-8")
+    included = re.findall(r'include: "rules/(\w+)\.smk"', text)
+    assert sorted(included) == [path.stem for path in RULES]
+    assert included[0] == "common"
+
+
+def test_every_stage_script_has_its_rule():
+    named = {path.stem for path in RULES}
+    for path in (REPOSITORY / "scripts").glob("*.py"):
+        if "stages.command" in path.read_text(encoding="utf-8"):
+            assert path.stem in named
+
+
+def run(code: str) -> None:
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, cwd=REPOSITORY)
+
+
+def without(*packages: str) -> str:
+    return (
+        "import sys\n"
+        f"loaded = {set(packages)!r} & set(sys.modules)\n"
+        "assert not loaded, f'imported {loaded}'\n"
+    )
+
+
+def test_parsing_the_workflow_imports_nothing_heavy():
+    """Every job parses the Snakefile again."""
+    code = (
+        "import yaml\n"
+        "from scripts.advdenoise import budget, components, configuration, running, workflow\n"
+        "config = configuration.read(yaml.safe_load(open('config/config.yaml')))\n"
+        "flow = workflow.Flow(config)\n"
+        "for paper in config['experiments']: flow.targets(paper)\n"
+        "flow.job('table', {'paper': 'segfault', 'table': 'table2'})\n"
+        "flow.code('attack', dataset='digits', seed='0', threat='pgd@cnn4', split='test')({})\n"
+    )
+    run(code + without("torch", "numpy", "pandas", "pyarrow", "h5py", "sklearn", "matplotlib"))
+
+
+def test_tables_and_figures_run_without_torch():
+    code = (
+        "from scripts import figures, table\n"
+        "import importlib\n"
+        "from scripts.advdenoise import components\n"
+        "for kind in ('tables', 'figures'):\n"
+        "    for module in components.modules(kind):\n"
+        "        importlib.import_module(f'scripts.advdenoise.{kind}.{module}')\n"
+    )
+    run(code + without("torch", "torchvision", "timm", "sklearn", "skimage", "xgboost"))
+
+
+def test_tables_and_figures_name_torch_nowhere():
+    for path in SOURCES:
+        if path.parent.name in ("tables", "figures") or path.name in ("table.py", "figures.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                names = [alias.name for alias in getattr(node, "names", [])]
+                names.append(getattr(node, "module", None) or "")
+                assert not any(name.split(".")[0] == "torch" for name in map(str, names)), path
+
+
+@pytest.mark.parametrize("package", ["torchvision", "timm", "xgboost", "sklearn", "skimage"])
+def test_slow_packages_are_imported_inside_functions(package):
+    """Each costs every job of a stage seconds."""
+    for path in SOURCES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in tree.body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [getattr(node, "module", None), *(alias.name for alias in node.names)]
+                assert not any(str(name).split(".")[0] == package for name in names), path
+
+
+def test_torch_load_takes_weights_only():
+    calls = 0
+    for folder in ("scripts", "bench", "tests"):
+        for path in (REPOSITORY / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                    calls += 1
+                    given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                    assert given.get("weights_only") == "True", path
+    assert calls
