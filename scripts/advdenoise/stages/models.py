@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from scripts.advdenoise import store
+from scripts.advdenoise.classifiers._elu import quicken
 from scripts.advdenoise.classifiers._fold import fold
 from scripts.advdenoise.components import load, provide
 from scripts.advdenoise.errors import BadInput
@@ -25,8 +26,11 @@ def device() -> torch.device:
 
 
 def build(kind: str, entry: dict, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """A new network of a classifier's or denoiser's entry for images of this shape."""
-    return provide(load(kind, entry), shape=shape, classes=classes)
+    """A new network of a classifier's or denoiser's entry for images of this shape.
+
+    Its ELUs are the fast ones, which can be differentiated once.
+    """
+    return quicken(provide(load(kind, entry), shape=shape, classes=classes))
 
 
 def trained(kind: str, path: Path, entry: dict, images: ImageSet) -> nn.Module:

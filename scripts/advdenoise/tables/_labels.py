@@ -16,10 +16,10 @@ SUPERPIXELS = {
 }
 REPRESENTATIONS = {"predicted": "1-D", "probabilities": "10-D", "hidden": "4K-D"}
 DATASETS = {
-    "archives.mnist": "MNIST",
-    "archives.cifar10": "CIFAR-10",
-    "archives.cifar10_grey": "CIFAR-10 (grey 28x28)",
-    "folders.tiny_imagenet": "TinyImageNet",
+    "mnist": "MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar10_grey": "CIFAR-10 (grey 28x28)",
+    "tiny_imagenet": "TinyImageNet",
 }
 
 

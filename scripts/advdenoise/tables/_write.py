@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 from scripts.advdenoise import store
+from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._cells import Cell
 
 PUBLISHED = Path(__file__).parents[3] / "config" / "published"
@@ -23,7 +24,10 @@ def published_numbers(paper: str, table: str) -> dict[tuple[str, str], dict]:
 def write(
     cells: list[Cell], paper: str, table: str, left_out: list[str], paths: dict[str, Path]
 ) -> None:
-    """Write `csv` (one line per number), `markdown` and `latex` (as printed), each atomically."""
+    """Write `csv` (one line per number), `markdown` and `latex` (as printed), each atomically.
+
+    Published numbers stand beside ours; the difference is told where the data set is the same.
+    """
     printed = published_numbers(paper, table)
     store.write_text(paths["csv"], _csv(cells, printed))
     notes = [
@@ -56,8 +60,9 @@ def _csv(cells: list[Cell], printed: dict) -> str:
         found = printed.get((cell.row, cell.column), {})
         estimate = cell.estimate
         numbers = [_number(v) for v in (estimate.value, estimate.low, estimate.high)]
-        number = _published(found)
-        difference = "" if number is None else _number(estimate.value - number)
+        difference = ""
+        if _is_comparable(cell, found):
+            difference = _number(estimate.value - float(found["value"]))
         writer.writerow(
             [cell.row, cell.column, cell.metric, cell.unit, *numbers, estimate.n]
             + [_number(cell.spread), found.get("value", ""), found.get("unit", "")]
@@ -108,5 +113,6 @@ def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.10g}"
 
 
-def _published(found: dict) -> float | None:
-    return float(found["value"]) if found.get("value") else None
+def _is_comparable(cell: Cell, found: dict) -> bool:
+    """Whether the published number is of the same data set: others are shown, not compared."""
+    return bool(found) and found["dataset"] == _labels.DATASETS.get(cell.about.get("dataset"))

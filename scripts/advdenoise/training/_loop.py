@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from scripts.advdenoise.classifiers._elu import quicken
 from scripts.advdenoise.components import provide
 from scripts.advdenoise.errors import BadInput, Preempted
 from scripts.advdenoise.noise import Noise
@@ -50,8 +49,7 @@ def train(
     threads and device; seconds apart).
 
     Args:
-        model: any module; it is moved to `device` and its ELUs are replaced by faster ones, which
-            can be differentiated once.
+        model: any module; it is moved to `device`.
         step: a component of `training/` with its settings bound. It is handed what it lists of
             `model`, `images`, `targets`, `labels`, `noise`, `iteration` (from 0) and `epoch`
             (from 0) and returns the loss to be descended and a dictionary of batch means.
@@ -93,7 +91,7 @@ class _Run:
     """One training: where it stands and how to go on."""
 
     def __init__(self, model, step, examples, loop, seed, name, device, held_out):
-        self.model = quicken(model).to(device, memory_format=torch.channels_last)
+        self.model = model.to(device, memory_format=torch.channels_last)
         self.step, self.examples, self.held_out = step, examples, held_out
         self.loop, self.seed, self.name, self.device = loop, seed, name, device
         self.optimiser = Optimiser(model, loop["optimiser"], name)

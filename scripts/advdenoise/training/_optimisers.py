@@ -1,13 +1,14 @@
 """Optimisers: gradient descent with momentum, Adam, RMSprop.
 
-The first use of `torch.optim` imports torch's compiler, which takes longer than all of the rest of
-a small job's start. These are the same updates (tests compare them), on all parameters at once.
+The updates are `torch.optim`'s functions. Its classes would import torch's compiler when the first
+is made, which takes longer than all of the rest of a small job's start.
 """
 
-import math
-
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.optim.adam import adam
+from torch.optim.rmsprop import rmsprop
+from torch.optim.sgd import sgd
 
 from scripts.advdenoise.errors import BadInput
 
@@ -38,13 +39,14 @@ class Optimiser:
     def __init__(self, model: nn.Module, settings: dict, key: str):
         _check(settings, key)
         self._settings = settings
-        self._update = {"sgd": self._sgd, "adam": self._adam, "rmsprop": self._rmsprop}[
-            settings["name"]
-        ]
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._decayed = _decayed(model, settings, key)
-        self._steps = [0] * len(self._parameters)
-        self._memory: dict[str, list[Tensor]] = {}
+        memories = {"sgd": ("velocity",), "adam": ("mean", "square"), "rmsprop": ("square",)}
+        self._memory = {
+            name: [torch.zeros_like(p) for p in self._parameters]
+            for name in memories[settings["name"]]
+        }
+        self._memory["steps"] = [torch.zeros(()) for _ in self._parameters]
 
     def zero_grad(self) -> None:
         """Take all gradients away."""
@@ -54,69 +56,85 @@ class Optimiser:
     @torch.no_grad()
     def step(self, lr: float) -> None:
         """One update of every parameter that has a gradient; others keep value and memory."""
-        places = [i for i, p in enumerate(self._parameters) if p.grad is not None]
-        if not places:
-            return
-        parameters = [self._parameters[i] for i in places]
-        gradients = [p.grad for p in parameters]
-        decay = self._settings.get("weight_decay", 0.0)
-        if decay:
-            weights = [decay if self._decayed[i] else 0.0 for i in places]
-            gradients = torch._foreach_add(gradients, torch._foreach_mul(parameters, weights))
-        for i in places:
-            self._steps[i] += 1
-        self._update(places, parameters, gradients, lr)
+        update = getattr(self, f"_{self._settings['name']}")
+        for decayed in (True, False):
+            places = [
+                place
+                for place, parameter in enumerate(self._parameters)
+                if parameter.grad is not None and self._decayed[place] == decayed
+            ]
+            if places:
+                parameters = [self._parameters[place] for place in places]
+                memory = {
+                    name: [tensors[place] for place in places]
+                    for name, tensors in self._memory.items()
+                }
+                decay = self._settings.get("weight_decay", 0.0) if decayed else 0.0
+                update(parameters, [p.grad for p in parameters], memory, lr, decay)
 
     def state_dict(self) -> dict:
-        """Plain numbers and tensors."""
-        return {"steps": list(self._steps), **self._memory}
+        """Tensors by name."""
+        return self._memory
 
     def load_state_dict(self, state: dict) -> None:
         """Go on from `state_dict()`; tensors are moved to their parameter's device."""
-        self._steps = list(state["steps"])
         self._memory = {
-            name: [t.to(p.device) for t, p in zip(tensors, self._parameters, strict=True)]
+            name: [
+                tensor if name == "steps" else tensor.to(parameter.device)
+                for tensor, parameter in zip(tensors, self._parameters, strict=True)
+            ]
             for name, tensors in state.items()
-            if name != "steps"
         }
 
-    def _remembered(self, name: str, places: list[int]) -> list[Tensor]:
-        if name not in self._memory:
-            self._memory[name] = [torch.zeros_like(p) for p in self._parameters]
-        return [self._memory[name][i] for i in places]
+    def _sgd(self, parameters, gradients, memory, lr: float, decay: float) -> None:
+        sgd(
+            parameters,
+            gradients,
+            memory["velocity"],
+            foreach=True,
+            weight_decay=decay,
+            momentum=self._settings.get("momentum", 0.0),
+            lr=lr,
+            dampening=0.0,
+            nesterov=self._settings.get("nesterov", False),
+            maximize=False,
+        )
 
-    def _sgd(self, places, parameters, gradients, lr) -> None:
-        momentum = self._settings.get("momentum", 0.0)
-        if momentum:
-            velocity = self._remembered("velocity", places)
-            torch._foreach_mul_(velocity, momentum)
-            torch._foreach_add_(velocity, gradients)
-            ahead = self._settings.get("nesterov", False)
-            gradients = (
-                torch._foreach_add(gradients, velocity, alpha=momentum) if ahead else velocity
-            )
-        torch._foreach_add_(parameters, gradients, alpha=-lr)
-
-    def _adam(self, places, parameters, gradients, lr) -> None:
+    def _adam(self, parameters, gradients, memory, lr: float, decay: float) -> None:
         first, second = self._settings.get("betas", (0.9, 0.999))
-        mean, square = self._remembered("mean", places), self._remembered("square", places)
-        torch._foreach_lerp_(mean, gradients, 1 - first)
-        torch._foreach_mul_(square, second)
-        torch._foreach_addcmul_(square, gradients, gradients, 1 - second)
-        steps = [self._steps[i] for i in places]
-        scale = torch._foreach_sqrt(square)
-        torch._foreach_div_(scale, [math.sqrt(1 - second**t) for t in steps])
-        torch._foreach_add_(scale, self._settings.get("eps", 1e-8))
-        torch._foreach_addcdiv_(parameters, mean, scale, [-lr / (1 - first**t) for t in steps])
+        adam(
+            parameters,
+            gradients,
+            memory["mean"],
+            memory["square"],
+            [],
+            memory["steps"],
+            foreach=True,
+            amsgrad=False,
+            beta1=first,
+            beta2=second,
+            lr=lr,
+            weight_decay=decay,
+            eps=self._settings.get("eps", 1e-8),
+            maximize=False,
+        )
 
-    def _rmsprop(self, places, parameters, gradients, lr) -> None:
-        alpha = self._settings.get("alpha", 0.9)
-        square = self._remembered("square", places)
-        torch._foreach_mul_(square, alpha)
-        torch._foreach_addcmul_(square, gradients, gradients, 1 - alpha)
-        scale = torch._foreach_sqrt(square)
-        torch._foreach_add_(scale, self._settings.get("eps", 1e-7))
-        torch._foreach_addcdiv_(parameters, gradients, scale, -lr)
+    def _rmsprop(self, parameters, gradients, memory, lr: float, decay: float) -> None:
+        rmsprop(
+            parameters,
+            gradients,
+            memory["square"],
+            [],
+            [],
+            memory["steps"],
+            foreach=True,
+            lr=lr,
+            alpha=self._settings.get("alpha", 0.9),
+            eps=self._settings.get("eps", 1e-7),
+            weight_decay=decay,
+            momentum=0.0,
+            centered=False,
+        )
 
 
 def learning_rate(loop: dict, epoch: int, iteration: int) -> float:
