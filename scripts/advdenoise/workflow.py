@@ -192,7 +192,7 @@ class Flow:
         settings = {
             "seed": int(seed),
             "dataset": dataset,
-            "classifier": {"name": classifier, **entry},
+            "classifier": self._named("classifiers", classifier),
         }
         used = [("classifiers", entry), ("training", entry["training"])]
         return Job(self._training_images(dataset, entry), settings, used)
@@ -203,14 +203,14 @@ class Flow:
         sources = [s["threat"] for s in entry["trained_on"] if s.get("threat", CLEAN) != CLEAN]
         made = [threats.parse(text) for text in dict.fromkeys(sources)]
         noises = {
-            source["noise"]: self.config["attacks"][source["noise"]]
+            source["noise"]: self._named("attacks", source["noise"])
             for source in entry["trained_on"]
             if "noise" in source
         }
         settings = {
             "seed": int(seed),
             "dataset": dataset,
-            "denoiser": {"name": denoiser, **entry},
+            "denoiser": self._named("denoisers", denoiser),
             "threats": [str(threat) for threat in made],
             "attacks": self._attack_entries(made),
             "noises": noises,
@@ -227,7 +227,7 @@ class Flow:
             "images": self.images(dataset, self._held_out(dataset, f"denoisers.{denoiser}")),
             "denoiser": self.denoiser(seed, dataset, denoiser),
         }
-        settings = self._common(seed, dataset) | {"denoiser": {"name": denoiser, **entry}}
+        settings = self._common(seed, dataset) | {"denoiser": self._named("denoisers", denoiser)}
         return Job(inputs, settings, [("denoisers", entry)])
 
     def _attack(self, seed: str, dataset: str, threat: str, split: str) -> Job:
@@ -243,11 +243,11 @@ class Flow:
         settings = self._common(seed, dataset) | {
             "split": split,
             "threat": threat,
-            "attack": {"name": parsed.attack, **entry},
+            "attack": self._named("attacks", parsed.attack),
             "purifier": purifier,
             "denoiser": denoiser,
         }
-        settings |= {role: self._classifier_entry(name) for role, name in models.items()}
+        settings |= {role: self._named("classifiers", name) for role, name in models.items()}
         used = [("classifiers", self.config["classifiers"][name]) for name in models.values()]
         used += [("attacks", point) for point in entry["points"].values()]
         return Job(inputs, settings, used + _purifier_components(purifier, denoiser))
@@ -270,7 +270,7 @@ class Flow:
             "attacks": self._attack_entries(made),
             "purifier": entry,
             "denoiser": denoiser,
-            "classifier": self._classifier_entry(classifier),
+            "classifier": self._named("classifiers", classifier),
         }
         used = [("classifiers", self.config["classifiers"][classifier])]
         return Job(inputs, settings, used + _purifier_components(entry, denoiser))
@@ -303,7 +303,7 @@ class Flow:
             "threats": [str(threat) for threat in made],
             "attacks": self._attack_entries(made),
             "purifiers": [{**entry, "denoiser_entry": denoiser} for entry, denoiser in purifiers],
-            "classifier": self._classifier_entry(classifier),
+            "classifier": self._named("classifiers", classifier),
             "taps": taps,
             "images": self.config["distances"]["images"],
         }
@@ -328,8 +328,8 @@ class Flow:
             "split": split,
             "threat": threat,
             "attacks": self._attack_entries([parsed]),
-            "attribution": {"name": attribution, **entry},
-            "classifier": self._classifier_entry(classifier),
+            "attribution": self._named("attributions", attribution),
+            "classifier": self._named("classifiers", classifier),
             "taps": hidden["taps"].get(classifier, []),
             "per_layer": hidden["per_layer"],
         }
@@ -362,9 +362,9 @@ class Flow:
             "suite": suite,
             "threats": [str(threat) for threat in made],
             "attacks": self._attack_entries(made),
-            "detector": {"name": detector, **entry},
-            "attribution": {"name": attribution, **self.config["attributions"][attribution]},
-            "classifier": self._classifier_entry(classifier),
+            "detector": self._named("detectors", detector),
+            "attribution": self._named("attributions", attribution),
+            "classifier": self._named("classifiers", classifier),
             "detection": self.config["detection"],
             "has_hidden": classifier in self.config["hidden"]["taps"],
         }
@@ -388,7 +388,7 @@ class Flow:
             "attacks": self._attack_entries([parsed]),
             "purifier": entry,
             "denoiser": denoiser,
-            "classifier": self._classifier_entry(classifier),
+            "classifier": self._named("classifiers", classifier),
             "images": self.config.get("examples", {}).get("images", 8),
         }
         used = [("classifiers", self.config["classifiers"][classifier])]
@@ -515,21 +515,23 @@ class Flow:
     def _common(self, seed: str, dataset: str) -> dict:
         return {"seed": int(seed), "dataset": dataset, "batch": self.config["batch"]}
 
-    def _classifier_entry(self, name: str) -> dict:
-        return {"name": name, **self.config["classifiers"][name]}
+    def _named(self, kind: str, name: str) -> dict:
+        """An entry as a job gets it, without the data sets it is for: one more reruns nothing."""
+        entry = self.config[kind][name]
+        return {"name": name} | {key: value for key, value in entry.items() if key != "datasets"}
 
     def _attack_entries(self, made) -> dict:
         names = sorted({threat.attack for threat in made if not threat.is_clean})
-        return {name: self.config["attacks"][name] for name in names}
+        return {name: self._named("attacks", name) for name in names}
 
     def _purifier(self, name: str | None) -> tuple[dict | None, dict | None]:
         """A purifier's entry and its denoiser's, each with its name."""
         if name is None:
             return None, None
-        entry = {"name": name, **self.config["purifiers"][name]}
+        entry = self._named("purifiers", name)
         if "denoiser" not in entry:
             return entry, None
-        return entry, {"name": entry["denoiser"], **self.config["denoisers"][entry["denoiser"]]}
+        return entry, self._named("denoisers", entry["denoiser"])
 
     def _purifier_inputs(self, seed: str, dataset: str, purifier: dict | None) -> dict:
         if purifier is None or "denoiser" not in purifier:
