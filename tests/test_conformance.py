@@ -214,10 +214,12 @@ def test_weights_survive_their_file(kind, name, built, shape, tmp_path):
 
 @every("classifiers")
 def test_a_classifier_normalises_in_a_layer_of_its_own(name, built, shape):
-    """Superpixels are cut from what this layer gives."""
+    """Superpixels are cut from its units, at the size of the images."""
     network = built("classifiers", name)
-    normalised = network.normalise(images(3, shape))
+    normalised = network.normalise.scale(images(3, shape))
     assert normalised.shape == (3, *shape) and normalised.isfinite().all()
+    if network.normalise.size is None:
+        assert torch.equal(network.normalise(images(3, shape)), normalised)
 
 
 @every("classifiers")

@@ -37,6 +37,10 @@ class Normalise(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if self.size is not None:
             images = functional.interpolate(images, self.size, mode="bilinear", align_corners=False)
+        return self.scale(images)
+
+    def scale(self, images: Tensor) -> Tensor:
+        """(images - mean) / std at the size that they have."""
         if not self._centred:
             images = images - self.mean
         return images if self._scaled else images / self.std

@@ -1,5 +1,6 @@
 """The attack stage: the perturbations of one attack on one victim, all its points in one job."""
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,8 +41,9 @@ def run(
             file.attrs["threat"] = settings["threat"]
             store.add_array(file, "ids", clean.ids)
             store.add_array(file, "labels", clean.labels)
-            for name in settings["attack"]["points"]:
+            for name, point in settings["attack"]["points"].items():
                 group = file.create_group(f"points/{name}")
+                group.attrs["entry"] = json.dumps(point)
                 _write_point(group, attacker, name, clean, settings)
 
 
@@ -80,7 +82,7 @@ class _Attacker:
     def __call__(self, point: dict, batch: Batch, epsilons: np.ndarray) -> tuple[Tensor, Tensor]:
         """Perturbations [N,C,H,W], and whether the victim errs [N], behind a known purifier."""
         entry = self.settings["attack"]
-        victim = self._behind(self.victim, batch, "defender", "full")
+        victim = self._behind(self.victim, batch, "trial", "full")
         predict = self._behind(self.surrogate, batch, "attacker", entry.get("through", "full"))
         if entry.get("output") == "probabilities":
             predict = models.probabilities(predict)
@@ -99,8 +101,10 @@ class _Attacker:
         )
         if not bool(perturbation.isfinite().all()):
             raise RuntimeError(f"attack {entry['name']} returned a perturbation that is not finite")
+        # Judged as evaluation will: with the defender's first draws, which the attack never met.
+        judge = self._behind(self.victim, batch, "defender", "full")
         with torch.no_grad():
-            fooled = victim(batch.images + perturbation).argmax(1) != batch.labels
+            fooled = judge(batch.images + perturbation).argmax(1) != batch.labels
         return perturbation, fooled
 
     def _behind(self, predict: Callable, batch: Batch, who: str, through: str) -> Callable:

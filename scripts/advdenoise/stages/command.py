@@ -69,12 +69,16 @@ def _print_to(log: Path) -> None:
     with log.open("w", encoding="utf-8") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
+    # Whole lines in the order of what happened, also when the job is killed.
+    sys.stdout.reconfigure(line_buffering=True)
 
 
 def _limit_threads(threads: int) -> None:
-    """Before numpy or torch is loaded, which read these once."""
+    """What is loaded from now on reads these once; torch came with the job and has to be told."""
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
 
 
 def _tell(sentence: str, log: Path | None, terminal) -> None:

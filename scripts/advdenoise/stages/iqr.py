@@ -87,8 +87,8 @@ def _add(
 
 
 def _segments(settled: dict, network: nn.Module, seen: Tensor) -> Tensor:
-    """Superpixel labels [N,H,W] of the images as the classifier's own normalisation sees them."""
+    """Superpixel labels [N,H,W] of the images in the classifier's own units, not its size."""
     function = load("attributions", settled)
     with torch.inference_mode():
-        normalised = network.normalise(seen).permute(0, 2, 3, 1).cpu().numpy()
+        normalised = network.normalise.scale(seen).permute(0, 2, 3, 1).cpu().numpy()
     return torch.from_numpy(np.stack([function(image) for image in normalised]))

@@ -41,7 +41,7 @@ def train_classifier(
             other, its_pixels = _open(files, held_out)
             test = Clean(its_pixels, other.labels, other.ids)
         digest = _digest(settings, code, images)
-        job = _Job("classifiers", entry, settings, resume / weights, digest)
+        job = _Job("classifiers", entry, settings, _state(resume, weights), digest)
         _write(job, job.train(clean, examples, test), weights, history)
 
 
@@ -74,7 +74,7 @@ def train_denoiser(
             other, its_pixels = _open(files, held_out)
             test = Mixture(its_pixels, other.labels, other.ids, parts)
         digest = _digest(settings, code, images, *adversarial)
-        job = _Job("denoisers", entry, settings, resume / weights, digest)
+        job = _Job("denoisers", entry, settings, _state(resume, weights), digest)
         _write(job, job.train(clean, examples, test), weights, history)
 
 
@@ -134,6 +134,11 @@ def _write(job: _Job, made, weights: Path, history: Path) -> None:
     store.write_table(history, pa.Table.from_pylist(rows, HISTORY), provenance)
     store.write_weights(weights, network.state_dict(), provenance)
     forget(job.state)
+
+
+def _state(resume: Path, weights: Path) -> Path:
+    """The folder of what is resumed, named by the path of the weights, be it absolute or not."""
+    return resume / weights.relative_to(weights.anchor)
 
 
 def _digest(settings: dict, code: str, *inputs: Path) -> str:

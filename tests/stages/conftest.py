@@ -1,0 +1,252 @@
+"""A tiny workflow on a handful of digits whose files are made by the stages themselves."""
+
+import copy
+import json
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from scripts.advdenoise import configuration, schemas, store
+from scripts.advdenoise.stages import (
+    attack,
+    calibrate,
+    detect,
+    distances,
+    evaluate,
+    examples,
+    export,
+    images,
+    iqr,
+    training,
+)
+from scripts.advdenoise.workflow import Flow
+
+CONFIGURATION = """
+scale: tiny
+seeds: [0]
+batch: 8
+datasets:
+  digits:
+    function: embedded.digits
+    splits:
+      held_out: {size: 40}
+      train: {size: 320}
+      test: {size: 20}
+      few: {of: test, size: 12}
+      some: {of: train, size: 64}
+classifiers:
+  small: &small
+    function: convnets.lenet
+    settings: {channels: [4, 8], hidden: 16, mean: 0.2, std: 0.4}
+    training:
+      function: plain.classify
+      epochs: 5
+      batch: 32
+      optimiser: {name: adam, lr: 0.01}
+  other:
+    <<: *small
+    settings: {channels: [3, 6], hidden: 12}
+  elu:
+    function: convnets.elu_cnn
+    settings: {width: 2, dropout: [0.1, 0.1]}
+    training:
+      function: plain.classify
+      epochs: 2
+      batch: 32
+      optimiser: {name: adam, lr: 0.01}
+attacks:
+  fgsm: {function: gradient.fgsm, settings: {epsilon: 0.2}}
+  predicted: {function: gradient.fgsm, settings: {epsilon: 0.2}, labels: predicted}
+  targeted: {function: gradient.bim, settings: {epsilon: 0.2, alpha: 0.05, steps: 5}, labels: random_target}
+  cycled:
+    epsilons: {cycle: [0.05, 0.1, 0.2], every: 5}
+    points:
+      fgsm: {function: gradient.fgsm}
+      pgd: {function: gradient.pgd, settings: {steps: 2, alpha_per_epsilon: 0.5}}
+  softened: {function: gradient.fgsm, settings: {epsilon: 0.2}, output: probabilities}
+  transferred: {function: gradient.fgsm, settings: {epsilon: 0.2}, surrogate: other}
+  bim: {function: gradient.bim, settings: {epsilon: 0.2, alpha: 0.05, steps: 5}}
+  bpda: {function: gradient.fgsm, settings: {epsilon: 0.2}, through: identity}
+  counter: {function: gradient.fgsm, settings: {epsilon: 0.2}, through: denoiser}
+  random: {function: noise.uniform, settings: {epsilon: 0.2}}
+  gaussian: {function: noise.gaussian, settings: {sigma: 0.1}}
+denoisers:
+  of_noise: &denoiser
+    function: autoencoders.red_net
+    settings: {layers: 4, width: 4}
+    trained_on: [{threat: clean, share: 0.5}, {noise: gaussian, share: 0.5}]
+    training: &reconstruct
+      function: plain.reconstruct
+      epochs: 2
+      batch: 32
+      optimiser: {name: adam, lr: 0.005}
+  of_threats:
+    <<: *denoiser
+    trained_on: [{threat: fgsm@small, share: 0.25}, {threat: cycled@small, share: 0.75}]
+    training: {<<: *reconstruct, split: some, epochs: 1}
+purifiers:
+  direct: {function: basic.direct, denoiser: of_noise}
+  adversarially: {function: basic.direct, denoiser: of_threats}
+attributions:
+  blocks:
+    masking: 0.25
+    points:
+      n6: {function: superpixels.slic, settings: {n_segments: 6}}
+      n12: {function: superpixels.slic, settings: {n_segments: 12}}
+  inverted: {function: superpixels.slic, settings: {n_segments: 12}, masking: image_mean, quantile: inverted_cdf}
+detectors:
+  shelf:
+    points:
+      forest: {function: trees.random_forest, settings: {trees: 5}}
+      svc: {function: svm.svc}
+suites:
+  plain: {threats: [clean, fgsm, cycled], purifiers: [none, direct]}
+  adaptive: {threats: [clean, bim+], purifiers: [direct, adversarially]}
+distances:
+  images: 12
+  taps: {small: [layers.0, layers.6, layers.9]}
+hidden:
+  per_layer: 5
+  taps: {small: [layers.3, layers.7]}
+detection:
+  representations: [predicted, probabilities, hidden]
+  protocols: [paper, grouped]
+  split_seeds: 2
+examples: {images: 5}
+experiments: {}
+"""
+
+# What makes a file: the rule, its stage, and the file's place under results/{scale}/.
+STAGES = {
+    "images": (images.run, "images/{dataset}/{split}.h5"),
+    "train_classifier": (
+        training.train_classifier,
+        "seed{seed}/{dataset}/classifiers/{classifier}.safetensors",
+    ),
+    "train_denoiser": (
+        training.train_denoiser,
+        "seed{seed}/{dataset}/denoisers/{denoiser}.safetensors",
+    ),
+    "calibrate": (calibrate.run, "seed{seed}/{dataset}/denoisers/{denoiser}.calibration.json"),
+    "attack": (attack.run, "seed{seed}/{dataset}/adversarial/{threat}/{split}.h5"),
+    "evaluate": (
+        evaluate.run,
+        "seed{seed}/{dataset}/predictions/{suite}/{purifier}/{classifier}/{split}.parquet",
+    ),
+    "distances": (
+        distances.run,
+        "seed{seed}/{dataset}/distances/{suite}/{classifier}/{split}.parquet",
+    ),
+    "iqr": (
+        iqr.run,
+        "seed{seed}/{dataset}/iqr/{threat}/{attribution}/{classifier}/{split}.parquet",
+    ),
+    "detect": (
+        detect.run,
+        "seed{seed}/{dataset}/detection/{suite}/{detector}/{attribution}/{classifier}/{split}.parquet",
+    ),
+    "examples": (
+        examples.run,
+        "seed{seed}/{dataset}/examples/{threat}/{purifier}/{classifier}/{split}.h5",
+    ),
+    "export": (export.run, "seed{seed}/{dataset}/exported/{threat}/{split}.h5"),
+}
+
+
+class World:
+    """The files of one configuration below one folder, made when they are first asked for."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.flow = Flow(configuration.read(yaml.safe_load(CONFIGURATION)))
+
+    def path(self, name: str) -> Path:
+        return self.root / name
+
+    def job(self, file: str):
+        """The job that makes a file, its rule and its settings as a command line would give them."""
+        for rule, (_, place) in STAGES.items():
+            pattern = re.sub(
+                r"\{(\w+)\}",
+                r"(?P<\1>[^/]+)",
+                re.escape(place).replace(r"\{", "{").replace(r"\}", "}"),
+            )
+            match = re.fullmatch(f"{self.flow.root}/{pattern}", file)
+            if match:
+                job = self.flow.job(rule, match.groupdict())
+                return rule, job, json.loads(json.dumps(job.settings))
+        raise ValueError(f"no stage makes {file}")
+
+    def make(self, file: str) -> Path:
+        """A file named from below results/tiny/; an absent one is made, its inputs first."""
+        path = self.path(f"{self.flow.root}/{file}")
+        if not path.exists():
+            self.run(file, path)
+        return path
+
+    def run(self, file: str, output: Path, changes: dict | None = None, **others) -> Path:
+        """Run the job that makes `file`, to `output`, with changed settings or other inputs."""
+        rule, job, settings = self.job(f"{self.flow.root}/{file}")
+        inputs = {name: self._made(files) for name, files in job.inputs.items()}
+        settings |= changes or {}
+        inputs |= others
+        if rule == "detect":
+            inputs["threads"] = 1
+        if rule.startswith("train_"):
+            inputs |= {"code": "code", "resume": self.root / "resume"}
+            STAGES[rule][0](settings, weights=output, history=history_of(output), **inputs)
+        else:
+            STAGES[rule][0](settings, output=output, **inputs)
+        return output
+
+    def _made(self, files):
+        if isinstance(files, list):
+            return [self._made(file) for file in files]
+        return self.make(files.removeprefix(f"{self.flow.root}/"))
+
+    def settings(self, file: str) -> dict:
+        return copy.deepcopy(self.job(f"{self.flow.root}/{file}")[2])
+
+
+def history_of(weights: Path) -> Path:
+    return weights.with_name(weights.name.replace(".safetensors", ".history.parquet"))
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield World(tmp_path_factory.mktemp("world"))
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def component(monkeypatch):
+    """Puts functions into a module `toy` of a kind, so that settings can name `toy.function`."""
+
+    def put(kind: str, **functions) -> None:
+        module = types.ModuleType("toy")
+        vars(module).update(functions)
+        monkeypatch.setitem(sys.modules, f"scripts.advdenoise.{kind}.toy", module)
+
+    return put
+
+
+@pytest.fixture
+def rows():
+    """The rows of a results file with its schema checked, as a data frame."""
+    known = {
+        "predictions": schemas.PREDICTIONS,
+        "distances": schemas.DISTANCES,
+        "detection": schemas.DETECTION,
+    }
+
+    def read(path: Path, stage: str | None = None):
+        return store.read_table(path, known.get(stage)).to_pandas()
+
+    return read

@@ -1,0 +1,395 @@
+"""Adversarial sets: what the attacker is given, what is written, who knows what."""
+
+import json
+
+import h5py
+import hdf5plugin  # noqa: F401, registers the codec
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from scripts.advdenoise import store
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.stages import attack, models
+from scripts.advdenoise.stages.data import open_images
+
+FEW = "seed0/digits/adversarial/{}/few.h5"
+WEIGHTS = "seed0/digits/{}/{}.safetensors"
+
+
+@pytest.fixture(scope="module")
+def few(world):
+    """The images, their labels and ids, and the networks as the stage has them."""
+
+    class Few:
+        with open_images(world.make("images/digits/few.h5")) as clean:
+            (batch,) = clean.batches(100, torch.device("cpu"))
+            images, labels, ids = batch.images, batch.labels, batch.ids
+            entry = world.settings(FEW.format("transferred@small"))
+            small = models.classifier(
+                world.make(WEIGHTS.format("classifiers", "small")), entry["victim"], clean
+            )
+            other = models.classifier(
+                world.make(WEIGHTS.format("classifiers", "other")), entry["surrogate"], clean
+            )
+            denoise = models.trained(
+                "denoisers",
+                world.make(WEIGHTS.format("denoisers", "of_noise")),
+                world.settings(FEW.format("bim@small+direct"))["denoiser"],
+                clean,
+            )
+
+    return Few
+
+
+def perturbation(path, point="default") -> torch.Tensor:
+    with store.open_hdf5(path, "adversarial") as file:
+        return torch.from_numpy(file[f"points/{point}/perturbation"][:])
+
+
+def gradient(predict, images, labels) -> torch.Tensor:
+    images = images.clone().requires_grad_()
+    loss = functional.cross_entropy(predict(images), labels, reduction="sum")
+    return torch.autograd.grad(loss, images)[0]
+
+
+def fgsm(images, gradient, epsilon=0.2) -> torch.Tensor:
+    return (images + epsilon * gradient.sign()).clamp(0, 1) - images
+
+
+def agreement(found, expected) -> float:
+    """Share of equal elements: the sign of a vanishing gradient hangs on rounding."""
+    return ((found - expected).abs() < 1e-5).float().mean().item()
+
+
+# ---------------------------------------------------------------- the file
+
+
+def test_the_file_holds_perturbations_ids_and_what_made_them(world, few):
+    path = world.make(FEW.format("cycled@small"))
+    with store.open_hdf5(path, "adversarial") as file:
+        assert set(file) == {"ids", "labels", "points"} and file.attrs["threat"] == "cycled@small"
+        assert np.array_equal(file["ids"][:], few.ids)
+        assert np.array_equal(file["labels"][:], few.labels)
+        assert list(file["points"]) == ["fgsm", "pgd"]
+        for name, point in world.settings(FEW.format("cycled@small"))["attack"]["points"].items():
+            group = file["points"][name]
+            assert set(group) == {"perturbation", "epsilon", "success"}
+            stored = group["perturbation"]
+            assert stored.shape == few.images.shape and stored.dtype == np.float32
+            assert stored.fletcher32 and group["epsilon"].dtype == np.float32
+            assert group["success"].dtype == np.uint8
+            assert json.loads(group.attrs["entry"]) == point
+    provenance = store.read_provenance(path)
+    assert provenance["settings"]["attack"]["name"] == "cycled"
+    assert provenance["settings"]["victim"]["name"] == "small"
+
+
+@pytest.mark.parametrize(
+    "threat", ["fgsm@small", "cycled@small", "bim@small+direct", "random@small"]
+)
+def test_success_is_what_the_victim_makes_of_it(world, few, threat):
+    predict = few.small
+    if "+" in threat:
+        predict = lambda images: few.small(few.denoise(images).clamp(0, 1))  # noqa: E731
+    path = world.make(FEW.format(threat))
+    with store.open_hdf5(path) as file, torch.no_grad():
+        for group in file["points"].values():
+            images = few.images + torch.from_numpy(group["perturbation"][:])
+            assert images.min() >= 0 and images.max() <= 1
+            wrong = predict(images).argmax(1) != few.labels
+            assert np.array_equal(group["success"][:].astype(bool), wrong.numpy())
+
+
+def test_a_cycle_gives_every_image_its_budget(world, few):
+    expected = np.float32([0.05, 0.1, 0.2])[np.arange(12) // 5 % 3]
+    path = world.make(FEW.format("cycled@small"))
+    with store.open_hdf5(path) as file:
+        for name in ("fgsm", "pgd"):
+            group = file["points"][name]
+            assert np.array_equal(group["epsilon"][:], expected)
+            largest = np.abs(group["perturbation"][:]).max((1, 2, 3))
+            assert (largest <= expected + 1e-6).all() and (largest > 0.9 * expected).all()
+    by_hand = fgsm(
+        few.images,
+        gradient(few.small, few.images, few.labels),
+        torch.from_numpy(expected).view(-1, 1, 1, 1),
+    )
+    assert agreement(perturbation(path, "fgsm"), by_hand) > 0.999
+
+
+def test_the_budget_is_that_of_the_settings_or_none(world):
+    for threat, epsilon in (("fgsm@small", 0.2), ("gaussian@small", np.nan)):
+        with store.open_hdf5(world.make(FEW.format(threat))) as file:
+            found = file["points/default/epsilon"][:]
+            assert np.array_equal(found, np.full(12, epsilon, np.float32), equal_nan=True)
+
+
+def test_epsilons_of_places():
+    point = {"epsilons": {"cycle": [0.1, 0.3], "every": 2}, "settings": {}}
+    assert np.allclose(attack.image_epsilons(point, 5), [0.1, 0.1, 0.3, 0.3, 0.1])
+    assert np.isnan(attack.image_epsilons({"settings": {}}, 2)).all()
+
+
+@pytest.mark.parametrize("threat", ["cycled@small", "targeted@small", "gaussian@small"])
+def test_the_batch_size_changes_nothing_but_rounding(world, few, tmp_path, threat):
+    file = FEW.format(threat)
+    other = world.run(file, tmp_path / "other.h5", {"batch": 5})
+    with h5py.File(other) as found:
+        points = list(found["points"])
+    for point in points:
+        assert agreement(perturbation(other, point), perturbation(world.make(file), point)) > 0.995
+
+
+def test_the_same_job_gives_the_same_bytes(world, tmp_path):
+    file = FEW.format("cycled@small")
+    again = world.run(file, tmp_path / "again.h5")
+    for point in ("fgsm", "pgd"):
+        assert torch.equal(perturbation(again, point), perturbation(world.make(file), point))
+
+
+# ---------------------------------------------------------------- labels
+
+
+@pytest.fixture
+def spied(world, component, tmp_path):
+    """Runs a threat's job with an attack that notes what it is handed, batch by batch."""
+
+    def run(threat: str) -> list[dict]:
+        seen = []
+
+        def spy(images, labels, targeted, predict, victim, classifier, noise, *, epsilon=0.0):
+            seen.append(dict(locals()))
+            return torch.zeros_like(images)
+
+        component("attacks", spy=spy)
+        entry = world.settings(FEW.format(threat))["attack"]
+        for point in entry["points"].values():
+            point["function"], point["settings"] = "toy.spy", {}
+        world.run(FEW.format(threat), tmp_path / "spied.h5", {"attack": entry})
+        return seen
+
+    return run
+
+
+def joined(seen: list[dict], name: str):
+    return torch.cat([batch[name] for batch in seen])
+
+
+def test_the_ground_truth_is_ascended(spied, few):
+    seen = spied("fgsm@small")
+    assert [len(batch["images"]) for batch in seen] == [8, 4]
+    assert torch.equal(joined(seen, "images"), few.images)
+    assert torch.equal(joined(seen, "labels"), few.labels)
+    assert not any(batch["targeted"] for batch in seen)
+
+
+def test_the_prediction_is_ascended_where_asked(spied, few, world):
+    predicted = few.small(few.images).argmax(1)
+    assert (predicted != few.labels).any(), "choose images of which one is misclassified"
+    seen = spied("predicted@small")
+    assert torch.equal(joined(seen, "labels"), predicted)
+    assert not any(batch["targeted"] for batch in seen)
+    by_hand = fgsm(few.images, gradient(few.small, few.images, predicted))
+    path = world.make(FEW.format("predicted@small"))
+    assert agreement(perturbation(path), by_hand) > 0.999
+
+
+def test_a_random_target_is_never_the_label(spied, few, world):
+    seen = spied("targeted@small")
+    targets = joined(seen, "labels")
+    assert all(batch["targeted"] for batch in seen)
+    assert (targets != few.labels).all() and len(set(targets.tolist())) > 3
+    assert targets.min() >= 0 and targets.max() <= 9
+    assert torch.equal(joined(spied("targeted@small"), "labels"), targets)
+    made = few.images + perturbation(world.make(FEW.format("targeted@small")))
+    before = functional.cross_entropy(few.small(few.images), targets)
+    assert functional.cross_entropy(few.small(made), targets) < before
+
+
+# ---------------------------------------------------------------- who gives the gradient
+
+
+def test_a_surrogate_gives_the_gradient_and_the_victim_is_judged(world, few, spied):
+    path = world.make(FEW.format("transferred@small"))
+    by_hand = fgsm(few.images, gradient(few.other, few.images, few.labels))
+    assert agreement(perturbation(path), by_hand) > 0.999
+    with store.open_hdf5(path) as file, torch.no_grad():
+        wrong = few.small(few.images + perturbation(path)).argmax(1) != few.labels
+        assert np.array_equal(file["points/default/success"][:].astype(bool), wrong.numpy())
+    (batch, _) = spied("transferred@small")
+    with torch.no_grad():
+        assert torch.equal(batch["predict"](few.images), few.other(few.images))
+        assert torch.equal(batch["victim"](few.images), few.small(few.images))
+        assert torch.equal(batch["classifier"](few.images), few.small(few.images))
+
+
+def test_a_loss_of_probabilities_softens_the_output(world, few):
+    softened = gradient(lambda x: few.small(x).softmax(1), few.images, few.labels)
+    path = world.make(FEW.format("softened@small"))
+    assert agreement(perturbation(path), fgsm(few.images, softened)) > 0.999
+
+
+def test_the_full_gradient_goes_through_the_purifier(world, few):
+    """One step of BIM with alpha = epsilon is FGSM."""
+    entry = world.settings(FEW.format("bim@small+direct"))["attack"]
+    entry["points"]["default"]["settings"] = {"epsilon": 0.2, "alpha": 0.2, "steps": 1}
+    path = world.path("one_step.h5")
+    world.run(FEW.format("bim@small+direct"), path, {"attack": entry})
+    full = gradient(lambda x: few.small(few.denoise(x).clamp(0, 1)), few.images, few.labels)
+    assert agreement(perturbation(path), fgsm(few.images, full)) > 0.999
+
+
+def test_through_identity_is_bpda(world, few):
+    """The gradient at the purified image, taken as that of the image (Athalye et al. 2018)."""
+    with torch.no_grad():
+        purified = few.denoise(few.images).clamp(0, 1)
+    bpda = gradient(few.small, purified, few.labels)
+    path = world.make(FEW.format("bpda@small+direct"))
+    assert agreement(perturbation(path), fgsm(few.images, bpda)) > 0.999
+    plain = gradient(few.small, few.images, few.labels)
+    assert agreement(perturbation(path), fgsm(few.images, plain)) < 0.99
+
+
+def test_through_the_denoiser_puts_it_in_the_purifiers_place(world, few, component, tmp_path):
+    counter = gradient(lambda x: few.small(few.denoise(x)), few.images, few.labels)
+    path = world.make(FEW.format("counter@small+direct"))
+    assert agreement(perturbation(path), fgsm(few.images, counter)) > 0.999
+    # However the purifier uses the denoiser, and be it without any gradient.
+    component("purifiers", halved=lambda images, denoise: (images.detach() + denoise(images)) / 2)
+    purifier = world.settings(FEW.format("counter@small+direct"))["purifier"]
+    purifier["points"]["default"]["function"] = "toy.halved"
+    other = world.run(FEW.format("counter@small+direct"), tmp_path / "o.h5", {"purifier": purifier})
+    assert agreement(perturbation(other), fgsm(few.images, counter)) > 0.999
+
+
+def test_through_a_denoiser_that_is_not_there_is_refused():
+    with pytest.raises(BadInput, match="uses no denoiser"):
+        models.behind(lambda images, noise: images, lambda images: images, "denoiser", None, None)
+
+
+def test_gradients_through_a_purifier_by_hand():
+    weights = torch.linspace(-1, 1, 4)
+
+    def purify(images, noise):
+        return images**2
+
+    def predict(images):
+        return (images**3 * weights).sum(1, keepdim=True)
+
+    images = torch.tensor([[0.5, 0.25, 1.0, 0.1]], requires_grad=True)
+    for through, expected in (
+        ("full", 6 * images.detach() ** 5 * weights),
+        ("identity", 3 * images.detach() ** 4 * weights),
+    ):
+        behind = models.behind(purify, predict, through, None, None)
+        value = behind(images)
+        assert value.item() == pytest.approx((images**6 * weights).sum().item(), rel=1e-5)
+        assert torch.allclose(torch.autograd.grad(value.sum(), images)[0], expected, atol=1e-6)
+
+
+# ---------------------------------------------------------------- adaptive against oblivious
+
+
+def test_who_knows_the_purifier_beats_who_does_not(world, few, component, tmp_path):
+    """Against a purifier that shifts the image by two pixels and blurs it."""
+
+    def shifted(images):
+        return functional.avg_pool2d(images.roll(2, 3), 3, 1, padding=1)
+
+    component("purifiers", shifted=shifted)
+    file = FEW.format("bim@small+direct")
+    purifier = world.settings(file)["purifier"]
+    purifier["points"]["default"] = {"function": "toy.shifted", "settings": {}}
+    adaptive = world.run(file, tmp_path / "adaptive.h5", {"purifier": purifier})
+    oblivious = world.make(FEW.format("bim@small"))
+
+    def loss(path) -> float:
+        with torch.no_grad():
+            logits = few.small(shifted(few.images + perturbation(path)))
+        return functional.cross_entropy(logits, few.labels).item()
+
+    assert loss(adaptive) > 1.2 * loss(oblivious)
+
+
+def noisy(images, noise):
+    return (images + noise.normal(images, 0.5)).clamp(0, 1)
+
+
+def test_the_attackers_draws_are_not_the_defenders(world, component, tmp_path, few):
+    """Success is told for the defender's first draws, as evaluation will meet them."""
+    component("purifiers", noisy=noisy)
+    file = FEW.format("bim@small+direct")
+    settings = world.settings(file)
+    settings["purifier"]["points"]["default"] = {"function": "toy.noisy", "settings": {}}
+    settings["attack"]["labels"] = "predicted"  # the victim is asked before the attack starts
+    changed = {name: settings[name] for name in ("purifier", "attack")}
+    path = world.run(file, tmp_path / "noisy.h5", changed)
+    seen = few.images + perturbation(path)
+    with torch.no_grad():
+        purified = noisy(seen, Noise(0, few.ids, "direct", "defender"))
+        wrong = few.small(purified).argmax(1) != few.labels
+    with store.open_hdf5(path) as stored:
+        assert np.array_equal(stored["points/default/success"][:].astype(bool), wrong.numpy())
+
+
+def test_no_draw_of_the_attack_is_one_of_the_defender(world, component, tmp_path, few):
+    drawn = []
+
+    def purifier(images, noise):
+        drawn.append(noise.normal(images, 0.5))
+        return images
+
+    component("purifiers", watched=purifier)
+
+    def asking(images, predict, victim, noise):
+        drawn.clear()
+        predict(images), victim(images), predict(images), victim(images)
+        drawn.append(noise.normal(images, 0.5))
+        asked.extend(drawn)
+        return torch.zeros_like(images)
+
+    asked: list = []
+    component("attacks", asking=asking)
+    file = FEW.format("bim@small+direct")
+    settings = world.settings(file)
+    settings["purifier"]["points"]["default"] = {"function": "toy.watched", "settings": {}}
+    settings["attack"]["points"]["default"] = {"function": "toy.asking", "settings": {}}
+    changed = {name: settings[name] for name in ("purifier", "attack")}
+    world.run(file, tmp_path / "asked.h5", changed | {"batch": 12})
+    defender = Noise(0, few.ids, "direct", "defender").normal(few.images, 0.5)
+    assert len(asked) == 5 and torch.equal(drawn[-1], defender)
+    everything = [*asked, defender]
+    for place, draws in enumerate(everything):
+        assert not any(torch.equal(draws, other) for other in everything[:place])
+
+
+# ---------------------------------------------------------------- guards
+
+
+def test_a_perturbation_that_is_not_finite_is_not_written(world, component, tmp_path):
+    component("attacks", broken=lambda images: images * float("nan"))
+    entry = world.settings(FEW.format("fgsm@small"))["attack"]
+    entry["points"]["default"]["function"] = "toy.broken"
+    entry["points"]["default"]["settings"] = {}
+    with pytest.raises(RuntimeError, match="not finite"):
+        world.run(FEW.format("fgsm@small"), tmp_path / "broken.h5", {"attack": entry})
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_of_another_network_are_told(world, tmp_path):
+    other = world.make(WEIGHTS.format("classifiers", "other"))
+    with pytest.raises(BadInput, match=r"weights of another network than classifiers\.small"):
+        world.run(FEW.format("fgsm@small"), tmp_path / "x.h5", victim=other)
+
+
+def test_networks_under_attack_are_frozen_and_in_eval_mode():
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout())
+    with pytest.raises(RuntimeError, match="training mode"):
+        models.check_frozen(network.requires_grad_(False))
+    network.eval()
+    models.check_frozen(None, network)
+    with pytest.raises(RuntimeError, match="ask for a gradient"):
+        models.check_frozen(network.requires_grad_(True))
