@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from scripts.advdenoise import configuration, schemas, store
+from scripts.advdenoise import configuration
 from scripts.advdenoise.stages import (
     attack,
     calibrate,
@@ -62,7 +62,10 @@ classifiers:
 attacks:
   fgsm: {function: gradient.fgsm, settings: {epsilon: 0.2}}
   predicted: {function: gradient.fgsm, settings: {epsilon: 0.2}, labels: predicted}
-  targeted: {function: gradient.bim, settings: {epsilon: 0.2, alpha: 0.05, steps: 5}, labels: random_target}
+  targeted:
+    function: gradient.bim
+    settings: {epsilon: 0.2, alpha: 0.05, steps: 5}
+    labels: random_target
   cycled:
     epsilons: {cycle: [0.05, 0.1, 0.2], every: 5}
     points:
@@ -98,7 +101,11 @@ attributions:
     points:
       n6: {function: superpixels.slic, settings: {n_segments: 6}}
       n12: {function: superpixels.slic, settings: {n_segments: 12}}
-  inverted: {function: superpixels.slic, settings: {n_segments: 12}, masking: image_mean, quantile: inverted_cdf}
+  inverted:
+    function: superpixels.slic
+    settings: {n_segments: 12}
+    masking: image_mean
+    quantile: inverted_cdf
 detectors:
   shelf:
     points:
@@ -169,13 +176,9 @@ class World:
         return self.root / name
 
     def job(self, file: str):
-        """The job that makes a file, its rule and its settings as a command line would give them."""
+        """The rule of a file, its job, and the settings as a command line would give them."""
         for rule, (_, place) in STAGES.items():
-            pattern = re.sub(
-                r"\{(\w+)\}",
-                r"(?P<\1>[^/]+)",
-                re.escape(place).replace(r"\{", "{").replace(r"\}", "}"),
-            )
+            pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(place))
             match = re.fullmatch(f"{self.flow.root}/{pattern}", file)
             if match:
                 job = self.flow.job(rule, match.groupdict())
@@ -235,18 +238,3 @@ def component(monkeypatch):
         monkeypatch.setitem(sys.modules, f"scripts.advdenoise.{kind}.toy", module)
 
     return put
-
-
-@pytest.fixture
-def rows():
-    """The rows of a results file with its schema checked, as a data frame."""
-    known = {
-        "predictions": schemas.PREDICTIONS,
-        "distances": schemas.DISTANCES,
-        "detection": schemas.DETECTION,
-    }
-
-    def read(path: Path, stage: str | None = None):
-        return store.read_table(path, known.get(stage)).to_pandas()
-
-    return read

@@ -45,7 +45,8 @@ def run(
         columns = Columns(DISTANCES)
         count = min(settings["images"], len(clean))
         batches = clean.batches(settings["batch"], device, count)
-        with Taps(network, settings["taps"]) as taps, torch.inference_mode():
+        # Not in inference mode: a purifier may take gradients of its own.
+        with Taps(network, settings["taps"]) as taps, torch.no_grad():
             for batch in tqdm(batches, desc=f"distances {settings['suite']}", disable=None):
                 network(batch.images)
                 maps = taps.take()

@@ -61,7 +61,7 @@ def run(
         store.write_table(output, columns.table(), store.provenance(settings, started))
 
 
-@torch.inference_mode()
+@torch.no_grad()  # and not in inference mode: a purifier may take gradients of its own
 def judge_batch(
     batch: Batch,
     met: Met,

@@ -51,7 +51,7 @@ def run(
                 who = (settings["purifier"]["name"], "defender")
                 # Streams go on from draw to draw: the same numbers twice need two of them.
                 noise, again = (Noise(settings["seed"], batch.ids, *who) for _ in range(2))
-                with torch.inference_mode():
+                with torch.no_grad():
                     purified = purify(seen, again)
                 _add(group, "seen", seen)
                 _add(group, "purified", purified)

@@ -1,0 +1,135 @@
+"""Layer-wise distances: the columns against maps that are compared by hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from scripts.advdenoise import store
+from scripts.advdenoise.schemas import DISTANCES
+from scripts.advdenoise.stages import models
+from scripts.advdenoise.stages.data import open_images
+
+PLAIN = "seed0/digits/distances/plain/small/few.parquet"
+ADAPTIVE = "seed0/digits/distances/adaptive/small/few.parquet"
+WEIGHTS = "seed0/digits/{}/{}.safetensors"
+TAPS = ["layers.0", "layers.6", "layers.9"]
+
+
+def rows(path):
+    return store.read_table(path, DISTANCES).to_pandas()
+
+
+@torch.no_grad()
+def maps(network, images):
+    """The tapped maps, by running the network's layers one after another."""
+    values, found = network.normalise(images), []
+    for place, layer in enumerate(network.layers):
+        values = layer(values.clone())
+        if f"layers.{place}" in TAPS:
+            found.append(values.flatten(1).double().numpy().copy())
+    return found
+
+
+def test_every_column_by_hand(world):
+    found = rows(world.make(PLAIN))
+    settings = world.settings(PLAIN)
+    with open_images(world.make("images/digits/few.h5")) as clean:
+        network = models.trained(
+            "classifiers",
+            world.make(WEIGHTS.format("classifiers", "small")),
+            settings["classifier"],
+            clean,
+        )
+        entry = settings["purifiers"][1]["denoiser_entry"]
+        weights = world.make(WEIGHTS.format("denoisers", "of_noise"))
+        denoise = models.trained("denoisers", weights, entry, clean)
+        images = torch.from_numpy(clean.stored[:] / np.float32(255))
+    with store.open_hdf5(world.make("seed0/digits/adversarial/cycled@small/few.h5")) as file:
+        seen = images + torch.from_numpy(file["points/pgd/perturbation"][:])
+    with torch.no_grad():
+        purified = denoise(seen).clamp(0, 1)
+    for purifier, given in (("none", seen), ("direct", purified)):
+        pairs = zip(TAPS, maps(network, images), maps(network, given), strict=True)
+        for index, (layer, a, b) in enumerate(pairs):
+            part = found[
+                (found["threat"] == "cycled@small")
+                & (found["attack_point"] == "pgd")
+                & (found["purifier"] == purifier)
+                & (found["layer_index"] == index)
+            ]
+            assert list(part["layer"]) == [layer] * 12
+            elements = a.shape[1]
+            l2 = np.sqrt(((a - b) ** 2).sum(1))
+            cosine = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
+            assert set(part["elements"]) == {elements}
+            assert np.allclose(part["l2"], l2, rtol=1e-3)
+            assert np.allclose(part["ne_d"], l2 / elements, rtol=1e-3)
+            assert np.allclose(part["ne_d_sqrt"], l2 / elements**0.5, rtol=1e-3)
+            assert np.allclose(part["cos_d"], 1 - cosine, atol=1e-5)
+
+
+def test_every_threat_meets_every_purifier_of_an_oblivious_suite(world):
+    found = rows(world.make(PLAIN))
+    threats = [
+        ("clean", "default"),
+        ("fgsm@small", "default"),
+        ("cycled@small", "fgsm"),
+        ("cycled@small", "pgd"),
+    ]
+    expected = set(itertools.product(threats, ("none", "direct"), range(3)))
+    groups = found.groupby(["threat", "attack_point", "purifier", "layer_index"]).size()
+    assert {((t, p), purifier, layer) for t, p, purifier, layer in groups.index} == expected
+    assert set(groups) == {12}
+
+
+def test_a_clean_image_has_no_distance_to_itself(world):
+    found = rows(world.make(PLAIN))
+    itself = found[(found["threat"] == "clean") & (found["purifier"] == "none")]
+    assert (itself[["l2", "ne_d", "ne_d_sqrt", "cos_d"]] == 0).all(axis=None)
+    purified = found[(found["threat"] == "clean") & (found["purifier"] == "direct")]
+    assert (purified["l2"] > 0).all()
+
+
+def test_under_an_adaptive_suite_a_purifier_meets_only_its_own_images(world):
+    found = rows(world.make(ADAPTIVE))
+    assert {(t, p) for t, p in zip(found["threat"], found["purifier"], strict=True)} == {
+        ("clean", "none"),
+        ("clean", "direct"),
+        ("clean", "adversarially"),
+        ("bim@small", "none"),
+        ("bim@small+direct", "direct"),
+        ("bim@small+adversarially", "adversarially"),
+    }
+
+
+def test_only_the_first_images_are_observed(world, tmp_path):
+    all_of_them = rows(world.make(ADAPTIVE))
+    few = rows(world.run(ADAPTIVE, tmp_path / "few.parquet", {"images": 5}))
+    with open_images(world.make("images/digits/few.h5")) as clean:
+        assert set(few["id"]) == set(clean.ids[:5])
+    part = all_of_them[all_of_them["id"].isin(few["id"])]
+    keys = ["threat", "purifier", "layer_index", "id"]
+    part, few = part.sort_values(keys), few.sort_values(keys)
+    assert np.allclose(part["l2"], few["l2"], rtol=1e-4, atol=1e-6)
+
+
+def test_sets_in_another_order_are_a_bug_and_not_a_result(world, tmp_path):
+    threats = world.settings(ADAPTIVE)["threats"][::-1]
+    with pytest.raises(RuntimeError, match="differ in their order"):
+        world.run(ADAPTIVE, tmp_path / "x.parquet", {"threats": threats})
+
+
+def test_a_purifier_may_take_gradients_of_its_own(world, component, tmp_path):
+    def descend(images, error):
+        with torch.enable_grad():
+            images = images.clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(error(images).sum(), images)
+        return (images.detach() - 0.01 * gradient.sign()).clamp(0, 1)
+
+    component("purifiers", descend=descend)
+    purifiers = world.settings(ADAPTIVE)["purifiers"]
+    purifiers[1]["points"]["default"]["function"] = "toy.descend"
+    found = rows(world.run(ADAPTIVE, tmp_path / "a.parquet", {"purifiers": purifiers}))
+    assert np.isfinite(found["l2"]).all()

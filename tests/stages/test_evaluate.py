@@ -1,0 +1,197 @@
+"""Predictions: every column against a count by hand, image by image."""
+
+import numpy as np
+import pytest
+import torch
+
+from scripts.advdenoise import store
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.schemas import PREDICTIONS
+from scripts.advdenoise.stages import models
+from scripts.advdenoise.stages.data import open_images
+
+FILE = "seed0/digits/predictions/plain/{}/small/few.parquet"
+ADVERSARIAL = "seed0/digits/adversarial/{}/few.h5"
+
+
+def rows(path):
+    return store.read_table(path, PREDICTIONS).to_pandas()
+
+
+@pytest.fixture(scope="module")
+def by_hand(world):
+    """The rows of one purifier's file, one image at a time through the unfolded network."""
+
+    def made(purifier: str) -> dict:
+        settings = world.settings(FILE.format(purifier))
+        path = world.make("images/digits/few.h5")
+        weights = "seed0/digits/classifiers/small.safetensors"
+        found = {}
+        with open_images(path) as clean:
+            network = models.trained(
+                "classifiers", world.make(weights), settings["classifier"], clean
+            )
+            denoise = None
+            if settings["denoiser"]:
+                denoise = models.trained(
+                    "denoisers",
+                    world.make("seed0/digits/denoisers/of_noise.safetensors"),
+                    settings["denoiser"],
+                    clean,
+                )
+            pixels = torch.from_numpy(clean.stored[:] / np.float32(255))
+            labels, ids = clean.labels, clean.ids
+        for threat, point, perturbation, epsilon in perturbations(world, settings["threats"]):
+            for place, image in enumerate(pixels):
+                seen = image if perturbation is None else image + perturbation[place]
+                found[threat, point, int(ids[place])] = judged(
+                    image, seen, labels[place], network, denoise
+                ) | {"epsilon": np.nan if epsilon is None else epsilon[place]}
+        return found
+
+    return made
+
+
+def perturbations(world, threats):
+    for threat in threats:
+        if threat == "clean":
+            yield threat, "default", None, None
+            continue
+        with store.open_hdf5(world.make(ADVERSARIAL.format(threat))) as file:
+            for point, group in file["points"].items():
+                yield threat, point, torch.from_numpy(group["perturbation"][:]), group["epsilon"][:]
+
+
+@torch.no_grad()
+def judged(image, seen, label, network, denoise) -> dict:
+    def error(x):
+        return float(((x.double() - denoise(x[None])[0].double()) ** 2).sum())
+
+    purified = denoise(seen[None])[0].clamp(0, 1) if denoise else seen
+    logits = network(purified[None])[0].double().numpy()
+    shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    change = (seen - image).double().numpy()
+    after = (purified - image).double().numpy()
+    return {
+        "label": label,
+        "prediction": int(np.argmax(logits)),
+        "confidence": shares.max(),
+        "label_rank": list(np.argsort(-logits)).index(label),
+        "mse_before": (change**2).mean(),
+        "mse_after": (after**2).mean(),
+        "l2": np.sqrt((change**2).sum()),
+        "linf": np.abs(change).max(),
+        "error_before": error(seen) if denoise else np.nan,
+        "error_after": error(purified) if denoise else np.nan,
+    }
+
+
+@pytest.mark.parametrize("purifier", ["none", "direct"])
+def test_every_column_by_hand(world, by_hand, purifier):
+    found = rows(world.make(FILE.format(purifier)))
+    expected = by_hand(purifier)
+    assert len(found) == len(expected) == 12 * 4
+    assert set(found["purifier"]) == {purifier} and set(found["purifier_point"]) == {"default"}
+    assert set(found["draw"]) == {0}
+    for row in found.to_dict("records"):
+        wanted = expected[row["threat"], row["attack_point"], row["id"]]
+        for name, value in wanted.items():
+            assert row[name] == pytest.approx(value, rel=2e-4, abs=1e-6, nan_ok=True), (name, row)
+
+
+def test_no_purifier_changes_nothing(world):
+    found = rows(world.make(FILE.format("none")))
+    assert np.array_equal(found["mse_before"], found["mse_after"])
+    clean = found[found["threat"] == "clean"]
+    assert (clean["mse_before"] == 0).all() and (clean["linf"] == 0).all()
+    assert clean["epsilon"].isna().all() and found["error_before"].isna().all()
+
+
+def test_adversarial_rows_agree_with_the_attackers_success(world):
+    found = rows(world.make(FILE.format("none")))
+    for threat, point in (("fgsm@small", "default"), ("cycled@small", "pgd")):
+        part = found[(found["threat"] == threat) & (found["attack_point"] == point)]
+        with store.open_hdf5(world.make(ADVERSARIAL.format(threat))) as file:
+            success = file[f"points/{point}/success"][:].astype(bool)
+            assert np.array_equal(part["id"], file["ids"][:])
+        assert np.array_equal(part["prediction"] != part["label"], success)
+
+
+def test_the_file_says_what_made_it(world):
+    path = world.make(FILE.format("direct"))
+    settings = store.read_provenance(path)["settings"]
+    assert settings == world.settings(FILE.format("direct"))
+    assert set(settings["attacks"]) == {"fgsm", "cycled"}
+    assert settings["denoiser"]["name"] == "of_noise"
+
+
+def test_threats_stand_in_the_order_of_the_suite(world):
+    found = rows(world.make(FILE.format("none")))
+    first = found[found["id"] == found["id"][0]]
+    assert list(zip(first["threat"], first["attack_point"], strict=True)) == [
+        ("clean", "default"),
+        ("fgsm@small", "default"),
+        ("cycled@small", "fgsm"),
+        ("cycled@small", "pgd"),
+    ]
+
+
+def test_under_an_adaptive_threat_the_purifier_meets_its_own_images(world):
+    found = rows(world.make("seed0/digits/predictions/adaptive/direct/small/few.parquet"))
+    assert set(found["threat"]) == {"clean", "bim@small+direct"}
+
+
+def test_a_random_purifier_is_drawn_again_and_every_point_is_judged(world, component, tmp_path):
+    def noisy(images, noise, *, std):
+        return (images + noise.normal(images, std)).clamp(0, 1)
+
+    component("purifiers", noisy=noisy)
+    purifier = world.settings(FILE.format("none"))["purifier"] | {"draws": 3}
+    purifier["points"] = {
+        name: {"function": "toy.noisy", "settings": {"std": std}}
+        for name, std in (("weak", 0.1), ("strong", 0.4))
+    }
+    changes = {"purifier": purifier, "threats": ["clean"]}
+    path = world.run(FILE.format("none"), tmp_path / "a.parquet", changes, adversarial=[])
+    found = rows(path)
+    assert len(found) == 12 * 2 * 3
+    for point, std in (("weak", 0.1), ("strong", 0.4)):
+        for draw in range(3):
+            part = found[(found["purifier_point"] == point) & (found["draw"] == draw)]
+            with open_images(world.make("images/digits/few.h5")) as clean:
+                images = torch.from_numpy(clean.stored[:] / np.float32(255))
+                noise = Noise(0, clean.ids, "none", "defender", draw=draw)
+            expected = (noisy(images, noise, std=std) - images).square().flatten(1).mean(1)
+            assert np.allclose(part["mse_after"], expected, rtol=1e-4)
+    other = world.run(
+        FILE.format("none"), tmp_path / "b.parquet", changes | {"batch": 5}, adversarial=[]
+    )
+    keys = ["id", "purifier_point", "draw"]
+    again = rows(other).sort_values(keys)
+    assert np.allclose(found.sort_values(keys)["mse_after"], again["mse_after"], rtol=1e-6)
+
+
+def test_a_purifier_may_take_gradients_of_its_own(world, component, tmp_path):
+    """Purification by descending the reconstruction error needs them while predicting."""
+
+    def descend(images, error):
+        with torch.enable_grad():
+            images = images.clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(error(images).sum(), images)
+        return (images.detach() - 0.05 * gradient.sign()).clamp(0, 1)
+
+    component("purifiers", descend=descend)
+    purifier = world.settings(FILE.format("direct"))["purifier"]
+    purifier["points"]["default"]["function"] = "toy.descend"
+    changes = {"purifier": purifier}
+    found = rows(world.run(FILE.format("direct"), tmp_path / "a.parquet", changes))
+    assert (found["error_after"] < found["error_before"]).mean() > 0.9
+
+
+def test_an_adversarial_set_of_other_images_is_refused(world, tmp_path):
+    other = world.make("seed0/digits/adversarial/fgsm@small/test.h5")
+    made = [other, world.make(ADVERSARIAL.format("cycled@small"))]
+    with pytest.raises(BadInput, match=r"fgsm@small/test\.h5 was made from other images"):
+        world.run(FILE.format("none"), tmp_path / "a.parquet", adversarial=made)
+    assert not list(tmp_path.iterdir())
