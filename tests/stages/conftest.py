@@ -67,7 +67,7 @@ attacks:
     settings: {epsilon: 0.2, alpha: 0.05, steps: 5}
     labels: random_target
   cycled:
-    epsilons: {cycle: [0.05, 0.1, 0.2], every: 5}
+    epsilons: {cycle: [0.05, 0.1, 0.15], every: 5}
     points:
       fgsm: {function: gradient.fgsm}
       pgd: {function: gradient.pgd, settings: {steps: 2, alpha_per_epsilon: 0.5}}

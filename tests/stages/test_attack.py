@@ -104,7 +104,7 @@ def test_success_is_what_the_victim_makes_of_it(world, few, threat):
 
 
 def test_a_cycle_gives_every_image_its_budget(world, few):
-    expected = np.float32([0.05, 0.1, 0.2])[np.arange(12) // 5 % 3]
+    expected = np.float32([0.05, 0.1, 0.15])[np.arange(12) // 5 % 3]
     path = world.make(FEW.format("cycled@small"))
     with store.open_hdf5(path) as file:
         for name in ("fgsm", "pgd"):

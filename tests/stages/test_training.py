@@ -1,0 +1,198 @@
+"""The training jobs: what is trained on what, the files, and what a resumed state belongs to."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from scripts.advdenoise import store
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.schemas import HISTORY
+from scripts.advdenoise.stages import models, training
+from scripts.advdenoise.stages.data import open_images
+
+CLASSIFIER = "seed0/digits/classifiers/{}.safetensors"
+DENOISER = "seed0/digits/denoisers/{}.safetensors"
+
+
+def history(weights):
+    path = weights.with_name(weights.name.replace(".safetensors", ".history.parquet"))
+    return store.read_table(path, HISTORY).to_pandas()
+
+
+@pytest.fixture
+def examples(world, monkeypatch, tmp_path):
+    """Runs a training job without training; gives the examples and what else the loop gets."""
+
+    def run(file: str, **changes):
+        given = {}
+
+        def watched(network, step, examples, loop, **others):
+            given.update(others, network=network, step=step, examples=examples, loop=loop)
+            return []
+
+        monkeypatch.setattr(training, "train", watched)
+        world.run(file, tmp_path / "watched.safetensors", **changes)
+        return given
+
+    return run
+
+
+# ---------------------------------------------------------------- the files
+
+
+@pytest.mark.parametrize("name", ["small", "elu"])
+def test_a_classifier_is_written_with_its_history(world, name):
+    path = world.make(CLASSIFIER.format(name))
+    settings = world.settings(CLASSIFIER.format(name))
+    tensors, provenance = store.read_weights(path)
+    assert provenance["settings"] == settings
+    found = history(path)
+    epochs = settings["classifier"]["training"]["epochs"]
+    assert list(found["epoch"]) == list(range(1, epochs + 1))
+    assert list(found["iteration"]) == [10 * epoch for epoch in range(1, epochs + 1)]
+    assert set(found["metric"]) == {"accuracy"}
+    assert np.isfinite(found.drop(columns="metric")).all(axis=None)
+    with open_images(world.make("images/digits/held_out.h5")) as held_out:
+        network = models.trained("classifiers", path, settings["classifier"], held_out)
+        images = torch.from_numpy(held_out.stored[:] / np.float32(255))
+        with torch.no_grad():
+            right = network(images).argmax(1).numpy() == held_out.labels
+    assert found["held_out_value"].iloc[-1] == pytest.approx(right.mean(), abs=1e-6)
+    assert set(tensors) == set(network.state_dict())
+
+
+def test_the_classifier_learns(world):
+    found = history(world.make(CLASSIFIER.format("small")))
+    assert found["held_out_value"].iloc[-1] > 0.7
+    assert found["loss"].iloc[-1] < found["loss"].iloc[0] / 2
+
+
+def test_the_state_is_gone_once_the_weights_are_written(world):
+    world.make(CLASSIFIER.format("small"))
+    assert not list((world.root / "resume").rglob("*.safetensors"))
+
+
+def test_the_same_job_gives_the_same_weights_and_another_seed_others(world, tmp_path):
+    file = CLASSIFIER.format("small")
+    expected, _ = store.read_weights(world.make(file))
+    again, _ = store.read_weights(world.run(file, tmp_path / "again.safetensors"))
+    assert all(torch.equal(tensor, again[name]) for name, tensor in expected.items())
+    settings = {"seed": 1}
+    other, _ = store.read_weights(world.run(file, tmp_path / "other.safetensors", settings))
+    assert not any(torch.equal(t, other[name]) for name, t in expected.items())
+
+
+def test_without_held_out_images_nothing_is_told_of_them(world, tmp_path):
+    file = CLASSIFIER.format("small")
+    settings = world.settings(file)["classifier"]
+    settings["training"]["epochs"] = 1
+    path = tmp_path / "alone.safetensors"
+    world.run(file, path, {"classifier": settings}, held_out=None)
+    found = store.read_table(path.with_name("alone.history.parquet"), HISTORY).to_pandas()
+    assert found["held_out_loss"].isna().all() and found["held_out_value"].isna().all()
+
+
+def test_a_state_belongs_to_settings_code_and_the_very_inputs(tmp_path):
+    inputs = tmp_path / "a.h5"
+    inputs.write_bytes(b"1")
+    digest = training._digest({"a": 1}, "code", inputs)
+    assert training._digest({"a": 1}, "code", inputs) == digest
+    assert training._digest({"a": 2}, "code", inputs) != digest
+    assert training._digest({"a": 1}, "other", inputs) != digest
+    inputs.write_bytes(b"22")
+    assert training._digest({"a": 1}, "code", inputs) != digest
+
+
+@pytest.mark.parametrize("weights", ["results/tiny/a.safetensors", "/somewhere/else/a.safetensors"])
+def test_the_state_lies_below_the_resume_folder(weights, tmp_path):
+    resume, weights = tmp_path / "resume", Path(weights)
+    state = training._state(resume, weights)
+    assert resume in state.parents and state != weights
+    assert training._state(resume, weights.with_name("b.safetensors")) != state
+
+
+# ---------------------------------------------------------------- examples
+
+
+def test_a_classifier_is_trained_on_its_split(world, examples):
+    given = examples(CLASSIFIER.format("small"))
+    with open_images(world.make("images/digits/train.h5")) as clean:
+        assert np.array_equal(given["examples"].ids, clean.ids) and len(clean) == 320
+        batch = given["examples"].batch(torch.arange(320), Noise(0, clean.ids, "x"), 0)
+        assert np.allclose(batch["images"], clean.stored[:] / np.float32(255), atol=1e-7)
+        assert np.array_equal(batch["labels"], clean.labels)
+    with open_images(world.make("images/digits/held_out.h5")) as clean:
+        assert np.array_equal(given["held_out"].ids, clean.ids)
+    assert given["step"].func.__name__ == "classify" and given["loop"]["epochs"] == 5
+
+
+def noise_of(ids) -> Noise:
+    return Noise(0, ids, "test")
+
+
+def test_a_denoiser_meets_clean_images_and_noise_in_their_shares(world, examples):
+    given = examples(DENOISER.format("of_noise"))
+    index = torch.arange(32)
+    batch = given["examples"].batch(index, noise_of(index), 0)
+    change = (batch["images"] - batch["targets"]).flatten(1)
+    noisy = change.abs().amax(1) > 0
+    assert noisy.sum() == 16
+    bright = (batch["targets"].flatten(1) > 0.3) & (batch["targets"].flatten(1) < 0.7)
+    assert change[noisy][bright[noisy]].std() == pytest.approx(0.1, rel=0.1)
+    assert batch["images"].min() >= 0 and batch["images"].max() <= 1
+    assert given["held_out"] is not None
+
+
+def test_a_denoiser_meets_threats_in_their_shares(world, examples):
+    given = examples(DENOISER.format("of_threats"))
+    with open_images(world.make("images/digits/some.h5")) as clean:
+        images = torch.from_numpy(clean.stored[:] / np.float32(255))
+        ids = clean.ids
+    attacked = {}
+    for threat, point in (
+        ("fgsm@small", "default"),
+        ("cycled@small", "fgsm"),
+        ("cycled@small", "pgd"),
+    ):
+        with store.open_hdf5(world.make(f"seed0/digits/adversarial/{threat}/some.h5")) as file:
+            assert np.array_equal(file["ids"][:], ids)
+            perturbation = torch.from_numpy(file[f"points/{point}/perturbation"][:])
+        attacked[threat, point] = (images + perturbation).clamp(0, 1)
+    turns = []
+    for epoch in (0, 1):
+        index = torch.arange(64).flip(0)[:32]
+        batch = given["examples"].batch(index, noise_of(index), epoch)
+        assert torch.allclose(batch["targets"], images[index], atol=1e-7)
+        source = [
+            next(k for k, v in attacked.items() if torch.allclose(v[i], found, atol=1e-6))
+            for i, found in zip(index.tolist(), batch["images"], strict=True)
+        ]
+        assert sum(threat == "fgsm@small" for threat, _ in source) == 8
+        assert {point for threat, point in source if threat == "cycled@small"} == {"fgsm", "pgd"}
+        turns.append(source)
+    assert turns[0] != turns[1]
+    # The adversarial sets hold the training images alone.
+    assert given["held_out"] is None
+
+
+def test_a_denoiser_is_trained_and_denoises(world):
+    path = world.make(DENOISER.format("of_noise"))
+    found = history(path)
+    assert set(found["metric"]) == {"mse"} and found["held_out_loss"].notna().all()
+    assert found["loss"].iloc[-1] < found["loss"].iloc[0]
+    adversarial = history(world.make(DENOISER.format("of_threats")))
+    assert adversarial["held_out_loss"].isna().all() and len(adversarial) == 1
+    settings = store.read_provenance(world.make(DENOISER.format("of_threats")))["settings"]
+    assert set(settings["attacks"]) == {"fgsm", "cycled"}
+
+
+def test_adversarial_sets_of_other_images_are_refused(world, tmp_path):
+    made = [
+        world.make(f"seed0/digits/adversarial/{threat}/few.h5")
+        for threat in ("fgsm@small", "cycled@small")
+    ]
+    with pytest.raises(BadInput, match="was made from other images"):
+        world.run(DENOISER.format("of_threats"), tmp_path / "x.safetensors", adversarial=made)
