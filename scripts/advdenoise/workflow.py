@@ -59,6 +59,7 @@ class Flow:
             kind: _either(config[kind]) for kind in (*configuration.KINDS, "suites", "experiments")
         }
         threat = f"{name['attacks']}@{name['classifiers']}(\\+{name['purifiers']})?"
+        own = [split for entry in config["datasets"].values() for split in entry["splits"]]
         products = {
             part: _either(p for e in config["experiments"].values() for p in e[part])
             for part in ("tables", "figures")
@@ -66,7 +67,7 @@ class Flow:
         return {
             "seed": r"[0-9]+",
             "dataset": name["datasets"],
-            "split": r"[a-z0-9_]+",
+            "split": _either({*BUILT_IN_SPLITS, *own}),
             "classifier": name["classifiers"],
             "denoiser": name["denoisers"],
             "purifier": name["purifiers"],
@@ -560,9 +561,9 @@ class Flow:
         return taps[classifier]
 
     def _split_chain(self, dataset: str, split: str) -> dict:
-        """Just the splits that this one is drawn from: another one's size reruns nothing."""
+        """Just the splits that this one depends on: another one's size reruns nothing."""
         splits = self.config["datasets"][dataset]["splits"]
-        chain = {"held_out": splits["held_out"]} if "held_out" in splits else {}
+        chain = {}
         while split not in BUILT_IN_SPLITS:
             if split not in splits:
                 raise BadInput(
@@ -571,7 +572,9 @@ class Flow:
                 )
             chain[split] = splits[split]
             split = splits[split]["of"]
-        return chain | ({split: splits[split]} if split in splits else {})
+        # What is held out is taken from the training part.
+        roots = ("train", "held_out") if split == "train" else (split,)
+        return chain | {root: splits[root] for root in roots if root in splits}
 
 
 def _either(names) -> str:

@@ -1,0 +1,85 @@
+"""A copy of the code with the small configuration `mini.yaml`, and Snakemake to run in it."""
+
+import functools
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from scripts.advdenoise import running
+
+REPOSITORY = Path(__file__).parents[1]
+CODE = ("Snakefile", "rules", "scripts", "config", "envs", "report", "Makefile")
+CONFIG = Path(__file__).with_name("mini.yaml")
+ROOT = "results/mini"
+PATIENCE = 300  # seconds that a command may take on a busy machine
+
+
+def copy_code(folder: Path) -> Path:
+    """The workflow in a new folder, with `mini.yaml` as its default configuration."""
+    folder.mkdir(parents=True)
+    for name in CODE:
+        source = REPOSITORY / name
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, folder / name)
+    shutil.copy2(CONFIG, folder / "config" / "config.yaml")
+    return folder
+
+
+@functools.cache
+def finished(base: Path) -> Path:
+    """A folder in which everything has run undisturbed: copy it, do not change it."""
+    folder = copy_code(base / "finished")
+    done = snakemake(folder, "--cores", "2")
+    assert done.returncode == 0, done.stdout
+    return folder
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The user's environment without what tells a process that it runs within make or a run."""
+    inner = ("PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", running.MARK)
+    kept = {name: value for name, value in os.environ.items() if name not in inner}
+    return kept | more
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Snakemake in that folder; both its streams as `stdout`."""
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", *arguments],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
+def planned(folder: Path, *arguments: str) -> set[str]:
+    """The jobs of a dry run, each by its first output without root and suffix."""
+    return set(commands(folder, *arguments))
+
+
+def commands(folder: Path, *arguments: str) -> dict[str, list[str]]:
+    """The command lines that a dry run shows, by job as `planned` names it."""
+    shown = snakemake(folder, "--dry-run", "--printshellcmds", *arguments)
+    assert shown.returncode == 0, shown.stdout
+    found = re.findall(
+        r"^    output: ([^,\n]+).*?^Shell command: (.*?)$", shown.stdout, re.S | re.M
+    )
+    return {_job(output): shlex.split(command) for output, command in found}
+
+
+def _job(output: str) -> str:
+    path = Path(output).relative_to(ROOT).with_suffix("")
+    return str(path).removeprefix("seed0/digits/")
+
+
+def counts(folder: Path, *arguments: str) -> dict[str, int]:
+    """The number of jobs of each rule in a dry run."""
+    shown = snakemake(folder, "--dry-run", *arguments, "--quiet", "rules")
+    assert shown.returncode == 0, shown.stdout
+    table = shown.stdout.rpartition("Job stats:")[2].partition("total")[0]
+    return {rule: int(number) for rule, number in re.findall(r"^(\w+) +(\d+)$", table, re.M)}

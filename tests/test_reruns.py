@@ -1,0 +1,147 @@
+"""After a change, just the jobs that it touches run again: the job lists of dry runs."""
+
+import ast
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests import mini
+
+TRAIN, HELD_OUT, TEST = (f"images/digits/{split}" for split in ("train", "held_out", "test"))
+DETECTION = {"detection/detected/forest/slic/cnn/test", "tables/detection/auc"}
+PGD = {"adversarial/pgd@cnn/test", "iqr/pgd@cnn/slic/cnn/test", *DETECTION}
+DENOISER = {
+    "denoisers/dae",
+    "denoisers/dae.calibration",
+    "predictions/purified/direct/cnn/test",
+    "distances/purified/cnn/test",
+    "examples/fgsm@cnn/direct/cnn/test",
+    "tables/defence/accuracy",
+    "tables/defence/layers",
+    "tables/defence/calibration",
+    "figures/defence/strips",
+}
+FGSM = {
+    "adversarial/fgsm@cnn/train",
+    "adversarial/fgsm@cnn/test",
+    "predictions/purified/none/cnn/test",
+    *DENOISER,
+}
+TRAINED = {"classifiers/cnn", "iqr/clean/slic/cnn/test", *FGSM, *PGD}
+TABLES = {job for job in TRAINED if job.startswith("tables/")}
+
+# What follows from one statement more in a module of the library.
+EDITED = {
+    "attacks/gradient.py": FGSM | PGD,
+    "denoisers/autoencoders.py": DENOISER,
+    "detectors/trees.py": DETECTION,
+    "figures/examples.py": {"figures/defence/strips"},
+    "statistics.py": TABLES,
+    "tables/accuracy.py": {"tables/defence/accuracy"},
+    "training/_loop.py": TRAINED,
+}
+
+# What follows from another value in the configuration.
+CHANGED = {
+    "attacks.fgsm.settings.epsilon": (0.2, FGSM),
+    "attacks.pgd.settings.epsilon": (0.2, PGD),
+    "datasets.digits.splits.test.size": (
+        60,
+        {TEST, *TRAINED}
+        - {"classifiers/cnn", "adversarial/fgsm@cnn/train", "denoisers/dae"}
+        - {"denoisers/dae.calibration", "tables/defence/calibration"},
+    ),
+    "datasets.digits.splits.held_out.size": (80, {TRAIN, HELD_OUT, *TRAINED}),
+}
+
+
+@pytest.fixture
+def folder(tmp_path, tmp_path_factory) -> Path:
+    """The finished run, moved to another place."""
+    finished = mini.finished(tmp_path_factory.getbasetemp())
+    return shutil.copytree(finished, tmp_path / "moved")
+
+
+def put(folder: Path, key: str, value) -> None:
+    path = folder / "config" / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    *way, last = key.split(".")
+    place = config
+    for part in way:
+        place = place[part]
+    place[last] = value
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+
+
+def test_all_stages_have_run_and_a_second_run_has_nothing_to_do(folder):
+    again = mini.snakemake(folder, "--cores", "1")
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stdout
+    made = {path.parent.name for path in (folder / "benchmarks").glob("*/*/")}
+    assert made == {"mini"}
+    stages = {path.name for path in (folder / "benchmarks" / "mini").iterdir()}
+    written = {path.stem for path in (folder / "rules").glob("*.smk")}
+    assert written - stages == {"common", "export"}
+
+
+@pytest.mark.parametrize("module", EDITED)
+def test_a_statement_reruns_the_jobs_that_import_its_module(folder, module):
+    path = folder / "scripts" / "advdenoise" / module
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n_CHANGED = True\n")
+    assert mini.planned(folder) == EDITED[module]
+
+
+def test_comments_docstrings_and_times_of_change_rerun_nothing(folder):
+    sources = sorted((folder / "scripts").rglob("*.py"))
+    assert len(sources) > 50
+    for path in sources:
+        text = path.read_text(encoding="utf-8")
+        docstring = ast.get_docstring(ast.parse(text), clean=False)
+        if docstring:
+            text = text.replace(docstring, "Other words.", 1)
+        path.write_text(f"# A comment.\n{text}\n# Another one.\n", encoding="utf-8")
+    for name in ("Snakefile", "config/config.yaml", *sources):
+        os.utime(folder / name)
+    assert mini.planned(folder) == set()
+
+
+@pytest.mark.parametrize("key", CHANGED)
+def test_a_setting_reruns_the_jobs_that_it_is_handed_to(folder, key):
+    value, expected = CHANGED[key]
+    put(folder, key, value)
+    assert mini.planned(folder) == expected
+
+
+def test_what_no_job_is_handed_reruns_nothing(folder):
+    put(folder, "attacks.unused.settings.epsilon", 0.3)
+    put(folder, "attacks.another", {"function": "noise.uniform", "settings": {"epsilon": 0.1}})
+    put(folder, "data_root", "/nowhere")
+    put(folder, "datasets.digits.splits.few", {"of": "test", "size": 10})
+    put(folder, "experiments.defence.seeds", [0])
+    assert mini.planned(folder) == set()
+
+
+def test_a_lost_file_and_its_table_are_made_again_and_nothing_else(folder):
+    lost = folder / mini.ROOT / "seed0/digits/predictions/purified/direct/cnn/test.parquet"
+    table = folder / mini.ROOT / "tables/defence/accuracy.csv"
+    before = table.read_bytes()
+    for path in (lost, table):
+        path.unlink()
+    target = str(table.relative_to(folder))
+    assert mini.planned(folder, target) == {
+        "predictions/purified/direct/cnn/test",
+        "tables/defence/accuracy",
+    }
+    done = mini.snakemake(folder, "--cores", "1", target)
+    assert done.returncode == 0, done.stdout
+    assert table.read_bytes() == before
+    assert mini.planned(folder) == set()
+
+
+def test_a_lost_file_that_nothing_asks_for_is_not_made_again(folder):
+    (folder / mini.ROOT / "seed0/digits/adversarial/fgsm@cnn/train.h5").unlink()
+    assert mini.planned(folder) == set()
