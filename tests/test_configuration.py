@@ -174,6 +174,17 @@ BROKEN = {
         {"experiments.dapas.tables.accuracy": {"function": "accuracy.by_threat"}},
         ["experiments.dapas.tables.accuracy", "nothing"],
     ),
+    "table made from what its function does not read": (
+        {
+            "experiments.dapas.tables.accuracy.distances": {
+                "dataset": "patches",
+                "classifier": "resnet18",
+                "suite": "transferred",
+                "split": "test",
+            }
+        },
+        ["experiments.dapas.tables.accuracy.distances", "reads predictions", "take it out"],
+    ),
     "distances of a classifier without taps": (
         {"distances.taps": {"cnn4": ["fc1"]}},
         ["distances.taps", "'resnet18'"],

@@ -272,7 +272,22 @@ def _check_entries(config: dict) -> None:
     for name, experiment in config["experiments"].items():
         for part in ("tables", "figures"):
             for product_name, product in experiment[part].items():
-                components.check(part, f"experiments.{name}.{part}.{product_name}", product)
+                key = f"experiments.{name}.{part}.{product_name}"
+                _check_reads(key, product, components.check(part, key, product))
+
+
+def _check_reads(key: str, product: dict, asked: components.Signature) -> None:
+    """A table or figure crosses just what its function reads."""
+    given = [stage for stage in CROSSINGS if stage in product]
+    for stage in given:
+        if stage not in asked.handed:
+            raise BadInput(
+                f"{key}.{stage}: {product['function']} reads {' and '.join(asked.handed)}, not "
+                f"{stage}; take it out"
+            )
+    for stage in asked.handed:
+        if given and stage not in given:
+            raise BadInput(f"{key}: {product['function']} reads {stage}; add the key {stage!r}")
 
 
 def _check_splits(key: str, splits: dict) -> None:

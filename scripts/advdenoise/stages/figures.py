@@ -18,7 +18,7 @@ def run(settings: dict, output: list[Path]) -> None:
         offered = {}
         for stage, files in settings["inputs"][name].items():
             paths = [Path(file) for file in files]
-            offered[stage] = paths if stage == "examples" else read(paths)
+            offered[stage] = paths if stage in ("examples", "calibration") else read(paths)
         figure = provide(load("figures", entry), **offered)
         with store.replacing(path) as part:
             figure.savefig(part, format="svg", metadata={"Date": None}, bbox_inches="tight")

@@ -98,8 +98,9 @@ def distance(distances: Results, measure: str, label: Label) -> list[Cell]:
     """Mean over images of a layer-wise distance (`ne_d`, `ne_d_sqrt` or `cos_d`), bootstrapped."""
     cells = []
     for about, rows in _groups(distances.frame, _OBSERVED):
-        estimate = statistics.bootstrap_mean(rows[measure].to_numpy(), rows["id"].to_numpy())
-        spread = _spread(rows.groupby("seed")[measure].mean())
+        values = rows[measure].astype(float)
+        estimate = statistics.bootstrap_mean(values.to_numpy(), rows["id"].to_numpy())
+        spread = _spread(values.groupby(rows["seed"]).mean())
         cells.append(_cell(label(about), measure, "", estimate, spread, about))
     return cells
 

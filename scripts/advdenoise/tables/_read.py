@@ -28,14 +28,14 @@ class Results:
         return self._entries["attack"][threat.partition("@")[0]]
 
 
-def read(paths: list[Path], columns: list[str] | None = None) -> Results:
+def read(paths: list[Path]) -> Results:
     """Read result files; each row gets the seed, data set and names of its file."""
     import pandas as pd
 
     frames, entries = [], {kind: {} for kind in (*_ENTRIES, "attack")}
     for path in paths:
         settings = store.read_provenance(path)["settings"]
-        frame = store.read_table(path, columns=columns).to_pandas()
+        frame = store.read_table(path).to_pandas()
         for kind in _ENTRIES:
             entry = settings.get(kind)
             if entry:

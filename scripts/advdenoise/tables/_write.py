@@ -26,7 +26,8 @@ def write(
 ) -> None:
     """Write `csv` (one line per number), `markdown` and `latex` (as printed), each atomically.
 
-    Published numbers stand beside ours; the difference is told where the data set is the same.
+    Published numbers stand beside ours; the difference is told where data set and unit are the
+    same.
     """
     printed = published_numbers(paper, table)
     store.write_text(paths["csv"], _csv(cells, printed))
@@ -66,7 +67,7 @@ def _csv(cells: list[Cell], printed: dict) -> str:
         writer.writerow(
             [cell.row, cell.column, cell.metric, cell.unit, *numbers, estimate.n]
             + [_number(cell.spread), found.get("value", ""), found.get("unit", "")]
-            + [found.get("dataset", ""), difference, *(cell.about.get(name, "") for name in names)]
+            + [found.get("dataset", ""), difference, *(_about(cell, name) for name in names)]
         )
     return text.getvalue()
 
@@ -109,10 +110,16 @@ def _short(value: float, unit: str) -> str:
     return f"{value:.1f}" if unit == "%" else f"{value:.3g}" if abs(value) < 0.1 else f"{value:.3f}"
 
 
+def _about(cell: Cell, name: str):
+    value = cell.about.get(name, "")
+    return _number(value) if isinstance(value, float) else value
+
+
 def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.10g}"
 
 
 def _is_comparable(cell: Cell, found: dict) -> bool:
-    """Whether the published number is of the same data set: others are shown, not compared."""
-    return bool(found) and found["dataset"] == _labels.DATASETS.get(cell.about.get("dataset"))
+    """Whether the published number is of the same data set and unit; others are just shown."""
+    dataset = _labels.DATASETS.get(cell.about.get("dataset"))
+    return bool(found) and (found["dataset"], found["unit"]) == (dataset, cell.unit)

@@ -1,0 +1,174 @@
+"""Cells of tables against counts by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from fake_results import Results
+
+from scripts.advdenoise.tables import accuracy, denoisers, detection, layers, segfault
+from scripts.advdenoise.tables._read import read
+from scripts.advdenoise.threats import CLEAN
+
+
+def wilson(successes: float, n: int) -> tuple[float, float]:
+    """The roots of (share - p)^2 = z^2 p (1 - p) / n, found by bisection."""
+    share, z = successes / n, 1.959963984540054
+
+    def outside(p):
+        return (share - p) ** 2 > z * z * p * (1 - p) / n
+
+    bounds = []
+    for far in (0.0, 1.0):
+        inner, outer = share, far
+        for _ in range(200):
+            middle = (inner + outer) / 2
+            inner, outer = (inner, middle) if outside(middle) else (middle, outer)
+        bounds.append(inner)
+    return tuple(bounds)
+
+
+def chosen(frame, **values):
+    for name, value in values.items():
+        frame = frame[frame[name] == value]
+    return frame
+
+
+def test_accuracy_counts_images_of_all_replicates(results):
+    found = read(results.inputs("tables", "apudae", "table3")["predictions"])
+    cells = accuracy.by_threat(found)
+    assert len(cells) == 2 * 5  # two purifiers; clean and four points
+    for cell in cells:
+        names = ("threat", "attack_point", "purifier")
+        rows = chosen(found.frame, **{name: cell.about[name] for name in names})
+        right = (rows["prediction"] == rows["label"]).to_numpy()
+        assert len(rows) == cell.estimate.n == 60
+        low, high = wilson(right.sum(), 60)
+        assert cell.estimate.value == pytest.approx(100 * right.mean())
+        assert (cell.estimate.low, cell.estimate.high) == pytest.approx((100 * low, 100 * high))
+        per_seed = [100 * right[rows["seed"] == seed].mean() for seed in (0, 1)]
+        assert cell.spread == pytest.approx(abs(per_seed[0] - per_seed[1]) / math.sqrt(2))
+        kind = "clean" if cell.about["threat"] == CLEAN else "robust"
+        assert (cell.metric, cell.unit) == (f"{kind} accuracy", "%")
+
+
+def test_draws_of_an_image_count_as_one(results):
+    results.flow.config["purifiers"]["direct_gaussian"]["draws"] = 4
+    found = read(results.inputs("tables", "apudae", "table3")["predictions"])
+    cells = [c for c in accuracy.by_threat(found) if c.about["purifier"] == "direct_gaussian"]
+    for cell in cells:
+        names = ("threat", "attack_point", "purifier")
+        rows = chosen(found.frame, **{name: cell.about[name] for name in names})
+        assert len(rows) == 240 and cell.estimate.n == 60
+        shares = [
+            np.mean(part["prediction"] == part["label"]) for _, part in rows.groupby(["seed", "id"])
+        ]
+        assert cell.estimate.value == pytest.approx(100 * np.mean(shares))
+        bounds = [100 * bound for bound in wilson(sum(shares), 60)]
+        assert [cell.estimate.low, cell.estimate.high] == pytest.approx(bounds)
+
+
+def test_accuracy_is_told_for_each_epsilon_of_a_cycle(results):
+    found = read(results.inputs("tables", "segfault", "table1")["predictions"])
+    cells = {(c.row, c.column): c for c in segfault.attacks(found)}
+    assert set(cells) == {("No attack", "-")} | {
+        (attack, f"eps={epsilon}") for attack in ("FGSM", "PGD") for epsilon in (0.02, 0.06, 0.1)
+    }
+    unit = 64.150024 / 255
+    for (row, column), cell in cells.items():
+        if row == "No attack":
+            continue
+        part = chosen(found.frame, attack_point=row.lower())
+        part = part[np.isclose(part["epsilon"], float(column.removeprefix("eps=")) * unit)]
+        assert cell.estimate.n == len(part) == 20
+        expected = 100 * (part["prediction"] == part["label"]).mean()
+        assert cell.estimate.value == pytest.approx(expected)
+
+
+def auc(part) -> float:
+    """The share of pairs in which the adversarial row has the higher score, ties half."""
+    positives = part["score"][part["is_adversarial"]].to_numpy()[:, None]
+    negatives = part["score"][~part["is_adversarial"]].to_numpy()
+    return ((positives > negatives) + 0.5 * (positives == negatives)).mean()
+
+
+def tpr(part, rate: float) -> float:
+    found = [0.0]
+    for threshold in part["score"]:
+        above = part["score"] >= threshold
+        if above[~part["is_adversarial"]].mean() <= rate:
+            found.append(above[part["is_adversarial"]].mean())
+    return max(found)
+
+
+@pytest.fixture
+def detected(results):
+    results.flow.config["detection"] |= {"representations": ["predicted"], "split_seeds": 3}
+    return read(results.inputs("tables", "segfault", "table2")["detection"])
+
+
+def test_areas_and_rates_are_means_over_splits_and_replicates(detected):
+    cells = detection.by_detector(detected)
+    assert len(cells) == 2 * 3 * 2 * 4  # attacks, detectors, protocols; AUC and three rates
+    for cell in cells:
+        names = ("attack_point", "detector_point", "protocol")
+        rows = chosen(detected.frame, **{name: cell.about[name] for name in names})
+        splits = [part for _, part in rows.groupby(["seed", "split_seed"])]
+        assert len(splits) == 6
+        if cell.metric == "AUC":
+            values = [auc(part) for part in splits]
+            assert cell.estimate.low < cell.estimate.value < cell.estimate.high
+            assert cell.estimate.n == 12  # images of one split
+        else:
+            rate = float(cell.metric.split()[2].rstrip("%")) / 100
+            values = [tpr(part, rate) for part in splits]
+            bounds = wilson(np.mean(values) * 6, 6)
+            assert (cell.estimate.low, cell.estimate.high) == pytest.approx(bounds, abs=1e-6)
+            assert cell.column.endswith(cell.metric) and cell.estimate.n == 6
+        assert cell.estimate.value == pytest.approx(np.mean(values))
+        assert cell.spread == pytest.approx(np.std(values, ddof=1))
+    assert {cell.metric for cell in cells} == {
+        "AUC",
+        "TPR at 1% FPR",
+        "TPR at 5% FPR",
+        "TPR at 10% FPR",
+    }
+
+
+def test_distances_are_means_over_images(results):
+    found = read(results.inputs("tables", "propagation", "layers")["distances"])
+    cells = layers.by_layer(found)
+    assert len({(cell.row, cell.column) for cell in cells}) == len(cells)
+    names = ("threat", "purifier", "layer_index")
+    for cell in cells:
+        rows = chosen(found.frame, **{name: cell.about[name] for name in names})
+        assert cell.estimate.value == pytest.approx(rows[cell.metric].mean())
+        assert cell.estimate.low < cell.estimate.value < cell.estimate.high
+        assert cell.estimate.n == 30 and len(rows) == 60
+        per_seed = [part[cell.metric].astype(float).mean() for _, part in rows.groupby("seed")]
+        assert cell.spread == pytest.approx(np.std(per_seed, ddof=1))
+    assert {cell.metric for cell in cells} == {"ne_d", "ne_d_sqrt", "cos_d"}
+
+
+def test_calibration_has_the_interval_of_a_mean(results):
+    cells = denoisers.calibration(results.inputs("tables", "apudae", "calibration")["calibration"])
+    assert [(cell.row, cell.column) for cell in cells] == [
+        (f"patches, red_gaussian, seed {seed}", column)
+        for seed in (0, 1)
+        for column in ("mean", "deviation")
+    ]
+    mean, deviation = cells[:2]
+    assert mean.estimate == pytest.approx((4.0, 4 - 1.96 * 0.15, 4 + 1.96 * 0.15, 100))
+    assert deviation.estimate.value == 1.5 and math.isnan(deviation.estimate.low)
+
+
+def test_one_replicate_has_no_spread(tmp_path, quick):
+    results = Results(tmp_path, quick)
+    found = read(results.inputs("tables", "dapas", "accuracy")["predictions"])
+    assert all(math.isnan(cell.spread) for cell in accuracy.by_threat(found))
+
+
+def test_a_row_is_named_by_what_tells_something_new(results):
+    found = read(results.inputs("tables", "apudae", "adaptive")["predictions"])
+    rows = {cell.row for cell in accuracy.by_threat(found)}
+    assert rows == {"patches, resnet18: clean", "patches, resnet18: bounded_bim+"}

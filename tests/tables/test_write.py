@@ -1,0 +1,203 @@
+"""One table in three formats: numbers, notes, the published ones beside, escapes."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from fake_results import Results
+
+from scripts.advdenoise import store
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.stages import table
+from scripts.advdenoise.statistics import Estimate
+from scripts.advdenoise.tables import _write
+from scripts.advdenoise.tables._cells import Cell
+from scripts.advdenoise.tables._write import published_numbers, write
+
+NAN = math.nan
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A paper of one table with three numbers and a word."""
+    folder = tmp_path / "published"
+    folder.mkdir()
+    (folder / "fake_table1.csv").write_text(
+        "paper,table,row,column,value,unit,metric,dataset,raw\n"
+        'fake,1,"APuDAE (A, n=12)",FGSM,90.5,%,accuracy,MNIST, 90.5 \n'
+        "fake,1,No attack,FGSM,10,%,accuracy,CIFAR-10,10\n"
+        "fake,1,No attack,clean,0.99,fraction,accuracy,MNIST,.99\n"
+        "fake,1,No attack,attacker,ResNet-18,name,,MNIST,ResNet-18\n"
+    )
+    monkeypatch.setattr(_write, "PUBLISHED", folder)
+
+
+def cell(row, column, value, low=NAN, high=NAN, n=50, unit="%", spread=NAN, **about):
+    about = {"dataset": "mnist"} | about
+    return Cell(row, column, "accuracy", unit, Estimate(value, low, high, n), spread, about)
+
+
+CELLS = [
+    cell("mine_50%", "clean", 99.5, 98.25, 99.75, threat="clean", epsilon=NAN),
+    cell("mine_50%", "FGSM", 12.345678901234, 10, 15, spread=0.25, threat="fgsm@cnn4", epsilon=0.5),
+    cell("No attack", "FGSM", 60, 50, 70),
+    cell("No attack", "clean", 97, 96, 98),
+    cell("No attack", "attacker", 1.0, unit=""),
+    cell("APuDAE (A, n=12)", "FGSM", 91.25, 90, 92),
+    cell("No attack", "AUC", NAN, unit="AUC"),
+    cell("No attack", "small", 0.0123456, 0.01, 0.0150, unit=""),
+]
+
+
+@pytest.fixture
+def written(published, tmp_path):
+    paths = {kind: tmp_path / f"out/t.{kind}" for kind in ("csv", "markdown", "latex")}
+
+    def run(cells, paper="fake", name="table1", left_out=()):
+        write(cells, paper, name, list(left_out), paths)
+        return {kind: path.read_text(encoding="utf-8") for kind, path in paths.items()}
+
+    return run
+
+
+def lines_of(text: str) -> list[dict]:
+    return list(csv.DictReader(text.splitlines()))
+
+
+def test_published_numbers_are_found_by_row_and_column(published):
+    found = published_numbers("fake", "table1")
+    assert found["APuDAE (A, n=12)", "FGSM"]["value"] == "90.5"
+    assert published_numbers("fake", "table2") == {}
+
+
+def test_csv_has_a_line_for_every_number(written):
+    lines = lines_of(written(CELLS)["csv"])
+    assert len(lines) == len(CELLS)
+    measured = ["row", "column", "metric", "unit", "value", "low", "high", "n", "spread"]
+    compared = ["published", "published_unit", "published_dataset", "difference"]
+    assert list(lines[0]) == [*measured, *compared, "dataset", "threat", "epsilon"]
+    assert [lines[1][name] for name in measured] == (
+        ["mine_50%", "FGSM", "accuracy", "%", "12.3456789", "10", "15", "50", "0.25"]
+    )
+    assert (lines[1]["threat"], lines[1]["epsilon"]) == ("fgsm@cnn4", "0.5")
+    # What is undefined or not there is empty.
+    assert (lines[0]["spread"], lines[0]["epsilon"]) == ("", "")
+    assert (lines[6]["value"], lines[6]["low"]) == ("", "")
+    assert lines[2]["threat"] == ""
+
+
+def test_only_equal_things_are_compared(written):
+    by_label = {(x["row"], x["column"]): x for x in lines_of(written(CELLS)["csv"])}
+    same = by_label["APuDAE (A, n=12)", "FGSM"]
+    assert (same["published"], same["published_unit"], same["difference"]) == ("90.5", "%", "0.75")
+    other_data = by_label["No attack", "FGSM"]
+    assert (other_data["published"], other_data["published_dataset"]) == ("10", "CIFAR-10")
+    assert other_data["difference"] == ""
+    other_unit = by_label["No attack", "clean"]
+    assert (other_unit["published"], other_unit["difference"]) == ("0.99", "")
+    word = by_label["No attack", "attacker"]
+    assert (word["published"], word["difference"]) == ("ResNet-18", "")
+    unpublished = by_label["mine_50%", "FGSM"]
+    assert (unpublished["published"], unpublished["difference"]) == ("", "")
+
+
+def test_markdown_shows_values_intervals_and_the_published_numbers(written):
+    text = written(CELLS, left_out=["purifiers far: not for data set mnist"])["markdown"]
+    lines = text.splitlines()
+    assert lines[0] == "# fake: table1"
+    head = [part.strip() for part in lines[2].strip("|").split("|")]
+    # The paper's columns and rows first, in its order.
+    assert head == ["", "FGSM", "clean", "attacker", "AUC", "small"]
+    body = [[part.strip() for part in line.strip("|").split("|")] for line in lines[4:7]]
+    assert [row[0] for row in body] == ["APuDAE (A, n=12)", "No attack", "mine_50%"]
+    assert body[0][1] == "91.2 [90.0, 92.0] (90.5)"
+    assert body[1][1:] == [
+        "60.0 [50.0, 70.0] (10)",
+        "97.0 [96.0, 98.0] (.99)",
+        "1.000 (ResNet-18)",
+        "undefined",
+        "0.0123 [0.01, 0.015]",
+    ]
+    assert body[2][1:3] == ["12.3 [10.0, 15.0]", "99.5 [98.2, 99.8]"]
+    notes = [line for line in lines[7:] if line]
+    assert notes == [
+        "Each value with its 95 % confidence interval over images and, in parentheses, "
+        "the published number.",
+        "Left out: purifiers far: not for data set mnist.",
+    ]
+
+
+def test_latex_escapes_what_it_would_take_for_its_own(written):
+    text = written(CELLS, left_out=["attacks a_b: not for data set mnist"])["latex"]
+    lines = text.splitlines()
+    assert lines[0].startswith("% Each value") and lines[1].startswith("% Left out: attacks a_b")
+    assert r"mine\_50\%" in text and r"\begin{tabular}" in text and r"\bottomrule" in text
+    table_lines = [line for line in lines if not line.startswith("%")]
+    assert table_lines[0].startswith(r"\begin{tabular}")
+    assert table_lines[-1] == r"\end{tabular}"
+    for line in table_lines:
+        unescaped = line.replace(r"\%", "").replace(r"\_", "").replace(r"\&", "")
+        assert "%" not in unescaped and "_" not in unescaped
+
+
+def test_without_published_numbers_none_are_announced(written):
+    made = written(CELLS[:2], name="own")
+    assert "published number" not in made["markdown"] and "published number" not in made["latex"]
+
+
+def test_a_cell_of_two_data_sets_shows_both(written):
+    cells = [cell("a", "b", 1.0), cell("a", "b", 2.0, dataset="cifar10")]
+    assert "1.0; 2.0" in written(cells)["markdown"]
+
+
+def test_the_same_cells_give_the_same_bytes(written):
+    assert written(CELLS) == written(CELLS)
+
+
+# ---------------------------------------------------------------- the stage
+
+
+def run_table(results, paper, name, tmp_path, **changes):
+    job = results.flow.job("table", {"paper": paper, "table": name})
+    settings = json.loads(json.dumps(job.settings))
+    inputs = {stage: [results.make(f) for f in files] for stage, files in job.inputs.items()}
+    paths = {kind: tmp_path / f"{name}.{kind}" for kind in ("csv", "markdown", "latex")}
+    table.run(settings, **paths, **{**inputs, **changes})
+    return lines_of(paths["csv"].read_text(encoding="utf-8"))
+
+
+QUICK = yaml.safe_load((Path(__file__).parents[2] / "config" / "config.yaml").read_text())
+TABLES = [(p, t) for p, entry in QUICK["experiments"].items() for t in entry["tables"]]
+
+
+@pytest.mark.parametrize(("paper", "name"), TABLES)
+def test_every_table_of_the_quick_scale_is_made(tmp_path, quick, paper, name):
+    quick["detection"]["split_seeds"] = 1
+    lines = run_table(Results(tmp_path, quick), paper, name, tmp_path)
+    assert lines and all(line["row"] and line["column"] for line in lines)
+    assert all(line["value"] for line in lines)
+
+
+def test_what_is_not_for_a_data_set_is_told(tmp_path, quick):
+    quick["experiments"]["dapas"]["tables"]["accuracy"]["predictions"]["classifier"] = [
+        "resnet18",
+        "cnn4",
+    ]
+    run_table(Results(tmp_path, quick), "dapas", "accuracy", tmp_path)
+    text = (tmp_path / "accuracy.markdown").read_text(encoding="utf-8")
+    assert "Left out: classifiers cnn4: not for data set patches." in text
+
+
+def test_a_table_of_nothing_says_so(tmp_path, results):
+    with pytest.raises(BadInput, match=r"experiments\.dapas\.tables\.accuracy: .* reads predict"):
+        run_table(results, "dapas", "accuracy", tmp_path, predictions=[])
+
+
+def test_a_damaged_result_is_named(tmp_path, results):
+    (path, *_) = results.inputs("tables", "dapas", "accuracy")["predictions"]
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(store.DamagedFile, match=str(path)):
+        run_table(results, "dapas", "accuracy", tmp_path)
