@@ -72,24 +72,36 @@ HISTORY = pa.schema(
 )
 
 
+# What all files of interquartile ranges share; the other vectors' lengths are the file's own.
+IQR = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("attack_point", pa.string()),
+        ("attribution_point", pa.string()),
+        ("label", pa.int32()),
+        ("prediction", pa.int32()),  # on the whole, unmasked image
+        ("epsilon", pa.float32()),
+        ("success", pa.bool_()),  # null for clean images
+        ("segments", pa.int32()),
+        ("predicted", pa.list_(pa.float32(), 1)),
+    ]
+)
+
+# Columns that a table or figure finds in the files of a stage.
+STAGES = {
+    "predictions": PREDICTIONS,
+    "distances": DISTANCES,
+    "iqr": IQR,
+    "detection": DETECTION,
+}
+
+
 def iqr_schema(classes: int, hidden: int) -> pa.Schema:
     """Columns of interquartile ranges for `classes` outputs and a `hidden`-long third vector.
 
     `predicted` (length 1), `probabilities` (length `classes`) and `hidden` are the three
-    representations of segfault, section 3; `success` is null for clean images.
+    representations of segfault, section 3.
     """
-    return pa.schema(
-        [
-            ("id", pa.int64()),
-            ("attack_point", pa.string()),
-            ("attribution_point", pa.string()),
-            ("label", pa.int32()),
-            ("prediction", pa.int32()),  # on the whole, unmasked image
-            ("epsilon", pa.float32()),
-            ("success", pa.bool_()),
-            ("segments", pa.int32()),
-            ("predicted", pa.list_(pa.float32(), 1)),
-            ("probabilities", pa.list_(pa.float32(), classes)),
-            ("hidden", pa.list_(pa.float32(), hidden)),
-        ]
-    )
+    vectors = {"probabilities": classes, "hidden": hidden}
+    fields = [pa.field(name, pa.list_(pa.float32(), size)) for name, size in vectors.items()]
+    return pa.schema([*IQR, *fields])

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from typing import TextIO
 
 from scripts.advdenoise.errors import EXIT_PREEMPTED, BadInput, Preempted
 
@@ -23,23 +24,29 @@ def main(run, arguments: list[str] | None = None) -> None:
     options = vars(_parser(run).parse_args(arguments))
     log, threads = options.pop("log"), options["threads"]
     options = {name: options[name] for name in inspect.signature(run).parameters}
-    terminal = os.fdopen(os.dup(2), "w", encoding="utf-8")
-    if log:
-        _print_to(log)
-    _limit_threads(threads)
+    with os.fdopen(os.dup(2), "w", encoding="utf-8") as terminal:
+        if log:
+            _print_to(log)
+        _limit_threads(threads)
+        sys.exit(_run(run, options, log, terminal))
+
+
+def _run(run, options: dict, log: Path | None, terminal: TextIO) -> int:
+    """The exit status."""
     try:
         run(**options)
     except BadInput as mistake:
         _tell(str(mistake), log, terminal)
-        sys.exit(1)
+        return 1
     except Preempted as stop:
         _tell(f"Stopped as asked: {stop}", log, terminal)
-        sys.exit(EXIT_PREEMPTED)
+        return EXIT_PREEMPTED
     except Exception as error:
         traceback.print_exc()
         if log:
             print(f"{type(error).__name__}: {error} (see {log})", file=terminal, flush=True)
-        sys.exit(1)
+        return 1
+    return 0
 
 
 def _parser(run) -> argparse.ArgumentParser:
@@ -81,7 +88,7 @@ def _limit_threads(threads: int) -> None:
         sys.modules["torch"].set_num_threads(threads)
 
 
-def _tell(sentence: str, log: Path | None, terminal) -> None:
+def _tell(sentence: str, log: Path | None, terminal: TextIO) -> None:
     print(sentence, file=sys.stderr, flush=True)
     if log:
         print(f"{sentence} (log: {log})", file=terminal, flush=True)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from scripts.advdenoise import store
 from scripts.advdenoise.components import load, provide
 from scripts.advdenoise.detectors._protocols import split
-from scripts.advdenoise.schemas import DETECTION
+from scripts.advdenoise.schemas import DETECTION, IQR
 from scripts.advdenoise.stages.columns import Columns
 
 
@@ -61,7 +61,7 @@ def run(settings: dict, features: list[Path], output: Path, threads: int) -> Non
 
 def _pairs(settings: dict, features: list[Path]) -> Iterator[Rows]:
     """Clean rows joined with those of each attack point, for each attribution point."""
-    clean, *attacked = (store.read_table(path) for path in features)
+    clean, *attacked = (store.read_table(path, IQR) for path in features)
     for threat, table in zip(settings["threats"], attacked, strict=True):
         for attribution in settings["attribution"]["points"]:
             negatives = _where(clean, "attribution_point", attribution)

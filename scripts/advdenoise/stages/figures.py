@@ -4,6 +4,7 @@ from pathlib import Path
 
 from scripts.advdenoise import store
 from scripts.advdenoise.components import load, provide
+from scripts.advdenoise.schemas import STAGES
 from scripts.advdenoise.tables._read import read
 
 
@@ -18,7 +19,7 @@ def run(settings: dict, output: list[Path]) -> None:
         offered = {}
         for stage, files in settings["inputs"][name].items():
             paths = [Path(file) for file in files]
-            offered[stage] = paths if stage in ("examples", "calibration") else read(paths)
+            offered[stage] = read(paths, STAGES[stage]) if stage in STAGES else paths
         figure = provide(load("figures", entry), **offered)
         with store.replacing(path) as part:
             figure.savefig(part, format="svg", metadata={"Date": None}, bbox_inches="tight")

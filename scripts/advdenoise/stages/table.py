@@ -4,6 +4,7 @@ from pathlib import Path
 
 from scripts.advdenoise.components import handed, load
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.schemas import STAGES
 from scripts.advdenoise.tables._read import read
 from scripts.advdenoise.tables._write import write
 
@@ -36,7 +37,7 @@ def run(
                 f"none; add {name} that fit"
             )
     frames = {
-        name: paths if name == "calibration" else read(paths)
+        name: read(paths, STAGES[name]) if name in STAGES else paths
         for name, paths in given.items()
         if name in handed(function)
     }

@@ -7,6 +7,7 @@ from scripts.advdenoise import store
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 _NAMES = ("seed", "dataset", "split", "suite", "threat")
 _ENTRIES = ("classifier", "purifier", "denoiser", "detector", "attribution")
@@ -28,14 +29,17 @@ class Results:
         return self._entries["attack"][threat.partition("@")[0]]
 
 
-def read(paths: list[Path]) -> Results:
-    """Read result files; each row gets the seed, data set and names of its file."""
+def read(paths: list[Path], schema: "pa.Schema | None" = None) -> Results:
+    """Read result files, all with the columns of `schema`; each row gets its file's names.
+
+    These are the seed, the data set and the entries. Raises DamagedFile as `store.read_table`.
+    """
     import pandas as pd
 
     frames, entries = [], {kind: {} for kind in (*_ENTRIES, "attack")}
     for path in paths:
         settings = store.read_provenance(path)["settings"]
-        frame = store.read_table(path).to_pandas()
+        frame = store.read_table(path, schema).to_pandas()
         for kind in _ENTRIES:
             entry = settings.get(kind)
             if entry:
