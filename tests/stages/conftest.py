@@ -103,7 +103,7 @@ attributions:
       n12: {function: superpixels.slic, settings: {n_segments: 12}}
   inverted:
     function: superpixels.slic
-    settings: {n_segments: 12}
+    settings: {n_segments: 16}
     masking: image_mean
     quantile: inverted_cdf
 detectors:

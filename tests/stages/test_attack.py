@@ -157,18 +157,19 @@ def test_the_same_job_gives_the_same_bytes(world, tmp_path):
 def spied(world, component, tmp_path):
     """Runs a threat's job with an attack that notes what it is handed, batch by batch."""
 
-    def run(threat: str) -> list[dict]:
+    def run(threat: str, split: str = "few") -> list[dict]:
         seen = []
+        file = FEW.format(threat).replace("few", split)
 
         def spy(images, labels, targeted, predict, victim, classifier, noise, *, epsilon=0.0):
             seen.append(dict(locals()))
             return torch.zeros_like(images)
 
         component("attacks", spy=spy)
-        entry = world.settings(FEW.format(threat))["attack"]
+        entry = world.settings(file)["attack"]
         for point in entry["points"].values():
             point["function"], point["settings"] = "toy.spy", {}
-        world.run(FEW.format(threat), tmp_path / "spied.h5", {"attack": entry})
+        world.run(file, tmp_path / "spied.h5", {"attack": entry})
         return seen
 
     return run
@@ -204,6 +205,10 @@ def test_a_random_target_is_never_the_label(spied, few, world):
     assert (targets != few.labels).all() and len(set(targets.tolist())) > 3
     assert targets.min() >= 0 and targets.max() <= 9
     assert torch.equal(joined(spied("targeted@small"), "labels"), targets)
+    many = spied("targeted@small", "train")
+    with open_images(world.make("images/digits/train.h5")) as clean:
+        away = (joined(many, "labels").numpy() - clean.labels) % 10
+    assert set(away.tolist()) == set(range(1, 10))
     made = few.images + perturbation(world.make(FEW.format("targeted@small")))
     before = functional.cross_entropy(few.small(few.images), targets)
     assert functional.cross_entropy(few.small(made), targets) < before
