@@ -47,6 +47,7 @@ onstart:
     try:
         flow.start(list(workflow.dag.needrun_jobs()))
     except BadInput as mistake:
+        running.withdraw()
         raise WorkflowError(str(mistake))
 
 

@@ -18,13 +18,13 @@ ROOT = "results/mini"
 PATIENCE = 300  # seconds that a command may take on a busy machine
 
 
-def copy_code(folder: Path) -> Path:
-    """The workflow in a new folder, with `mini.yaml` as its default configuration."""
+def copy_code(folder: Path, config: Path = CONFIG) -> Path:
+    """The workflow in a new folder, with `mini.yaml` or another file as default configuration."""
     folder.mkdir(parents=True)
     for name in CODE:
         source = REPOSITORY / name
         (shutil.copytree if source.is_dir() else shutil.copy2)(source, folder / name)
-    shutil.copy2(CONFIG, folder / "config" / "config.yaml")
+    shutil.copy2(config, folder / "config" / "config.yaml")
     return folder
 
 

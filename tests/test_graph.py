@@ -1,0 +1,439 @@
+"""The graph: which jobs a configuration gives, what each of them reads and is told."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from scripts.advdenoise import configuration, workflow
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.workflow import Flow
+from tests import mini
+
+# Jobs of each shipped configuration, by rule.
+COUNTS = {
+    "config": {
+        "images": 7,
+        "train_classifier": 5,
+        "attack": 11,
+        "train_denoiser": 4,
+        "calibrate": 1,
+        "evaluate": 10,
+        "distances": 1,
+        "iqr": 4,
+        "detect": 2,
+        "examples": 1,
+        "table": 10,
+        "figures_propagation": 1,
+        "figures_feature_losses": 1,
+        "figures_segfault": 1,
+        "all": 1,
+    },
+    "papers": {
+        "images": 13,
+        "train_classifier": 23,
+        "attack": 55,
+        "train_denoiser": 18,
+        "calibrate": 3,
+        "evaluate": 46,
+        "distances": 2,
+        "iqr": 12,
+        "detect": 9,
+        "examples": 3,
+        "table": 10,
+        "figures_propagation": 1,
+        "figures_feature_losses": 1,
+        "figures_segfault": 1,
+        "all": 1,
+    },
+    "subset": {
+        "images": 11,
+        "train_classifier": 5,
+        "attack": 26,
+        "train_denoiser": 6,
+        "calibrate": 4,
+        "evaluate": 17,
+        "distances": 4,
+        "iqr": 8,
+        "detect": 4,
+        "table": 9,
+        "figures_propagation": 1,
+        "all": 1,
+    },
+}
+PAPERS = ("dapas", "propagation", "feature_losses", "apudae", "segfault")
+SHIPPED = sorted(p.stem for p in (mini.REPOSITORY / "config").glob("*.yaml"))
+SHIPPED.remove("schema")
+
+# Entries of one's own, put everywhere.
+MINE = """
+attacks:
+  shaken: {function: noise.uniform, settings: {epsilon: 0.1}}
+purifiers:
+  twice: {function: basic.direct, denoiser: dae}
+detectors:
+  vectors: {function: svm.svc}
+everywhere:
+  attacks: [shaken]
+  purifiers: [twice]
+  detectors: [vectors]
+"""
+FROM_A_ROOT = """
+datasets:
+  mnist: {function: archives.mnist}
+experiments:
+  defence:
+    tables:
+      accuracy:
+        predictions: {dataset: [digits, mnist]}
+"""
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    """The code with the shipped configurations; nothing has run."""
+    default = mini.REPOSITORY / "config" / "config.yaml"
+    return mini.copy_code(tmp_path_factory.mktemp("shipped") / "code", default)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The code with the mini configuration; nothing has run."""
+    folder = mini.copy_code(tmp_path_factory.mktemp("small") / "code")
+    (folder / "mine.yaml").write_text(MINE)
+    (folder / "from_a_root.yaml").write_text(FROM_A_ROOT)
+    return folder
+
+
+def merge(base: dict, more: dict) -> dict:
+    """As Snakemake lays one configuration file over another."""
+    both = {
+        key: merge(base[key], value) if isinstance(base.get(key), dict) else value
+        for key, value in more.items()
+    }
+    return base | both
+
+
+def flow(*more: str) -> Flow:
+    """The graph of the mini configuration and what is laid over it."""
+    config = yaml.safe_load(mini.CONFIG.read_text(encoding="utf-8"))
+    for text in more:
+        config = merge(config, yaml.safe_load(text))
+    return Flow(configuration.read(config))
+
+
+# ---------------------------------------------------------------- through Snakemake
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_jobs_of_a_shipped_configuration_without_any_data(shipped, name):
+    assert mini.counts(shipped, "--configfile", f"config/{name}.yaml") == COUNTS[name]
+
+
+def test_the_quick_scale_stays_within_its_budget():
+    assert sum(COUNTS["config"].values()) - 1 < 60
+
+
+def test_a_target_per_paper_and_all_of_them(shipped):
+    together = Counter(mini.counts(shipped, *PAPERS))
+    assert together - Counter(PAPERS) == Counter(COUNTS["config"]) - Counter(["all"])
+    assert mini.counts(shipped, "dapas") == {
+        "images": 3,
+        "train_classifier": 1,
+        "train_denoiser": 1,
+        "attack": 1,
+        "evaluate": 2,
+        "table": 1,
+        "dapas": 1,
+    }
+
+
+def test_paths_are_targets(small):
+    exported = f"{mini.ROOT}/seed0/digits/exported/pgd@cnn/test.h5"
+    adaptive = f"{mini.ROOT}/seed0/digits/adversarial/pgd@cnn+direct/test.h5"
+    assert mini.planned(small, exported, adaptive) == {
+        *(f"images/digits/{split}" for split in ("train", "held_out", "test")),
+        "classifiers/cnn",
+        "adversarial/pgd@cnn/test",
+        "exported/pgd@cnn/test",
+        "adversarial/fgsm@cnn/train",
+        "denoisers/dae",
+        "adversarial/pgd@cnn+direct/test",
+    }
+
+
+def test_a_path_of_another_scale_is_refused(small):
+    refused = mini.snakemake(small, "--dry-run", "results/papers/tables/defence/accuracy.csv")
+    assert refused.returncode == 1
+    assert "No rule to produce results/papers/tables/defence/accuracy.csv" in refused.stdout
+
+
+def test_entries_of_a_second_file_get_their_columns(small):
+    given = ("--configfile", "config/config.yaml", "mine.yaml")
+    assert mini.planned(small, *given) - mini.planned(small) == {
+        "adversarial/shaken@cnn/test",
+        "predictions/purified/twice/cnn/test",
+        "iqr/shaken@cnn/slic/cnn/test",
+        "detection/detected/vectors/slic/cnn/test",
+    }
+
+
+def test_a_missing_data_root_is_told_when_a_run_starts(small):
+    given = ("--configfile", "config/config.yaml", "from_a_root.yaml")
+    assert mini.counts(small, *given)["images"] == 5
+    started = mini.snakemake(small, "--cores", "1", *given)
+    assert started.returncode == 1
+    told = [line for line in started.stdout.splitlines() if line.startswith("data_root: ")]
+    assert told == [
+        "data_root: not set, but data set 'mnist' is read from it; "
+        "give your image folder with `--config data_root=FOLDER`"
+    ]
+    assert "Traceback" not in started.stdout
+    assert not list(small.glob("results/mini/*"))
+    assert not list(small.glob(".snakemake/locks/*"))
+    assert not list(small.glob(".snakemake/running/*"))
+
+
+def test_a_mistake_is_told_before_any_job(small):
+    broken = small / "broken.yaml"
+    broken.write_text("attacks: {fgsm: {settings: {epsilom: 0.1}}}")
+    started = mini.snakemake(
+        small, "--cores", "1", "--configfile", "config/config.yaml", broken.name
+    )
+    assert started.returncode == 1
+    told = [line for line in started.stdout.splitlines() if line.startswith("attacks.fgsm")]
+    assert told == [
+        "attacks.fgsm.settings.epsilom: gradient.fgsm has no such setting; did you mean 'epsilon'?"
+    ]
+    assert "Traceback" not in started.stdout
+    assert not (small / "results").exists()
+
+
+def test_the_graph_is_drawn(small):
+    drawn = mini.snakemake(small, "--rulegraph").stdout
+    drawn = drawn[drawn.index("digraph") :]
+    for rule in ("images", "train_classifier", "attack", "iqr", "detect", "table", "all"):
+        assert f'label = "{rule}"' in drawn
+
+
+def test_a_job_runs_from_another_folder_with_a_bare_environment(small, tmp_path):
+    target = f"{mini.ROOT}/images/digits/test.h5"
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", target]
+    options = ["--snakefile", str(small / "Snakefile"), "--directory", str(tmp_path)]
+    bare = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    subprocess.run([*command, *options], env=bare, cwd=tmp_path, check=True, timeout=mini.PATIENCE)
+    assert (tmp_path / target).exists()
+    effective = yaml.safe_load((tmp_path / mini.ROOT / "config.yaml").read_text(encoding="utf-8"))
+    assert effective == flow().config
+
+
+# ---------------------------------------------------------------- without Snakemake
+
+
+def test_wildcards_match_the_configured_names_alone():
+    patterns = flow().constraints()
+    right = {
+        "threat": ["clean", "fgsm@cnn", "pgd@cnn+direct"],
+        "split": ["train", "held_out", "test"],
+        "suite": ["purified", "detected"],
+        "paper": ["defence", "detection"],
+        "purifier": ["none", "direct"],
+        "seed": ["0", "12"],
+    }
+    wrong = {
+        "threat": ["fgsm", "fgsm@dae", "clean@cnn", "fgsm@cnn+", "fgsmm@cnn", "fgsm@cnn+other"],
+        "split": ["valid", "te"],
+        "suite": ["purifie", "none"],
+        "paper": ["papers"],
+        "purifier": ["dae"],
+        "seed": ["", "a", "0.5"],
+    }
+    for name, texts in right.items():
+        assert all(re.fullmatch(patterns[name], text) for text in texts), name
+    for name, texts in wrong.items():
+        assert not any(re.fullmatch(patterns[name], text) for text in texts), name
+
+
+def test_no_name_of_an_empty_kind_matches(quick):
+    del quick["detectors"]
+    for experiment in quick["experiments"].values():
+        for part in ("tables", "figures"):
+            products = experiment.get(part, {})
+            experiment[part] = {k: v for k, v in products.items() if "detection" not in v}
+    pattern = Flow(configuration.read(quick)).constraints()["detector"]
+    assert not re.fullmatch(pattern, "")
+
+
+def test_every_paper_has_its_own_targets(quick):
+    graph = Flow(configuration.read(quick))
+    targets = [path for paper in PAPERS for path in graph.targets(paper)]
+    assert len(targets) == len(set(targets)) == 3 * 10 + 4
+    assert all(path.startswith("results/quick/") for path in targets)
+    with pytest.raises(BadInput, match="'dappas' is not configured; did you mean 'dapas'?"):
+        graph.targets("dappas")
+
+
+def job(graph: Flow, rule: str, **names):
+    return graph.job(rule, {"seed": "0", "dataset": "patches", "split": "test"} | names)
+
+
+def test_an_attack_reads_what_its_threat_knows(quick):
+    graph = Flow(configuration.read(quick))
+    folder = "results/quick/seed0/patches"
+    plain = {
+        "images": "results/quick/images/patches/test.h5",
+        "victim": f"{folder}/classifiers/resnet18.safetensors",
+    }
+    assert job(graph, "attack", threat="bounded@resnet18").inputs == plain
+    surrogate = {"surrogate": f"{folder}/classifiers/cnn26.safetensors"}
+    assert job(graph, "attack", threat="transferred@resnet18").inputs == plain | surrogate
+    denoiser = {"denoiser": f"{folder}/denoisers/red_gaussian.safetensors"}
+    adaptive = job(graph, "attack", threat="bounded_bim@resnet18+direct_gaussian")
+    assert adaptive.inputs == plain | denoiser
+
+
+def test_an_adaptive_suite_meets_each_purifier_with_the_attack_on_it():
+    graph = flow("suites: {purified: {threats: [clean, pgd+]}}")
+    for purifier, threat in (("direct", "pgd@cnn+direct"), ("none", "pgd@cnn")):
+        names = {"dataset": "digits", "suite": "purified", "classifier": "cnn"}
+        met = job(graph, "evaluate", purifier=purifier, **names)
+        assert met.settings["threats"] == ["clean", threat]
+        folder = "results/mini/seed0/digits/adversarial"
+        assert met.inputs["adversarial"] == [f"{folder}/{threat}/test.h5"]
+    names = {"dataset": "digits", "suite": "purified", "classifier": "cnn"}
+    assert job(graph, "distances", **names).settings["meetings"] == [
+        ("clean", "none"),
+        ("pgd@cnn", "none"),
+        ("clean", "direct"),
+        ("pgd@cnn+direct", "direct"),
+    ]
+
+
+def test_what_is_not_for_a_data_set_is_left_out_and_told(quick):
+    table = quick["experiments"]["dapas"]["tables"]["accuracy"]
+    table["predictions"]["dataset"] = ["patches", "digits"]
+    found = Flow(configuration.read(quick)).job("table", {"paper": "dapas", "table": "accuracy"})
+    folder = "results/quick/seed0/patches/predictions/steps"
+    assert found.inputs["predictions"] == [
+        f"{folder}/none/resnet18/test.parquet",
+        f"{folder}/direct_bimodal/resnet18/test.parquet",
+    ]
+    assert found.settings["left_out"] == ["classifiers resnet18: not for data set digits"]
+
+
+def test_seeds_are_replicates_and_may_be_an_experiments_own():
+    graph = flow("{seeds: [0, 1], experiments: {detection: {seeds: [7]}}}")
+    layers = graph.job("table", {"paper": "defence", "table": "layers"})
+    name = "digits/distances/purified/cnn/test.parquet"
+    assert layers.inputs["distances"] == [f"results/mini/seed{seed}/{name}" for seed in (0, 1)]
+    (scores,) = graph.job("table", {"paper": "detection", "table": "auc"}).inputs["detection"]
+    assert scores.startswith("results/mini/seed7/")
+
+
+def test_settings_are_sorted_json_without_places():
+    def settings(graph):
+        names = {"seed": "0", "dataset": "digits", "threat": "fgsm@cnn", "split": "test"}
+        return graph.settings("attack")(names)
+
+    told = settings(flow())
+    assert told == json.dumps(json.loads(told), sort_keys=True)
+    assert "results/" not in told
+    assert settings(flow("{data_root: /somewhere, batch: 64}")) == told
+    assert settings(flow("attacks: {fgsm: {settings: {epsilon: 0.3}}}")) != told
+
+
+def test_a_split_is_told_of_those_that_it_is_drawn_from_alone(quick):
+    graph = Flow(configuration.read(quick))
+
+    def splits(split):
+        settings = graph.job("images", {"dataset": "digits", "split": split}).settings
+        return list(settings["entry"]["splits"])
+
+    assert splits("studied") == ["studied", "test"]
+    assert splits("test") == ["test"]
+    assert splits("train") == ["held_out"]
+
+
+def test_a_start_checks_the_data_and_writes_the_configuration(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    graph = flow(FROM_A_ROOT)
+
+    def images(dataset):
+        wildcards = SimpleNamespace(dataset=dataset)
+        return SimpleNamespace(rule=SimpleNamespace(name="images"), wildcards=wildcards)
+
+    with pytest.raises(BadInput, match="data_root: not set"):
+        graph.start([images("digits"), images("mnist")])
+    assert not list(tmp_path.iterdir())
+    graph.start([images("digits"), SimpleNamespace(rule=SimpleNamespace(name="table"))])
+    path = tmp_path / mini.ROOT / "config.yaml"
+    assert yaml.safe_load(path.read_text(encoding="utf-8")) == graph.config
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_jobs_find_this_interpreter_and_this_code(monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin")
+    monkeypatch.setenv("PYTHONPATH", "/theirs")
+    for _ in range(2):
+        workflow.prepare_environment()
+        assert os.environ["PATH"] == f"{os.path.dirname(sys.executable)}:/usr/bin"
+        assert os.environ["PYTHONPATH"] == f"{mini.REPOSITORY}:/theirs"
+
+
+@pytest.fixture
+def sources(tmp_path, monkeypatch):
+    """A library of two modules under a script, and one apart."""
+    monkeypatch.setattr(workflow, "REPOSITORY", tmp_path)
+    for name, text in {
+        "scripts/job.py": "from scripts.library import one\n",
+        "scripts/library/one.py": "def f():\n    from scripts.library.two import g\n",
+        "scripts/library/two.py": "import json\n\ndef g():\n    return 2\n",
+        "scripts/library/apart.py": "",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path / "scripts"
+
+
+def digest(*files) -> str:
+    """The digest that a new process would find."""
+    for function in ("code_digest", "_tree", "_syntax", "_imports"):
+        getattr(workflow, function).cache_clear()
+    return workflow.code_digest(*files)
+
+
+def test_a_digest_is_of_all_that_is_imported_and_of_no_words(sources):
+    script, two = sources / "job.py", sources / "library/two.py"
+    before = digest(script)
+    (sources / "library/apart.py").write_text("changed = True\n")
+    two.write_text(
+        '"""Words."""\n\nimport json  # more\n\n\ndef g():\n    """What?"""\n    return 2\n'
+    )
+    assert digest(script) == before
+    assert digest(script, sources / "library/apart.py") != before
+    two.write_text("import json\n\ndef g():\n    return 3\n")
+    assert digest(script) != before
+
+
+def test_a_digest_does_not_depend_on_the_order_of_files(sources):
+    files = [sources / "job.py", sources / "library/apart.py"]
+    assert digest(*files) == digest(*reversed(files))
+
+
+def test_the_digest_of_a_job_is_of_the_components_that_it_runs():
+    graph = flow("attacks: {shaken: {function: noise.uniform, settings: {epsilon: 0.1}}}")
+
+    def code(threat, **more):
+        names = {"seed": "0", "dataset": "digits", "threat": threat, "split": "test"}
+        return graph.code("attack")(names | more)
+
+    assert code("fgsm@cnn") == code("pgd@cnn", seed="1")
+    assert code("fgsm@cnn") != code("shaken@cnn")
+    assert code("fgsm@cnn") != code("fgsm@cnn+direct")
