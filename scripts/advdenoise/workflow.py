@@ -40,6 +40,10 @@ def prepare_environment() -> None:
         parts = os.environ.get(variable, "").split(os.pathsep)
         if str(folder) not in parts:
             os.environ[variable] = os.pathsep.join([str(folder), *filter(None, parts)])
+    # Memory that a pass over a batch frees is needed by the next one: giving it back to the system
+    # each time cost a tenth of a job's CPU time.
+    for variable in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
+        os.environ.setdefault(variable, str(2**30))
 
 
 class Flow:
