@@ -238,6 +238,7 @@ def test_entries_that_nothing_uses_are_fine(quick):
 
 
 def test_epsilons_in_another_unit_become_pixels(quick):
+    quick["attacks"]["z_score"]["epsilons"]["cycle"] = [0.02, 0.06, 0.1]
     read = configuration.read(quick)
     point = read["attacks"]["z_score"]["points"]["pgd"]
     grey_levels = [255 * epsilon for epsilon in point["epsilons"]["cycle"]]
