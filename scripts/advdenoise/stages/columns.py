@@ -2,7 +2,6 @@
 
 import numpy as np
 import pyarrow as pa
-from torch import Tensor
 
 
 class Columns:
@@ -24,7 +23,7 @@ class Columns:
 def _array(value, rows: int, kind: pa.DataType) -> pa.Array:
     if value is None:
         return pa.nulls(rows, kind)
-    if isinstance(value, Tensor):
+    if hasattr(value, "cpu"):  # a tensor; a job that makes none need not load torch
         value = value.cpu().numpy()
     if isinstance(value, np.ndarray):
         if pa.types.is_fixed_size_list(kind):
