@@ -27,6 +27,11 @@ def as_options(wildcards, input):
     )
 
 
+def weights(path):
+    """Trained weights as an output: protected where the configuration says so."""
+    return protected(path) if flow.config["protect_weights"] else path
+
+
 def papers(name):
     """The targets of one paper, asked for only when its rule is."""
     return lambda wildcards: flow.targets(name)

@@ -3,7 +3,7 @@ rule train_classifier:
     input:
         unpack(flow.inputs("train_classifier")),
     output:
-        weights="<results>/seed{seed}/{dataset}/classifiers/{classifier}.safetensors",
+        weights=weights("<results>/seed{seed}/{dataset}/classifiers/{classifier}.safetensors"),
         history="<results>/seed{seed}/{dataset}/classifiers/{classifier}.history.parquet",
     log:
         "<logs>/train_classifier/{seed}/{dataset}/{classifier}.log",

@@ -3,7 +3,7 @@ rule train_denoiser:
     input:
         unpack(flow.inputs("train_denoiser")),
     output:
-        weights="<results>/seed{seed}/{dataset}/denoisers/{denoiser}.safetensors",
+        weights=weights("<results>/seed{seed}/{dataset}/denoisers/{denoiser}.safetensors"),
         history="<results>/seed{seed}/{dataset}/denoisers/{denoiser}.history.parquet",
     log:
         "<logs>/train_denoiser/{seed}/{dataset}/{denoiser}.log",

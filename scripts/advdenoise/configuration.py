@@ -144,6 +144,7 @@ def _complete(config: dict) -> None:
         config.setdefault(kind, {})
     config["purifiers"].setdefault(NO_PURIFIER, {"function": "basic.none"})
     config.setdefault("data_root", None)
+    config.setdefault("protect_weights", False)
     config.setdefault("distances", {"images": 1, "taps": {}})
     config.setdefault("hidden", {"per_layer": 1, "taps": {}})
     for name, entry in config["attacks"].items():

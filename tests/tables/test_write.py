@@ -148,9 +148,13 @@ def test_without_published_numbers_none_are_announced(written):
     assert "published number" not in made["markdown"] and "published number" not in made["latex"]
 
 
-def test_a_cell_of_two_data_sets_shows_both(written):
+def test_of_two_cells_for_one_place_the_first_keeps_it(written):
     cells = [cell("a", "b", 1.0), cell("a", "b", 2.0, dataset="cifar10")]
-    assert "1.0; 2.0" in written(cells)["markdown"]
+    rows = [line.split("|")[1:3] for line in written(cells)["markdown"].splitlines() if "|" in line]
+    assert [[text.strip() for text in row] for row in rows[2:]] == [
+        ["a", "1.0"],
+        ["a (cifar10)", "2.0"],
+    ]
 
 
 def test_the_same_cells_give_the_same_bytes(written):

@@ -19,10 +19,8 @@ Images = Callable[[Tensor], Tensor]
 
 
 def device() -> torch.device:
-    """The GPU if there is one; says so where one was promised and is not there."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("cpu")
+    """The GPU if there is one, the CPU otherwise."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def build(kind: str, entry: dict, shape: tuple[int, int, int], classes: int) -> nn.Module:

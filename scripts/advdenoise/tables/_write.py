@@ -1,6 +1,7 @@
 """One table in three formats, each number with its interval and beside the published one."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from scripts.advdenoise import store
@@ -30,6 +31,7 @@ def write(
     same.
     """
     printed = published_numbers(paper, table)
+    cells = _apart(cells)
     store.write_text(paths["csv"], _csv(cells, printed))
     notes = [
         "Each value with its 95 % confidence interval over images"
@@ -41,6 +43,27 @@ def write(
     store.write_text(paths["markdown"], "\n".join([*markdown, *_lines(notes)]) + "\n")
     latex = [*(f"% {note}" for note in notes), *_tabulate(head, body, "latex_booktabs")]
     store.write_text(paths["latex"], "\n".join(latex) + "\n")
+
+
+def _apart(cells: list[Cell]) -> list[Cell]:
+    """Where several cells have one printed place, the first keeps it.
+
+    The rows of the others say in what they differ: nothing that a paper does not print stands
+    beside its numbers.
+    """
+    holders: dict[tuple[str, str], Cell] = {}
+    told = []
+    for cell in cells:
+        holder = holders.setdefault((cell.row, cell.column), cell)
+        if holder is not cell:
+            others = [
+                str(value)
+                for name, value in cell.about.items()
+                if value == value and value != holder.about.get(name)  # NaN is not equal to itself
+            ]
+            cell = replace(cell, row=f"{cell.row} ({', '.join(others)})")
+        told.append(cell)
+    return told
 
 
 def _lines(notes: list[str]) -> list[str]:
