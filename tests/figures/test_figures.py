@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_results import Results
 
 from scripts.advdenoise import store
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.stages import figures
+from tests.fake_results import Results
 
 SVG = "{http://www.w3.org/2000/svg}"
 

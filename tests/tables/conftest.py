@@ -1,7 +1,8 @@
 """Fixtures of the tables' tests."""
 
 import pytest
-from fake_results import Results
+
+from tests.fake_results import Results
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from fake_results import Results
 
 from scripts.advdenoise.tables import accuracy, denoisers, detection, layers, segfault
 from scripts.advdenoise.tables._read import read
 from scripts.advdenoise.threats import CLEAN
+from tests.fake_results import Results
 
 
 def wilson(successes: float, n: int) -> tuple[float, float]:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fake_results import Results
 
 from scripts.advdenoise.components import load, provide
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._read import read
 from scripts.advdenoise.tables._write import PUBLISHED, published_numbers
+from tests.fake_results import Results
 
 REPOSITORY = Path(__file__).parents[2]
 PAPERS = yaml.safe_load((REPOSITORY / "config" / "papers.yaml").read_text(encoding="utf-8"))

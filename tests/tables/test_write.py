@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fake_results import Results
 
 from scripts.advdenoise import store
 from scripts.advdenoise.errors import BadInput
@@ -16,6 +15,7 @@ from scripts.advdenoise.statistics import Estimate
 from scripts.advdenoise.tables import _write
 from scripts.advdenoise.tables._cells import Cell
 from scripts.advdenoise.tables._write import published_numbers, write
+from tests.fake_results import Results
 
 NAN = math.nan
 
