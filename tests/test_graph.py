@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from scripts.advdenoise import configuration, workflow
+from scripts.advdenoise import configuration, digests, workflow
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.workflow import Flow
 from tests import mini
@@ -389,7 +389,7 @@ def test_jobs_find_this_interpreter_and_this_code(monkeypatch):
 @pytest.fixture
 def sources(tmp_path, monkeypatch):
     """A library of two modules under a script, and one apart."""
-    monkeypatch.setattr(workflow, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(digests, "REPOSITORY", tmp_path)
     for name, text in {
         "scripts/job.py": "from scripts.library import one\n",
         "scripts/library/one.py": "def f():\n    from scripts.library.two import g\n",
@@ -405,8 +405,8 @@ def sources(tmp_path, monkeypatch):
 def digest(*files) -> str:
     """The digest that a new process would find."""
     for function in ("code_digest", "_tree", "_syntax", "_imports"):
-        getattr(workflow, function).cache_clear()
-    return workflow.code_digest(*files)
+        getattr(digests, function).cache_clear()
+    return digests.code_digest(*files)
 
 
 def test_a_digest_is_of_all_that_is_imported_and_of_no_words(sources):

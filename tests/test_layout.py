@@ -25,7 +25,7 @@ ORDER = [
     ["classifiers", "denoisers"],
     ["datasets", "metrics", "noise"],
     ["store", "schemas", "statistics"],
-    ["components", "configuration", "workflow", "threats", "running", "budget"],
+    ["components", "configuration", "digests", "workflow", "threats", "running", "budget"],
     ["errors"],
 ]
 PLACE = {room: number for number, line in enumerate(ORDER) for room in line}
