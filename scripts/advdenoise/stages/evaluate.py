@@ -1,7 +1,7 @@
 """The evaluate stage: purify in memory, predict, one row per image, threat, point and draw."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -41,24 +41,19 @@ def run(
         batches = clean.batches(settings["batch"], device)
         for batch in tqdm(batches, desc=f"evaluate {settings['suite']}", disable=None):
             for met in threats.meet(batch):
-                for point, purify in purifiers.items():
-                    for draw in range(settings["purifier"].get("draws", 1)):
-                        noise = Noise(
-                            settings["seed"],
-                            batch.ids,
-                            settings["purifier"]["name"],
-                            "defender",
-                            draw=draw,
-                        )
-                        row = judge_batch(batch, met, judge, purify, noise, using)
-                        columns.add(
-                            len(batch.ids),
-                            purifier=settings["purifier"]["name"],
-                            purifier_point=point,
-                            draw=draw,
-                            **row,
-                        )
+                for row in _rows(settings, purifiers, batch, met, judge, using):
+                    columns.add(len(batch.ids), **row)
         store.write_table(output, columns.table(), store.provenance(settings, started))
+
+
+def _rows(settings: dict, purifiers: dict, batch: Batch, met: Met, judge, using) -> Iterator[dict]:
+    """What becomes of a batch under one threat: the columns for every point and draw."""
+    name = settings["purifier"]["name"]
+    for point, purify in purifiers.items():
+        for draw in range(settings["purifier"].get("draws", 1)):
+            noise = Noise(settings["seed"], batch.ids, name, "defender", draw=draw)
+            row = judge_batch(batch, met, judge, purify, noise, using)
+            yield {"purifier": name, "purifier_point": point, "draw": draw, **row}
 
 
 @torch.no_grad()  # and not in inference mode: a purifier may take gradients of its own
