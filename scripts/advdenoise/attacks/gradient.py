@@ -29,8 +29,7 @@ def fgsm(
     images: Tensor, labels: Tensor, targeted: bool, predict: Predict, *, epsilon: float | Tensor
 ) -> Tensor:
     """One step of epsilon along the sign of the gradient (Goodfellow et al. 2015)."""
-    start = torch.zeros_like(images)
-    return _ascend(images, labels, targeted, predict, start, epsilon, alpha=epsilon, steps=1)
+    return _ascend(images, labels, targeted, predict, None, epsilon, alpha=epsilon, steps=1)
 
 
 def bim(
@@ -50,13 +49,12 @@ def bim(
     DAPAS, section on attacks, uses: with E = 255 epsilon, min(E + 2, 4 E) for epsilon up to 0.008
     and min(E + 4, 1.24 E) above, rounded down.
     """
-    start = torch.zeros_like(images)
     alpha = _step_size(epsilon, alpha, alpha_per_epsilon)
     if steps == "kurakin":
         steps = _kurakin_steps(epsilon)
     elif isinstance(steps, str):
         raise BadInput(f"settings.steps: {steps!r} is neither a number of steps nor 'kurakin'")
-    return _ascend(images, labels, targeted, predict, start, epsilon, alpha, steps)
+    return _ascend(images, labels, targeted, predict, None, epsilon, alpha, steps)
 
 
 def pgd(
@@ -93,9 +91,8 @@ def mi_fgsm(
 
     `mu` >= 0 is the decay of the momentum g, which starts at 0.
     """
-    start = torch.zeros_like(images)
     alpha = _step_size(epsilon, alpha, alpha_per_epsilon)
-    return _ascend(images, labels, targeted, predict, start, epsilon, alpha, steps, mu)
+    return _ascend(images, labels, targeted, predict, None, epsilon, alpha, steps, mu)
 
 
 def r_fgsm(
@@ -123,36 +120,44 @@ def _ascend(
     labels: Tensor,
     targeted: bool,
     predict: Predict,
-    perturbation: Tensor,
+    perturbation: Tensor | None,
     epsilon: float | Tensor,
     alpha: float | Tensor,
     steps: int | Tensor,
     mu: float | None = None,
 ) -> Tensor:
-    """Take `steps` (one number, or [N,1,1,1]) from `perturbation`, which is changed in place."""
+    """Take `steps` (one number, or [N,1,1,1]) from `perturbation`, which is changed in place.
+
+    None stands for the image itself: no memory is passed over to add nothing.
+    """
     lower, upper = limits(images, epsilon)
-    torch.clamp(perturbation, lower, upper, out=perturbation)
+    if perturbation is not None:
+        torch.clamp(perturbation, lower, upper, out=perturbation)
     alpha = torch.as_tensor(-alpha if targeted else alpha, dtype=images.dtype, device=images.device)
-    momentum = torch.zeros_like(images)
+    momentum = None if mu is None else torch.zeros_like(images)
     direction = torch.empty_like(images)
     for step in range(int(torch.as_tensor(steps).max())):
-        gradient = _gradient(images, perturbation, labels, predict)
+        seen = images if perturbation is None else images + perturbation
+        gradient = _gradient(seen, labels, predict)
         finite = gradient.sum(_per_image(gradient), keepdim=True).isfinite()
-        if mu is not None:
+        if momentum is not None:
             gradient = momentum.mul_(mu).add_(_unit(gradient).where(finite, 0))
-        torch.sign(gradient, out=direction)
-        # The sign of NaN is 0.
-        perturbation.addcmul_(direction, alpha * (finite & (step < steps)))
+        torch.sign(gradient, out=direction)  # that of NaN is 0
+        length = alpha * (finite & (step < steps))
+        if perturbation is None:
+            perturbation = direction * length
+        else:
+            perturbation.addcmul_(direction, length)
         torch.clamp(perturbation, lower, upper, out=perturbation)
-    return perturbation
+    return torch.zeros_like(images) if perturbation is None else perturbation
 
 
-def _gradient(images: Tensor, perturbation: Tensor, labels: Tensor, predict: Predict) -> Tensor:
+def _gradient(seen: Tensor, labels: Tensor, predict: Predict) -> Tensor:
     """The gradient of each image's cross-entropy; that of weights is not computed."""
     with torch.enable_grad():
-        adversarial = (images + perturbation).requires_grad_()
-        loss = functional.cross_entropy(predict(adversarial), labels, reduction="sum")
-        return torch.autograd.grad(loss, adversarial)[0]
+        seen = seen.detach().requires_grad_()
+        loss = functional.cross_entropy(predict(seen), labels, reduction="sum")
+        return torch.autograd.grad(loss, seen)[0]
 
 
 def _unit(gradient: Tensor) -> Tensor:
