@@ -13,9 +13,9 @@ import pytest
 
 from scripts.advdenoise.datasets import archives
 from scripts.advdenoise.errors import BadInput, DamagedFile
+from tests.real_data import ROOT, needs
 
-DATA = os.environ.get("ADVDENOISE_DATA")
-needs_data = pytest.mark.skipif(not DATA, reason="ADVDENOISE_DATA names no data root")
+MNIST, CIFAR10 = "MNIST", "cifar-10-batches-py"
 
 
 def md5(content):
@@ -245,10 +245,16 @@ def test_checksums_are_those_of_torchvision():
         assert f'"{file}", "{checksum}"' in text
 
 
-@needs_data
-@pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar10_grey"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("mnist", marks=needs(MNIST)),
+        pytest.param("cifar10", marks=needs(CIFAR10)),
+        pytest.param("cifar10_grey", marks=needs(CIFAR10)),
+    ],
+)
 def test_real_archives(name):
-    source = getattr(archives, name)(Path(DATA))
+    source = getattr(archives, name)(ROOT)
     n_train, shape = {
         "mnist": (60_000, (1, 28, 28)),
         "cifar10": (50_000, (3, 32, 32)),
@@ -261,10 +267,10 @@ def test_real_archives(name):
     assert (source.train_labels[0], source.test_labels[0]) == first
 
 
-@needs_data
+@needs(CIFAR10)
 def test_real_cifar_has_the_published_mean():
     """z-score constants of the segfault paper, section 5: mean 120.70748, std 64.150024."""
-    source = archives.cifar10(Path(DATA))
+    source = archives.cifar10(ROOT)
     images = source.read(np.arange(50_000))
     assert images.mean() == pytest.approx(120.70748, abs=1e-3)
     assert images.std() == pytest.approx(64.150024, abs=1e-3)

@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +6,8 @@ from PIL import Image
 
 from scripts.advdenoise.datasets import folders
 from scripts.advdenoise.errors import BadInput, DamagedFile
+from tests.real_data import ROOT, needs
 
-DATA = os.environ.get("ADVDENOISE_DATA")
-needs_data = pytest.mark.skipif(not DATA, reason="ADVDENOISE_DATA names no data root")
 CLASSES = ["n03", "n01", "n02"]
 
 
@@ -195,9 +193,9 @@ def test_missing_root_or_folder(tmp_path):
             reader(tmp_path)
 
 
-@needs_data
+@needs("tiny-imagenet-200")
 def test_real_tiny_imagenet():
-    source = folders.tiny_imagenet(Path(DATA))
+    source = folders.tiny_imagenet(ROOT)
     assert len(source.classes) == 200
     assert np.bincount(source.test_labels).tolist() == [50] * 200
     assert len(set(np.bincount(source.train_labels))) == 1

@@ -1,6 +1,5 @@
 import hashlib
 import json
-import os
 
 import numpy as np
 import pytest
@@ -10,8 +9,7 @@ from scripts.advdenoise.datasets import embedded
 from scripts.advdenoise.errors import BadInput, DamagedFile
 from scripts.advdenoise.stages import images
 from scripts.advdenoise.store import open_hdf5, read_provenance
-
-DATA = os.environ.get("ADVDENOISE_DATA")
+from tests.real_data import ROOT, needs
 
 
 def settings(split="test", function="embedded.digits", splits=None, **given):
@@ -106,13 +104,17 @@ def test_split_that_is_too_large(tmp_path):
         images.run(asked, tmp_path / "x.h5")
 
 
-@pytest.mark.skipif(not DATA, reason="ADVDENOISE_DATA names no data root")
 @pytest.mark.parametrize(
-    "function", ["archives.mnist", "archives.cifar10_grey", "folders.tiny_imagenet"]
+    "function",
+    [
+        pytest.param("archives.mnist", marks=needs("MNIST")),
+        pytest.param("archives.cifar10_grey", marks=needs("cifar-10-batches-py")),
+        pytest.param("folders.tiny_imagenet", marks=needs("tiny-imagenet-200")),
+    ],
 )
 def test_real_data(function, tmp_path):
     asked = settings("few", function, {"few": {"of": "test", "size": 70}})
-    images.run(asked, tmp_path / "few.h5", DATA)
+    images.run(asked, tmp_path / "few.h5", ROOT)
     with open_hdf5(tmp_path / "few.h5", "images") as file:
         assert len(file["images"]) == 70
         assert len(set(file["labels"][:])) > 5
