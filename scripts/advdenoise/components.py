@@ -6,6 +6,7 @@ its settings, its other parameters are what it is handed by name when it runs.
 """
 
 import ast
+import contextlib
 import difflib
 import functools
 import importlib
@@ -21,13 +22,14 @@ LIBRARY = Path(__file__).parent
 class Signature(NamedTuple):
     """What a component asks for: `handed` by name, `required` and `optional` settings.
 
-    `types` are the annotations of settings, as written.
+    `types` are the annotations of settings, as written, `defaults` the values of optional ones.
     """
 
     handed: tuple[str, ...]
     required: tuple[str, ...]
     optional: tuple[str, ...]
     types: dict[str, str]
+    defaults: dict
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -84,7 +86,17 @@ def _signature(arguments: ast.arguments) -> Signature:
         (required if default is None else optional).append(argument.arg)
     names = [argument.arg for argument in arguments.posonlyargs + arguments.args]
     types = {a.arg: ast.unparse(a.annotation) for a in arguments.kwonlyargs if a.annotation}
-    return Signature(tuple(names), tuple(required), tuple(optional), types)
+    return Signature(tuple(names), tuple(required), tuple(optional), types, _defaults(arguments))
+
+
+def _defaults(arguments: ast.arguments) -> dict:
+    """The defaults of settings, as far as they are written as plain values."""
+    defaults = {}
+    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        with contextlib.suppress(ValueError):
+            if default is not None:
+                defaults[argument.arg] = ast.literal_eval(default)
+    return defaults
 
 
 @functools.cache

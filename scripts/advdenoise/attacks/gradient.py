@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scripts.advdenoise.attacks._ball import limits
+from scripts.advdenoise.attacks._kurakin import kurakin_steps
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
 
@@ -46,8 +47,7 @@ def bim(
     """Steps along the sign of the gradient from the image itself (Kurakin et al. 2017; I-FGSM).
 
     `steps` may be "kurakin": as many as that paper's rule gives for epsilon, in the form that
-    DAPAS, section on attacks, uses: with E = 255 epsilon, min(E + 2, 4 E) for epsilon up to 0.008
-    and min(E + 4, 1.24 E) above, rounded down.
+    DAPAS uses (`kurakin_steps`).
     """
     alpha = _step_size(epsilon, alpha, alpha_per_epsilon)
     if steps == "kurakin":
@@ -182,9 +182,7 @@ def _step_size(
 
 
 def _kurakin_steps(epsilon: float | Tensor) -> int | Tensor:
-    if isinstance(epsilon, Tensor):
-        steps = [_kurakin_steps(e) for e in epsilon.flatten().tolist()]
-        return torch.tensor(steps, device=epsilon.device).view(epsilon.shape)
-    epsilon = round(epsilon, 7)  # 0.008 that was stored as float32 is still "up to 0.008"
-    levels = 255 * epsilon
-    return int(min(levels + 2, 4 * levels) if epsilon <= 0.008 else min(levels + 4, 1.24 * levels))
+    if not isinstance(epsilon, Tensor):
+        return kurakin_steps(epsilon)
+    steps = [kurakin_steps(e) for e in epsilon.flatten().tolist()]
+    return torch.tensor(steps, device=epsilon.device).view(epsilon.shape)

@@ -7,10 +7,34 @@ list it is embedded.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from scripts.advdenoise.errors import BadInput
+
+
+class Extent(NamedTuple):
+    """How many images a data set has, of which shape [C, H, W], in how many classes.
+
+    `assumed` says, where the numbers of images depend on the user's folder, what stands for them.
+    """
+
+    train: int
+    test: int
+    shape: tuple[int, int, int]
+    classes: int
+    assumed: str | None = None
+
+
+def holds(extent: Callable[..., Extent]) -> Callable:
+    """Tells what a data set holds before there are any data: `extent` takes its settings."""
+
+    def mark(function: Callable) -> Callable:
+        function.extent = extent
+        return function
+
+    return mark
 
 
 @dataclass(frozen=True)

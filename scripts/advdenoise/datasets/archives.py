@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.advdenoise.datasets._source import Source, below, in_memory
+from scripts.advdenoise.datasets._source import Extent, Source, below, holds, in_memory
 from scripts.advdenoise.errors import BadInput, DamagedFile
 
 IDX_FILES = (
@@ -73,6 +73,7 @@ CIFAR10_CLASSES = [
 ]
 
 
+@holds(lambda **_: Extent(60_000, 10_000, (1, 28, 28), 10))
 def mnist(root: Path, *, download: bool = False) -> Source:
     """MNIST, 28x28 grey, from `MNIST/raw` below the data root, unpacked or not.
 
@@ -81,6 +82,7 @@ def mnist(root: Path, *, download: bool = False) -> Source:
     return _mnist_like("MNIST", MNIST_MD5, DIGITS, root, download)
 
 
+@holds(lambda **_: Extent(60_000, 10_000, (1, 28, 28), 10))
 def fashion_mnist(root: Path, *, download: bool = False) -> Source:
     """Fashion-MNIST, 28x28 grey, from `FashionMNIST/raw` below the data root, unpacked or not.
 
@@ -89,6 +91,7 @@ def fashion_mnist(root: Path, *, download: bool = False) -> Source:
     return _mnist_like("FashionMNIST", FASHION_MNIST_MD5, CLOTHES, root, download)
 
 
+@holds(lambda **_: Extent(50_000, 10_000, (3, 32, 32), 10))
 def cifar10(root: Path, *, download: bool = False) -> Source:
     """CIFAR-10, 32x32 colour, from the pickled batches in `cifar-10-batches-py`.
 
@@ -109,6 +112,7 @@ def cifar10(root: Path, *, download: bool = False) -> Source:
     return in_memory(CIFAR10_CLASSES, images, labels, n_train)
 
 
+@holds(lambda **_: Extent(50_000, 10_000, (1, 28, 28), 10))
 def cifar10_grey(root: Path, *, download: bool = False) -> Source:
     """CIFAR-10 as 28x28 grey images, as the feature losses paper has it.
 

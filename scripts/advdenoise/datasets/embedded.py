@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from scripts.advdenoise.datasets._source import Source, in_memory
+from scripts.advdenoise.datasets._source import Extent, Source, holds, in_memory
 from scripts.advdenoise.errors import BadInput
 
 TEST_DIGITS = 360
@@ -26,6 +26,7 @@ CELL = 64
 FLAT = 4.0
 
 
+@holds(lambda: Extent(1437, TEST_DIGITS, (1, 28, 28), 10))
 def digits() -> Source:
     """The 1,797 handwritten digits of scikit-learn as 28x28 grey images, 360 of them for test.
 
@@ -41,6 +42,12 @@ def digits() -> Source:
     return in_memory(classes, images[:, None], table[:, 64], len(table) - TEST_DIGITS)
 
 
+def _patches(*, train: int = 400, test: int = 100) -> Extent:
+    count = len(PHOTOGRAPHS)
+    return Extent(count * train, count * test, (3, CROP, CROP), count)
+
+
+@holds(_patches)
 def patches(*, train: int = 400, test: int = 100) -> Source:
     """32x32 colour crops of eight photographs of scikit-image; the class is the photograph.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from scripts.advdenoise.datasets._source import Source, below
+from scripts.advdenoise.datasets._source import Extent, Source, below, holds
 from scripts.advdenoise.errors import BadInput, DamagedFile
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
@@ -19,6 +19,7 @@ TINY_IMAGENET = "tiny-imagenet-200"
 BROKEN_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
+@holds(lambda: Extent(100_000, 10_000, (3, 64, 64), 200))
 def tiny_imagenet(root: Path) -> Source:
     """Tiny ImageNet, 64x64 colour, in its own layout; its validation part is the test part.
 
@@ -45,6 +46,11 @@ def tiny_imagenet(root: Path) -> Source:
     return Source(classes, labels, val_labels, _reader(folder, names, _exactly_64))
 
 
+def _like_imagenet(*, size: int = 256, **_) -> Extent:
+    return Extent(1_281_167, 50_000, (3, size, size), 1000, "as many images as ImageNet")
+
+
+@holds(_like_imagenet)
 def imagenet_folder(
     root: Path, *, train: str | None = "train", test: str = "val", size: int = 256
 ) -> Source:
