@@ -19,6 +19,7 @@ rule attack:
         settings=flow.settings("attack"),
         code=flow.code("attack"),
         files=as_options,
+        resume=f"{flow.root}/resume",
     shell:
-        "python -m scripts.attack --settings {params.settings:q} {params.files}"
-        " --output {output} --threads {threads} --log {log}"
+        "python -m scripts.attack --settings {params.settings:q} --code {params.code} {params.files}"
+        " --output {output} --resume {params.resume} --threads {threads} --log {log}"

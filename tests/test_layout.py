@@ -24,9 +24,10 @@ ORDER = [
     ["attacks"],
     ["classifiers", "denoisers"],
     ["datasets", "metrics", "noise"],
-    ["store", "schemas", "statistics"],
-    ["components", "configuration", "digests", "workflow", "threats", "running", "budget"],
-    ["errors"],
+    ["store", "resume", "devices", "schemas", "statistics"],
+    ["components", "configuration", "digests", "workflow", "threats", "running", "budget"]
+    + ["cluster", "failures"],
+    ["errors", "locks"],
 ]
 PLACE = {room: number for number, line in enumerate(ORDER) for room in line}
 

@@ -200,8 +200,9 @@ class World:
         inputs |= others
         if rule == "detect":
             inputs["threads"] = 1
+        if rule == "attack" or rule.startswith("train_"):
+            inputs = {"code": "code", "resume": self.root / "resume"} | inputs
         if rule.startswith("train_"):
-            inputs |= {"code": "code", "resume": self.root / "resume"}
             STAGES[rule][0](settings, weights=output, history=history_of(output), **inputs)
         else:
             STAGES[rule][0](settings, output=output, **inputs)

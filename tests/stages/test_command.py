@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ SCRIPTS = sorted(
 )
 
 JOB = '''
-import os, subprocess, sys
+import logging, os, subprocess, sys
 from pathlib import Path
 from scripts.advdenoise.errors import BadInput, DamagedFile, Preempted
 from scripts.advdenoise.stages.command import main
@@ -31,6 +32,9 @@ def run(settings: dict, images: Path, sets: list[Path], more: list[Path] | None 
     print("threads", os.environ["OMP_NUM_THREADS"])
     print("to the error stream", file=sys.stderr)
     subprocess.run(["echo", "from below Python"], check=True)
+    if "say" in settings:
+        logging.getLogger("scripts.advdenoise.x").info("of ours")
+        logging.getLogger("other").info("of others")
     errors = {"bad": BadInput, "damaged": DamagedFile, "stop": Preempted, "bug": ZeroDivisionError}
     if settings.get("end") in errors:
         raise errors[settings["end"]]("a.b: what is wrong; what to do")
@@ -44,9 +48,9 @@ def job(tmp_path):
     """Runs the job above by its command line."""
     script = tmp_path / "job.py"
     script.write_text(JOB)
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": ""}
 
     def run(settings, *options):
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": ""}
         command = [sys.executable, script, "--settings", json.dumps(settings), *map(str, options)]
         return subprocess.run(
             command, capture_output=True, text=True, env=environment, timeout=60, cwd=tmp_path
@@ -80,6 +84,43 @@ def test_the_log_takes_all_that_is_printed(job, tmp_path):
     assert lines[1:] == ["threads 3", "to the error stream", "from below Python"]
     job({}, "--images", "again", "--sets", "--log", log)
     assert log.read_text().count("given") == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "line"),
+    [
+        ({"CUDA_VISIBLE_DEVICES": "0"}, None),
+        ({"SLURM_JOB_ID": "7"}, f"SLURM job 7 on {socket.gethostname()}: no GPU"),
+        (
+            {
+                "SLURM_JOB_ID": "7",
+                "SLURMD_NODENAME": "n1",
+                "SLURM_JOB_PARTITION": "gpus",
+                "CUDA_VISIBLE_DEVICES": "0,1",
+            },
+            "SLURM job 7 on n1, partition gpus: CUDA_VISIBLE_DEVICES=0,1",
+        ),
+    ],
+)
+def test_under_slurm_the_log_starts_with_job_node_and_gpus(
+    job, tmp_path, monkeypatch, variables, line
+):
+    for name in ("SLURM_JOB_ID", "SLURMD_NODENAME", "SLURM_JOB_PARTITION", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    log = tmp_path / "job.log"
+    done = job({}, "--images", "i", "--sets", "--log", log)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    lines = log.read_text().splitlines()
+    assert lines[0] == line or line is None
+    assert lines[line is not None].startswith("given {}")
+
+
+def test_what_the_library_logs_is_shown_and_what_others_chat_is_not(job, tmp_path):
+    log = tmp_path / "job.log"
+    job({"say": 1}, "--images", "i", "--sets", "--log", log)
+    assert log.read_text().splitlines()[-1] == "of ours"
 
 
 @pytest.mark.parametrize("end", ["bad", "damaged"])

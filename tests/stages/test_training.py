@@ -1,7 +1,5 @@
 """The training jobs: what is trained on what, the files, and what a resumed state belongs to."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -93,25 +91,6 @@ def test_without_held_out_images_nothing_is_told_of_them(world, tmp_path):
     world.run(file, path, {"classifier": settings}, held_out=None)
     found = store.read_table(path.with_name("alone.history.parquet"), HISTORY).to_pandas()
     assert found["held_out_loss"].isna().all() and found["held_out_value"].isna().all()
-
-
-def test_a_state_belongs_to_settings_code_and_the_very_inputs(tmp_path):
-    inputs = tmp_path / "a.h5"
-    inputs.write_bytes(b"1")
-    digest = training._digest({"a": 1}, "code", inputs)
-    assert training._digest({"a": 1}, "code", inputs) == digest
-    assert training._digest({"a": 2}, "code", inputs) != digest
-    assert training._digest({"a": 1}, "other", inputs) != digest
-    inputs.write_bytes(b"22")
-    assert training._digest({"a": 1}, "code", inputs) != digest
-
-
-@pytest.mark.parametrize("weights", ["results/tiny/a.safetensors", "/somewhere/else/a.safetensors"])
-def test_the_state_lies_below_the_resume_folder(weights, tmp_path):
-    resume, weights = tmp_path / "resume", Path(weights)
-    state = training._state(resume, weights)
-    assert resume in state.parents and state != weights
-    assert training._state(resume, weights.with_name("b.safetensors")) != state
 
 
 # ---------------------------------------------------------------- examples

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from scripts.advdenoise.errors import BadInput, Preempted
 from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.resume import forget
 from scripts.advdenoise.training import _loop, adversarial, plain
 from tests.training import worker
 from tests.training.worker import LOOP, STEP, network
@@ -307,9 +308,9 @@ def test_a_finished_state_is_returned_without_training(tmp_path, train):
     assert train(again, tmp_path, step=never) == history
     assert_equal(again, first)
     json.dumps(history)
-    _loop.forget(tmp_path)
+    forget(tmp_path)
     assert not tmp_path.exists()
-    _loop.forget(tmp_path)
+    forget(tmp_path)
 
 
 def test_learns_real_digits(tmp_path, digits):

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from scripts.advdenoise.errors import EXIT_PREEMPTED, Preempted
+from scripts.advdenoise.resume import forget
 from scripts.advdenoise.training import _loop, plain
 from scripts.advdenoise.training._examples import Clean
 
@@ -89,7 +90,7 @@ def main() -> None:
         print(preempted, file=sys.stderr)
         sys.exit(EXIT_PREEMPTED)
     torch.save({"weights": model.state_dict(), "history": history}, arguments.weights)
-    _loop.forget(arguments.state)
+    forget(arguments.state)
     assert "torch._dynamo" not in sys.modules  # it takes longer to import than all of the rest
 
 

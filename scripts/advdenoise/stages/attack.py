@@ -1,4 +1,8 @@
-"""The attack stage: the perturbations of one attack on one victim, all its points in one job."""
+"""The attack stage: the perturbations of one attack on one victim, all its points in one job.
+
+An interrupted job goes on after its last finished batch, with the very result of an undisturbed
+one. Within a batch nothing is saved, so a batch whose attack takes hours is made anew.
+"""
 
 import json
 import time
@@ -14,21 +18,26 @@ from tqdm import tqdm
 from scripts.advdenoise import store
 from scripts.advdenoise.components import load, provide
 from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.resume import forget, state_digest, state_folder
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.data import Batch, ImageSet, open_images
+from scripts.advdenoise.stages.finished import FinishedRows, finished_rows
 
 
 def run(
     settings: dict,
+    code: str,
     images: Path,
     victim: Path,
     output: Path,
+    resume: Path,
     surrogate: Path | None = None,
     denoiser: Path | None = None,
     calibration: Path | None = None,
 ) -> None:
     """Write the adversarial set of one threat."""
     started = time.time()
+    state = state_folder(resume, output)
     with open_images(images) as clean:
         target = models.classifier(victim, settings["victim"], clean)
         source = target
@@ -37,31 +46,55 @@ def run(
         using = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
         models.check_frozen(target, source, using.denoise if using else None)
         attacker = _Attacker(settings, target, source, using)
-        with store.create_hdf5(output, store.provenance(settings, started), "adversarial") as file:
+        inputs = filter(None, (images, victim, surrogate, denoiser, calibration))
+        digest = state_digest(settings, code, *inputs)
+        made_by = store.provenance(settings, started)
+        with (
+            finished_rows(state, digest, settings["threat"]) as finished,
+            store.create_hdf5(output, made_by, "adversarial") as file,
+        ):
             file.attrs["threat"] = settings["threat"]
             store.add_array(file, "ids", clean.ids)
             store.add_array(file, "labels", clean.labels)
             for name, point in settings["attack"]["points"].items():
                 group = file.create_group(f"points/{name}")
                 group.attrs["entry"] = json.dumps(point)
-                _write_point(group, attacker, name, clean, settings)
+                _write_point(group, attacker, name, clean, settings, finished)
+    forget(state)
 
 
-def _write_point(group: h5py.Group, attacker, name: str, clean: ImageSet, settings: dict) -> None:
+def _write_point(
+    group: h5py.Group,
+    attacker: "_Attacker",
+    name: str,
+    clean: ImageSet,
+    settings: dict,
+    finished: FinishedRows,
+) -> None:
     """The perturbations of one point, batch by batch, with budget and success of each image."""
     point = settings["attack"]["points"][name]
     stored = store.add_array(group, "perturbation", shape=(len(clean), *clean.shape), dtype="f4")
     epsilons = image_epsilons(point, len(clean))
     success = np.zeros(len(clean), dtype=np.uint8)
-    batches = clean.batches(settings["batch"], models.device())
-    for batch in tqdm(batches, desc=f"{settings['threat']} {name}", disable=None):
-        perturbation, fooled = attacker(point, batch, epsilons[batch.rows])
-        stored[batch.rows] = perturbation.contiguous().cpu().numpy()
-        success[batch.rows] = fooled.cpu().numpy()
+
+    def attack(rows: slice) -> dict[str, np.ndarray]:
+        batch = clean.batch(rows, models.device())
+        perturbation, fooled = attacker(point, batch, epsilons[rows])
+        return {
+            "perturbation": perturbation.contiguous().cpu().numpy(),
+            "success": fooled.cpu().numpy().astype(np.uint8),
+        }
+
+    title = f"{settings['threat']} {name}"
+    with tqdm(desc=title, total=len(clean), unit="image", disable=None) as bar:
+        for rows, made in finished.each(name, len(clean), settings["batch"], attack):
+            stored[rows] = made["perturbation"]
+            success[rows] = made["success"]
+            bar.update(rows.stop - rows.start)
     store.add_array(group, "epsilon", epsilons)
     store.add_array(group, "success", success)
     right = int(success.sum())
-    print(f"{settings['threat']} {name}: the victim errs on {right} of {len(clean)} images")
+    print(f"{title}: the victim errs on {right} of {len(clean)} images")
 
 
 def image_epsilons(point: dict, count: int) -> np.ndarray:

@@ -3,12 +3,15 @@
 import argparse
 import inspect
 import json
+import logging
 import os
+import socket
 import sys
 import traceback
 from pathlib import Path
 from typing import TextIO
 
+from scripts.advdenoise.devices import visible_gpus
 from scripts.advdenoise.errors import EXIT_PREEMPTED, BadInput, Preempted
 
 
@@ -17,7 +20,8 @@ def main(run, arguments: list[str] | None = None) -> None:
 
     `run` has keyword parameters: `settings` (JSON), and annotated `Path`, `list[Path]`, `int` or
     `str` ones, each an option of the same name. With `--log` all that the job prints goes to that
-    file; an error's one sentence goes to the terminal as well.
+    file; an error's one sentence goes to the terminal as well. Under SLURM the first line printed
+    names job, node, partition where known, and GPUs.
 
     Exit status: 0 done, 1 with one sentence for bad input, `EXIT_PREEMPTED` when asked to stop.
     """
@@ -27,6 +31,7 @@ def main(run, arguments: list[str] | None = None) -> None:
     with os.fdopen(os.dup(2), "w", encoding="utf-8") as terminal:
         if log:
             _print_to(log)
+        _tell_progress()
         _limit_threads(threads)
         sys.exit(_run(run, options, log, terminal))
 
@@ -78,6 +83,20 @@ def _print_to(log: Path) -> None:
             os.dup2(file.fileno(), stream)
     # Whole lines in the order of what happened, also when the job is killed.
     sys.stdout.reconfigure(line_buffering=True)
+
+
+def _tell_progress() -> None:
+    """Show what the library logs; under SLURM first where the job runs."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("scripts").setLevel(logging.INFO)
+    job = os.environ.get("SLURM_JOB_ID")
+    if job:
+        node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+        partition = os.environ.get("SLURM_JOB_PARTITION")
+        place = f"{node}, partition {partition}" if partition else node
+        gpus = visible_gpus()
+        found = f"CUDA_VISIBLE_DEVICES={gpus}" if gpus else "no GPU"
+        print(f"SLURM job {job} on {place}: {found}", file=sys.stderr, flush=True)
 
 
 def _limit_threads(threads: int) -> None:

@@ -46,14 +46,17 @@ class ImageSet:
         """The first `count` images (all by default), `size` at a time, channels-last."""
         total = len(self) if count is None else min(count, len(self))
         for start in range(0, total, size):
-            rows = slice(start, min(start + size, total))
-            images = torch.from_numpy(self.stored[rows]).to(device).float().div_(255)
-            yield Batch(
-                rows,
-                images.contiguous(memory_format=torch.channels_last),
-                torch.from_numpy(self.labels[rows]).to(device),
-                self.ids[rows],
-            )
+            yield self.batch(slice(start, min(start + size, total)), device)
+
+    def batch(self, rows: slice, device: torch.device) -> Batch:
+        """The images of these rows, channels-last."""
+        images = torch.from_numpy(self.stored[rows]).to(device).float().div_(255)
+        return Batch(
+            rows,
+            images.contiguous(memory_format=torch.channels_last),
+            torch.from_numpy(self.labels[rows]).to(device),
+            self.ids[rows],
+        )
 
 
 @contextmanager

@@ -11,16 +11,12 @@ from scripts.advdenoise import store
 from scripts.advdenoise.classifiers._elu import quicken
 from scripts.advdenoise.classifiers._fold import fold
 from scripts.advdenoise.components import load, provide
+from scripts.advdenoise.devices import device
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.stages.data import ImageSet
 
 Images = Callable[[Tensor], Tensor]
-
-
-def device() -> torch.device:
-    """The GPU if there is one, the CPU otherwise."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def build(kind: str, entry: dict, shape: tuple[int, int, int], classes: int) -> nn.Module:

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import logging
-import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,12 +12,13 @@ import torch
 
 from scripts.advdenoise import store
 from scripts.advdenoise.components import load
+from scripts.advdenoise.resume import forget, state_digest, state_folder
 from scripts.advdenoise.schemas import HISTORY
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.data import ImageSet, open_adversarial, open_images
 from scripts.advdenoise.threats import CLEAN
 from scripts.advdenoise.training._examples import Clean, Mixture, Part
-from scripts.advdenoise.training._loop import forget, train
+from scripts.advdenoise.training._loop import train
 
 
 def train_classifier(
@@ -40,8 +39,8 @@ def train_classifier(
         if held_out:
             other, its_pixels = _open(files, held_out)
             test = Clean(its_pixels, other.labels, other.ids)
-        digest = _digest(settings, code, images)
-        job = _Job("classifiers", entry, settings, _state(resume, weights), digest)
+        digest = state_digest(settings, code, images)
+        job = _Job("classifiers", entry, settings, state_folder(resume, weights), digest)
         _write(job, job.train(clean, examples, test), weights, history)
 
 
@@ -73,8 +72,8 @@ def train_denoiser(
         if held_out and not sets:
             other, its_pixels = _open(files, held_out)
             test = Mixture(its_pixels, other.labels, other.ids, parts)
-        digest = _digest(settings, code, images, *adversarial)
-        job = _Job("denoisers", entry, settings, _state(resume, weights), digest)
+        digest = state_digest(settings, code, images, *adversarial)
+        job = _Job("denoisers", entry, settings, state_folder(resume, weights), digest)
         _write(job, job.train(clean, examples, test), weights, history)
 
 
@@ -108,7 +107,6 @@ class _Job:
 
     def train(self, clean: ImageSet, examples: Clean, test: Clean | None):
         """The trained network and the rows of its history."""
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
         name = f"{self.kind}.{self.entry['name']}"
         seed = hashlib.sha256(json.dumps([self.settings["seed"], name]).encode()).digest()
         torch.manual_seed(int.from_bytes(seed[:8], "little") >> 1)
@@ -122,6 +120,7 @@ class _Job:
             name=name,
             state=self.state,
             digest=self.digest,
+            device=models.device(),
             held_out=test,
         )
         return network, rows
@@ -134,18 +133,3 @@ def _write(job: _Job, made, weights: Path, history: Path) -> None:
     store.write_table(history, pa.Table.from_pylist(rows, HISTORY), provenance)
     store.write_weights(weights, network.state_dict(), provenance)
     forget(job.state)
-
-
-def _state(resume: Path, weights: Path) -> Path:
-    """The folder of what is resumed, named by the path of the weights, be it absolute or not."""
-    return resume / weights.relative_to(weights.anchor)
-
-
-def _digest(settings: dict, code: str, *inputs: Path) -> str:
-    """What a resumable state belongs to: settings, code and the very input files.
-
-    Files are told apart by size and time of change: hashing them could cost more than an epoch.
-    """
-    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in inputs]
-    text = json.dumps([settings, code, stats], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -18,10 +18,9 @@ from tqdm import tqdm
 from scripts.advdenoise.components import provide
 from scripts.advdenoise.errors import BadInput, Preempted
 from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.resume import Interruption, locked
 from scripts.advdenoise.training._optimisers import Optimiser, learning_rate
-from scripts.advdenoise.training._resume import Interruption, State, forget, locked
-
-__all__ = ["forget", "train"]
+from scripts.advdenoise.training._resume import State
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +38,8 @@ def train(
     name: str,
     state: Path,
     digest: str,
+    device: torch.device | str,
     held_out=None,
-    device: torch.device | str | None = None,
 ) -> list[dict]:
     """Train `model` in place and leave it in eval mode; return the history.
 
@@ -61,11 +60,11 @@ def train(
             the loss is `weight_decay: 2c`, the same gradient at no cost.
         seed: the replicate's seed.
         name: what is trained, for messages and as a source of randomness.
-        state: folder that keeps the state from epoch to epoch and the lock; call `forget` on it
-            once the outputs are written.
+        state: folder that keeps the state from epoch to epoch and the lock; call
+            `resume.forget` on it once the outputs are written.
         digest: of settings and code; a state of another one is removed and not resumed.
+        device: where it is trained; on a GPU the step runs in bfloat16 autocast.
         held_out: examples that the step is evaluated on after each epoch, in eval mode.
-        device: by default the GPU if there is one. There the step runs in bfloat16 autocast.
 
     Returns:
         one row per epoch and metric, as `schemas.HISTORY`; `epoch` counts from 1, means are over
@@ -75,7 +74,7 @@ def train(
         BadInput: the loss or the weights are no longer finite; the GPU's memory does not suffice.
         Preempted: on SIGTERM or SIGUSR1, the current batch done and the state saved.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device(device)
     with locked(state), Interruption() as interruption, _deterministic(device):
         run = _Run(model, step, examples, loop, seed, name, device, held_out)
         try:

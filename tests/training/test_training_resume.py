@@ -1,8 +1,5 @@
 """Jobs that are stopped, killed, or run twice: real processes, synchronised by what they print."""
 
-import errno
-import fcntl
-import logging
 import os
 import signal
 import subprocess
@@ -13,7 +10,7 @@ import pytest
 import torch
 
 from scripts.advdenoise.errors import EXIT_PREEMPTED
-from scripts.advdenoise.training import _resume
+from scripts.advdenoise.resume import locked
 from tests.training import worker
 
 ROOT = Path(__file__).parents[2]
@@ -143,46 +140,8 @@ def test_a_second_job_waits_until_the_first_is_done(tmp_path, start, undisturbed
 
 @pytest.mark.slow
 def test_a_waiting_job_can_be_stopped(tmp_path, start):
-    with _resume.locked(tmp_path):
+    with locked(tmp_path):
         waiting = start(tmp_path, tmp_path / "weights.pt")
         waiting.wait_for_log(f"is held by process {os.getpid()}")
         waiting.process.terminate()
         assert waiting.end()[0] == -signal.SIGTERM
-
-
-def test_forget_leaves_a_state_that_another_job_uses(tmp_path):
-    folder = tmp_path / "state"
-    with _resume.locked(folder):
-        _resume.forget(folder)
-        assert folder.exists()
-    _resume.forget(folder)
-    assert not folder.exists()
-
-
-def test_a_file_system_without_locks_is_tolerated(tmp_path, monkeypatch, caplog):
-    def refuse(*_):
-        raise OSError(errno.ENOSYS, "Function not implemented")
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with caplog.at_level(logging.WARNING), _resume.locked(tmp_path / "state"):
-        pass
-    assert "cannot be locked (Function not implemented)" in caplog.text
-    _resume.forget(tmp_path / "state")
-    assert not (tmp_path / "state").exists()
-
-
-def test_a_lock_file_removed_while_waiting_is_no_lock(tmp_path, monkeypatch):
-    removed = []
-    flock = fcntl.flock
-
-    def slow(handle, operation):
-        if not removed:  # the job that was waited for forgets its state just now
-            removed.append((tmp_path / "state" / "lock").unlink())
-        flock(handle, operation)
-
-    monkeypatch.setattr(fcntl, "flock", slow)
-    with _resume.locked(tmp_path / "state"):
-        handle = os.open(tmp_path / "state" / "lock", os.O_RDWR)
-        with pytest.raises(BlockingIOError):
-            flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.close(handle)

@@ -1,0 +1,69 @@
+"""The state's folder: what it belongs to, who holds it, when it goes."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from scripts.advdenoise import resume
+
+
+def test_a_state_belongs_to_settings_code_and_the_very_inputs(tmp_path):
+    inputs = tmp_path / "a.h5"
+    inputs.write_bytes(b"1")
+    digest = resume.state_digest({"a": 1}, "code", inputs)
+    assert resume.state_digest({"a": 1}, "code", inputs) == digest
+    assert resume.state_digest({"a": 2}, "code", inputs) != digest
+    assert resume.state_digest({"a": 1}, "other", inputs) != digest
+    os.utime(inputs, ns=(0, 0))
+    of_old = resume.state_digest({"a": 1}, "code", inputs)
+    assert of_old != digest
+    inputs.write_bytes(b"22")
+    os.utime(inputs, ns=(0, 0))
+    assert resume.state_digest({"a": 1}, "code", inputs) not in (digest, of_old)
+
+
+@pytest.mark.parametrize("output", ["results/tiny/a.h5", "/somewhere/else/a.h5"])
+def test_the_state_lies_below_the_resume_folder(output, tmp_path):
+    folder, output = tmp_path / "resume", Path(output)
+    state = resume.state_folder(folder, output)
+    assert folder in state.parents and state != output
+    assert resume.state_folder(folder, output.with_name("b.h5")) != state
+
+
+def test_forget_leaves_a_state_that_another_job_uses(tmp_path):
+    folder = tmp_path / "state"
+    with resume.locked(folder):
+        resume.forget(folder)
+        assert folder.exists()
+    resume.forget(folder)
+    assert not folder.exists()
+    resume.forget(folder)
+    assert not folder.exists()
+
+
+def test_states_of_other_digests_are_removed(tmp_path):
+    for digest in ("mine", "old", "older"):
+        (tmp_path / digest).mkdir()
+        (tmp_path / digest / "state.pt").touch()
+    (tmp_path / "lock").touch()
+    assert resume.own_state(tmp_path, "mine") == tmp_path / "mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "lock"}
+    assert (tmp_path / "mine" / "state.pt").exists()
+
+
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_is_noted_inside_and_acts_as_before_outside(asked):
+    seen = []
+    before = signal.signal(asked, lambda number, _: seen.append(number))
+    try:
+        with resume.Interruption() as interruption:
+            assert interruption.asked is None
+            os.kill(os.getpid(), asked)
+            assert interruption.asked == asked.name
+        assert not seen
+        os.kill(os.getpid(), asked)
+        assert seen == [asked]
+    finally:
+        signal.signal(asked, before)
