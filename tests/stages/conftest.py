@@ -194,19 +194,24 @@ class World:
 
     def run(self, file: str, output: Path, changes: dict | None = None, **others) -> Path:
         """Run the job that makes `file`, to `output`, with changed settings or other inputs."""
-        rule, job, settings = self.job(f"{self.flow.root}/{file}")
-        inputs = {name: self._made(files) for name, files in job.inputs.items()}
-        settings |= changes or {}
-        inputs |= others
-        if rule == "detect":
-            inputs["threads"] = 1
-        if rule == "attack" or rule.startswith("train_"):
-            inputs = {"code": "code", "resume": self.root / "resume"} | inputs
-        if rule.startswith("train_"):
-            STAGES[rule][0](settings, weights=output, history=history_of(output), **inputs)
-        else:
-            STAGES[rule][0](settings, output=output, **inputs)
+        rule, options = self.options(file, output, changes)
+        STAGES[rule][0](**options | others)
         return output
+
+    def options(self, file: str, output: Path, changes: dict | None = None) -> tuple[str, dict]:
+        """The rule of a file and the options of its job, whose inputs are made first."""
+        rule, job, settings = self.job(f"{self.flow.root}/{file}")
+        options = {name: self._made(files) for name, files in job.inputs.items()}
+        options["settings"] = settings | (changes or {})
+        if rule == "detect":
+            options["threads"] = 1
+        if rule == "attack" or rule.startswith("train_"):
+            options |= {"code": "code", "resume": self.root / "resume"}
+        if rule.startswith("train_"):
+            options |= {"weights": output, "history": history_of(output)}
+        else:
+            options["output"] = output
+        return rule, options
 
     def _made(self, files):
         if isinstance(files, list):

@@ -1,0 +1,31 @@
+"""An attack job for tests, which can be stopped where they want it.
+
+python -m tests.stages.attack_worker STOP_AT OPTION...: the options are those of `scripts.attack`.
+Prints `batch N` before each batch and, at the one of STOP_AT, waits for a line on its standard
+input. Every batch goes to disk at once.
+"""
+
+import sys
+
+from scripts.advdenoise.stages import attack, command, finished
+
+
+def main() -> None:
+    stop_at, *options = sys.argv[1:]
+    batches = iter(range(1000))
+    make = attack._Attacker.__call__
+
+    def stopping(*arguments):
+        number = next(batches)
+        print("batch", number, flush=True)
+        if number == int(stop_at):
+            sys.stdin.readline()
+        return make(*arguments)
+
+    attack._Attacker.__call__ = stopping
+    finished.FLUSH_SECONDS = 0.0
+    command.main(attack.run, options)
+
+
+if __name__ == "__main__":
+    main()
