@@ -30,6 +30,7 @@ MINIATURE = {
         "gradient.pgd": {"steps": 3, "alpha_per_epsilon": 0.5},
         "gradient.mi_fgsm": {"steps": 3, "alpha_per_epsilon": 0.5},
         "gradient.r_fgsm": {"start_radius": 0.02},
+        "minimal.carlini_wagner": {"binary_search_steps": 3, "steps": 20, "initial_const": 1.0},
         "noise.gaussian": {"sigma": 0.3},
         "noise.bimodal": {"mode": 0.2, "sigma": 0.05},
     },

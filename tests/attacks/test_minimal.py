@@ -1,0 +1,471 @@
+"""DeepFool and C&W against foolbox, closed forms of linear classifiers, and their contract."""
+
+import copy
+import functools
+import math
+
+import foolbox
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from scripts.advdenoise.attacks.minimal import carlini_wagner, deepfool
+from scripts.advdenoise.datasets.embedded import digits
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.training._optimisers import Optimiser
+
+MEAN, STD = 120.70748 / 255, 64.150024 / 255
+DEEPFOOL = {"linf": foolbox.attacks.LinfDeepFoolAttack, "l2": foolbox.attacks.L2DeepFoolAttack}
+SEARCH = {"binary_search_steps": 6, "steps": 40}
+norms = pytest.mark.parametrize("norm", DEEPFOOL)
+outputs = pytest.mark.parametrize("output", ["logits", "probabilities"])
+
+
+def attacked(images, labels):
+    """The images and labels of digits as an attack takes them."""
+    pixels = torch.from_numpy(images).float().div_(255)
+    return functional.avg_pool2d(pixels, 2), torch.from_numpy(labels)
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A small smooth CNN, trained for a moment: right on most digits."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 8, 3, 2, 1), nn.Tanh(), nn.Conv2d(8, 16, 3, 2, 1), nn.Tanh()]
+    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, 10))
+    source = digits()
+    optimiser = Optimiser(network, {"name": "adam", "lr": 5e-3}, "test")
+    for _ in range(100):
+        ids = torch.randint(1437, (64,)).numpy()
+        images, labels = attacked(source.read(ids), source.labels(ids))
+        optimiser.zero_grad()
+        functional.cross_entropy(network(images), labels).backward()
+        optimiser.step(5e-3)
+    return network.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def batch(network):
+    """24 test images, of which the network has 20 right: images, labels, which are right."""
+    source = digits()
+    ids = range(1437, 1797)
+    images, labels = attacked(source.read(ids), source.labels(ids))
+    right = network(images).argmax(1) == labels
+    assert right.float().mean() > 0.7
+    rows = torch.cat([right.nonzero()[:20, 0], (~right).nonzero()[:4, 0]]).sort().values
+    return images[rows], labels[rows], right[rows]
+
+
+class Output(nn.Module):
+    """What is attacked, for foolbox in z-scores if asked."""
+
+    def __init__(self, network, output, z_scored=False):
+        super().__init__()
+        self.network, self.output, self.z_scored = network, output, z_scored
+
+    def forward(self, images):
+        logits = self.network(images * STD + MEAN if self.z_scored else images)
+        return logits.softmax(1) if self.output == "probabilities" else logits
+
+
+def by_foolbox(attack, network, output, images, criterion, z_scored=False, epsilon=None):
+    """foolbox's clipped perturbation in pixels; what it cannot fool is 0 in the model's unit."""
+    mean, std = (MEAN, STD) if z_scored else (0.0, 1.0)
+    bounds = ((0 - mean) / std, (1 - mean) / std)
+    model = foolbox.PyTorchModel(Output(network, output, z_scored).eval(), bounds=bounds)
+    inputs = ((images - mean) / std).clamp(*bounds)
+    clipped = attack(model, inputs, criterion, epsilons=epsilon)[1]
+    return clipped * std + mean - images
+
+
+def lengths(perturbation, norm="l2"):
+    return perturbation.flatten(1).norm(2 if norm == "l2" else math.inf, dim=1)
+
+
+def fooled(network, images, labels, perturbation):
+    return network(images + perturbation).argmax(1) != labels
+
+
+def assert_alike(found, expected, norm="l2"):
+    """Mean and median within 1e-3, nearly every image within 1e-3 of its own length."""
+    ours, theirs = lengths(found, norm), lengths(expected, norm)
+    assert ours.mean() == pytest.approx(theirs.mean().item(), rel=1e-3)
+    assert ours.median() == pytest.approx(theirs.median().item(), rel=1e-3)
+    apart = lengths(found - expected, norm)
+    # foolbox moves an image that was fooled already by the rounding of tanh and its inverse.
+    assert (apart <= 1e-3 * theirs + 2e-5).float().mean() > 0.9
+
+
+# ---------------------------------------------------------------- DeepFool
+
+
+@norms
+@outputs
+@pytest.mark.parametrize("epsilon", [None, 0.03])
+def test_deepfool_equals_foolbox(norm, output, epsilon, network, batch):
+    images, labels, right = batch
+    found = deepfool(images, labels, Output(network, output), norm=norm, epsilon=epsilon)
+    criterion = foolbox.criteria.Misclassification(labels)
+    expected = by_foolbox(DEEPFOOL[norm](), network, output, images, criterion, epsilon=epsilon)
+    assert_alike(found[right], expected[right], norm)
+    success = fooled(network, images, labels, found)
+    assert torch.equal(success, fooled(network, images, labels, expected))
+    assert success.all() if epsilon is None else not success.all()
+
+
+@norms
+@pytest.mark.parametrize("limits", [{"candidates": 3}, {"steps": 1}, {"overshoot": 0.5}])
+def test_deepfool_equals_foolbox_with_other_settings(norm, limits, network, batch):
+    images, labels, right = batch
+    found = deepfool(images, labels, network, norm=norm, **limits)
+    criterion = foolbox.criteria.Misclassification(labels)
+    expected = by_foolbox(DEEPFOOL[norm](**limits), network, "logits", images, criterion)
+    assert_alike(found[right], expected[right], norm)
+    assert not torch.allclose(found, deepfool(images, labels, network, norm=norm))
+
+
+@pytest.fixture(scope="module")
+def linear():
+    """A linear classifier in float64, images far from 0 and 1, their labels and leads."""
+    generator = torch.Generator().manual_seed(5)
+    weights = torch.randn(16, 5, generator=generator).double()
+    images = torch.rand(10, 1, 4, 4, generator=generator).double() / 10 + 0.45
+
+    def predict(batch):
+        return batch.flatten(1).to(weights.dtype) @ weights
+
+    labels = predict(images).argmax(1)
+    leads = predict(images).gather(1, labels[:, None]) - predict(images)
+    slopes = weights.T[labels][:, None] - weights.T[None]
+    return predict, images, labels, leads, slopes
+
+
+def distances(leads, slopes, labels, order):
+    """Those to each class's boundary, infinite for the image's own."""
+    apart = leads / slopes.norm(order, dim=2).clamp(min=1e-12)
+    return apart.scatter(1, labels[:, None], math.inf)
+
+
+@norms
+def test_deepfool_of_a_linear_classifier_is_the_nearest_point(norm, linear):
+    predict, images, labels, leads, slopes = linear
+    found = deepfool(images, labels, predict, norm=norm).flatten(1)
+    away = distances(leads, slopes, labels, 1 if norm == "linf" else 2)
+    length, rival = away.min(1)
+    direction = -slopes[torch.arange(10), rival]
+    if norm == "linf":
+        direction = direction.sign()
+    else:
+        direction = direction / direction.norm(dim=1, keepdim=True)
+    expected = 1.02 * (length + 1e-4)[:, None] * direction
+    assert expected.abs().max() < 0.45
+    assert torch.allclose(found, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_deepfool_hands_on_only_what_is_not_fooled(network, batch):
+    images, labels, right = batch
+    seen = []
+
+    def predict(given):
+        seen.append((len(given), torch.is_grad_enabled()))
+        return network(given)
+
+    deepfool(images, labels, predict)
+    looks = [count for count, with_gradient in seen if not with_gradient]
+    steps = [count for count, with_gradient in seen if with_gradient]
+    assert looks == [24, *steps] and steps[0] == right.sum() and steps[-1] < steps[0]
+    assert steps == sorted(steps, reverse=True)
+
+
+@norms
+def test_deepfool_has_an_epsilon_for_each_image(norm, network, batch):
+    images, labels, _ = batch
+    epsilon = torch.tensor([0.0, 0.02, 3.0] * 8, dtype=torch.float64).view(-1, 1, 1, 1)
+    free = deepfool(images, labels, network, norm=norm)
+    found = deepfool(images, labels, network, norm=norm, epsilon=epsilon)
+    assert found.dtype == torch.float32
+    assert (lengths(found, norm) <= epsilon.flatten() * (1 + 1e-6)).all()
+    assert not found[::3].any() and torch.allclose(found[2::3], free[2::3])
+    for row in range(3):
+        one, own = slice(row, row + 1), epsilon[row].item()
+        alone = deepfool(images[one], labels[one], network, norm=norm, epsilon=own)
+        assert torch.allclose(alone, found[one], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"norm": "l1"}, "'l1' is unknown; take linf or l2"), ({"candidates": 1}, "take 2 or more")],
+)
+def test_deepfool_refuses(wrong, message, network, batch):
+    with pytest.raises(BadInput, match=message):
+        deepfool(*batch[:2], network, **wrong)
+
+
+# ---------------------------------------------------------------- C&W
+
+
+def cw_of_foolbox(network, output, images, criterion, z_scored=False, **changes):
+    attack = foolbox.attacks.L2CarliniWagnerAttack(
+        **{"abort_early": False, "stepsize": 0.05, **SEARCH, **changes}
+    )
+    return by_foolbox(attack, network, output, images, criterion, z_scored)
+
+
+def cw(network, output, images, labels, targeted=False, **changes):
+    known = {"stepsize": 0.05, **SEARCH, **changes}
+    return carlini_wagner(images, labels, targeted, Output(network, output), **known)
+
+
+@outputs
+@pytest.mark.parametrize("z_scored", [False, True])
+def test_cw_equals_foolbox(output, z_scored, network, batch):
+    images, labels, _ = batch
+    own = {"unit": STD, "fill": MEAN} if z_scored else {"fill": 0.0}
+    found = cw(network, output, images, labels, **own)
+    criterion = foolbox.criteria.Misclassification(labels)
+    expected = cw_of_foolbox(network, output, images, criterion, z_scored)
+    assert_alike(found, expected)
+    success = fooled(network, images, labels, found)
+    assert torch.equal(success, fooled(network, images, labels, expected))
+
+
+@pytest.mark.parametrize("stepsize", [0.01, 0.05])
+def test_a_unit_is_exact_where_a_const_alone_is_not(stepsize, network, batch):
+    """Without rounding in the way; of probabilities, whose gradients are small."""
+    images, labels, right = (tensor[batch[2]] for tensor in batch)
+    network = copy.deepcopy(network).double()
+    certain = nn.Sequential(network, Scaled(2.0))
+    known = {"stepsize": stepsize, "fill": MEAN}
+    found = cw(certain, "probabilities", images.double(), labels, unit=STD, **known)
+    const = cw(
+        certain, "probabilities", images.double(), labels, initial_const=1e-3 * STD**2, **known
+    )
+    criterion = foolbox.criteria.Misclassification(labels)
+    expected = cw_of_foolbox(
+        certain, "probabilities", images.double(), criterion, z_scored=True, stepsize=stepsize
+    )
+    assert torch.allclose(found, expected, rtol=0, atol=1e-6)
+    assert not torch.allclose(const, expected, rtol=0, atol=1e-6)
+
+
+class Scaled(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, logits):
+        return logits * self.factor
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.5])
+def test_targeted_cw_equals_foolbox(confidence, network, batch):
+    images, labels, _ = batch
+    targets = (labels + 1 + torch.arange(24) % 9) % 10
+    found = cw(network, "logits", images, targets, targeted=True, confidence=confidence)
+    criterion = foolbox.criteria.TargetedMisclassification(targets)
+    expected = cw_of_foolbox(network, "logits", images, criterion, confidence=confidence)
+    assert_alike(found, expected)
+    logits = network(images + found)
+    others = logits.scatter(1, targets[:, None], -math.inf).amax(1)
+    assert (logits.gather(1, targets[:, None])[:, 0] - others > confidence - 1e-4).all()
+
+
+def test_confidence_costs_distance(network, batch):
+    images, labels, right = batch
+    free = cw(network, "logits", images, labels)
+    sure = cw(network, "logits", images, labels, confidence=2.0)
+    assert (lengths(sure)[right] > lengths(free)[right]).all()
+    logits = network(images + sure)
+    others = logits.scatter(1, labels[:, None], -math.inf).amax(1)
+    assert (others - logits.gather(1, labels[:, None])[:, 0] > 2.0 - 1e-4).all()
+    criterion = foolbox.criteria.Misclassification(labels)
+    expected = cw_of_foolbox(network, "logits", images, criterion, confidence=2.0)
+    assert_alike(sure, expected)
+
+
+def test_the_last_of_many_searches_repeats_the_smallest_const(network, batch):
+    images, labels, _ = batch
+    many = {"binary_search_steps": 10, "steps": 12}
+    found = cw(network, "logits", images, labels, fill=0.0, **many)
+    criterion = foolbox.criteria.Misclassification(labels)
+    assert_alike(found, cw_of_foolbox(network, "logits", images, criterion, **many))
+
+
+def test_cw_is_no_worse_than_with_searches_given_up(network, batch):
+    images, labels, right = batch
+    found = cw(network, "logits", images, labels)
+    criterion = foolbox.criteria.Misclassification(labels)
+    stopped = cw_of_foolbox(network, "logits", images, criterion, abort_early=True)
+    assert fooled(network, images, labels, found).all()
+    assert lengths(found)[right].mean() <= lengths(stopped)[right].mean()
+
+
+def test_cw_of_a_linear_classifier_comes_near_the_nearest_point(linear):
+    predict, images, labels, leads, slopes = linear
+    found = carlini_wagner(images, labels, False, predict, steps=200)
+    nearest = distances(leads, slopes, labels, 2).amin(1)
+    assert (predict(images + found).argmax(1) != labels).all()
+    assert (lengths(found) >= nearest * (1 - 1e-6)).all()
+    assert (lengths(found) <= nearest * 1.03).all()
+
+
+def test_targeted_cw_of_a_linear_classifier_comes_near_the_nearest_point():
+    """Of two classes, whose boundary alone bounds the target's region."""
+    generator = torch.Generator().manual_seed(6)
+    weights = torch.randn(16, 2, generator=generator).double()
+    images = torch.rand(8, 1, 4, 4, generator=generator).double() / 10 + 0.45
+
+    def predict(batch):
+        return batch.flatten(1) @ weights
+
+    first = predict(images).argmax(1)
+    found = carlini_wagner(images, 1 - first, True, predict, steps=200)
+    lead = (predict(images)[:, 0] - predict(images)[:, 1]).abs()
+    nearest = lead / (weights[:, 0] - weights[:, 1]).norm()
+    assert (predict(images + found).argmax(1) == 1 - first).all()
+    assert torch.allclose(lengths(found), nearest, rtol=0.03)
+
+
+def test_an_image_that_cannot_be_fooled_is_left_or_filled(network, batch):
+    images, labels, right = batch
+    too_short = {"steps": 1, "binary_search_steps": 1}
+    left = cw(network, "logits", images, labels, **too_short)
+    assert not left.any()
+    filled = images + cw(network, "logits", images, labels, fill=MEAN, **too_short)
+    assert torch.allclose(filled[right], torch.tensor(MEAN))
+    assert torch.equal(filled[~right], images[~right])
+
+
+# ---------------------------------------------------------------- both
+
+ATTACKS = {
+    "linf": functools.partial(deepfool, norm="linf"),
+    "l2": functools.partial(deepfool, norm="l2"),
+    "cw": lambda images, labels, predict, **known: carlini_wagner(
+        images,
+        labels,
+        False,
+        predict,
+        **{"steps": 10, "stepsize": 0.1, "initial_const": 1.0, **known},
+    ),
+}
+both = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+
+
+@both
+def test_an_image_that_is_fooled_already_is_left(attack, network, batch):
+    images, labels, right = batch
+    found = attack(images, labels, network)
+    assert not found[~right].any()
+    assert not attack(images[~right], labels[~right], network).any()
+
+
+@both
+def test_a_vanishing_gradient_leaves_the_image(attack, network, batch):
+    images, labels, right = batch
+
+    def certain(given):
+        return (network(given) * 1e4).softmax(1)
+
+    assert torch.equal(certain(images).amax(1), torch.ones(24))
+    assert not attack(images, labels, certain).any()
+    flat = attack(images, torch.zeros(24, dtype=torch.int64), lambda x: x.flatten(1)[:, :5] * 0)
+    assert not flat.any()
+
+
+@both
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_an_image_without_finite_gradient_stays_finite(attack, poison, network, batch):
+    images, labels, right = batch
+    row = right.nonzero()[0].item()
+    marked = images.clone()
+    marked[:, 0, 0, 0] = 0
+    marked[row, 0, 0, 0] = 1
+
+    def predict(given):
+        spoilt = given[:, 0, 0, 0] > 0.5
+        return _Poisoned.apply(network(given), torch.where(spoilt, poison, 0.0)[:, None])
+
+    found = attack(marked, labels, predict)
+    assert found.isfinite().all()
+    assert (marked + found >= 0).all() and (marked + found <= 1).all()
+    others = torch.arange(24) != row
+    expected = attack(marked[others], labels[others], network)
+    assert torch.allclose(found[others], expected, rtol=0, atol=1e-4)
+
+
+class _Poisoned(torch.autograd.Function):
+    """Outputs as they are, with something added to their gradient."""
+
+    @staticmethod
+    def forward(ctx, outputs, poison):
+        ctx.save_for_backward(poison)
+        return outputs.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (poison,) = ctx.saved_tensors
+        return gradient + poison, None
+
+
+@both
+def test_outputs_that_are_no_numbers_stay_harmless(attack, batch):
+    images, labels, _ = batch
+    found = attack(images, labels, lambda given: given.flatten(1)[:, :10] * math.nan)
+    assert found.isfinite().all()
+
+
+@both
+def test_neither_batch_nor_order_matters(attack, network, batch):
+    images, labels, _ = batch
+    network, images = copy.deepcopy(network).double(), images.double()
+    whole = attack(images, labels, network)
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(4))
+    assert torch.allclose(attack(images[order], labels[order], network), whole[order])
+    halves = [attack(images[part], labels[part], network) for part in (slice(1), slice(1, 24))]
+    assert torch.allclose(torch.cat(halves), whole)
+
+
+@both
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 99), size=st.floats(-6, 6), epsilon=st.floats(0, 1))
+def test_always_finite_and_inside_ball_and_box(attack, seed, size, epsilon):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(4, 1, 4, 4, generator=generator)
+    images[0, 0, 0] = torch.tensor([0.0, 1.0, 1e-9, 1 - 2**-24])
+    weights = torch.randn(16, 4, generator=generator) * 10**size
+
+    def predict(given):
+        assert given.isfinite().all() and given.min() >= 0 and given.max() <= 1
+        return (given.flatten(1).square() @ weights).softmax(1)
+
+    labels = predict(images).argmax(1)
+    found = attack(images, labels, predict)
+    predict(images + found)
+    if attack is not ATTACKS["cw"]:
+        short = attack(images, labels, predict, epsilon=epsilon)
+        assert (short.abs() <= torch.tensor(epsilon)).all()
+        length = lengths(short, attack.keywords["norm"])
+        assert (length <= torch.tensor(epsilon) * (1 + 1e-5)).all()
+        predict(images + short)
+
+
+@both
+def test_leaves_its_surroundings_alone(attack, batch):
+    images, labels, _ = batch
+    images = images.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+    before, own = images.clone(), labels.clone()
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 5, 4), nn.Flatten(), nn.Linear(36, 10)).eval()
+    with torch.no_grad():
+        labels = network(images).argmax(1)
+        own = labels.clone()
+        found = attack(images, labels, network)
+    assert torch.equal(images, before) and torch.equal(labels, own)
+    assert not images.requires_grad and not found.requires_grad
+    assert found.any() and found.dtype == torch.float32
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert all(weight.grad is None and weight.requires_grad for weight in network.parameters())
