@@ -15,11 +15,12 @@ report = $(results)/report.html
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help quick test test-slow lint bench bench-attacks budget clean clean-results
+.PHONY: help quick test test-slow slurm-test lint bench bench-attacks budget clean clean-results
 
 help:
 	@echo "make quick          install what is needed, run the quick scale, write its report"
 	@echo "make test           run the tests (make test-slow: those that take long)"
+	@echo "make slurm-test     a run on a real SLURM started here, disturbed in every way (Debian, as root)"
 	@echo "make lint           ruff, snakefmt and Snakemake's own lint"
 	@echo "make budget         what the jobs of the last runs cost, by rule"
 	@echo "make bench-attacks  our attacks against other libraries', in an environment of its own"
@@ -44,6 +45,9 @@ test: .venv/dev.stamp
 
 test-slow: .venv/dev.stamp
 	python -m pytest -q -m slow
+
+slurm-test: .venv/dev.stamp
+	python -m pytest -q -s -m slurm tests/slurm
 
 lint: .venv/dev.stamp
 	ruff check .

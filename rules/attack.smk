@@ -13,7 +13,7 @@ rule attack:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime=720,
     params:
         settings=flow.settings("attack"),

@@ -13,8 +13,8 @@ rule calibrate:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=memory(8000),
+        runtime=minutes(60),
     params:
         settings=flow.settings("calibrate"),
         code=flow.code("calibrate"),

@@ -1,18 +1,30 @@
 """The configuration, checked, and the graph that rules ask for inputs, settings and code."""
 
+import signal
+import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from scripts.advdenoise import configuration, running
+from scripts.advdenoise import cluster, configuration, failures, running
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.workflow import Flow, prepare_environment
 
 prepare_environment()
+# SLURM sends it to all processes of a job when its time runs out: the job saves its state and exits,
+# and Snakemake above it must live to see that.
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+cluster.retry_preempted()
 try:
     flow = Flow(configuration.read(config))
+    cluster.check_site()
 except BadInput as mistake:
     raise WorkflowError(str(mistake))
+# Nothing else keeps more GPU jobs from starting here than there are GPUs: they would wait for each
+# other, each with a core in hand. On a cluster it is the cluster that keeps count.
+if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_resources:
+    if gpus := cluster.count_gpus():
+        workflow.register_resource("gpu", gpus)
 
 
 # A Path is the one type that Snakemake does not compare between runs: moving the data reruns nothing.
@@ -30,6 +42,16 @@ def as_options(wildcards, input):
 def weights(path):
     """Trained weights as an output: protected where the configuration says so."""
     return protected(path) if flow.config["protect_weights"] else path
+
+
+def memory(megabytes):
+    """Grows with each retry: the last attempt may have been short of it."""
+    return lambda wildcards, attempt: megabytes * attempt
+
+
+def minutes(limit):
+    """Grows with each retry up to a day. Rules that go on where they were need no such thing."""
+    return lambda wildcards, attempt: min(limit * attempt, 24 * 60)
 
 
 def papers(name):
@@ -62,3 +84,4 @@ onsuccess:
 
 onerror:
     running.withdraw()
+    print(*failures.summary(log), sep="\n", file=sys.stderr)

@@ -13,8 +13,8 @@ rule evaluate:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=memory(8000),
+        runtime=minutes(240),
     params:
         settings=flow.settings("evaluate"),
         code=flow.code("evaluate"),

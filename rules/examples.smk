@@ -13,8 +13,8 @@ rule examples:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=memory(8000),
+        runtime=minutes(60),
     params:
         settings=flow.settings("examples"),
         code=flow.code("examples"),

@@ -12,8 +12,8 @@ rule export:
         "../envs/run.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=memory(8000),
+        runtime=minutes(240),
     params:
         settings=flow.settings("export"),
         code=flow.code("export"),

@@ -19,12 +19,13 @@ for paper in flow.papers_with_figures():
             f"<logs>/figures/{paper}.log",
         benchmark:
             f"<benchmarks>/figures/{paper}.tsv"
+        localrule: True
         conda:
             "../envs/run.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
-            runtime=60,
+            mem_mb=memory(4000),
+            runtime=minutes(60),
         params:
             settings=flow.settings("figures", paper=paper),
             code=flow.code("figures", paper=paper),

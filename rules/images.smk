@@ -10,8 +10,8 @@ rule images:
         "../envs/run.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory(4000),
+        runtime=minutes(60),
     params:
         settings=flow.settings("images"),
         code=flow.code("images"),

@@ -13,8 +13,8 @@ rule iqr:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=720,
+        mem_mb=memory(8000),
+        runtime=minutes(720),
     params:
         settings=flow.settings("iqr"),
         code=flow.code("iqr"),

@@ -15,12 +15,13 @@ rule table:
         "<logs>/table/{paper}/{table}.log",
     benchmark:
         "<benchmarks>/table/{paper}/{table}.tsv"
+    localrule: True
     conda:
         "../envs/run.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory(4000),
+        runtime=minutes(60),
     params:
         settings=flow.settings("table"),
         code=flow.code("table"),

@@ -14,7 +14,7 @@ rule train_classifier:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime=1200,
     params:
         settings=flow.settings("train_classifier"),

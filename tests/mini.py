@@ -44,12 +44,12 @@ def environment(**more: str) -> dict[str, str]:
     return kept | more
 
 
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """Snakemake in that folder; both its streams as `stdout`."""
+def snakemake(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess:
+    """Snakemake in that folder, with more in its environment; both its streams as `stdout`."""
     return subprocess.run(
         [sys.executable, "-m", "snakemake", *arguments],
         cwd=folder,
-        env=environment(),
+        env=environment(**more),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,0 +1,109 @@
+"""Which jobs of a run failed, why, and where their logs are: a summary of Snakemake's own log.
+
+Snakemake tells of a failure when it happens, which on a cluster is hours above the end of its
+output, once for each attempt, and without the job's own words.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+_BLOCK = re.compile(r"^Error in rule (\w+):\n((?:    .*\n?)+)", re.MULTILINE)
+_DONE = re.compile(r"^Finished jobid: (\d+) ", re.MULTILINE)
+_PREEMPTED = re.compile(r"SLURM-job '(\d+)' was preempted")
+_STATUS = re.compile(r"SLURM status is: '(\w+)'")
+_SHORT_OF_MEMORY = re.compile(r"exceeded memory limit|oom.kill", re.IGNORECASE)
+_WORDS = 300  # characters of a job's last words that are told
+
+# What SLURM's states mean to the user; FAILED says nothing that the job does not say better.
+_REASONS = {
+    "TIMEOUT": "hit its time limit; trainings and attacks go on where they were, for other rules "
+    "raise it with --set-resources {rule}:runtime=MINUTES",
+    "DEADLINE": "passed its deadline",
+    "OUT_OF_MEMORY": "needed more memory than it asked for; raise it with "
+    "--set-resources {rule}:mem_mb=MEGABYTES",
+    "NODE_FAIL": "lost its node",
+    "BOOT_FAIL": "lost its node",
+    "CANCELLED": "was cancelled",
+    "PREEMPTED": "was preempted by another job",
+}
+
+
+class Failure(NamedTuple):
+    """A job that failed and was not done later: `logs` are its own log and the cluster's."""
+
+    rule: str
+    output: str
+    logs: list[Path]
+    status: str | None
+    external: str | None
+
+
+def failed(text: str) -> list[Failure]:
+    """The jobs that the log of one run leaves failed, each with its last attempt."""
+    events = [(match.start(), match) for match in _BLOCK.finditer(text)]
+    events += [(match.start(), match) for match in _DONE.finditer(text)]
+    preempted = set(_PREEMPTED.findall(text))
+    left: dict[str, Failure] = {}
+    for _, match in sorted(events, key=lambda event: event[0]):
+        if match.re is _DONE:
+            left.pop(match[1], None)
+            continue
+        fields = dict(re.findall(r"^    (\w+): (.*)$", match[2], re.MULTILINE))
+        status = _STATUS.search(fields.get("message", ""))
+        external = fields.get("external_jobid")
+        logs = fields.get("log", "").removesuffix(" (check log file(s) for error details)")
+        left[fields.get("jobid", str(match.start()))] = Failure(
+            rule=match[1],
+            output=fields.get("output", "").partition(", ")[0],
+            logs=[Path(path) for path in logs.split(", ") if path],
+            status="PREEMPTED" if external in preempted else status and status[1],
+            external=external,
+        )
+    return list(left.values())
+
+
+def summary(logs: Iterable[str]) -> list[str]:
+    """Lines to end a failed run with, from its logs: a few for each job, or none."""
+    texts = [Path(log).read_text(encoding="utf-8", errors="replace") for log in logs]
+    failures = failed("\n".join(texts))
+    if not failures:
+        return []
+    lines = ["", "Not done; all else is kept, and the same command goes on from here:"]
+    for failure in failures:
+        lines += [f"  {failure.output or failure.rule}", f"    {_why(failure)}"]
+        lines += [f"    log: {_short(path)}" for path in failure.logs]
+    return lines
+
+
+def _why(failure: Failure) -> str:
+    said = _last_words(failure.logs[0]) if failure.logs else ""
+    status = failure.status
+    if any(_SHORT_OF_MEMORY.search(_tail(path)) for path in failure.logs):
+        status = "OUT_OF_MEMORY"
+    reason = _REASONS.get(status or "", "").format(rule=failure.rule)
+    job = f"SLURM job {failure.external} " if failure.external else "the job "
+    parts = [job + reason + (f" ({status})" if status else "")] if reason else []
+    parts += [said] if said else []
+    return "; ".join(parts) or f"{job}failed" + (f" ({status})" if status else "")
+
+
+def _last_words(path: Path) -> str:
+    """The last line that the job wrote: its one sentence, or the exception."""
+    lines = [line.strip() for line in _tail(path).splitlines() if line.strip()]
+    return lines[-1][:_WORDS] if lines else ""
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - 8192))
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,136 @@
+import asyncio
+import logging
+import sys
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from scripts.advdenoise import cluster
+from scripts.advdenoise.errors import BadInput
+from tests import mini
+
+EXAMPLE = mini.REPOSITORY / "profiles" / "slurm" / "site.example.yaml"
+
+
+def test_the_example_of_a_site_is_right(monkeypatch):
+    monkeypatch.setenv(cluster.SITE, str(EXAMPLE))
+    cluster.check_site()
+
+
+def test_a_site_is_no_must_but_a_named_one_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(cluster.SITE, raising=False)
+    cluster.check_site()
+    monkeypatch.setenv(cluster.SITE, "mine.yaml")
+    with pytest.raises(BadInput, match=r"^ADVDENOISE_SITE: there is no file mine.yaml; see "):
+        cluster.check_site()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("partitions: [", "cannot be read"),
+        ("account: lab", "partitions is missing"),
+        ("[]", "partitions is missing"),
+        ("partitions: {gpu: {max_gpu: 1}}\nacount: lab", "did you mean 'account'"),
+        ("partitions: {gpu: {max_gpus: 1}}", "partitions.gpu.max_gpus is no limit; did you mean"),
+        ("partitions: {gpu: 4}", "partitions.gpu holds no limits"),
+        ("partitions: {cpu: {max_threads: 4}}", "no partition has GPUs"),
+    ],
+)
+def test_a_wrong_site_is_refused_in_one_sentence(tmp_path, monkeypatch, text, told):
+    path = tmp_path / "site.yaml"
+    path.write_text(text)
+    monkeypatch.setenv(cluster.SITE, str(path))
+    with pytest.raises(BadInput) as refused:
+        cluster.check_site()
+    assert str(refused.value).startswith(str(path))
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_wrong_site_stops_the_workflow_before_any_job(tmp_path):
+    folder = mini.copy_code(tmp_path / "code")
+    (folder / "site.yaml").write_text("partitions: {gpu: {max_gpus: 1}}")
+    refused = mini.snakemake(folder, "--dry-run", ADVDENOISE_SITE="site.yaml")
+    assert refused.returncode == 1
+    assert "site.yaml: partitions.gpu.max_gpus is no limit" in refused.stdout
+
+
+@pytest.mark.parametrize("site", [None, "partitions: {gpu: {max_gpu: 1}}\naccount: lab"])
+def test_the_short_name_of_the_profile_resolves(tmp_path, site):
+    folder = mini.copy_code(tmp_path / "code")
+    (folder / "profiles").symlink_to(mini.REPOSITORY / "profiles")
+    (folder / "slurm").symlink_to("profiles/slurm")
+    if site:
+        (folder / "site.yaml").write_text(site)
+    more = {cluster.SITE: "site.yaml"} if site else {}
+    planned = mini.snakemake(folder, "--profile", "slurm", "--dry-run", **more)
+    assert planned.returncode == 0, planned.stdout
+    assert ("slurm_account=lab" in planned.stdout) == bool(site)
+    assert "--signal=USR1@120" in planned.stdout
+
+
+def test_gpu_rules_ask_for_one_gpu_and_leave_the_partition_to_the_site():
+    profile = (mini.REPOSITORY / "profiles" / "slurm" / "config.yaml").read_text(encoding="utf-8")
+    assert "slurm_partition" not in profile
+    for path in (mini.REPOSITORY / "rules").glob("*.smk"):
+        text = path.read_text(encoding="utf-8")
+        uses_torch = "train" in path.stem or path.stem in (
+            *("attack", "calibrate", "evaluate", "distances", "iqr", "examples"),
+        )
+        assert ("gpu=1" in text) == uses_torch, path
+
+
+@pytest.fixture
+def plugin(monkeypatch):
+    """The SLURM executor, as far as it is asked here, with the states that it would see."""
+
+    async def query_job_status(command, logger):
+        return plugin.states, 0.5
+
+    plugin = SimpleNamespace(query_job_status=query_job_status, states=None)
+    monkeypatch.setitem(sys.modules, "snakemake_executor_plugin_slurm", plugin)
+    return plugin
+
+
+def test_a_preempted_job_counts_as_cancelled_and_is_told_once(plugin, caplog):
+    cluster.retry_preempted()
+    cluster.retry_preempted()  # a Snakefile is read more than once in a process
+    plugin.states = {"7": "PREEMPTED", "8": "RUNNING"}
+    for _ in range(2):
+        seen = asyncio.run(plugin.query_job_status("squeue", logging.getLogger("test")))
+        assert seen == ({"7": "CANCELLED", "8": "RUNNING"}, 0.5)
+    assert caplog.messages == ["SLURM-job '7' was preempted."]
+
+
+def test_a_query_that_failed_stays_one(plugin):
+    cluster.retry_preempted()
+    assert asyncio.run(plugin.query_job_status("squeue", None)) == (None, 0.5)
+
+
+def test_the_executor_has_what_is_wrapped():
+    import snakemake_executor_plugin_slurm as real
+
+    assert asyncio.iscoroutinefunction(real.query_job_status)
+    assert yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))["partitions"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "count"), [(None, 2), ("", 0), ("-1", 0), ("1", 1), ("0,1", 2), ("MIG-a,", 1)]
+)
+def test_gpus_are_counted_as_jobs_may_see_them(tmp_path, monkeypatch, chosen, count):
+    for name in ("0000:01:00.0", "0000:02:00.0"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(cluster, "_DRIVER", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert cluster.count_gpus() == count
+
+
+def test_no_driver_no_gpus(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_DRIVER", tmp_path / "missing")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert cluster.count_gpus() == 0

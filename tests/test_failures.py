@@ -1,0 +1,107 @@
+import pytest
+
+from scripts.advdenoise import failures
+
+STARTED = "[Sat Nov 21 06:25:35 2026]\nrule attack:\n    output: results/x.h5\n    jobid: 3\n"
+
+
+def error(rule="attack", jobid="3", message="None", logs="logs/attack.log", external=None):
+    """A failure as Snakemake 9.27 tells of it."""
+    lines = [
+        "[Sat Nov 21 06:25:36 2026]",
+        f"Error in rule {rule}:",
+        f"    message: {message}",
+        f"    jobid: {jobid}",
+        "    input: results/in.h5",
+        f"    output: results/{rule}.h5, results/{rule}.parquet",
+        f"    log: {logs} (check log file(s) for error details)",
+        "    shell:",
+        "        python -m scripts.attack --log logs/attack.log",
+        "        (command exited with non-zero exit code)",
+    ]
+    if external:
+        lines.append(f"    external_jobid: {external}")
+    return "\n".join(lines) + "\n"
+
+
+def on_slurm(status, external="12", **more):
+    message = f"SLURM-job '{external}' failed, SLURM status is: '{status}'. Detailed reason"
+    return error(message=message, external=external, **more)
+
+
+@pytest.fixture
+def log(tmp_path, monkeypatch):
+    """Snakemake's log in a folder that is the working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "logs").mkdir()
+
+    def write(text):
+        path = tmp_path / "snakemake.log"
+        path.write_text(text)
+        return [str(path)]
+
+    return write
+
+
+def test_a_run_without_failures_ends_without_a_word(log):
+    assert failures.summary(log(STARTED + "Finished jobid: 3 (Rule: attack)\n")) == []
+
+
+def test_a_failed_job_is_told_with_its_own_words_and_its_logs(log, tmp_path):
+    (tmp_path / "logs" / "attack.log").write_text("one\nattacks.pgd: the victim is missing\n\n")
+    cluster_log = tmp_path / "logs" / "slurm" / "12.log"
+    assert failures.summary(log(on_slurm("FAILED", logs=f"logs/attack.log, {cluster_log}"))) == [
+        "",
+        "Not done; all else is kept, and the same command goes on from here:",
+        "  results/attack.h5",
+        "    attacks.pgd: the victim is missing",
+        "    log: logs/attack.log",
+        "    log: logs/slurm/12.log",
+    ]
+
+
+def test_a_job_that_a_retry_has_done_is_not_told(log):
+    done = "Trying to restart job 3.\nFinished jobid: 3 (Rule: attack)\n"
+    text = error() + error(rule="evaluate", jobid="4") + done
+    assert [failure.rule for failure in failures.failed(text)] == ["evaluate"]
+
+
+def test_of_several_attempts_the_last_one_counts():
+    (failure,) = failures.failed(on_slurm("TIMEOUT", "12") + on_slurm("CANCELLED", "15"))
+    assert (failure.status, failure.external) == ("CANCELLED", "15")
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        ("TIMEOUT", "--set-resources attack:runtime=MINUTES (TIMEOUT)"),
+        ("OUT_OF_MEMORY", "--set-resources attack:mem_mb=MEGABYTES (OUT_OF_MEMORY)"),
+        ("NODE_FAIL", "SLURM job 12 lost its node (NODE_FAIL)"),
+        ("CANCELLED", "SLURM job 12 was cancelled (CANCELLED)"),
+        ("FAILED", "SLURM job 12 failed (FAILED)"),
+    ],
+)
+def test_what_a_state_means(log, status, told):
+    assert failures.summary(log(on_slurm(status)))[3].endswith(told)
+
+
+def test_preemption_is_told_from_cancellation(log):
+    text = "SLURM-job '12' was preempted.\n" + on_slurm("CANCELLED")
+    assert "was preempted by another job (PREEMPTED)" in failures.summary(log(text))[3]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "slurmstepd: error: StepId=1.0 exceeded memory limit (2 > 1), being killed",
+        "slurmstepd: error: Detected 1 oom_kill event in StepId=1.0.",
+        "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=1.batch",
+    ],
+)
+def test_memory_that_did_not_suffice_is_seen_in_the_logs(log, tmp_path, line):
+    (tmp_path / "logs" / "attack.log").write_text(line + "\n")
+    assert "needed more memory than it asked for" in failures.summary(log(on_slurm("FAILED")))[3]
+
+
+def test_a_local_job_without_a_log_still_has_its_line(log):
+    assert failures.summary(log(error()))[3] == "    the job failed"
