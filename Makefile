@@ -8,6 +8,10 @@ PYTHON = python3.11 python3.12 python3.13 python3
 ifneq ($(CONFIG),)
 configuration = --configfile config/config.yaml $(CONFIG)
 endif
+# What is planned: another file in the place of config/config.yaml, and targets.
+CONFIGFILE = config/config.yaml
+TARGET =
+planned = $(TARGET) --configfile $(CONFIGFILE) $(CONFIG)
 # The last file that names a scale wins, as in Snakemake.
 scale := $(shell sed -n 's/^scale:[^a-z0-9_]*\([a-z0-9_]*\).*/\1/p' config/config.yaml $(CONFIG) | tail -n 1)
 results = results/$(scale)
@@ -15,7 +19,7 @@ report = $(results)/report.html
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help quick test test-slow slurm-test lint bench bench-attacks budget clean clean-results
+.PHONY: help quick test test-slow slurm-test lint bench bench-attacks budget plan unit-costs clean clean-results
 
 help:
 	@echo "make quick          install what is needed, run the quick scale, write its report"
@@ -23,12 +27,15 @@ help:
 	@echo "make slurm-test     a run on a real SLURM started here, disturbed in every way (Debian, as root)"
 	@echo "make lint           ruff, snakefmt and Snakemake's own lint"
 	@echo "make budget         what the jobs of the last runs cost, by rule"
+	@echo "make plan           what a run will take before it starts: hours, disk, the longest chain"
+	@echo "make unit-costs     measure on this machine what that needs (once, two minutes)"
 	@echo "make bench-attacks  our attacks against other libraries', in an environment of its own"
 	@echo "make bench          the other benchmarks"
 	@echo "make clean          remove the environments and caches"
 	@echo "make clean-results  remove results, logs, benchmark files and Snakemake's records"
 	@echo
 	@echo "Settings: CORES=2 (all)  CONFIG=mine.yaml (laid over config/config.yaml)  PYTHON=/path/to/python3"
+	@echo "          of plan and unit-costs also CONFIGFILE=config/papers.yaml  TARGET=segfault"
 
 quick: .venv/run.stamp
 	@python -m scripts.unlock
@@ -57,6 +64,12 @@ lint: .venv/dev.stamp
 
 budget: .venv/run.stamp
 	@python -m scripts.budget
+
+plan: .venv/run.stamp
+	@python -m scripts.plan $(planned)
+
+unit-costs: .venv/run.stamp
+	@python -m scripts.unit_costs $(planned)
 
 bench-attacks: .venv-benchmark/benchmark.stamp
 	.venv-benchmark/bin/python -m bench.attacks

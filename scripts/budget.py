@@ -11,6 +11,7 @@ from pathlib import Path
 
 from scripts.advdenoise import budget
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.planning.units import FOLDER
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder = options.benchmarks
     scales = [folder / options.scale] if options.scale else sorted(folder.glob("*/"))
+    scales = [scale for scale in scales if scale.name != FOLDER.name]  # unit costs, not jobs
     try:
         for scale in scales or [folder]:
             print(f"{scale}:", *budget.lines(budget.collect(scale)), sep="\n")

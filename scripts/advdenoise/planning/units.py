@@ -1,0 +1,88 @@
+"""What one use of each thing costs on a machine, as `scripts.unit_costs` measured it."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from scripts.advdenoise import store
+from scripts.advdenoise.components import suggest
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.planning.work import PASSING, NotMeasured, Thing, Use
+
+CPU = "cpu"
+FOLDER = Path("benchmarks/units")
+
+
+class Cost(NamedTuple):
+    """Seconds of one use, and the factor by which repetitions of the measurement differed.
+
+    Where the cost depends on rows, `seconds` are those of `rows` rows and others cost
+    (their number / rows) ** power times that.
+    """
+
+    seconds: float
+    factor: float
+    rows: int = 0
+    power: float = 0.0
+
+    def of(self, rows: int) -> float:
+        return self.seconds * (rows / self.rows) ** self.power if self.rows else self.seconds
+
+
+class Units:
+    """The unit costs of the device that is planned for, and of any machine what needs no GPU."""
+
+    def __init__(self, files: list[dict], device: str | None = None):
+        """Files as `write` takes them, the latest first; a GPU's is planned for where there is one.
+
+        Raises BadInput where `device` is asked for and no file is of it.
+        """
+        devices = [file["device"] for file in files]
+        if device is None:
+            device = next((name for name in devices if name != CPU), CPU)
+        elif device not in devices:
+            raise BadInput(f"device: {device!r} was not measured; {suggest(device, devices)}")
+        self.device, self.devices = device, devices
+        files = sorted(files, key=lambda file: file["device"] != device)
+        self._own = files[0]["things"] if device in devices else {}
+        self._all = [file["things"] for file in files]
+
+    def cost(self, use: Use) -> Cost:
+        """Raises NotMeasured."""
+        places = [self._own] if use.what in PASSING else self._all
+        for things in places:
+            found = things.get(use.thing.key, {}).get("costs", {}).get(use.what)
+            if found:
+                return Cost(**found)
+        raise NotMeasured(use.thing.key)
+
+    def fact(self, thing: Thing, name: str) -> float:
+        """Raises NotMeasured."""
+        for things in self._all:
+            if name in things.get(thing.key, {}):
+                return things[thing.key][name]
+        raise NotMeasured(thing.key)
+
+
+def path_of(device: str, folder: Path = FOLDER) -> Path:
+    return folder / f"{re.sub('[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
+
+
+def read(folder: Path = FOLDER) -> list[dict]:
+    """All files of unit costs, the latest first."""
+    paths = sorted(folder.glob("*.json"), key=lambda path: -path.stat().st_mtime)
+    return [store.read_json(path) for path in paths]
+
+
+def write(device: str, things: dict, provenance: dict, folder: Path = FOLDER) -> Path:
+    """Lay what was measured over what the device's file holds.
+
+    `things` holds by key the facts of a thing and its `costs`, by use, as `Cost` has them.
+    """
+    path = path_of(device, folder)
+    held = store.read_json(path)["things"] if path.exists() else {}
+    for key, measured in things.items():
+        costs = held.get(key, {}).get("costs", {}) | measured["costs"]
+        held[key] = held.get(key, {}) | measured | {"costs": costs}
+    store.write_json(path, {"device": device, "things": held}, provenance)
+    return path

@@ -1,0 +1,304 @@
+"""What a job has to do, counted from its settings: passes through networks, fits, bytes.
+
+A count is of uses of a `Thing`, each of which has a unit cost, measured once on a machine. Nothing
+here knows an attack, a purifier or a training by name: the settings that say how often something is
+repeated (`steps`, `restarts`, ...) multiply, and what a component is handed says what it repeats.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from scripts.advdenoise import components
+from scripts.advdenoise.attacks._kurakin import kurakin_steps
+from scripts.advdenoise.planning.extents import Extents
+from scripts.advdenoise.planning.listing import PlannedJob
+from scripts.advdenoise.threats import CLEAN
+from scripts.advdenoise.workflow import Flow
+
+REPEATING = ("steps", "searches", "restarts", "draws", "queries", "iterations", "candidates")
+
+# Uses of a network: a pass through what stands in inference, the same with the gradient of the
+# images, that gradient taken of a network in training, the gradient of its weights, and, once a
+# batch, the optimiser's step.
+FORWARD, GRADIENT, INNER, UPDATE = "forward", "gradient", "inner gradient", "update"
+STEP = "step"
+PASSING = (FORWARD, GRADIENT, INNER, UPDATE, STEP)
+# Other uses: of superpixels an image, of a detector a fit on so many rows, of a script its start,
+# of the disk a byte.
+MAPS, FIT, START, BYTE = "maps", "fit", "start", "byte"
+# Facts about things: parameters of a network, superpixels of an image.
+PARAMETERS, SEGMENTS = "parameters", "segments"
+
+_TEST_SHARE = 0.2  # of the rows of a detector
+_ROW = 60  # bytes of a row of numbers and names
+
+
+class Thing(NamedTuple):
+    """What has a cost: a component with its settings (JSON) and the size of what it works on.
+
+    The size is the shape of images and the number of classes, or the length of a feature vector.
+    """
+
+    kind: str
+    function: str
+    settings: str = "{}"
+    size: tuple[int, ...] = ()
+
+    @property
+    def key(self) -> str:
+        size = "x".join(map(str, self.size))
+        return " ".join(filter(None, [self.kind, self.function, self.settings, size]))
+
+
+class Use(NamedTuple):
+    """One use of a thing; `rows` where its cost depends on them."""
+
+    thing: Thing
+    what: str
+    rows: int = 0
+
+
+DISK = Thing("disk", "write")
+DEVICE = Thing("device", "first")  # what the first use of the device costs a process
+
+
+class NotMeasured(Exception):
+    """A thing, named by its key, whose cost or whose facts were not measured."""
+
+
+# A fact about a thing; raises NotMeasured.
+Facts = Callable[[Thing, str], float]
+
+
+class Work(NamedTuple):
+    """How often a job uses what, how many bytes it writes before they are compressed.
+
+    Jobs of the same stage and the same `functions` deviate alike from what is counted.
+    """
+
+    uses: Counter
+    size: float
+    functions: tuple[str, ...]
+
+
+def repeats(kind: str, point: dict) -> int | None:
+    """How often a component does over what it does: the product of all settings that say so.
+
+    Defaults count as settings do. None where there is no such setting.
+    """
+    module, _, function = point["function"].partition(".")
+    settings = components.signatures(kind, module)[function].defaults | point.get("settings", {})
+    counts = [
+        _number(value, point)
+        for name, value in settings.items()
+        if (name in REPEATING or name.endswith("_steps")) and value is not None
+    ]
+    return math.prod(counts) if counts else None
+
+
+def _number(value, point: dict) -> int:
+    if value != "kurakin":
+        return int(value)
+    epsilons = point.get("epsilons", {}).get("cycle") or [point["settings"]["epsilon"]]
+    return max(map(kurakin_steps, epsilons))
+
+
+class Counting:
+    """Counts the work of jobs: one method a stage, named as it is."""
+
+    def __init__(self, flow: Flow, extents: Extents, facts: Facts):
+        self._flow, self._extents, self._facts = flow, extents, facts
+
+    def of(self, job: PlannedJob) -> Work:
+        """The work of a job. Raises NotMeasured where it hangs on a fact that is not known."""
+        work = getattr(self, f"_{job.stage}", self._other)(self.settings(job))
+        always = Counter({Use(Thing("scripts", job.stage), START): 1})
+        always[Use(DISK, BYTE)] = round(work.size)
+        if job.gpus:
+            always[Use(DEVICE, START)] = 1
+        return work._replace(uses=work.uses + always)
+
+    def settings(self, job: PlannedJob) -> dict:
+        """The settings that the job is handed."""
+        own = {} if job.rule == job.stage else {"paper": job.rule.removeprefix(f"{job.stage}_")}
+        return self._flow.job(job.stage, own or job.wildcards).settings
+
+    # ------------------------------------------------------------ one method per stage
+
+    def _images(self, s: dict) -> Work:
+        return Work(Counter(), self._images_of(s) * self._pixels(s), (s["entry"]["function"],))
+
+    def _train_classifier(self, s: dict) -> Work:
+        return self._train("classifiers", s["classifier"], s, held_out=True)
+
+    def _train_denoiser(self, s: dict) -> Work:
+        return self._train("denoisers", s["denoiser"], s, held_out=not s["threats"])
+
+    def _calibrate(self, s: dict) -> Work:
+        network = self._network("denoisers", s["denoiser"], s)
+        images = self._extents.size(s["dataset"], "held_out")
+        return Work(Counter({Use(network, FORWARD): images}), 0, ())
+
+    def _attack(self, s: dict) -> Work:
+        images, entry = self._images_of(s), s["attack"]
+        victim = self._network("classifiers", s["victim"], s)
+        source = self._network("classifiers", s["surrogate"], s) if "surrogate" in s else victim
+        through = entry.get("through", "full")
+        uses: Counter = Counter()
+        for point in entry["points"].values():
+            handed = _handed("attacks", point)
+            taken = (repeats("attacks", point) or 1) * entry.get("draws", 1)
+            once = Counter()
+            if "predict" in handed:
+                once += Counter({Use(source, GRADIENT): 1}) + self._purify(s, through)
+            if "victim" in handed:
+                once += Counter({Use(victim, FORWARD): 1}) + self._purify(s)
+            if {"denoise", "error"} & set(handed):
+                once[Use(self._network("denoisers", s["denoiser"], s), GRADIENT)] += 1
+            uses += _times(once, images * taken)
+            # What is returned is judged, and labels may be predicted before.
+            looks = 1 + (entry.get("labels", "ground_truth") != "ground_truth")
+            seen = Counter({Use(victim, FORWARD): 1}) + self._purify(s)
+            uses += _times(seen, images * looks)
+        size = 4 * images * self._pixels(s) * len(entry["points"])
+        return Work(uses, size, _functions(entry))
+
+    def _evaluate(self, s: dict) -> Work:
+        points = len(s["purifier"]["points"])
+        uses = self._purify(s)
+        uses[Use(self._network("classifiers", s["classifier"], s), FORWARD)] += points
+        if s["denoiser"]:  # the reconstruction error before and after
+            uses[Use(self._network("denoisers", s["denoiser"], s), FORWARD)] += 2 * points
+        count = self._images_of(s) * self._met(s, s["threats"]) * s["purifier"].get("draws", 1)
+        return Work(_times(uses, count), _ROW * count * points, _functions(s["purifier"]))
+
+    def _distances(self, s: dict) -> Work:
+        images = min(s["images"], self._extents.size(s["dataset"], s["split"]))
+        forward = Counter({Use(self._network("classifiers", s["classifier"], s), FORWARD): 1})
+        purifiers = {entry["name"]: entry for entry in s["purifiers"]}
+        uses, maps = forward.copy(), 0
+        for threat, name in s["meetings"]:
+            entry = purifiers[name]
+            met, points = self._met(s, [threat]), len(entry["points"])
+            purify = self._purify({**s, "purifier": entry, "denoiser": entry["denoiser_entry"]})
+            uses += _times(purify + _times(forward, points), met)
+            maps += met * points
+        return Work(_times(uses, images), _ROW * images * maps * len(s["taps"]), ())
+
+    def _iqr(self, s: dict) -> Work:
+        extent = self._extents.of(s["dataset"])
+        network = self._network("classifiers", s["classifier"], s)
+        count = self._images_of(s) * self._met(s, [s["threat"]])
+        uses: Counter = Counter()
+        for point in s["attribution"]["points"].values():
+            maps = _thing("attributions", point, extent.shape)
+            uses[Use(maps, MAPS)] += count
+            uses[Use(network, FORWARD)] += count * round(self._facts(maps, SEGMENTS) + 1)
+        row = _ROW + 4 * (2 * extent.classes + len(s["taps"]) * s["per_layer"])
+        size = row * count * len(s["attribution"]["points"])
+        return Work(uses, size, _functions(s["attribution"]))
+
+    def _detect(self, s: dict) -> Work:
+        classes = self._extents.of(s["dataset"]).classes
+        hidden = self._flow.config["hidden"]
+        nodes = len(hidden["taps"].get(s["classifier"]["name"], [])) * hidden["per_layer"]
+        widths = {"predicted": 1, "probabilities": classes, "hidden": classes + nodes}
+        asked = [r for r in s["detection"]["representations"] if r != "hidden" or s["has_hidden"]]
+        rows = 2 * self._images_of(s)
+        fits = self._met(s, s["threats"]) * len(s["attribution"]["points"])
+        fits *= len(s["detection"]["protocols"]) * s["detection"]["split_seeds"]
+        train = round(rows * (1 - _TEST_SHARE))
+        uses = Counter(
+            {
+                Use(_thing("detectors", point, (widths[name],)), FIT, train): fits
+                for point in s["detector"]["points"].values()
+                for name in asked
+            }
+        )
+        scored = fits * len(asked) * len(s["detector"]["points"]) * (rows - train)
+        return Work(uses, _ROW * scored, _functions(s["detector"]))
+
+    def _examples(self, s: dict) -> Work:
+        shown = s["images"] * self._met(s, [s["threat"]]) * len(s["purifier"]["points"])
+        uses = Counter({Use(self._network("classifiers", s["classifier"], s), FORWARD): shown})
+        uses += _times(self._purify(s), 2 * s["images"] * self._met(s, [s["threat"]]))
+        return Work(uses, 8 * self._pixels(s) * shown, ())
+
+    def _export(self, s: dict) -> Work:
+        count = self._images_of(s) * self._met(s, [s["threat"]])
+        return Work(Counter(), 4 * self._pixels(s) * count, ())
+
+    def _other(self, s: dict) -> Work:
+        return Work(Counter(), 0, ())
+
+    # ------------------------------------------------------------ what methods share
+
+    def _train(self, kind: str, entry: dict, s: dict, held_out: bool) -> Work:
+        loop, network = entry["training"], self._network(kind, entry, s)
+        images = self._extents.size(s["dataset"], loop.get("split", "train"))
+        inner = repeats("training", loop) or 0
+        steps = math.ceil(images / loop["batch"])
+        uses = Counter({Use(network, UPDATE): images, Use(network, STEP): steps})
+        uses[Use(network, INNER)] += inner * images
+        if held_out and "held_out" in self._flow.config["datasets"][s["dataset"]]["splits"]:
+            judged = self._extents.size(s["dataset"], "held_out")
+            uses += Counter({Use(network, FORWARD): judged, Use(network, INNER): inner * judged})
+        size = 4 * self._facts(network, PARAMETERS)
+        return Work(_times(+uses, loop["epochs"]), size, (loop["function"],))
+
+    def _purify(self, s: dict, gradient: str | None = None) -> Counter:
+        """Passes of the denoiser while an image is purified, over all points of the purifier.
+
+        `gradient` is how an attack goes through it: a gradient through an inner gradient costs it
+        twice, through a plain pass once; one that goes by costs none.
+        """
+        purifier, denoiser = s["purifier"], s["denoiser"]
+        if not purifier or not denoiser:
+            return Counter()
+        network = self._network("denoisers", denoiser, s)
+        if gradient == "denoiser":
+            return Counter({Use(network, GRADIENT): 1})
+        uses: Counter = Counter()
+        for point in purifier["points"].values():
+            taken = repeats("purifiers", point)
+            if gradient == "full":
+                uses[Use(network, GRADIENT)] += 2 * taken if taken else 1
+            else:
+                uses[Use(network, GRADIENT if taken else FORWARD)] += taken or 1
+        return uses
+
+    def _met(self, s: dict, names: list[str]) -> int:
+        """How many versions of an image these threats are: one for each point of an attack."""
+        attacks = [name.partition("@")[0] for name in names]
+        return sum(1 if a == CLEAN else len(s["attacks"][a]["points"]) for a in attacks)
+
+    def _images_of(self, s: dict) -> int:
+        return self._extents.size(s["dataset"], s["split"])
+
+    def _pixels(self, s: dict) -> int:
+        return math.prod(self._extents.of(s["dataset"]).shape)
+
+    def _network(self, kind: str, entry: dict, s: dict) -> Thing:
+        extent = self._extents.of(s["dataset"])
+        return _thing(kind, entry, (*extent.shape, extent.classes))
+
+
+def _thing(kind: str, entry: dict, size: tuple[int, ...]) -> Thing:
+    settings = json.dumps(entry.get("settings", {}), sort_keys=True)
+    return Thing(kind, entry["function"], settings, tuple(size))
+
+
+def _handed(kind: str, point: dict) -> tuple[str, ...]:
+    module, _, function = point["function"].partition(".")
+    return components.signatures(kind, module)[function].handed
+
+
+def _functions(entry: dict) -> tuple[str, ...]:
+    return tuple(sorted({point["function"] for point in entry["points"].values()}))
+
+
+def _times(uses: Counter, number: int) -> Counter:
+    return Counter({use: count * number for use, count in uses.items()})

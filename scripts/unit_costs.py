@@ -1,0 +1,34 @@
+"""Measure on this machine what `python -m scripts.plan` needs, and write it to benchmarks/units/.
+
+    python -m scripts.unit_costs [--configfile F [F ...]] [--config k=v ...] [targets ...]
+
+It needs no data. Only what the jobs of the targets do is measured, on the GPU if there is one.
+"""
+
+import sys
+
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.planning import units
+from scripts.advdenoise.planning.request import Request, parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser(__doc__).parse_args(arguments)
+    try:
+        # How many superpixels there are changes how often something is used, not what.
+        asked = options.targets, options.configfile, options.config
+        request = Request(*asked, facts=lambda thing, name: 1)
+        jobs = request.jobs(everything=True)
+        uses = {use for job in jobs for use in request.counting.of(job).uses}
+    except BadInput as reason:
+        print(reason, file=sys.stderr)
+        return 1
+    from scripts.advdenoise.stages import unit_costs  # torch: not for a mistake in the options
+
+    path = unit_costs.run(uses, request.flow.config["batch"], units.FOLDER)
+    print(f"Written to {path}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
