@@ -16,6 +16,7 @@ RULES = sorted((REPOSITORY / "rules").glob("*.smk"))
 # Imports go down this list, or stay on a line.
 ORDER = [
     ["stages"],
+    ["planning"],
     ["figures", "tables"],
     ["detectors"],
     ["attributions", "distances"],
