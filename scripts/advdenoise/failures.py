@@ -84,9 +84,10 @@ def _why(failure: Failure) -> str:
         status = "OUT_OF_MEMORY"
     reason = _REASONS.get(status or "", "").format(rule=failure.rule)
     job = f"SLURM job {failure.external} " if failure.external else "the job "
-    parts = [job + reason + (f" ({status})" if status else "")] if reason else []
-    parts += [said] if said else []
-    return "; ".join(parts) or f"{job}failed" + (f" ({status})" if status else "")
+    if not reason:
+        return said or f"{job}failed" + (f" ({status})" if status else "")
+    ends = f"; its log ends: {said}" if said else ""
+    return f"{job}{reason} ({status}){ends}"
 
 
 def _last_words(path: Path) -> str:
