@@ -10,9 +10,11 @@ from sklearn.metrics import roc_auc_score
 
 from scripts.advdenoise.statistics import (
     Estimate,
+    Scored,
     _draws,
     _weighted_auc,
     bootstrap_auc,
+    bootstrap_auc_difference,
     bootstrap_difference,
     bootstrap_mean,
     pooled,
@@ -108,6 +110,96 @@ def test_auc_value_does_not_depend_on_order_and_repeats_by_seed():
     assert bootstrap_auc(scores, positive, ids, seed=1)[1:3] != found[1:3]
 
 
+def detected(rng, images: int, runs: int, share: float, coarse: float = 0.1) -> Scored:
+    """Rows of `runs` test sides, each of other images, clean and adversarial twins apart."""
+    parts = []
+    for run in range(runs):
+        rows = np.flatnonzero(rng.random(2 * images) < share)
+        is_adversarial = rows >= images
+        scores = np.round((rng.normal(size=len(rows)) + is_adversarial) / coarse) * coarse
+        parts.append((scores, is_adversarial, 1000 + 7 * (rows % images), np.full(len(rows), run)))
+    order = rng.permutation(sum(len(part[0]) for part in parts))
+    return Scored(*(np.concatenate(column)[order] for column in zip(*parts, strict=True)))
+
+
+def area_of_drawn(scored: Scored, drawn: np.ndarray, run: int) -> float:
+    """The run's area where images are repeated as they are drawn, by scikit-learn."""
+    rows = np.concatenate(
+        [np.flatnonzero((scored.ids == image) & (scored.runs == run)) for image in drawn]
+    )
+    if len(set(scored.is_adversarial[rows])) < 2:
+        return math.nan
+    return roc_auc_score(scored.is_adversarial[rows], scored.scores[rows])
+
+
+def by_force(images: np.ndarray, measure, resamples: int) -> list[float]:
+    """The value, and the 95 % interval of `measure` (images -> values of all runs)."""
+    found = [
+        np.array(measure(np.repeat(images, count)))
+        for counts in _draws(len(images), resamples, seed=0)
+        for count in counts.astype(int)
+    ]
+    means = [np.nanmean(values) for values in found if not np.isnan(values).all()]
+    return [np.nanmean(measure(images)), *np.quantile(means, [0.025, 0.975])]
+
+
+@pytest.mark.parametrize(("images", "share"), [(40, 0.5), (5, 0.4)])
+def test_area_of_several_runs_by_force(images, share):
+    """Few images: in some resamples a run has one class only, and its area is left out."""
+    scored = detected(np.random.default_rng(images), images, 3, share)
+    ids = np.unique(scored.ids)
+    expected = by_force(ids, lambda drawn: [area_of_drawn(scored, drawn, r) for r in range(3)], 60)
+    found = bootstrap_auc(*scored, resamples=60)
+    assert found[:3] == pytest.approx(expected, abs=1e-12)
+    assert found.n == len(ids)
+
+
+@pytest.mark.parametrize(("images", "shares"), [(40, (0.2, 0.6)), (6, (0.5, 0.5))])
+def test_difference_of_areas_by_force(images, shares):
+    rng = np.random.default_rng(images)
+    first, second = (detected(rng, images, 3, share) for share in shares)
+    keep = first.runs != 1  # the first lacks a run: it is compared in neither
+    first = Scored(*(column[keep] for column in first))
+    ids = np.union1d(first.ids, second.ids[second.runs != 1])
+
+    def differences(drawn):
+        return [area_of_drawn(first, drawn, r) - area_of_drawn(second, drawn, r) for r in (0, 2)]
+
+    found = bootstrap_auc_difference(first, second, resamples=60)
+    assert found[:3] == pytest.approx(by_force(ids, differences, 60), abs=1e-12)
+    assert found.n == len(ids)
+
+
+def test_difference_of_areas_is_paired_and_signed():
+    """Two detectors that err on the same images differ by less than either is uncertain."""
+    scored = detected(np.random.default_rng(8), 200, 2, 0.5)
+    better = scored._replace(scores=scored.scores + 0.05 * scored.is_adversarial)
+    found = bootstrap_auc_difference(better, scored)
+    alone = bootstrap_auc(*scored)
+    assert found.value == pytest.approx(bootstrap_auc(*better).value - alone.value)
+    assert 0 < found.low < found.value < found.high
+    assert found.high - found.low < 0.3 * (alone.high - alone.low)
+    same = bootstrap_auc_difference(scored, scored)
+    assert same[:3] == (0, 0, 0)
+
+
+def test_areas_in_blocks_are_those_at_once(monkeypatch):
+    first, second = (detected(np.random.default_rng(seed), 30, 2, 0.5) for seed in (0, 1))
+    whole = bootstrap_auc_difference(first, second, resamples=50)
+    monkeypatch.setattr("scripts.advdenoise.statistics._BLOCK", 100)
+    assert bootstrap_auc_difference(first, second, resamples=50) == pytest.approx(whole)
+
+
+def test_runs_narrow_the_interval_by_the_images_they_add():
+    """The interval is that of the printed mean, not of one run."""
+    scored = detected(np.random.default_rng(9), 400, 5, 0.2)
+    one = Scored(*(column[scored.runs == 0] for column in scored))
+    mean, single = bootstrap_auc(*scored), bootstrap_auc(*one)
+    assert mean.high - mean.low < 0.8 * (single.high - single.low)
+    again = Scored(*(np.tile(column, 5) for column in one[:3]), np.repeat(range(5), len(one.ids)))
+    assert bootstrap_auc(*again) == pytest.approx(single)
+
+
 def test_draws_are_multinomial():
     counts = np.concatenate(list(_draws(30, 2000, seed=0)))
     assert counts.shape == (2000, 30)
@@ -155,9 +247,18 @@ def test_undefined_is_nan():
         bootstrap_auc([], [], []),
         bootstrap_auc([1.0, 2.0], [True, True], [0, 1]),
         bootstrap_auc([1.0, math.nan], [True, False], [0, 1]),
+        bootstrap_auc_difference(Scored([], [], []), Scored([], [], [])),
+        bootstrap_auc_difference(  # no run in common
+            Scored([1.0, 2.0], [True, False], [0, 1], [0, 0]),
+            Scored([1.0, 2.0], [True, False], [0, 1], [1, 1]),
+        ),
+        bootstrap_auc_difference(
+            Scored([1.0, 2.0], [True, False], [0, 1]),
+            Scored([1.0, math.nan], [True, False], [0, 1]),
+        ),
         pooled([])[0],
     ]
     for estimate in undefined:
         assert all(math.isnan(x) for x in estimate[:3])
-    assert [estimate.n for estimate in undefined] == [0, 0, 0, 2, 0, 0, 2, 2, 0]
+    assert [estimate.n for estimate in undefined] == [0, 0, 0, 2, 0, 0, 2, 2, 0, 0, 2, 0]
     assert bootstrap_mean([1.0, math.inf])[0] == math.inf

@@ -73,34 +73,112 @@ def bootstrap_difference(
     return bootstrap_mean(difference, groups, resamples=resamples, seed=seed)
 
 
+class Scored(NamedTuple):
+    """What detectors say of rows, all [N].
+
+    `scores` are higher for what looks more adversarial. `ids` are the rows' images: rows of one id
+    (an image and its adversarial twin, in all runs) are drawn together. `runs` are the splits and
+    replicates that the rows belong to; by default there is one.
+    """
+
+    scores: np.ndarray
+    is_adversarial: np.ndarray
+    ids: np.ndarray
+    runs: np.ndarray | None = None
+
+
 def bootstrap_auc(
     scores: np.ndarray,
     is_adversarial: np.ndarray,
     ids: np.ndarray,
+    runs: np.ndarray | None = None,
     *,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Estimate:
-    """The area under the ROC curve and its percentile interval over resampled images.
+    """The area under the ROC curve, ties counting half, and its interval over resampled images.
 
-    `scores` [N] are higher for what looks more adversarial, ties count half. Rows of one id (an
-    image and its adversarial twin) are drawn together; resamples of one class only do not count.
+    The arguments are those of `Scored`. The value is the mean of the runs' areas and the interval
+    that of the mean: images are drawn once for all runs. Rows of one class have no area; a mean
+    leaves out the runs that have none, and a resample without any does not count. `n` counts
+    images.
     """
-    scores = np.asarray(scores)
-    distinct, image = np.unique(ids, return_inverse=True)
-    images = len(distinct)
-    if images == 0 or np.isnan(scores).any():
-        return Estimate(math.nan, math.nan, math.nan, images)
-    order = np.argsort(scores, kind="stable")
-    positive, image = np.asarray(is_adversarial, dtype=bool)[order], image[order]
-    scores = scores[order]
-    ties = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])
-    value = _weighted_auc(np.ones((1, len(scores))), positive, ties)[0]
-    areas = [
-        _weighted_auc(counts[:, image], positive, ties)
-        for counts in _draws(images, resamples, seed, rows=len(scores))
-    ]
-    return _percentiles(value, areas, images)
+    scored = _arrays(Scored(scores, is_adversarial, ids, runs))
+    images = np.unique(scored.ids)
+    pairs = [(run, None) for run in _ranked(scored, images)]
+    return _bootstrap_areas(pairs, images, resamples, seed)
+
+
+def bootstrap_auc_difference(
+    first: Scored, second: Scored, *, resamples: int = 1000, seed: int = 0
+) -> Estimate:
+    """The area of `first` minus that of `second`, as a mean over the runs that both have.
+
+    It is paired: images are drawn once for both, though their rows need not be of the same images.
+    All else is as for `bootstrap_auc`.
+    """
+    first, second = _arrays(first), _arrays(second)
+    common = np.intersect1d(first.runs, second.runs)
+    first, second = (
+        Scored(*(column[np.isin(scored.runs, common)] for column in scored))
+        for scored in (first, second)
+    )
+    images = np.union1d(first.ids, second.ids)
+    # Where either has a score that is NaN there is no pair.
+    pairs = list(zip(_ranked(first, images), _ranked(second, images), strict=False))
+    return _bootstrap_areas(pairs, images, resamples, seed)
+
+
+class _Ranked(NamedTuple):
+    """Rows of one run in order of score; at `ties` a new score begins, `image` is their place."""
+
+    image: np.ndarray
+    positive: np.ndarray
+    ties: np.ndarray
+
+    def areas(self, counts: np.ndarray) -> np.ndarray:
+        """Areas [B] where images are drawn `counts` [B, images] times."""
+        return _weighted_auc(counts[:, self.image], self.positive, self.ties)
+
+
+def _arrays(scored: Scored) -> Scored:
+    runs = np.zeros(len(scored.ids)) if scored.runs is None else np.asarray(scored.runs)
+    positive = np.asarray(scored.is_adversarial, dtype=bool)
+    return Scored(np.asarray(scored.scores), positive, np.asarray(scored.ids), runs)
+
+
+def _ranked(scored: Scored, images: np.ndarray) -> list[_Ranked]:
+    """The rows of each run; none where a score is NaN, which has no order. `images` are sorted."""
+    if np.isnan(scored.scores).any():
+        return []
+    found = []
+    for run in np.unique(scored.runs):
+        rows = np.flatnonzero(scored.runs == run)
+        rows = rows[np.argsort(scored.scores[rows], kind="stable")]
+        scores = scored.scores[rows]
+        ties = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])
+        image = np.searchsorted(images, scored.ids[rows])
+        found.append(_Ranked(image, scored.is_adversarial[rows], ties))
+    return found
+
+
+def _bootstrap_areas(
+    pairs: list[tuple[_Ranked, _Ranked | None]], images: np.ndarray, resamples: int, seed: int
+) -> Estimate:
+    """The mean over runs of areas, or of differences of areas, and its interval."""
+    if not pairs:
+        return Estimate(math.nan, math.nan, math.nan, len(images))
+
+    def means(counts: np.ndarray) -> np.ndarray:
+        areas = [a.areas(counts) - (b.areas(counts) if b else 0.0) for a, b in pairs]
+        defined = ~np.isnan(areas)
+        with np.errstate(invalid="ignore"):
+            return np.where(defined, areas, 0.0).sum(axis=0) / defined.sum(axis=0)
+
+    longest = max(len(run.image) for pair in pairs for run in pair if run)
+    blocks = _draws(len(images), resamples, seed, rows=longest)
+    value = means(np.ones((1, len(images))))[0]
+    return _percentiles(value, [means(counts) for counts in blocks], len(images))
 
 
 def pooled(estimates: Sequence[Estimate]) -> tuple[Estimate, float]:
