@@ -290,7 +290,8 @@ def unfolded(model, images, labels, options) -> dict:
         return images + gradient.pgd(**known, noise=noise, **size, steps=options.pgd_steps)
 
     def cw():
-        search = {"binary_search_steps": SEARCHES, "steps": options.search_steps}
+        # What no step fools turns black, as in foolbox.
+        search = {"binary_search_steps": SEARCHES, "steps": options.search_steps, "fill": 0.0}
         return first + minimal.carlini_wagner(first, own, False, model, **search)
 
     return {

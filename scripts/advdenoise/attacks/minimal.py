@@ -106,7 +106,7 @@ def carlini_wagner(
     `initial_const` and is searched anew for each image `binary_search_steps` times: ten times as
     large until it has fooled, then halfway between the largest that did not and the smallest that
     did; of 10 or more searches the last takes the smallest that did once more. No search is given
-    up early, which is measured to cost an eighth of the distance. An element whose gradient is not
+    up early, which was measured to cost 8 to 12 % of the distance. An element whose gradient is not
     finite counts as without gradient.
 
     `unit` is the length, in pixels, in which the distance is measured: a const printed for another
