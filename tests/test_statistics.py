@@ -17,7 +17,10 @@ from scripts.advdenoise.statistics import (
     bootstrap_auc_difference,
     bootstrap_difference,
     bootstrap_mean,
+    interval_of,
     pooled,
+    resampled_auc,
+    resampled_means,
     wilson,
 )
 
@@ -262,3 +265,44 @@ def test_undefined_is_nan():
         assert all(math.isnan(x) for x in estimate[:3])
     assert [estimate.n for estimate in undefined] == [0, 0, 0, 2, 0, 0, 2, 2, 0, 0, 2, 0]
     assert bootstrap_mean([1.0, math.inf])[0] == math.inf
+
+
+def test_several_areas_are_resampled_together():
+    random = np.random.default_rng(0)
+    ids = np.tile(np.arange(40), 2)
+    positive = np.repeat([False, True], 40)
+    scores = random.random(80) + 0.5 * positive
+    runs = np.repeat([0, 1], 40)[random.permutation(80)]
+    scored = [
+        Scored(scores, positive, ids, runs),
+        Scored(-scores, positive, ids, runs),
+        Scored(scores[::2], positive[::2], ids[::2]),
+    ]
+    areas, n = resampled_auc(scored, resamples=200, seed=3)
+    assert areas.shape == (3, 201) and n == 40
+    for row, each in zip(areas, scored, strict=True):
+        alone = bootstrap_auc(*each, resamples=200, seed=3)
+        assert row[0] == pytest.approx(alone.value)
+    # The same draws: what is mirrored stays so in every resample, and the interval is the pair's.
+    assert np.allclose(areas[0] + areas[1], 1)
+    difference = interval_of(areas[0] - areas[1], n)
+    paired = bootstrap_auc_difference(*scored[:2], resamples=200, seed=3)
+    assert difference == pytest.approx(paired)
+
+
+def test_without_scores_that_have_an_order_there_is_no_area():
+    scored = Scored([np.nan, 1.0], [False, True], [0, 1])
+    areas, _ = resampled_auc([scored], resamples=5)
+    assert np.isnan(areas).all()
+    assert math.isnan(interval_of(areas[0], 2).value)
+
+
+def test_means_of_columns_are_resampled_together():
+    random = np.random.default_rng(1)
+    groups = np.repeat(np.arange(20), 3)
+    values = random.random((60, 2))
+    means, n = resampled_means(values, groups, resamples=300, seed=5)
+    assert means.shape == (2, 301) and n == 20
+    for column, row in zip(values.T, means, strict=True):
+        alone = bootstrap_mean(column, groups, resamples=300, seed=5)
+        assert interval_of(row, n) == pytest.approx(alone)

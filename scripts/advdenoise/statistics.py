@@ -129,6 +129,47 @@ def bootstrap_auc_difference(
     return _bootstrap_areas(pairs, images, resamples, seed)
 
 
+def resampled_auc(
+    several: Sequence[Scored], *, resamples: int = 1000, seed: int = 0
+) -> tuple[np.ndarray, int]:
+    """Areas as `bootstrap_auc` has them: over all images, then over resampled ones; and `n`.
+
+    The array is [len(several), 1 + resamples]. Images are drawn once for all, so that what follows
+    from several areas, such as a mean or a correlation, is computed column by column and has the
+    interval of `interval_of`.
+    """
+    arrays = [_arrays(scored) for scored in several]
+    images = np.unique(np.concatenate([scored.ids for scored in arrays]))
+    ranked = [_ranked(scored, images) for scored in arrays]
+    longest = max((len(run.image) for runs in ranked for run in runs), default=0)
+    blocks = [np.ones((1, len(images))), *_draws(len(images), resamples, seed, rows=longest)]
+    areas = [
+        [_mean([run.areas(counts) for run in runs], len(counts)) for runs in ranked]
+        for counts in blocks
+    ]
+    return np.concatenate(areas, axis=1), len(images)
+
+
+def resampled_means(
+    values: np.ndarray, groups: np.ndarray, *, resamples: int = 1000, seed: int = 0
+) -> tuple[np.ndarray, int]:
+    """Means of each column of `values` [N, K] over all images, then over resampled ones; and `n`.
+
+    The array is [K, 1 + resamples]; `groups` [N] are the values' images, which are drawn together.
+    """
+    _, image = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(image)
+    sums = np.stack([np.bincount(image, column) for column in np.asarray(values, float).T], axis=1)
+    blocks = [np.ones((1, len(sizes))), *_draws(len(sizes), resamples, seed)]
+    means = [(counts @ sums) / (counts @ sizes)[:, None] for counts in blocks]
+    return np.concatenate(means).T, len(sizes)
+
+
+def interval_of(values: np.ndarray, n: int) -> Estimate:
+    """The estimate that follows from a value and its resampled ones, [1 + resamples]."""
+    return _percentiles(values[0], [np.asarray(values[1:], dtype=np.float64)], n)
+
+
 class _Ranked(NamedTuple):
     """Rows of one run in order of score; at `ties` a new score begins, `image` is their place."""
 
@@ -171,14 +212,21 @@ def _bootstrap_areas(
 
     def means(counts: np.ndarray) -> np.ndarray:
         areas = [a.areas(counts) - (b.areas(counts) if b else 0.0) for a, b in pairs]
-        defined = ~np.isnan(areas)
-        with np.errstate(invalid="ignore"):
-            return np.where(defined, areas, 0.0).sum(axis=0) / defined.sum(axis=0)
+        return _mean(areas, len(counts))
 
     longest = max(len(run.image) for pair in pairs for run in pair if run)
     blocks = _draws(len(images), resamples, seed, rows=longest)
     value = means(np.ones((1, len(images))))[0]
     return _percentiles(value, [means(counts) for counts in blocks], len(images))
+
+
+def _mean(areas: list[np.ndarray], resamples: int) -> np.ndarray:
+    """The mean over runs [resamples]; runs without an area are left out."""
+    if not areas:
+        return np.full(resamples, np.nan)
+    defined = ~np.isnan(areas)
+    with np.errstate(invalid="ignore"):
+        return np.where(defined, areas, 0.0).sum(axis=0) / defined.sum(axis=0)
 
 
 def pooled(estimates: Sequence[Estimate]) -> tuple[Estimate, float]:
