@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -109,3 +110,153 @@ def test_svc_of_constant_features_is_defined():
 def test_another_gamma_is_told():
     with pytest.raises(BadInput, match="gamma"):
         svm.svc(gamma="scales")
+
+
+@pytest.mark.parametrize("scale", [False, True])
+def test_columns_that_no_training_row_varies_in_count_when_scored(scale):
+    """They are left out of the matrix product, not out of the distances."""
+    features, is_adversarial = problem(rows=120, columns=5, shift=1.0)
+    still = np.float32([[0.0, 3.0, 0.1]])
+    trained = np.concatenate([features[:80], still.repeat(80, axis=0)], axis=1)
+    scored = np.concatenate([features[80:], still.repeat(40, axis=0)], axis=1)
+    scored[:20, 5:] += np.random.default_rng(1).normal(size=(20, 3)).astype(np.float32)
+    machine = svm.svc(gamma=0.1, scale=scale)
+    machine.fit(trained, is_adversarial[:80])
+    plain = SVC(gamma=0.1)
+    reference = make_pipeline(StandardScaler(), plain) if scale else plain
+    reference.fit(trained.astype(np.float64), is_adversarial[:80])
+    expected = reference.decision_function(scored.astype(np.float64))
+    np.testing.assert_allclose(machine.score(scored), expected, atol=5e-3)
+
+
+def test_library_defaults_of_xgboost_are_settings():
+    """What XGBoost takes where it is told nothing."""
+    from xgboost import XGBClassifier
+
+    features, is_adversarial = problem(shift=0.5)
+    machine = detector("trees.xgboost", depth=6, learning_rate=0.3)
+    machine.fit(features[:100], is_adversarial[:100])
+    untold = XGBClassifier(n_jobs=1).fit(features[:100], is_adversarial[:100])
+    expected = untold.predict_proba(features[100:])[:, 1]
+    assert np.array_equal(machine.score(features[100:]), expected)
+    machine = detector("trees.xgboost")
+    machine.fit(features[:100], is_adversarial[:100])
+    assert not np.array_equal(machine.score(features[100:]), expected)
+
+
+@pytest.mark.parametrize("name", ["trees.xgboost", "svm.svc"])
+def test_columns_of_zeros_change_nothing(name):
+    """Two thousand of the paper's nodes are zero for single pixels."""
+    features, is_adversarial = problem(columns=8, shift=0.5)
+    features[:, 3] = 0
+    wide = np.zeros((len(features), 40), np.float32)
+    wide[:, ::5] = features
+    scores = []
+    for given in (features, wide):
+        settings = {"gamma": 0.1} if name == "svm.svc" else {}
+        machine = detector(name, **settings)
+        machine.fit(given[:100], is_adversarial[:100])
+        scores.append(machine.score(given[100:]))
+    np.testing.assert_allclose(*scores, rtol=1e-5, atol=1e-6)
+
+
+# ---------------------------------------------------------------- the grid search
+
+GRID = {"C": (0.1, 10.0, 1000.0), "gamma": (0.001, 0.03, 1.0)}
+
+
+def areas_of(machine, monkeypatch, features, is_adversarial, groups=None):
+    """Fits, and what the search knew: the mean area for each C and gamma."""
+    found = []
+    monkeypatch.setattr(svm.np, "argmax", lambda a, inner=np.argmax: (found.append(a), inner(a))[1])
+    machine.fit(features, is_adversarial, groups)
+    monkeypatch.undo()
+    return found[0]
+
+
+@pytest.mark.parametrize("scale", [False, True])
+def test_the_search_is_scikit_learns(monkeypatch, scale):
+    features, is_adversarial = problem(rows=200, columns=6, shift=0.4)
+    features[:, 2] *= 50
+    machine = detector("svm.svc_grid_search", seed=3, steps=-1, scale=scale, **GRID)
+    areas = areas_of(machine, monkeypatch, features[:150], is_adversarial[:150])
+    score = machine.score(features[150:])
+    fold = svm._folds(np.arange(150), is_adversarial[:150], 5, seed=3)
+    sides = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(5)]
+    grid = {name: list(values) for name, values in GRID.items()}
+    reference = GridSearchCV(SVC(), grid, scoring="roc_auc", cv=sides)
+    features = features.astype(np.float64)
+    if scale:  # by all training rows, once for all folds
+        features = StandardScaler().fit(features[:150]).transform(features)
+    reference.fit(features[:150], is_adversarial[:150])
+    expected = reference.cv_results_["mean_test_score"].reshape(areas.shape)
+    np.testing.assert_allclose(areas, expected, atol=2e-3)
+    expected = reference.decision_function(features[150:])
+    assert reference.best_params_ == {"C": machine._C, "gamma": machine._factor}
+    np.testing.assert_allclose(score, expected, atol=2e-2)
+
+
+def test_the_search_does_not_try_a_greater_C_where_none_is_reached(monkeypatch):
+    features, is_adversarial = problem(rows=100, columns=30, shift=1.0)
+    tried = []
+    machine_of = svm._machine
+    monkeypatch.setattr(svm, "_machine", lambda *a: (tried.append(a[2]), machine_of(*a))[1])
+    Cs = (1.0, 100.0, 1e4, 1e6)
+    detector("svm.svc_grid_search", C=Cs, gamma=(0.01,)).fit(features, is_adversarial)
+    assert tried.count(1e4) == 0 and tried.count(100.0) == 5
+    kernel = svm._kernel(np.square(features[:, None] - features).sum(axis=2), 0.01)
+    first, second = (svm._machine(kernel, is_adversarial, C, -1) for C in Cs[1:3])
+    assert np.array_equal(first[0], second[0])
+    np.testing.assert_allclose(first[1], second[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_of_a_group_share_a_fold_and_folds_their_classes(seed):
+    images = 53
+    groups = np.random.default_rng(seed).permutation(np.repeat(np.arange(images) * 7, 2))
+    # An image and its twin; one image in four has clean rows only.
+    is_adversarial = np.zeros(len(groups), bool)
+    for image in np.unique(groups):
+        if image % 4:
+            is_adversarial[np.flatnonzero(groups == image)[0]] = True
+    fold = svm._folds(groups, is_adversarial, 5, seed)
+    assert all(len(set(fold[groups == image])) == 1 for image in groups)
+    for k in range(5):
+        assert abs((fold == k).sum() - len(groups) / 5) <= 2
+        assert abs(is_adversarial[fold == k].sum() - is_adversarial.sum() / 5) <= 2
+    alone = svm._folds(np.arange(len(groups)), is_adversarial, 5, seed)
+    assert np.ptp(np.bincount(alone)) <= 1
+    assert np.ptp(np.bincount(alone[is_adversarial])) <= 1
+
+
+def test_groups_keep_the_search_from_choosing_what_remembers_twins(monkeypatch):
+    """Twins of either class beside each other: a near-sighted kernel looks worse than chance."""
+    rng = np.random.default_rng(0)
+    images = np.repeat(rng.normal(size=(60, 4)) * 10, 2, axis=0)
+    features = (images + rng.normal(size=images.shape) * 0.01).astype(np.float32)
+    groups, is_adversarial = np.repeat(np.arange(60), 2), np.arange(120) % 2 == 0
+    areas = [
+        areas_of(
+            detector("svm.svc_grid_search", C=(10.0,), gamma=(1.0,)),
+            monkeypatch,
+            features,
+            is_adversarial,
+            given,
+        ).item()
+        for given in (None, groups)
+    ]
+    assert areas[0] < 0.4 and areas[1] == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("rows", [2, 3, 5])
+def test_a_search_on_very_few_rows_is_defined(rows):
+    features, is_adversarial = np.eye(rows, dtype=np.float32), np.arange(rows) == 0
+    machine = detector("svm.svc_grid_search", **GRID)
+    machine.fit(features, is_adversarial, np.arange(rows))
+    assert np.isfinite(machine.score(features)).all()
+
+
+@pytest.mark.parametrize("settings", [{"C": ()}, {"gamma": ()}, {"folds": 1}])
+def test_a_search_of_nothing_is_told(settings):
+    with pytest.raises(BadInput, match="grid search"):
+        svm.svc_grid_search(0, **settings)
