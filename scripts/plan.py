@@ -45,7 +45,9 @@ def _options():
 def _plan(options) -> list[str]:
     known = units.Units(units.read(), options.device)
     request = Request(options.targets, options.configfile, options.config, known.fact)
-    requests = [request]
+    # Jobs that ran teach also where just a few others are asked for.
+    whole = Request([], options.configfile, options.config, known.fact)
+    requests = [request, whole] if options.targets else [request]
     if options.learn_from:
         requests.append(Request([], options.learn_from, options.config, known.fact))
     estimator = Estimator(known, [(one.counting, one.jobs(everything=True)) for one in requests])

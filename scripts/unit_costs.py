@@ -5,11 +5,13 @@
 It needs no data. Only what the jobs of the targets do is measured, on the GPU if there is one.
 """
 
+import contextlib
 import sys
 
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.planning import units
 from scripts.advdenoise.planning.request import Request, parser
+from scripts.advdenoise.planning.work import NotMeasured
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,8 +20,10 @@ def main(arguments: list[str] | None = None) -> int:
         # How many superpixels there are changes how often something is used, not what.
         asked = options.targets, options.configfile, options.config
         request = Request(*asked, facts=lambda thing, name: 1)
-        jobs = request.jobs(everything=True)
-        uses = {use for job in jobs for use in request.counting.of(job).uses}
+        uses = set()
+        for job in request.jobs(everything=True):
+            with contextlib.suppress(NotMeasured):  # of a rule whose work is not counted
+                uses.update(request.counting.of(job).uses)
     except BadInput as reason:
         print(reason, file=sys.stderr)
         return 1

@@ -19,7 +19,7 @@ TINY_IMAGENET = "tiny-imagenet-200"
 BROKEN_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
-@holds(lambda: Extent(100_000, 10_000, (3, 64, 64), 200))
+@holds(lambda: Extent(100_000, 10_000, (3, 64, 64), 200, "the whole of Tiny ImageNet"))
 def tiny_imagenet(root: Path) -> Source:
     """Tiny ImageNet, 64x64 colour, in its own layout; its validation part is the test part.
 

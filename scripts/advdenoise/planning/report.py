@@ -33,8 +33,8 @@ def missing(unknown: dict[str, list[PlannedJob]], asked: str) -> list[str]:
         return []
     left_out = sum(map(len, unknown.values()))
     return [
-        f"{left_out} jobs are left out, for these were not measured; run "
-        f"`{' '.join(filter(None, [MEASURE, asked]))}`:",
+        f"{left_out} jobs are left out, of which these costs are not known; "
+        f"`{' '.join(filter(None, [MEASURE, asked]))}` measures them:",
         *(f"  {name} ({len(jobs)} jobs)" for name, jobs in sorted(unknown.items())),
     ]
 

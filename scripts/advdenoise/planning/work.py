@@ -114,7 +114,10 @@ class Counting:
 
     def of(self, job: PlannedJob) -> Work:
         """The work of a job. Raises NotMeasured where it hangs on a fact that is not known."""
-        work = getattr(self, f"_{job.stage}", self._other)(self.settings(job))
+        count = getattr(self, f"_{job.stage}", None)
+        if count is None:
+            raise NotMeasured(f"rule {job.stage}, whose work is not counted: known once it has run")
+        work = count(self.settings(job))
         always = Counter({Use(Thing("scripts", job.stage), START): 1})
         always[Use(DISK, BYTE)] = round(work.size)
         if job.gpus:
@@ -189,17 +192,19 @@ class Counting:
         return Work(_times(uses, images), _ROW * images * maps * len(s["taps"]), ())
 
     def _iqr(self, s: dict) -> Work:
-        extent = self._extents.of(s["dataset"])
-        network = self._network("classifiers", s["classifier"], s)
+        extent, entry = self._extents.of(s["dataset"]), s["attribution"]
         count = self._images_of(s) * self._met(s, [s["threat"]])
-        uses: Counter = Counter()
-        for point in s["attribution"]["points"].values():
-            maps = _thing("attributions", point, extent.shape)
-            uses[Use(maps, MAPS)] += count
-            uses[Use(network, FORWARD)] += count * round(self._facts(maps, SEGMENTS) + 1)
+        maps, passes = self._leave_one_out(s)
         row = _ROW + 4 * (2 * extent.classes + len(s["taps"]) * s["per_layer"])
-        size = row * count * len(s["attribution"]["points"])
-        return Work(uses, size, _functions(s["attribution"]))
+        size = row * count * len(entry["points"])
+        return Work(_times(maps + passes, count), size, _functions(entry))
+
+    def _cost(self, s: dict) -> Work:
+        maps, passes = self._leave_one_out(s)
+        ways = 3 if s["taps"] else 2  # representations, each alone
+        once = _times(maps, 1 + s["repetitions"])
+        once += _times(passes, ways * (1 + 2 * s["repetitions"]))  # with and without the reduction
+        return Work(_times(once, s["images"]), 0, _functions(s["attribution"]))
 
     def _detect(self, s: dict) -> Work:
         classes = self._extents.of(s["dataset"]).classes
@@ -231,7 +236,10 @@ class Counting:
         count = self._images_of(s) * self._met(s, [s["threat"]])
         return Work(Counter(), 4 * self._pixels(s) * count, ())
 
-    def _other(self, s: dict) -> Work:
+    def _table(self, s: dict) -> Work:
+        return Work(Counter(), 0, ())
+
+    def _figures(self, s: dict) -> Work:
         return Work(Counter(), 0, ())
 
     # ------------------------------------------------------------ what methods share
@@ -248,6 +256,19 @@ class Counting:
             uses += Counter({Use(network, FORWARD): judged, Use(network, INNER): inner * judged})
         size = 4 * self._facts(network, PARAMETERS)
         return Work(_times(+uses, loop["epochs"]), size, (loop["function"],))
+
+    def _leave_one_out(self, s: dict) -> tuple[Counter, Counter]:
+        """Superpixel maps of an image, and passes of it whole and without each superpixel."""
+        shape, entry = self._extents.of(s["dataset"]).shape, s["attribution"]
+        network = self._network("classifiers", s["classifier"], s)
+        maps: Counter = Counter()
+        passes: Counter = Counter()
+        for point in entry["points"].values():
+            thing = _thing("attributions", point, shape)
+            maps[Use(thing, MAPS)] += 1
+            masked = self._facts(thing, SEGMENTS) * (shape[0] if _apart(entry) else 1)
+            passes[Use(network, FORWARD)] += round(masked + 1)
+        return maps, passes
 
     def _purify(self, s: dict, gradient: str | None = None) -> Counter:
         """Passes of the denoiser while an image is purified, over all points of the purifier.
@@ -294,6 +315,11 @@ def _thing(kind: str, entry: dict, size: tuple[int, ...]) -> Thing:
 def _handed(kind: str, point: dict) -> tuple[str, ...]:
     module, _, function = point["function"].partition(".")
     return components.signatures(kind, module)[function].handed
+
+
+def _apart(attribution: dict) -> bool:
+    """Whether each channel of a superpixel is masked by itself."""
+    return attribution.get("channels") == "apart"
 
 
 def _functions(entry: dict) -> tuple[str, ...]:

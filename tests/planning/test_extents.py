@@ -1,0 +1,101 @@
+"""What data sets say that they hold is what they hold."""
+
+import copy
+
+import numpy as np
+import pytest
+import yaml
+
+from scripts.advdenoise import components, configuration
+from scripts.advdenoise.datasets._splits import draw
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.planning.extents import Extents
+from tests import mini
+from tests.real_data import ROOT, needs
+
+FOLDERS = {
+    "archives.mnist": "MNIST",
+    "archives.fashion_mnist": "FashionMNIST",
+    "archives.cifar10": "cifar-10-batches-py",
+    "archives.cifar10_grey": "cifar-10-batches-py",
+}
+
+
+def extents(dataset: dict, **more) -> Extents:
+    config = yaml.safe_load(mini.CONFIG.read_text(encoding="utf-8")) | more
+    config["datasets"]["other"] = dataset
+    return Extents(configuration.read(copy.deepcopy(config)))
+
+
+def check(entry: dict, root=None) -> None:
+    source = components.provide(components.load("datasets", entry), root=root)
+    found = extents(entry).of("other")
+    assert (found.train, found.test) == (len(source.train_labels), len(source.test_labels))
+    assert found.shape == source.read(np.zeros(1, np.int64)).shape[1:]
+    assert found.classes == len(source.classes)
+
+
+@pytest.mark.parametrize("settings", [{}, {"train": 30}, {"train": 12, "test": 5}])
+def test_embedded_images(settings):
+    check({"function": "embedded.patches", "settings": settings})
+    check({"function": "embedded.digits"})
+
+
+@pytest.mark.parametrize(
+    "function", [pytest.param(f, marks=needs(folder)) for f, folder in FOLDERS.items()]
+)
+def test_images_of_a_data_root(function):
+    check({"function": function}, ROOT)
+
+
+def test_every_data_set_tells_its_extent_before_it_is_there():
+    for function in components.functions("datasets"):
+        assert hasattr(components.load("datasets", {"function": function}).func, "extent"), function
+
+
+def test_splits_have_the_sizes_that_are_drawn():
+    splits = {
+        "held_out": {"size": 100},
+        "some": {"of": "train", "size": 50},
+        "all_of_it": {"of": "some"},
+        "few": {"of": "test", "size": 7},
+    }
+    entry = {"function": "embedded.digits", "splits": splits}
+    found = extents(entry)
+    source = components.load("datasets", entry)()
+    for split in ("train", "test", *splits):
+        assert found.size("other", split) == len(draw(source, "other", split, splits)), split
+
+
+def test_a_folder_is_assumed_until_its_root_is_given(tmp_path):
+    from PIL import Image
+
+    entry = {"function": "folders.imagenet_folder", "settings": {"size": 8}}
+    found = extents(entry)
+    assert found.of("other").shape == (3, 8, 8)
+    assert found.of("other").train == 1_281_167
+    (told,) = found.assumptions
+    assert told.startswith("data set other: as many images as ImageNet (1,281,167 and 50,000)")
+    for place in ("train/cat/1", "train/cat/2", "train/dog/3", "val/cat/4", "val/dog/5"):
+        path = tmp_path / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 12)).save(path)
+    counted = extents(entry, data_root=str(tmp_path))
+    assert counted.of("other") == (3, 2, (3, 8, 8), 2, None)
+    assert not counted.assumptions
+
+
+def test_a_data_set_that_tells_nothing_is_read_or_asked_for(monkeypatch):
+    digits = components.load("datasets", {"function": "embedded.digits"}).func
+    monkeypatch.delattr(digits, "extent")
+    assert extents({"function": "embedded.digits"}).of("other") == (
+        1437,
+        360,
+        (1, 28, 28),
+        10,
+        None,
+    )
+    mnist = components.load("datasets", {"function": "archives.mnist"}).func
+    monkeypatch.delattr(mnist, "extent")
+    with pytest.raises(BadInput, match=r"datasets\.other: how many .* `--config data_root=FOLDER`"):
+        extents({"function": "archives.mnist"}).of("other")

@@ -1,0 +1,59 @@
+"""Both commands of a plan on the mini configuration, from measuring to what a run then took."""
+
+import shutil
+
+import pytest
+
+from scripts import budget, plan, unit_costs
+from scripts.advdenoise.stages import unit_costs as measuring
+from tests import mini
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    found = mini.copy_code(tmp_path / "code")
+    monkeypatch.chdir(found)
+    monkeypatch.setenv("PYTHONPATH", str(found))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(measuring, "_SECONDS", 1e-6)
+    return found
+
+
+def printed(capsys, *arguments: str) -> str:
+    assert plan.main(list(arguments)) == 0
+    return capsys.readouterr().out
+
+
+def test_a_plan_before_anything_was_measured_says_what_to_run(folder, capsys):
+    told = printed(capsys, f"{mini.ROOT}/tables/detection/auc.csv")
+    assert "9 jobs are left out" in told
+    assert "`python -m scripts.unit_costs` measures them" in told
+
+
+def test_a_mistake_is_one_sentence(folder, capsys):
+    for script in (plan, unit_costs):
+        assert script.main(["--configfile", "missing.yaml"]) == 1
+        assert capsys.readouterr().err == (
+            "missing.yaml cannot be read (No such file or directory); correct the path\n"
+        )
+
+
+@pytest.mark.slow
+def test_a_plan_before_and_after_a_run(folder, capsys, tmp_path_factory):
+    assert unit_costs.main([]) == 0
+    assert (folder / "benchmarks/units/cpu.json").exists()
+    capsys.readouterr()
+    before = printed(capsys)
+    assert before.startswith("21 jobs of the scale mini. No GPU has been measured")
+    assert "21 counted" in before
+    run = mini.finished(tmp_path_factory.mktemp("plan"))
+    for part in ("results", "benchmarks/mini"):
+        shutil.copytree(run / part, folder / part)
+    assert printed(capsys) == "Nothing is to be run: all that is asked for is there.\n"
+    assert "21 measured" in printed(capsys, "--everything")
+    ratios = printed(capsys, "--check")
+    assert "attack" in ratios
+    # What is missing is brought to what like jobs took.
+    target = f"{mini.ROOT}/seed0/digits/adversarial/pgd@cnn/train.h5"
+    assert "1 fitted" in printed(capsys, target)
+    assert budget.main([]) == 0  # unit costs are no jobs
