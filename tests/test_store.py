@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -377,6 +378,40 @@ def test_table_comes_back_whole_or_in_part(tmp_path):
     assert store.read_table(path, table().schema).equals(table())
     part = ["hidden", "id"]
     assert store.read_table(path, columns=part).equals(table().select(part))
+
+
+@pytest.mark.parametrize("piece_rows", [1, 7, 1000])
+def test_only_the_rows_wanted_are_kept(tmp_path, monkeypatch, piece_rows):
+    monkeypatch.setattr(store, "_PIECE_ROWS", piece_rows)
+    path = tmp_path / "x.parquet"
+    store.write_table(path, table(), {})
+    seen = []
+
+    def attacked(rows):
+        seen.append(len(rows))
+        return pc.not_equal(rows.column("threat"), "clean")
+
+    found = store.read_table(path, table().schema, keep=attacked)
+    assert found.equals(table().filter(pc.not_equal(table()["threat"], "clean")))
+    assert sum(seen) == 40 and max(seen) <= piece_rows
+    part = ["hidden", "threat"]
+    assert store.read_table(path, columns=part, keep=attacked).equals(found.select(part))
+    none = store.read_table(path, keep=lambda rows: pc.greater(rows["id"], 99))
+    assert none.equals(table().slice(0, 0))
+    store.write_table(path, table().slice(0, 0), {})
+    assert store.read_table(path, keep=attacked).equals(table().slice(0, 0))
+
+
+def test_rows_that_are_not_kept_are_checked_too(tmp_path):
+    path = tmp_path / "x.parquet"
+    store.write_table(path, table(), {})
+    metadata = pq.read_schema(path).metadata
+    ids = table()["id"].to_numpy().copy()
+    ids[-1] += 1
+    other = table().set_column(0, "id", pa.array(ids)).replace_schema_metadata(metadata)
+    pq.write_table(other, path, use_compliant_nested_type=False)
+    with pytest.raises(DamagedFile, match="column id does not match"):
+        store.read_table(path, keep=lambda rows: pc.less(rows["id"], 3))
 
 
 def test_empty_and_chunked_tables(tmp_path):

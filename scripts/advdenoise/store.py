@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +49,7 @@ _PACKAGES = (
     "xgboost",
 )
 _CHUNK_BYTES = 2 << 20  # a chunk's rows are the largest power of two within it
+_PIECE_ROWS = 512  # of a table that is read in pieces: 8 MB where a row holds 4,000 numbers
 _CHUNK_CACHE = 16 << 20  # a chunk that is written in several slices is compressed once
 # The format of HDF5 1.10: the first whose metadata carry checksums, and readable ever since.
 _FORMAT = ("v110", "v110")
@@ -401,25 +402,45 @@ def write_table(path: str | Path, table: "pa.Table", provenance: dict) -> None:
 
 
 def read_table(
-    path: str | Path, schema: "pa.Schema | None" = None, columns: Iterable[str] | None = None
+    path: str | Path,
+    schema: "pa.Schema | None" = None,
+    columns: Iterable[str] | None = None,
+    keep: "Callable[[pa.Table], pa.ChunkedArray] | None" = None,
 ) -> "pa.Table":
     """Reads `columns` (default: all) of a table, checking every one of them.
 
-    The columns of `schema` must be in the file by name and type. Raises BadInput where the file
-    is missing, DamagedFile where it is damaged, of another schema or lacks a column.
+    `keep` says of some rows which are wanted (booleans, from the columns read). The file is then
+    read and checked in pieces, so that memory holds little more than the wanted rows. The columns
+    of `schema` must be in the file by name and type. Raises BadInput where the file is missing,
+    DamagedFile where it is damaged, of another schema or lacks a column.
     """
     wanted = None if columns is None else list(columns)
     with _open_parquet(path) as (file, contents):
-        found = file.schema_arrow
-        _check_columns(path, found, schema, wanted or [])
-        table = file.read(columns=wanted)
+        _check_columns(path, file.schema_arrow, schema, wanted or [])
         digests = {name: digest for name, _, digest in contents["columns"]}
-        for name, column in zip(table.column_names, table.columns, strict=True):
-            if _column_digest(column) != digests.get(name):
+        hashes = {name: _ColumnHash() for name in wanted or file.schema_arrow.names}
+        kept = []
+        for piece in _pieces(file, list(hashes), whole=keep is None):
+            for name, column in zip(piece.column_names, piece.columns, strict=True):
+                hashes[name].update(column)
+            kept.append(piece if keep is None else piece.filter(keep(piece)))
+        for name, found in hashes.items():
+            if found.hexdigest() != digests.get(name):
                 raise damaged(path, f"column {name} does not match its checksum")
-    if wanted is not None:
-        table = table.select(wanted)
-    return table.replace_schema_metadata(None)
+    import pyarrow as pa
+
+    return pa.concat_tables(kept).select(list(hashes)).replace_schema_metadata(None)
+
+
+def _pieces(file: Any, columns: list[str], whole: bool) -> Iterator["pa.Table"]:
+    """The table at once, or some rows at a time; at least one piece, empty where there are none."""
+    import pyarrow as pa
+
+    if whole or file.metadata.num_rows == 0:
+        yield file.read(columns=columns)
+        return
+    for batch in file.iter_batches(_PIECE_ROWS, columns=columns):
+        yield pa.Table.from_batches([batch])
 
 
 @contextmanager
@@ -472,11 +493,23 @@ def _floating_leaves(schema: "pa.Schema") -> list[str]:
 
 
 def _column_digest(column: "pa.ChunkedArray") -> str:
-    """SHA-256 of the values, nulls apart, however the column is cut into chunks."""
-    hashes = [hashlib.sha256() for _ in range(3)]
-    for chunk in column.chunks:
-        _hash_array(chunk, *hashes)
-    return _sha256("".join(stream.hexdigest() for stream in hashes))
+    found = _ColumnHash()
+    found.update(column)
+    return found.hexdigest()
+
+
+class _ColumnHash:
+    """SHA-256 of a column's values, nulls apart, however it is cut into chunks."""
+
+    def __init__(self):
+        self._streams = [hashlib.sha256() for _ in range(3)]
+
+    def update(self, column: "pa.ChunkedArray") -> None:
+        for chunk in column.chunks:
+            _hash_array(chunk, *self._streams)
+
+    def hexdigest(self) -> str:
+        return _sha256("".join(stream.hexdigest() for stream in self._streams))
 
 
 def _hash_array(array: "pa.Array", present: Any, lengths: Any, values: Any) -> None:
