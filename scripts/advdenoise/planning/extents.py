@@ -54,7 +54,7 @@ class Extents:
                 "give your image folder with `--config data_root=FOLDER`"
             )
         self.assumptions.append(
-            f"data set {dataset}: {extent.assumed} ({extent.train:,} and {extent.test:,}); "
+            f"Assumed of data set {dataset}: {extent.assumed} ({extent.train:,} and {extent.test:,}); "
             "`--config data_root=FOLDER` has them counted"
         )
         return extent
