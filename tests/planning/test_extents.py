@@ -75,7 +75,9 @@ def test_a_folder_is_assumed_until_its_root_is_given(tmp_path):
     assert found.of("other").shape == (3, 8, 8)
     assert found.of("other").train == 1_281_167
     (told,) = found.assumptions
-    assert told.startswith("Assumed of data set other: as many images as ImageNet (1,281,167 and 50,000)")
+    assert told.startswith(
+        "Assumed of data set other: as many images as ImageNet (1,281,167 and 50,000)"
+    )
     for place in ("train/cat/1", "train/cat/2", "train/dog/3", "val/cat/4", "val/dog/5"):
         path = tmp_path / f"{place}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

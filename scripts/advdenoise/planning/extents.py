@@ -54,8 +54,8 @@ class Extents:
                 "give your image folder with `--config data_root=FOLDER`"
             )
         self.assumptions.append(
-            f"Assumed of data set {dataset}: {extent.assumed} ({extent.train:,} and {extent.test:,}); "
-            "`--config data_root=FOLDER` has them counted"
+            f"Assumed of data set {dataset}: {extent.assumed} "
+            f"({extent.train:,} and {extent.test:,}); `--config data_root=FOLDER` has them counted"
         )
         return extent
 
