@@ -118,7 +118,9 @@ def test_a_second_measurement_is_laid_over_the_first(tmp_path):
 
 def test_without_earlier_runs_what_is_counted_is_expected():
     (found,), unknown = expected([job("a-800")])
-    assert found.seconds == pytest.approx((10.0, estimate.PASSES))
+    assert found.seconds.value == pytest.approx(10.0)
+    both = math.hypot(math.log(estimate.PASSES), math.log(1.1))  # the measurement's own
+    assert found.seconds.factor == pytest.approx(math.exp(both))
     assert found.size == pytest.approx((0.25 * 800, 3.0))
     assert (found.source, unknown) == ("counted", {})
 

@@ -71,6 +71,7 @@ class _Counted(NamedTuple):
     job: PlannedJob
     work: Work
     seconds: float
+    factor: float  # by which the measurements of its unit costs differed
     past: Past
 
 
@@ -116,8 +117,10 @@ class Estimator:
 
     def _count(self, counting: Counting, job: PlannedJob, past: Past) -> _Counted:
         work = counting.of(job)
-        seconds = sum(n * self._units.cost(use).of(use.rows) for use, n in work.uses.items())
-        return _Counted(job, work, seconds, past)
+        costs = [(self._units.cost(use), use.rows, n) for use, n in work.uses.items()]
+        parts = [Figure(n * cost.of(rows), cost.factor) for cost, rows, n in costs]
+        seconds = total(("unit costs", part) for part in parts)
+        return _Counted(job, work, *seconds, past)
 
     def _past(self, counting: Counting, job: PlannedJob) -> Past:
         """What the job took with the settings of today; None where that is not known."""
@@ -146,6 +149,7 @@ class Estimator:
         ran = [o for o in self._known if o.job.stage == job.stage and o.past != Past()]
         like = [o for o in ran if o.work.functions == one.work.functions]
         unchecked = PASSES if any(use.what in PASSING for use in one.work.uses) else ELSE
+        unchecked = _both(unchecked, one.factor)
         took = [(o.past.seconds, o.seconds) for o in like or ran if o.past.seconds is not None]
         seconds = _brought(one.seconds, took, Figure(1.0, unchecked))
         if took and (not like or one.seconds > FAR * max(counted for _, counted in took)):
