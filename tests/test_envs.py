@@ -21,6 +21,7 @@ IMPORTED_AS = {
     "segmentation_models_pytorch": "segmentation-models-pytorch",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
+    "snakemake_executor_plugin_slurm": "snakemake-executor-plugin-slurm",
     "yaml": "pyyaml",
 }
 CONDA_NAMES = {"pytorch": "torch"}
