@@ -1,5 +1,7 @@
 """Result files with random rows, made of the settings that the jobs of a configuration have."""
 
+import itertools
+import json
 import re
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from scripts.advdenoise import configuration, store, threats
-from scripts.advdenoise.schemas import DETECTION, DISTANCES, PREDICTIONS, iqr_schema
+from scripts.advdenoise.schemas import COST, DETECTION, DISTANCES, PREDICTIONS, iqr_schema
 from scripts.advdenoise.workflow import Flow
 
 PLACES = {
@@ -15,6 +17,8 @@ PLACES = {
     "distances": "distances/{suite}/{classifier}/{split}.parquet",
     "detect": "detection/{suite}/{detector}/{attribution}/{classifier}/{split}.parquet",
     "iqr": "iqr/{threat}/{attribution}/{classifier}/{split}.parquet",
+    "cost": "cost/{attribution}/{classifier}/{split}.parquet",
+    "examples": "examples/{threat}/{purifier}/{classifier}/{split}.h5",
     "calibrate": "denoisers/{denoiser}.calibration.json",
 }
 IMAGES = 30
@@ -125,9 +129,12 @@ class Results:
 
     def _detect(self, path: Path, settings: dict) -> None:
         rows = []
-        for threat in settings["threats"]:
+        attacks = [(t, p) for t in settings["threats"] for p, _ in self._points(settings, t)]
+        transfer = settings["detection"].get("transfer", False)
+        for attack, fitted in itertools.product(attacks, attacks):
+            if fitted != attack and not transfer:
+                continue
             for place in np.ndindex(
-                len(self._points(settings, threat)),
                 len(settings["attribution"]["points"]),
                 len(settings["detection"]["representations"]),
                 len(settings["detector"]["points"]),
@@ -138,13 +145,15 @@ class Results:
                 is_adversarial = np.arange(12) % 2 == 0
                 rows.append(
                     {
-                        "threat": threat,
-                        "attack_point": [n for n, _ in self._points(settings, threat)][place[0]],
-                        "attribution_point": list(settings["attribution"]["points"])[place[1]],
-                        "representation": settings["detection"]["representations"][place[2]],
-                        "detector_point": list(settings["detector"]["points"])[place[3]],
-                        "protocol": settings["detection"]["protocols"][place[4]],
-                        "split_seed": place[5],
+                        "threat": attack[0],
+                        "attack_point": attack[1],
+                        "fitted_threat": fitted[0],
+                        "fitted_point": fitted[1],
+                        "attribution_point": list(settings["attribution"]["points"])[place[0]],
+                        "representation": settings["detection"]["representations"][place[1]],
+                        "detector_point": list(settings["detector"]["points"])[place[2]],
+                        "protocol": settings["detection"]["protocols"][place[3]],
+                        "split_seed": place[4],
                         "id": chosen,
                         "is_adversarial": is_adversarial,
                         # Few distinct values, so that there are ties.
@@ -175,6 +184,48 @@ class Results:
                     }
                 )
         self._write(path, rows, iqr_schema(10, 10), settings)
+
+    def _cost(self, path: Path, settings: dict) -> None:
+        """An image of the point at place p has 10 (p + 1) segments."""
+        sizes = {"predicted": 1, "probabilities": 10, "hidden": 10 + 19 * settings["per_layer"]}
+        rows = []
+        for place, point in enumerate(settings["attribution"]["points"]):
+            for representation, values in sizes.items():
+                passes = 10 * (place + 1)
+                rows.append(
+                    {
+                        "id": np.arange(settings["repetitions"]),  # for the number of rows
+                        "attribution_point": point,
+                        "representation": representation,
+                        "repetition": np.arange(settings["repetitions"]),
+                        "images": settings["images"],
+                        "values": values,
+                        "passes": passes,
+                        "most_passes": passes + 2,
+                        "array_bytes": (passes + 2) * settings["images"] * values * 4 + 110,
+                        "peak_bytes": 1e6,
+                        "segmentation_seconds": 0.5,
+                        "passes_seconds": passes * self.random.random(settings["repetitions"]),
+                        "features_seconds": passes,
+                    }
+                )
+        self._write(path, rows, COST, settings)
+
+    def _examples(self, path: Path, settings: dict) -> None:
+        """An image of each class in turn; the superpixels of that at place p are p + 1 rows."""
+        with store.create_hdf5(path, {"settings": settings}, "examples") as file:
+            count = settings["images"]
+            file.attrs["classes"] = json.dumps([f"class{label}" for label in range(10)])
+            images = self.random.random((count, 3, 32, 32), dtype=np.float32)
+            store.add_array(file, "images", images)
+            store.add_array(file, "labels", np.arange(count) % 10)
+            store.add_array(file, "ids", IDS[:count])
+            for name, entry in settings["superpixels"].items():
+                for point in entry["points"]:
+                    row = np.broadcast_to(np.arange(32)[:, None], (32, 32))
+                    labels = np.stack([np.minimum(row, place) for place in range(count)])
+                    group = file.require_group(f"superpixels/{name}")
+                    store.add_array(group, point, labels, dtype=np.int32)
 
     def _calibrate(self, path: Path, settings: dict) -> None:
         value = {"mean": 4.0, "deviation": 1.5, "images": 100}

@@ -45,6 +45,9 @@ DETECTION = pa.schema(
     [
         ("threat", pa.string()),
         ("attack_point", pa.string()),
+        # The attack that the detector was fitted on: the row's own, or by transfer another one.
+        ("fitted_threat", pa.string()),
+        ("fitted_point", pa.string()),
         ("attribution_point", pa.string()),
         ("representation", pa.string()),
         ("detector_point", pa.string()),
@@ -87,12 +90,31 @@ IQR = pa.schema(
     ]
 )
 
+# One row per attribution point, representation and repetition of the measurement.
+COST = pa.schema(
+    [
+        ("attribution_point", pa.string()),
+        ("representation", pa.string()),
+        ("repetition", pa.int16()),
+        ("images", pa.int32()),  # of the batch
+        ("values", pa.int32()),  # length of the feature vector
+        ("passes", pa.float32()),  # masks of an image, mean over the batch
+        ("most_passes", pa.int32()),  # masks of the image that has the most
+        ("array_bytes", pa.int64()),  # of all attributions at once, as the authors kept them
+        ("peak_bytes", pa.int64()),  # what computing the features took at most, null if unknown
+        ("segmentation_seconds", pa.float32()),
+        ("passes_seconds", pa.float32()),  # every attribution, none reduced
+        ("features_seconds", pa.float32()),  # the interquartile ranges, as the iqr stage does it
+    ]
+)
+
 # Columns that a table or figure finds in the files of a stage.
 STAGES = {
     "predictions": PREDICTIONS,
     "distances": DISTANCES,
     "iqr": IQR,
     "detection": DETECTION,
+    "cost": COST,
 }
 
 

@@ -49,7 +49,7 @@ _PACKAGES = (
     "xgboost",
 )
 _CHUNK_BYTES = 2 << 20  # a chunk's rows are the largest power of two within it
-_PIECE_ROWS = 512  # of a table that is read in pieces: 8 MB where a row holds 4,000 numbers
+_PIECE_BYTES = 8 << 20  # of a table that is read in pieces
 _CHUNK_CACHE = 16 << 20  # a chunk that is written in several slices is compressed once
 # The format of HDF5 1.10: the first whose metadata carry checksums, and readable ever since.
 _FORMAT = ("v110", "v110")
@@ -436,10 +436,12 @@ def _pieces(file: Any, columns: list[str], whole: bool) -> Iterator["pa.Table"]:
     """The table at once, or some rows at a time; at least one piece, empty where there are none."""
     import pyarrow as pa
 
-    if whole or file.metadata.num_rows == 0:
+    rows, groups = file.metadata.num_rows, range(file.metadata.num_row_groups)
+    if whole or rows == 0:
         yield file.read(columns=columns)
         return
-    for batch in file.iter_batches(_PIECE_ROWS, columns=columns):
+    size = sum(file.metadata.row_group(group).total_byte_size for group in groups)
+    for batch in file.iter_batches(max(1, _PIECE_BYTES * rows // size), columns=columns):
         yield pa.Table.from_batches([batch])
 
 

@@ -35,6 +35,8 @@ def test_every_combination_is_judged(world):
     }
     groups = found.groupby([*KEYS, "protocol", "split_seed"])
     assert set(groups.groups) == expected
+    assert (found["fitted_threat"] == found["threat"]).all()
+    assert (found["fitted_point"] == found["attack_point"]).all()
     assert np.isfinite(found["score"]).all() and (found["fit_seconds"] > 0).all()
     for (*_, protocol, _), part in groups:
         assert set(part["is_adversarial"]) == {True, False}
@@ -102,3 +104,162 @@ def test_what_cannot_be_measured_is_said_and_left_out(world, tmp_path, capfd):
     found = rows(world.run(FILE, tmp_path / "x.parquet", changes, features=features))
     assert set(found["protocol"]) == {"paper"}
     assert "grouped: the train side has no adversarial row" in capfd.readouterr().out
+
+
+class Features:
+    """What the stage reads, from the same files by pandas: rows of an attack, clean ones first."""
+
+    def __init__(self, world, attribution_point="n12"):
+        tables = {
+            threat: store.read_table(world.make(IQR.format(threat))).to_pandas()
+            for threat in ("clean", "fgsm@small", "cycled@small")
+        }
+        self.tables = {
+            threat: table[table["attribution_point"] == attribution_point]
+            for threat, table in tables.items()
+        }
+
+    def rows(self, threat, point):
+        """ids, is_adversarial, labels, predictions."""
+        clean, made = self.tables["clean"], self.tables[threat]
+        made = made[made["attack_point"] == point]
+        columns = (np.concatenate([clean[n], made[n]]) for n in ("id", "label", "prediction"))
+        ids, labels, predictions = columns
+        return ids, np.repeat([False, True], [len(clean), len(made)]), labels, predictions
+
+
+ATTACKS = [("fgsm@small", "default"), ("cycled@small", "fgsm"), ("cycled@small", "pgd")]
+
+
+@pytest.fixture(scope="module")
+def transferred(world, tmp_path_factory):
+    changes = {"detection": world.settings(FILE)["detection"] | {"transfer": True}}
+    return rows(world.run(FILE, tmp_path_factory.mktemp("transfer") / "x.parquet", changes))
+
+
+def test_what_an_attack_has_of_its_own_stays(world, transferred):
+    plain = rows(world.make(FILE))
+    own = transferred[
+        (transferred["fitted_threat"] == transferred["threat"])
+        & (transferred["fitted_point"] == transferred["attack_point"])
+    ].reset_index(drop=True)
+    assert len(own) < len(transferred)
+    same = plain.drop(columns=["score", "fit_seconds"])
+    assert own.drop(columns=["score", "fit_seconds"]).equals(same)
+    np.testing.assert_allclose(own["score"], plain["score"], atol=1e-5)
+
+
+@pytest.mark.parametrize("protocol", ["paper", "grouped"])
+def test_a_detector_judges_other_attacks_by_what_it_has_not_seen(world, transferred, protocol):
+    features = Features(world)
+    found = transferred[
+        (transferred["protocol"] == protocol)
+        & (transferred["attribution_point"] == "n12")
+        & (transferred["representation"] == "predicted")
+        & (transferred["detector_point"] == "svc")
+    ]
+    left_out = 0
+    for fitted, tested, number in itertools.product(ATTACKS, ATTACKS, (0, 1)):
+        sides = {a: split(protocol, *features.rows(*a), seed=number) for a in (fitted, tested)}
+        ids, is_adversarial, *_ = features.rows(*tested)
+        trained = features.rows(*fitted)[0][sides[fitted].train]
+        test = sides[tested].test
+        if protocol == "grouped":
+            test = test[~np.isin(ids[test], trained)]
+            left_out += len(sides[tested].test) - len(test)
+        else:  # of the detector's training rows only the clean ones are this attack's, too
+            clean = trained[~features.rows(*fitted)[1][sides[fitted].train]]
+            test = test[is_adversarial[test] | ~np.isin(ids[test], clean)]
+        part = found[
+            (found["fitted_threat"] == fitted[0])
+            & (found["fitted_point"] == fitted[1])
+            & (found["threat"] == tested[0])
+            & (found["attack_point"] == tested[1])
+            & (found["split_seed"] == number)
+        ]
+        if len(set(is_adversarial[test])) < 2:
+            assert part.empty
+            continue
+        assert np.array_equal(part["id"], ids[test])
+        assert np.array_equal(part["is_adversarial"], is_adversarial[test])
+    assert (left_out > 0) == (protocol == "grouped")
+
+
+class Recorder:
+    """A detector that remembers what it is given, and tells rows apart by their first value."""
+
+    def __init__(self):
+        self.fitted, self.groups, self.scored = None, None, None
+
+    def fit(self, features, is_adversarial, groups=None):
+        self.fitted, self.groups, self.truth = features, groups, is_adversarial
+
+    def score(self, features):
+        self.scored = features
+        return features[:, 0]
+
+
+@pytest.mark.parametrize("protocol", ["paper", "grouped"])
+def test_a_detector_is_fitted_on_the_training_side_alone(world, component, tmp_path, protocol):
+    """So is all that it fits before: scalers, and C and gamma of a search."""
+    made = []
+
+    def recorder(seed):
+        made.append(Recorder())
+        return made[-1]
+
+    component("detectors", recorder=recorder)
+    settings = world.settings(FILE)
+    changes = {
+        "detector": {"name": "x", "points": {"default": {"function": "toy.recorder"}}},
+        "attribution": {**settings["attribution"], "points": {"n12": {}}},
+        "detection": {
+            "representations": ["hidden"],
+            "protocols": [protocol],
+            "split_seeds": 1,
+            "transfer": True,
+        },
+    }
+    world.run(FILE, tmp_path / "x.parquet", changes)
+    assert len(made) == len(ATTACKS)
+    features = Features(world)
+    for attack, machine in zip(ATTACKS, made, strict=True):
+        ids, is_adversarial, *_ = features.rows(*attack)
+        clean, others = features.tables["clean"], features.tables[attack[0]]
+        others = others[others["attack_point"] == attack[1]]
+        vectors = np.stack([*clean["hidden"], *others["hidden"]])
+        side = split(protocol, *features.rows(*attack), seed=0)
+        assert np.array_equal(machine.fitted, vectors[side.train])
+        assert np.array_equal(machine.truth, is_adversarial[side.train])
+        # Rows that a further division must keep together.
+        _, group = np.unique(machine.groups, return_inverse=True)
+        _, image = np.unique(ids[side.train], return_inverse=True)
+        if protocol == "grouped":
+            assert np.array_equal(group, image)
+        else:
+            assert len(set(group)) == len(group)
+        scored = {row.tobytes() for row in machine.scored}
+        assert len(scored) == len(machine.scored)
+        assert {row.tobytes() for row in vectors[side.test]} <= scored
+        assert not scored & {row.tobytes() for row in machine.fitted}
+
+
+def test_no_more_than_one_point_and_representation_is_read_at_once(world, monkeypatch, tmp_path):
+    """Of the hidden values of all points only one point's are held."""
+    seen = []
+    read = store.read_table
+
+    def spy(*arguments, **named):
+        found = read(*arguments, **named)
+        seen.append(found)
+        return found
+
+    monkeypatch.setattr(store, "read_table", spy)
+    world.run(
+        FILE, tmp_path / "x.parquet", {"threats": []}, features=[world.make(IQR.format("clean"))]
+    )
+    assert seen
+    for table in seen:
+        assert len(set(table["attribution_point"].to_pylist())) == 1
+        vectors = {"predicted", "probabilities", "hidden"} & set(table.column_names)
+        assert len(vectors) <= 1

@@ -1,12 +1,16 @@
 """Cells of tables against counts by hand."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
 
-from scripts.advdenoise.tables import accuracy, denoisers, detection, layers, segfault
-from scripts.advdenoise.tables._read import read
+from scripts.advdenoise import statistics
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.schemas import DETECTION
+from scripts.advdenoise.tables import _measures, accuracy, denoisers, detection, layers, segfault
+from scripts.advdenoise.tables._read import read, read_stage
 from scripts.advdenoise.threats import CLEAN
 from tests.fake_results import Results
 
@@ -104,7 +108,7 @@ def tpr(part, rate: float) -> float:
 @pytest.fixture
 def detected(results):
     results.flow.config["detection"] |= {"representations": ["predicted"], "split_seeds": 3}
-    return read(results.inputs("tables", "segfault", "table2")["detection"])
+    return read(results.inputs("tables", "segfault", "table2")["detection"], DETECTION)
 
 
 def test_areas_and_rates_are_means_over_splits_and_replicates(detected):
@@ -118,13 +122,14 @@ def test_areas_and_rates_are_means_over_splits_and_replicates(detected):
         if cell.metric == "AUC":
             values = [auc(part) for part in splits]
             assert cell.estimate.low < cell.estimate.value < cell.estimate.high
-            assert cell.estimate.n == 12  # images of one split
+            assert cell.estimate.n == rows["id"].nunique()  # images of any split
         else:
             rate = float(cell.metric.split()[2].rstrip("%")) / 100
             values = [tpr(part, rate) for part in splits]
-            bounds = wilson(np.mean(values) * 6, 6)
+            images = rows["id"][rows["is_adversarial"]].nunique()
+            bounds = wilson(np.mean(values) * images, images)
             assert (cell.estimate.low, cell.estimate.high) == pytest.approx(bounds, abs=1e-6)
-            assert cell.column.endswith(cell.metric) and cell.estimate.n == 6
+            assert cell.column.endswith(cell.metric) and cell.estimate.n == images
         assert cell.estimate.value == pytest.approx(np.mean(values))
         assert cell.spread == pytest.approx(np.std(values, ddof=1))
     assert {cell.metric for cell in cells} == {
@@ -133,6 +138,99 @@ def test_areas_and_rates_are_means_over_splits_and_replicates(detected):
         "TPR at 5% FPR",
         "TPR at 10% FPR",
     }
+
+
+def test_areas_are_told_with_the_interval_of_the_mean(detected):
+    """Images are drawn once for the splits of all replicates, which share them."""
+    for cell in _measures.auc(detected, lambda about: ("row", "column")):
+        names = ("attack_point", "detector_point", "protocol")
+        rows = chosen(detected.frame, **{name: cell.about[name] for name in names})
+        scored = (rows[name].to_numpy() for name in ("score", "is_adversarial", "id"))
+        runs = 10 * rows["seed"].to_numpy() + rows["split_seed"].to_numpy()
+        assert cell.estimate == pytest.approx(statistics.bootstrap_auc(*scored, runs))
+
+
+def test_protocols_are_compared_over_splits_of_all_replicates(detected):
+    cells = detection.protocols(detected)
+    assert Counter(cell.metric for cell in cells) == {"AUC": 12, "AUC difference": 6}
+    values = {(cell.row, cell.column): cell for cell in cells}
+    assert len(values) == len(cells)
+    for cell in cells[12:]:
+        assert cell.column.endswith("(paper - grouped)") and cell.unit == "AUC"
+        assert cell.about["protocol"] == "paper - grouped"
+        names = ("attack_point", "detector_point")
+        rows = chosen(detected.frame, **{name: cell.about[name] for name in names})
+        differences = [
+            auc(chosen(part, protocol="paper")) - auc(chosen(part, protocol="grouped"))
+            for _, part in rows.groupby(["seed", "split_seed"])
+        ]
+        estimate = cell.estimate
+        assert estimate.value == pytest.approx(np.mean(differences))
+        assert cell.spread == pytest.approx(np.std(differences, ddof=1))
+        assert estimate.low < estimate.value < estimate.high and estimate.n == rows["id"].nunique()
+        sides = [
+            values[cell.row, cell.column.replace("paper - grouped", protocol)].estimate.value
+            for protocol in ("paper", "grouped")
+        ]
+        assert estimate.value == pytest.approx(sides[0] - sides[1])
+    turned = _measures.auc_difference(detected, lambda about: ("", ""), "grouped", "paper")
+    for cell, other in zip(cells[12:], turned, strict=True):
+        assert other.about["protocol"] == "grouped - paper"
+        low, high = (-bound for bound in (cell.estimate.high, cell.estimate.low))
+        assert other.estimate[:3] == pytest.approx((-cell.estimate.value, low, high))
+
+
+def test_protocols_are_compared_where_both_have_a_split(detected):
+    frame = detected.frame
+    lost = (frame["protocol"] == "grouped") & (frame["detector_point"] == "forest")
+    kept = frame[~lost | (lost & (frame["split_seed"] == 1) & (frame["seed"] == 0))]
+    none = kept[(kept["protocol"] == "paper") | (kept["detector_point"] != "svc")]
+    cells = _measures.auc_difference(detected.of(none), lambda about: ("", ""))
+    assert {cell.about["detector_point"] for cell in cells} == {"forest", "xgboost"}
+    for cell in cells:
+        if cell.about["detector_point"] == "forest":
+            rows = chosen(none, detector_point="forest", seed=0, split_seed=1)
+            rows = chosen(rows, attack_point=cell.about["attack_point"])
+            sides = [auc(chosen(rows, protocol=protocol)) for protocol in ("paper", "grouped")]
+            assert cell.estimate.value == pytest.approx(sides[0] - sides[1])
+            assert math.isnan(cell.spread)
+
+
+def test_other_tables_do_not_see_what_was_fitted_on_another_attack(results):
+    """With and without transfer they read the same rows."""
+    settings = {"representations": ["predicted"], "split_seeds": 1, "transfer": True}
+    results.flow.config["detection"] |= settings
+    paths = results.inputs("tables", "segfault", "table2")["detection"]
+    own, everything = read(paths, DETECTION), read(paths, DETECTION, transferred=True)
+    assert len(everything.frame) == 2 * len(own.frame)
+    assert (own.frame["fitted_threat"] == own.frame["threat"]).all()
+    assert (own.frame["fitted_point"] == own.frame["attack_point"]).all()
+    assert read_stage("detection", paths).frame.equals(own.frame)
+
+    cells = {(cell.row, cell.column): cell for cell in detection.transfer(own)}
+    assert len(cells) == 2 * 2 * 3 * 2  # fitted and tested on, detectors, protocols
+    ordinary = {
+        tuple(cell.about[name] for name in ("attack_point", "detector_point", "protocol")): cell
+        for cell in detection.by_detector(own)
+        if cell.metric == "AUC"
+    }
+    for (row, column), cell in cells.items():
+        about = cell.about
+        assert row.endswith(f"fitted on z_score {about['fitted_point']}")
+        assert column == f"z_score {about['attack_point']}"
+        names = ("attack_point", "fitted_point", "detector_point", "protocol")
+        rows = chosen(everything.frame, **{name: about[name] for name in names})
+        assert len(rows) == 2 * 12
+        parts = [auc(part) for _, part in rows.groupby("seed")]
+        assert cell.estimate.value == pytest.approx(np.mean(parts))
+        if about["fitted_point"] == about["attack_point"]:
+            same = ordinary[tuple(about[name] for name in names if name != "fitted_point")]
+            assert cell.estimate == same.estimate
+
+
+def test_a_matrix_without_other_attacks_says_what_to_set(detected):
+    with pytest.raises(BadInput, match=r"`detection: \{transfer: true\}`"):
+        detection.transfer(detected)
 
 
 def test_distances_are_means_over_images(results):

@@ -53,7 +53,17 @@ def split(
             f"detection: protocol {protocol!r} is unknown; {suggest(protocol, PROTOCOLS)}"
         )
     train, test = PROTOCOLS[protocol](ids, is_adversarial, labels == predictions, seed)
-    return Split(train, test, _lacking(is_adversarial, train=train, test=test))
+    return Split(train, test, lacking(is_adversarial, train=train, test=test))
+
+
+def units(protocol: str, ids: np.ndarray) -> np.ndarray:
+    """What the protocol keeps together: each row's image, or under `paper` the row itself.
+
+    It is what a detector's training rows may be divided by once more, and what a detector must not
+    have seen in training to be judged on another attack's rows. So under `paper` such rows leak as
+    much as the attack's own do: none was trained on, but their twins may have been.
+    """
+    return np.arange(len(ids)) if protocol == "paper" else ids
 
 
 def _paper(ids, is_adversarial, correct, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +91,8 @@ def _ends(order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order[tests:], order[:tests]
 
 
-def _lacking(is_adversarial: np.ndarray, **sides: np.ndarray) -> str | None:
+def lacking(is_adversarial: np.ndarray, **sides: np.ndarray) -> str | None:
+    """A sentence about the first of `sides` (row numbers) that has rows of one class or none."""
     for name, rows in sides.items():
         for kind, present in (("adversarial", True), ("clean", False)):
             if not (is_adversarial[rows] == present).any():

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,71 +11,108 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scripts.advdenoise import store
-from scripts.advdenoise.components import load, provide
-from scripts.advdenoise.detectors._protocols import split
+from scripts.advdenoise.components import handed, load, provide
+from scripts.advdenoise.detectors._protocols import lacking, split, units
 from scripts.advdenoise.schemas import DETECTION, IQR
 from scripts.advdenoise.stages.columns import Columns
 
+_ABOUT = ["attribution_point", "attack_point", "id", "label", "prediction"]
 
-class Rows(NamedTuple):
-    """Clean and adversarial feature rows of one attack point and one attribution point."""
+
+class Attack(NamedTuple):
+    """One point of one threat, and the numbers of its rows: all clean ones, then its own."""
 
     threat: str
-    attack_point: str
-    attribution_point: str
-    table: pa.Table
-    is_adversarial: np.ndarray
+    point: str
+    rows: np.ndarray
+
+
+class Fit(NamedTuple):
+    """A detector to be fitted: on which rows, and the rows of which attacks it scores."""
+
+    attack: Attack
+    protocol: str
+    split_seed: int
+    seed: int
+    train: np.ndarray
+    groups: np.ndarray
+    tests: list[tuple[Attack, np.ndarray]]
+
+
+class Features:
+    """All rows of a suite under one attribution point, clean ones first.
+
+    Feature vectors are read when they are asked for, one representation at a time.
+    """
+
+    def __init__(self, files: list[Path], threats: list[str], attribution_point: str):
+        self._files, self._point = files, attribution_point
+        tables = [self._read(file, _ABOUT) for file in files]
+        self._table = pa.concat_tables(tables)
+        self.is_adversarial = np.arange(len(self._table)) >= len(tables[0])
+        self.attacks = list(_attacks(threats, tables))
 
     def column(self, name: str) -> np.ndarray:
-        return self.table.column(name).to_numpy()
+        return self._table.column(name).to_numpy()
 
-    def features(self, representation: str) -> np.ndarray:
-        """Feature vectors: float32 [N, D]."""
-        column = self.table.column(representation).combine_chunks()
-        return column.flatten().to_numpy().reshape(len(column), -1).astype(np.float32, copy=False)
+    def vectors(self, representation: str) -> np.ndarray:
+        """Feature vectors of all rows: float32 [N, D]."""
+        vectors, start = np.empty((0, 0), np.float32), 0
+        for file in self._files:
+            column = self._read(file, ["attribution_point", representation]).column(representation)
+            if not len(vectors):
+                vectors = np.empty((len(self._table), column.type.list_size), np.float32)
+            for chunk in column.chunks:
+                part = chunk.flatten().to_numpy().reshape(len(chunk), -1)
+                vectors[start : start + len(part)] = part
+                start += len(part)
+        return vectors
+
+    def _read(self, file: Path, columns: list[str]) -> pa.Table:
+        return store.read_table(file, IQR, columns, keep=partial(_has_point, self._point))
 
 
 def run(settings: dict, features: list[Path], output: Path, threads: int) -> None:
     """Write the scores of every point of one detector entry; `features` are clean ones first.
 
     One detector is fitted for each attack point, attribution point, representation, protocol and
-    split seed. Where a side of a split lacks a class nothing is written, and the log says so.
+    split seed, and scores the rows set aside; with `transfer` those of the suite's other attacks,
+    too. Where a side of a split lacks a class nothing is written, and the log says so.
     """
     started = time.time()
     columns = Columns(DETECTION)
-    for rows in _pairs(settings, features):
+    for attribution_point in settings["attribution"]["points"]:
+        found = Features(features, settings["threats"], attribution_point)
+        fits = list(_fits(settings, found))
         for representation in _representations(settings):
-            values = rows.features(representation)
+            vectors = found.vectors(representation)
             for name, point in settings["detector"]["points"].items():
-                for block in _judge(settings, rows, values, point, threads):
-                    columns.add(
-                        len(block["id"]),
-                        threat=rows.threat,
-                        attack_point=rows.attack_point,
-                        attribution_point=rows.attribution_point,
-                        representation=representation,
-                        detector_point=name,
-                        **block,
-                    )
+                for fit in fits:
+                    for block in _judge(fit, found, vectors, point, threads):
+                        columns.add(
+                            len(block["id"]),
+                            attribution_point=attribution_point,
+                            representation=representation,
+                            detector_point=name,
+                            **block,
+                        )
     store.write_table(output, columns.table(), store.provenance(settings, started))
 
 
-def _pairs(settings: dict, features: list[Path]) -> Iterator[Rows]:
-    """Clean rows joined with those of each attack point, for each attribution point."""
-    clean, *attacked = (store.read_table(path, IQR) for path in features)
-    for threat, table in zip(settings["threats"], attacked, strict=True):
-        for attribution in settings["attribution"]["points"]:
-            negatives = _where(clean, "attribution_point", attribution)
-            chosen = _where(table, "attribution_point", attribution)
-            for attack_point in pc.unique(chosen.column("attack_point")).to_pylist():
-                positives = _where(chosen, "attack_point", attack_point)
-                is_adversarial = np.repeat([False, True], [len(negatives), len(positives)])
-                joined = pa.concat_tables([negatives, positives])
-                yield Rows(threat, attack_point, attribution, joined, is_adversarial)
+def _has_point(point: str, rows: pa.Table) -> pa.ChunkedArray:
+    return pc.equal(rows.column("attribution_point"), point)
 
 
-def _where(table: pa.Table, column: str, value: str) -> pa.Table:
-    return table.filter(pc.equal(table.column(column), value))
+def _attacks(threats: list[str], tables: list[pa.Table]) -> Iterator[Attack]:
+    """Every attack point of the threats' tables, which stand behind the clean one."""
+    clean = np.arange(len(tables[0]))
+    start = len(clean)
+    for threat, table in zip(threats, tables[1:], strict=True):
+        points = table.column("attack_point")
+        for point in pc.unique(points).to_pylist():
+            own = start + np.flatnonzero(pc.equal(points, point).to_numpy())
+            yield Attack(threat, point, np.concatenate([clean, own]))
+        start += len(table)
 
 
 def _representations(settings: dict) -> list[str]:
@@ -83,31 +121,76 @@ def _representations(settings: dict) -> list[str]:
     return [name for name in asked if name != "hidden" or settings["has_hidden"]]
 
 
-def _judge(settings: dict, rows: Rows, values: np.ndarray, point: dict, threads: int):
-    """Fit and score one detector under every protocol and split seed."""
-    for protocol in settings["detection"]["protocols"]:
-        for number in range(settings["detection"]["split_seeds"]):
-            seed = settings["seed"] * settings["detection"]["split_seeds"] + number
-            found = split(
-                protocol,
-                rows.column("id"),
-                rows.is_adversarial,
-                rows.column("label"),
-                rows.column("prediction"),
-                seed,
-            )
-            if found.undefined:
-                print(f"{rows.threat} {rows.attack_point}, {protocol}: {found.undefined}")
-                continue
-            started = time.perf_counter()
-            detector = provide(load("detectors", point), seed=seed, threads=threads)
-            detector.fit(values[found.train], rows.is_adversarial[found.train])
-            seconds = time.perf_counter() - started
-            yield {
-                "protocol": protocol,
-                "split_seed": number,
-                "id": rows.column("id")[found.test],
-                "is_adversarial": rows.is_adversarial[found.test],
-                "score": np.asarray(detector.score(values[found.test]), dtype=np.float32),
-                "fit_seconds": seconds,
-            }
+def _fits(settings: dict, found: Features) -> Iterator[Fit]:
+    """Every detector that has something to learn and to judge, for each protocol and split seed."""
+    asked = settings["detection"]
+    for protocol in asked["protocols"]:
+        unit = units(protocol, found.column("id"))
+        for number in range(asked["split_seeds"]):
+            seed = settings["seed"] * asked["split_seeds"] + number
+            sides = [(attack, *_sides(found, attack, protocol, seed)) for attack in found.attacks]
+            sides = [side for side in sides if len(side[1])]
+            for attack, train, own in sides:
+                tests = [(attack, own)]
+                if asked.get("transfer"):
+                    others = [(b, test) for b, _, test in sides if b is not attack]
+                    tests += _unseen(found, attack, unit[train], unit, others)
+                yield Fit(attack, protocol, number, seed, train, unit[train], tests)
+
+
+def _sides(
+    found: Features, attack: Attack, protocol: str, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the rows to train and to test on, none where a side lacks a class."""
+    rows = attack.rows
+    about = [found.column(name)[rows] for name in ("id", "label", "prediction")]
+    sides = split(protocol, about[0], found.is_adversarial[rows], *about[1:], seed)
+    if sides.undefined:
+        print(f"{attack.threat} {attack.point}, {protocol}: {sides.undefined}")
+        return rows[:0], rows[:0]
+    return rows[sides.train], rows[sides.test]
+
+
+def _unseen(
+    found: Features,
+    attack: Attack,
+    trained: np.ndarray,
+    unit: np.ndarray,
+    tests: list[tuple[Attack, np.ndarray]],
+) -> Iterator[tuple[Attack, np.ndarray]]:
+    """Of other attacks' test rows, those of which a detector has seen no `unit` in training."""
+    for other, rows in tests:
+        rows = rows[~np.isin(unit[rows], trained)]
+        missing = lacking(found.is_adversarial, unseen=rows)
+        if missing:
+            print(f"{attack.threat} {attack.point} on {other.threat} {other.point}: {missing}")
+        else:
+            yield other, rows
+
+
+def _judge(
+    fit: Fit, found: Features, vectors: np.ndarray, point: dict, threads: int
+) -> Iterator[dict]:
+    """Fit one detector; the scores of each attack's rows."""
+    started = time.perf_counter()
+    detector = provide(load("detectors", point), seed=fit.seed, threads=threads)
+    # A detector that divides its training rows once more must not tear apart what belongs together.
+    groups = {"groups": fit.groups} if "groups" in handed(detector.fit) else {}
+    detector.fit(vectors[fit.train], found.is_adversarial[fit.train], **groups)
+    seconds = time.perf_counter() - started
+    # Clean rows are every attack's: each is scored once.
+    scored = np.unique(np.concatenate([rows for _, rows in fit.tests]))
+    scores = np.asarray(detector.score(vectors[scored]), dtype=np.float32)
+    for attack, rows in fit.tests:
+        yield {
+            "threat": attack.threat,
+            "attack_point": attack.point,
+            "fitted_threat": fit.attack.threat,
+            "fitted_point": fit.attack.point,
+            "protocol": fit.protocol,
+            "split_seed": fit.split_seed,
+            "id": found.column("id")[rows],
+            "is_adversarial": found.is_adversarial[rows],
+            "score": scores[np.searchsorted(scored, rows)],
+            "fit_seconds": seconds,
+        }

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scripts.advdenoise import metrics, statistics
-from scripts.advdenoise.statistics import Estimate
+from scripts.advdenoise.schemas import DETECTION
+from scripts.advdenoise.statistics import Estimate, Scored
 from scripts.advdenoise.tables._cells import Cell
-from scripts.advdenoise.tables._read import Results
+from scripts.advdenoise.tables._read import Results, read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,7 @@ _DETECTED = [
     "detector_point",
     "protocol",
 ]
+_RUN = ["seed", "split_seed"]
 _OBSERVED = [*_PREDICTED, "purifier_point", "layer_index", "layer"]
 
 # From the names of a group of rows to the printed row and column.
@@ -55,38 +57,68 @@ def accuracy(
 def auc(detection: Results, label: Label) -> list[Cell]:
     """Area under the ROC curve: mean over replicates and splits, their deviation as spread.
 
-    The interval is a bootstrap over the images of one split, averaged over splits.
+    The interval is that of the mean, by a bootstrap over the images that any split tests on; `n`
+    counts them. It holds for the detectors as they were fitted; how much another fit on other
+    images would differ is the spread's to tell.
+    """
+    return [_area(label(about), rows, about) for about, rows in _groups(detection.frame, _DETECTED)]
+
+
+def auc_difference(
+    detection: Results, label: Label, first: str = "paper", second: str = "grouped"
+) -> list[Cell]:
+    """By how much the AUC under the protocol `first` exceeds that under `second`, signed.
+
+    The mean over the splits of all replicates that both protocols have, with the deviation between
+    them as spread and a bootstrap over images, drawn once for both protocols and all splits.
+    `label` is told the protocol as `first - second`.
     """
     cells = []
-    for about, rows in _groups(detection.frame, _DETECTED):
-        splits = [part for _, part in rows.groupby(["seed", "split_seed"])]
-        found = [
-            statistics.bootstrap_auc(
-                part["score"].to_numpy(), part["is_adversarial"].to_numpy(), part["id"].to_numpy()
-            )
-            for part in splits
-        ]
-        value, low, high, n = np.mean(found, axis=0)
-        estimate = Estimate(float(value), float(low), float(high), int(n))
-        spread = _spread(np.array([f.value for f in found]))
-        cells.append(_cell(label(about), "AUC", "AUC", estimate, spread, about))
+    shared = [name for name in _DETECTED if name != "protocol"]
+    for about, rows in _groups(detection.frame, shared):
+        runs = _runs(rows)
+        sides = [rows["protocol"] == protocol for protocol in (first, second)]
+        common = set(runs[sides[0]]) & set(runs[sides[1]])
+        if not common:
+            continue
+        estimate = statistics.bootstrap_auc_difference(
+            *(_scored(rows[side], runs[side]) for side in sides)
+        )
+        areas = [_areas(rows[side], runs[side]) for side in sides]
+        spread = _spread([areas[0][run] - areas[1][run] for run in sorted(common)])
+        about = about | {"protocol": f"{first} - {second}"}
+        cells.append(_cell(label(about), "AUC difference", "AUC", estimate, spread, about))
     return cells
+
+
+def transfer_auc(detection: Results, label: Label) -> list[Cell]:
+    """AUC of every detector on every attack's test rows, as `auc`; `label` is told both.
+
+    The attack that a detector was fitted on is `fitted_threat` and `fitted_point`.
+    """
+    everything = read(detection.paths, DETECTION, transferred=True)
+    groups = _groups(everything.frame, [*_DETECTED, "fitted_threat", "fitted_point"])
+    return [_area(label(about), rows, about) for about, rows in groups]
 
 
 def true_positive_rates(
     detection: Results, label: Label, rates: tuple[float, ...] = (0.01, 0.05, 0.1)
 ) -> list[Cell]:
-    """Share of adversarial images found at given false positive rates, averaged over splits."""
+    """Share of adversarial images found at given false positive rates, averaged over splits.
+
+    The interval is that of a share of the adversarial images that any split tests on (Wilson), for
+    thresholds as they are; `n` counts these images.
+    """
     cells = []
     for about, rows in _groups(detection.frame, _DETECTED):
-        splits = [part for _, part in rows.groupby(["seed", "split_seed"])]
+        splits = [part for _, part in rows.groupby(_RUN)]
+        images = rows["id"][rows["is_adversarial"]].nunique()
         for rate in rates:
             found = [
                 metrics.tpr_at_fpr(p["score"].to_numpy(), p["is_adversarial"].to_numpy(), rate)
                 for p in splits
             ]
-            positives = int(np.mean([part["is_adversarial"].sum() for part in splits]))
-            estimate = statistics.wilson(np.mean(found) * positives, positives)
+            estimate = statistics.wilson(np.mean(found) * images, images)
             row, column = label(about)
             metric = f"TPR at {rate:.0%} FPR"
             printed = row, f"{column} {metric}"
@@ -103,6 +135,32 @@ def distance(distances: Results, measure: str, label: Label) -> list[Cell]:
         spread = _spread(values.groupby(rows["seed"]).mean())
         cells.append(_cell(label(about), measure, "", estimate, spread, about))
     return cells
+
+
+def _area(printed: tuple[str, str], rows: "pd.DataFrame", about: dict) -> Cell:
+    runs = _runs(rows)
+    estimate = statistics.bootstrap_auc(*_scored(rows, runs))
+    spread = _spread(list(_areas(rows, runs).values()))
+    return _cell(printed, "AUC", "AUC", estimate, spread, about)
+
+
+def _scored(rows: "pd.DataFrame", runs: np.ndarray) -> Scored:
+    columns = (rows[name].to_numpy() for name in ("score", "is_adversarial", "id"))
+    return Scored(*columns, runs)
+
+
+def _runs(rows: "pd.DataFrame") -> np.ndarray:
+    """The number of each row's run, which is a split of a replicate."""
+    return rows.groupby(_RUN).ngroup().to_numpy()
+
+
+def _areas(rows: "pd.DataFrame", runs: np.ndarray) -> dict[int, float]:
+    """The area of each run."""
+    score, is_adversarial = rows["score"].to_numpy(), rows["is_adversarial"].to_numpy()
+    return {
+        run: metrics.roc_auc(score[runs == run], is_adversarial[runs == run])
+        for run in np.unique(runs)
+    }
 
 
 def _groups(frame: "pd.DataFrame", names: list[str]):

@@ -4,21 +4,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.advdenoise import store
+from scripts.advdenoise.schemas import IQR, STAGES
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
 _NAMES = ("seed", "dataset", "split", "suite", "threat")
+# A row's hidden values are thousands, and no table looks at them.
+_COLUMNS = {"iqr": [*IQR.names, "probabilities"]}
 _ENTRIES = ("classifier", "purifier", "denoiser", "detector", "attribution")
 
 
 class Results:
     """The files of one stage: rows of all of them, and every entry that they name."""
 
-    def __init__(self, frame: "pd.DataFrame", entries: dict[str, dict]):
+    def __init__(self, frame: "pd.DataFrame", entries: dict[str, dict], paths: list[Path]):
         self.frame = frame
+        self.paths = paths
         self._entries = entries
+
+    def of(self, frame: "pd.DataFrame") -> "Results":
+        """Some of the rows, with the same entries."""
+        return Results(frame, self._entries, self.paths)
 
     def entry(self, kind: str, name: str) -> dict:
         """An entry by the singular of its kind and its name."""
@@ -29,17 +37,33 @@ class Results:
         return self._entries["attack"][threat.partition("@")[0]]
 
 
-def read(paths: list[Path], schema: "pa.Schema | None" = None) -> Results:
+def read_stage(stage: str, paths: list[Path]) -> Results | list[Path]:
+    """The result files of a stage as `read` gives them; files of no rows as paths."""
+    if stage not in STAGES:
+        return paths
+    return read(paths, STAGES[stage], _COLUMNS.get(stage))
+
+
+def read(
+    paths: list[Path],
+    schema: "pa.Schema | None" = None,
+    columns: list[str] | None = None,
+    transferred: bool = False,
+) -> Results:
     """Read result files, all with the columns of `schema`; each row gets its file's names.
 
-    These are the seed, the data set and the entries. Raises DamagedFile as `store.read_table`.
+    These are the seed, the data set and the entries. `columns` are read, by default all. Scores of
+    detectors that were fitted on another attack are left out unless `transferred`. Raises
+    DamagedFile as `store.read_table`.
     """
     import pandas as pd
 
+    has_fits = schema is not None and "fitted_threat" in schema.names
+    keep = _fitted_on_own if has_fits and not transferred else None
     frames, entries = [], {kind: {} for kind in (*_ENTRIES, "attack")}
     for path in paths:
         settings = store.read_provenance(path)["settings"]
-        frame = store.read_table(path, schema).to_pandas()
+        frame = store.read_table(path, schema, columns, keep).to_pandas()
         for kind in _ENTRIES:
             entry = settings.get(kind)
             if entry:
@@ -54,7 +78,17 @@ def read(paths: list[Path], schema: "pa.Schema | None" = None) -> Results:
             if name in settings:
                 frame[name] = settings[name]
         frames.append(frame)
-    return Results(pd.concat(frames, ignore_index=True), entries)
+    return Results(pd.concat(frames, ignore_index=True), entries, paths)
+
+
+def _fitted_on_own(rows: "pa.Table") -> "pa.ChunkedArray":
+    """Of scores, which are of the attack that the detector was fitted on."""
+    import pyarrow.compute as pc
+
+    return pc.and_(
+        pc.equal(rows["fitted_threat"], rows["threat"]),
+        pc.equal(rows["fitted_point"], rows["attack_point"]),
+    )
 
 
 def read_values(paths: list[Path]) -> list[tuple[dict, dict]]:
