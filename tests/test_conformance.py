@@ -54,7 +54,10 @@ MINIATURE = {
         "trees.random_forest": {"trees": 20},
         "trees.xgboost": {"trees": 20},
     },
-    "figures": {"layers.curves": {"measure": "ne_d"}},
+    "figures": {
+        "layers.curves": {"measure": "ne_d"},
+        "superpixels.boundaries": {"method": "slic"},
+    },
     "purifiers": {},
     "tables": {},
     "training": {"adversarial.pgd": {"epsilon": 0.1, "alpha": 0.05, "steps": 2}},

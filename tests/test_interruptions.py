@@ -159,7 +159,7 @@ def test_jobs_and_snakemake_killed_and_run_again(folder, hold, finished):
     assert "resumed after epoch 1, batch 0" in log.read_text()
 
     assert tables(folder) == tables(finished)
-    assert len(tables(folder)) == 4
+    assert len(tables(folder)) == 5
     assert not list((folder / "results").rglob("*.part"))
     assert not list((folder / ".snakemake" / "locks").iterdir())
     assert not (folder / mini.ROOT / "resume" / mini.ROOT / DENOISER).exists()

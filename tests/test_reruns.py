@@ -30,7 +30,8 @@ FGSM = {
     "predictions/purified/none/cnn/test",
     *DENOISER,
 }
-TRAINED = {"classifiers/cnn", "iqr/clean/slic/cnn/test", *FGSM, *PGD}
+COST = {"cost/slic/cnn/test", "tables/detection/cost"}
+TRAINED = {"classifiers/cnn", "iqr/clean/slic/cnn/test", *FGSM, *PGD, *COST}
 TABLES = {job for job in TRAINED if job.startswith("tables/")}
 
 # What follows from one statement more in a module of the library.
@@ -40,12 +41,14 @@ EDITED = {
     "detectors/trees.py": DETECTION,
     "figures/examples.py": {"figures/defence/strips"},
     "statistics.py": TABLES,
+    "stages/memory.py": COST,
     "tables/accuracy.py": {"tables/defence/accuracy"},
     "training/_loop.py": TRAINED,
 }
 
 # What follows from another value in the configuration.
 CHANGED = {
+    "cost.repetitions": (2, COST),
     "attacks.fgsm.settings.epsilon": (0.2, FGSM),
     "attacks.pgd.settings.epsilon": (0.2, PGD),
     "datasets.digits.splits.test.size": (

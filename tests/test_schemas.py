@@ -10,6 +10,7 @@ ALL = {
     "distances": schemas.DISTANCES,
     "detection": schemas.DETECTION,
     "history": schemas.HISTORY,
+    "cost": schemas.COST,
     "iqr": schemas.iqr_schema(classes=7, hidden=50),
 }
 

@@ -29,6 +29,7 @@ CROSSINGS = {
     "iqr": ("threat", "attribution", "classifier", "split"),
     "detection": ("suite", "detector", "attribution", "classifier", "split"),
     "calibration": ("denoiser",),
+    "cost": ("attribution", "classifier", "split"),
     "examples": ("threat", "purifier", "classifier", "split"),
 }
 KIND_OF = {
@@ -41,6 +42,8 @@ KIND_OF = {
     "attribution": "attributions",
 }
 BUILT_IN_SPLITS = ("train", "held_out", "test")
+# The batch that "segfault" tells the cost of (Table 7), and how often it is measured.
+_COST = {"images": 128, "repetitions": 3}
 # Settings of an attack that are lengths in pixels and so follow `epsilon_unit`.
 _LENGTHS = ("epsilon", "alpha")
 _FRACTION = re.compile(r"\s*(\d+(?:\.\d*)?)\s*/\s*(\d+(?:\.\d*)?)\s*")
@@ -147,6 +150,7 @@ def _complete(config: dict) -> None:
     config.setdefault("protect_weights", False)
     config.setdefault("distances", {"images": 1, "taps": {}})
     config.setdefault("hidden", {"per_layer": 1, "taps": {}})
+    config["cost"] = _COST | config.get("cost", {})
     for name, entry in config["attacks"].items():
         _expand_epsilons(f"attacks.{name}", entry)
     for kind in ("attacks", "purifiers", "attributions", "detectors"):
@@ -377,6 +381,8 @@ def _check_names(config: dict) -> None:
     for part in ("distances", "hidden"):
         for classifier in config[part]["taps"]:
             _known(config, "classifiers", classifier, f"{part}.taps")
+    for name in config.get("examples", {}).get("superpixels", []):
+        _known(config, "attributions", name, "examples.superpixels")
     for name, experiment in config["experiments"].items():
         for part in ("tables", "figures"):
             for product_name, product in experiment[part].items():

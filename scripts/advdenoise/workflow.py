@@ -339,6 +339,24 @@ class Flow:
         used += [("attributions", point) for point in entry["points"].values()]
         return Job(inputs, settings, used)
 
+    def _cost(self, seed: str, dataset: str, attribution: str, classifier: str, split: str) -> Job:
+        entry, hidden = self.config["attributions"][attribution], self.config["hidden"]
+        inputs = {
+            "images": self.images(dataset, split),
+            "classifier": self.classifier(seed, dataset, classifier),
+        }
+        settings = self._common(seed, dataset) | {
+            "split": split,
+            "attribution": self._named("attributions", attribution),
+            "classifier": self._named("classifiers", classifier),
+            "taps": hidden["taps"].get(classifier, []),
+            "per_layer": hidden["per_layer"],
+            **self.config["cost"],
+        }
+        used = [("classifiers", self.config["classifiers"][classifier])]
+        used += [("attributions", point) for point in entry["points"].values()]
+        return Job(inputs, settings, used)
+
     def _detect(
         self,
         seed: str,
@@ -384,6 +402,14 @@ class Flow:
         } | self._purifier_inputs(seed, dataset, entry)
         if not parsed.is_clean:
             inputs["adversarial"] = self.adversarial(seed, dataset, parsed, split)
+        asked = self.config.get("examples", {})
+        # Superpixels belong to the images as they are: of others nothing is shown.
+        untouched = parsed.is_clean and purifier == NO_PURIFIER
+        superpixels = {
+            name: self._named("attributions", name)
+            for name in (asked.get("superpixels", []) if untouched else [])
+            if self._fits("attributions", name, dataset)
+        }
         settings = self._common(seed, dataset) | {
             "split": split,
             "threat": threat,
@@ -391,9 +417,11 @@ class Flow:
             "purifier": entry,
             "denoiser": denoiser,
             "classifier": self._named("classifiers", classifier),
-            "images": self.config.get("examples", {}).get("images", 8),
+            "images": asked.get("images", 8),
+            "superpixels": superpixels,
         }
         used = [("classifiers", self.config["classifiers"][classifier])]
+        used += [("attributions", p) for s in superpixels.values() for p in s["points"].values()]
         return Job(inputs, settings, used + _purifier_components(entry, denoiser))
 
     def _export(self, seed: str, dataset: str, threat: str, split: str) -> Job:
@@ -413,15 +441,21 @@ class Flow:
     def _table(self, paper: str, table: str) -> Job:
         entry = self.config["experiments"][paper]["tables"][table]
         inputs, left_out = self._product_inputs(paper, entry)
-        published = REPOSITORY / "config" / "published" / f"{paper}_{table}.csv"
         settings = {
             "paper": paper,
             "table": table,
             "entry": _bare(entry),
             "left_out": left_out,
-            "published": text_digest(published) if published.exists() else None,
+            "published": self._published(paper, table),
         }
         return Job(inputs, settings, [("tables", entry)])
+
+    def _published(self, paper: str, table: str) -> dict[str, str]:
+        """Digests of the paper's numbers: the table's own, or all that a table may compare with."""
+        folder = REPOSITORY / "config" / "published"
+        own = folder / f"{paper}_{table}.csv"
+        files = [own] if own.exists() else sorted(folder.glob(f"{paper}_*.csv"))
+        return {file.name: text_digest(file) for file in files}
 
     def _figures(self, paper: str) -> Job:
         figures = self.config["experiments"][paper]["figures"]

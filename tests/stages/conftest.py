@@ -15,6 +15,7 @@ from scripts.advdenoise import configuration
 from scripts.advdenoise.stages import (
     attack,
     calibrate,
+    cost,
     detect,
     distances,
     evaluate,
@@ -124,7 +125,8 @@ detection:
   representations: [predicted, probabilities, hidden]
   protocols: [paper, grouped]
   split_seeds: 2
-examples: {images: 5}
+examples: {images: 5, superpixels: [blocks, inverted]}
+cost: {images: 6, repetitions: 2}
 experiments: {}
 """
 
@@ -153,6 +155,7 @@ STAGES = {
         iqr.run,
         "seed{seed}/{dataset}/iqr/{threat}/{attribution}/{classifier}/{split}.parquet",
     ),
+    "cost": (cost.run, "seed{seed}/{dataset}/cost/{attribution}/{classifier}/{split}.parquet"),
     "detect": (
         detect.run,
         "seed{seed}/{dataset}/detection/{suite}/{detector}/{attribution}/{classifier}/{split}.parquet",

@@ -4,13 +4,33 @@ import json
 
 import numpy as np
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scripts.advdenoise import store
+from scripts.advdenoise.attributions import superpixels
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.schemas import PREDICTIONS
+from scripts.advdenoise.stages import examples
 from scripts.advdenoise.stages.data import open_images
 
 FILE = "seed0/digits/examples/{}/{}/small/few.h5"
+
+
+def by_class(labels) -> list[int]:
+    """Places of the first image of each class, then of the second of each, ..."""
+    waiting, places = list(range(len(labels))), []
+    while waiting:
+        turn = {labels[place]: place for place in reversed(waiting)}
+        places += [turn[label] for label in sorted(turn)]
+        waiting = [place for place in waiting if place not in turn.values()]
+    return places
+
+
+@given(st.lists(st.integers(0, 5), max_size=30), st.integers(0, 40))
+def test_classes_take_turns(labels, count):
+    labels = np.array(labels, dtype=np.int64)
+    assert examples.in_turn(labels, count).tolist() == by_class(labels)[:count]
 
 
 def test_images_are_shown_as_they_are_attacked_and_purified(world):
@@ -24,19 +44,20 @@ def test_images_are_shown_as_they_are_attacked_and_purified(world):
         store.open_hdf5(path, "examples") as file,
     ):
         assert json.loads(file.attrs["classes"]) == clean.classes
-        assert np.array_equal(file["ids"][:], clean.ids[:5])
-        assert np.array_equal(file["labels"][:], clean.labels[:5])
-        images = clean.stored[:5] / np.float32(255)
+        shown = by_class(clean.labels)[:5]
+        assert np.array_equal(file["ids"][:], clean.ids[shown])
+        assert np.array_equal(file["labels"][:], clean.labels[shown])
+        images = clean.stored[:][shown] / np.float32(255)
         assert np.allclose(file["images"][:], images, atol=1e-7)
         assert set(file) == {"ids", "labels", "images", "fgsm", "pgd"}
         for point in ("fgsm", "pgd"):
             group = file[f"{point}/default"]
-            seen = images + attacked[f"points/{point}/perturbation"][:5]
+            seen = images + attacked[f"points/{point}/perturbation"][:][shown]
             assert np.allclose(group["seen"][:], seen, atol=1e-6)
             assert group["purified"].shape == images.shape
             rows = predictions[
                 (predictions["threat"] == "cycled@small") & (predictions["attack_point"] == point)
-            ].head(5)
+            ].iloc[shown]
             assert np.array_equal(group["prediction"][:], rows["prediction"])
             assert np.allclose(group["confidence"][:], rows["confidence"], atol=1e-5)
             change = ((group["purified"][:] - images) ** 2).mean((1, 2, 3))
@@ -68,3 +89,25 @@ def test_every_point_of_a_purifier_is_shown_with_the_defenders_draws(world, comp
         expected = images + Noise(0, file["ids"][:], "none", "defender").normal(images, 0.1)
         for point in ("one", "two"):
             assert np.allclose(file[f"default/{point}/purified"][:], expected, atol=1e-6)
+
+
+def test_superpixels_are_those_of_the_normalised_images(world):
+    path = world.make(FILE.format("clean", "none"))
+    with store.open_hdf5(path) as file:
+        found = file["superpixels"]
+        assert {name: set(group) for name, group in found.items()} == {
+            "blocks": {"n6", "n12"},
+            "inverted": {"default"},
+        }
+        for name, count in (("blocks/n6", 6), ("blocks/n12", 12), ("inverted/default", 16)):
+            assert found[name].shape == (5, 28, 28)
+            for labels, image in zip(found[name][:], file["images"][:], strict=True):
+                normalised = (np.moveaxis(image, 0, -1) - 0.2) / 0.4
+                assert np.array_equal(labels, superpixels.slic(normalised, n_segments=count))
+    entries = store.read_provenance(path)["settings"]["superpixels"]
+    assert entries["blocks"]["points"]["n6"]["settings"] == {"n_segments": 6}
+
+
+def test_superpixels_are_asked_for_of_untouched_images_alone(world):
+    for threat, purifier in (("fgsm@small", "none"), ("clean", "direct")):
+        assert world.settings(FILE.format(threat, purifier))["superpixels"] == {}

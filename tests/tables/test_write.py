@@ -130,6 +130,48 @@ def test_markdown_shows_values_intervals_and_the_published_numbers(written):
     ]
 
 
+def test_seconds_stand_in_columns_of_their_own(written):
+    timed = cell("a", "time", 2.5, 2, 3, unit="s", spread=0.5)
+    first, second = lines_of(written([timed, cell("a", "AUC", 0.5, 0.4, 0.6, unit="AUC")])["csv"])
+    names = ["value", "low", "high", "spread"]
+    assert [first[f"{name}_seconds"] for name in names] == ["2.5", "2", "3", "0.5"]
+    assert [first[name] for name in names] == [""] * 4
+    assert [second[name] for name in names] == ["0.5", "0.4", "0.6", ""]
+    assert second["value_seconds"] == ""
+    made = written([timed])
+    assert "| 2.5 [2, 3] |" in made["markdown"] and "median of all repetitions" in made["latex"]
+
+
+def test_what_hangs_on_the_machine_or_the_image_is_shown_and_not_compared(written, published):
+    (_write.PUBLISHED / "fake_table7.csv").write_text(
+        "paper,table,row,column,value,unit,metric,dataset,raw\n"
+        "fake,7,a,time,1.79,s,time,MNIST,1.79s\n"
+        "fake,7,a,segments,61,segments,segments,MNIST,61\n"
+        "fake,7,a,memory,9800,byte,memory,MNIST,9.8KB\n"
+    )
+    cells = [cell("a", "time", 2.5, unit="s"), cell("a", "segments", 60, unit="segments")]
+    made = written([*cells, cell("a", "memory", 9830, unit="byte")], name="table7")
+    differences = [(line["published"], line["difference"]) for line in lines_of(made["csv"])]
+    assert differences == [("1.79", ""), ("61", ""), ("9800", "30")]
+    assert "2.5 (1.79s)" in made["markdown"] and "9.83 kB (9.8KB)" in made["markdown"]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0, "byte", "0 B"),
+        (110, "byte", "110 B"),
+        (9830, "byte", "9.83 kB"),
+        (1_997_537_390, "byte", "2 GB"),
+        (12_345.6, "s", "12346"),
+        (12.345, "s", "12.3"),
+        (1024, "segments", "1024"),
+    ],
+)
+def test_numbers_are_shown_in_their_unit(value, unit, text):
+    assert _write._short(value, unit) == text
+
+
 def test_latex_escapes_what_it_would_take_for_its_own(written):
     text = written(CELLS, left_out=["attacks a_b: not for data set mnist"])["latex"]
     lines = text.splitlines()

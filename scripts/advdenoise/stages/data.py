@@ -19,7 +19,7 @@ from scripts.advdenoise.errors import BadInput
 class Batch(NamedTuple):
     """Some images of a set: places in it, float32 [N,C,H,W] in [0,1], labels [N], ids [N]."""
 
-    rows: slice
+    rows: slice | np.ndarray
     images: Tensor
     labels: Tensor
     ids: np.ndarray
@@ -48,8 +48,8 @@ class ImageSet:
         for start in range(0, total, size):
             yield self.batch(slice(start, min(start + size, total)), device)
 
-    def batch(self, rows: slice, device: torch.device) -> Batch:
-        """The images of these rows, channels-last."""
+    def batch(self, rows: slice | np.ndarray, device: torch.device) -> Batch:
+        """The images of these rows, given as a slice or in rising order; channels-last."""
         images = torch.from_numpy(self.stored[rows]).to(device).float().div_(255)
         return Batch(
             rows,
@@ -75,7 +75,7 @@ class AdversarialSet:
     threat: str
     points: dict[str, h5py.Group]
 
-    def perturbation(self, point: str, rows: slice, device: torch.device) -> Tensor:
+    def perturbation(self, point: str, rows: slice | np.ndarray, device: torch.device) -> Tensor:
         """The perturbations of these rows, channels-last."""
         stored = torch.from_numpy(self.points[point]["perturbation"][rows]).to(device)
         return stored.contiguous(memory_format=torch.channels_last)

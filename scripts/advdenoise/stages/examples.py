@@ -4,13 +4,16 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor, nn
 
 from scripts.advdenoise import store
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.data import Batch, ImageSet, open_images
 from scripts.advdenoise.stages.evaluate import judge_batch
+from scripts.advdenoise.stages.leave_one_out import segments
 from scripts.advdenoise.stages.threats import open_threats
 
 
@@ -23,11 +26,12 @@ def run(
     denoiser: Path | None = None,
     calibration: Path | None = None,
 ) -> None:
-    """Write the split's first images, as they are, attacked and purified, with predictions.
+    """Write some images, as they are, attacked and purified, with predictions.
 
-    One group per attack point and purifier point (`point/purifier_point`): `seen` and `purified`
-    float32 [N,C,H,W] in [0,1], `prediction` and `confidence` [N]; `images`, `labels` and `ids`
-    beside them.
+    They are the split's first of each class in turn. One group per attack point and purifier point
+    (`point/purifier_point`): `seen` and `purified` float32 [N,C,H,W] in [0,1], `prediction` and
+    `confidence` [N]; `images`, `labels` and `ids` beside them, and where asked for superpixel
+    labels int32 [N,H,W] of each attribution and point (`superpixels/attribution/point`).
     """
     started = time.time()
     device = models.device()
@@ -39,8 +43,14 @@ def run(
     ):
         judge = models.classifier(classifier, settings["classifier"], clean)
         using = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
-        (batch,) = clean.batches(settings["images"], device, settings["images"])
-        _write_images(file, clean, batch)
+        picked = in_turn(clean.labels, settings["images"])
+        # A file is read in its own order and its images written in that of the classes.
+        batch = clean.batch(np.sort(picked), device)
+        order = np.searchsorted(batch.rows, picked)
+        _write_images(file, clean, batch, order)
+        if settings["superpixels"]:
+            network = models.trained("classifiers", classifier, settings["classifier"], clean)
+            _write_superpixels(file, settings["superpixels"], network, batch.images[order])
         for met in threats.meet(batch):
             seen = batch.images
             if met.perturbation is not None:
@@ -53,19 +63,35 @@ def run(
                 noise, again = (Noise(settings["seed"], batch.ids, *who) for _ in range(2))
                 with torch.no_grad():
                     purified = purify(seen, again)
-                _add(group, "seen", seen)
-                _add(group, "purified", purified)
+                _add(group, "seen", seen, order)
+                _add(group, "purified", purified, order)
                 row = judge_batch(batch, met, judge, purify, noise, using)
                 for column in ("prediction", "confidence"):
-                    _add(group, column, row[column])
+                    _add(group, column, row[column], order)
 
 
-def _write_images(file, clean: ImageSet, batch: Batch) -> None:
+def in_turn(labels: np.ndarray, count: int) -> np.ndarray:
+    """Places of the first image of each class, then of the second of each, and so on: [count]."""
+    by_class = np.argsort(labels, kind="stable")
+    _, starts, sizes = np.unique(labels[by_class], return_index=True, return_counts=True)
+    turn = np.empty(len(labels), dtype=np.int64)
+    turn[by_class] = np.arange(len(labels)) - np.repeat(starts, sizes)
+    return np.lexsort((labels, turn))[:count]
+
+
+def _write_images(file, clean: ImageSet, batch: Batch, order: np.ndarray) -> None:
     file.attrs["classes"] = json.dumps(clean.classes)
-    _add(file, "images", batch.images)
-    _add(file, "labels", batch.labels)
-    store.add_array(file, "ids", batch.ids)
+    _add(file, "images", batch.images, order)
+    _add(file, "labels", batch.labels, order)
+    store.add_array(file, "ids", batch.ids[order])
 
 
-def _add(group, name: str, values: torch.Tensor) -> None:
-    store.add_array(group, name, values.contiguous().cpu().numpy())
+def _write_superpixels(file, entries: dict, network: nn.Module, images: Tensor) -> None:
+    for name, entry in entries.items():
+        group = file.create_group(f"superpixels/{name}")
+        for point, settled in entry["points"].items():
+            store.add_array(group, point, segments(settled, network, images), dtype=np.int32)
+
+
+def _add(group, name: str, values: Tensor, order: np.ndarray) -> None:
+    store.add_array(group, name, values.contiguous().cpu().numpy()[order])

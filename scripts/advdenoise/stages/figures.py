@@ -4,8 +4,7 @@ from pathlib import Path
 
 from scripts.advdenoise import store
 from scripts.advdenoise.components import load, provide
-from scripts.advdenoise.schemas import STAGES
-from scripts.advdenoise.tables._read import read
+from scripts.advdenoise.tables._read import read_stage
 
 
 def run(settings: dict, output: list[Path]) -> None:
@@ -16,10 +15,10 @@ def run(settings: dict, output: list[Path]) -> None:
     matplotlib.use("svg")
     matplotlib.rcParams.update({"svg.hashsalt": "advdenoise", "svg.fonttype": "none"})
     for (name, entry), path in zip(settings["figures"].items(), output, strict=True):
-        offered = {}
-        for stage, files in settings["inputs"][name].items():
-            paths = [Path(file) for file in files]
-            offered[stage] = read(paths, STAGES[stage]) if stage in STAGES else paths
+        offered = {
+            stage: read_stage(stage, [Path(file) for file in files])
+            for stage, files in settings["inputs"][name].items()
+        }
         figure = provide(load("figures", entry), **offered)
         with store.replacing(path) as part:
             figure.savefig(part, format="svg", metadata={"Date": None}, bbox_inches="tight")

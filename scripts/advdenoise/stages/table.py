@@ -4,9 +4,8 @@ from pathlib import Path
 
 from scripts.advdenoise.components import handed, load
 from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.schemas import STAGES
-from scripts.advdenoise.tables._read import read
-from scripts.advdenoise.tables._write import write
+from scripts.advdenoise.tables import _claims, _write
+from scripts.advdenoise.tables._read import read_stage
 
 
 def run(
@@ -19,6 +18,8 @@ def run(
     iqr: list[Path] | None = None,
     detection: list[Path] | None = None,
     calibration: list[Path] | None = None,
+    cost: list[Path] | None = None,
+    examples: list[Path] | None = None,
 ) -> None:
     """Aggregate result files into one table."""
     function = load("tables", settings["entry"])
@@ -28,6 +29,8 @@ def run(
         "iqr": iqr,
         "detection": detection,
         "calibration": calibration,
+        "cost": cost,
+        "examples": examples,
     }
     key = f"experiments.{settings['paper']}.tables.{settings['table']}"
     for name in handed(function):
@@ -36,10 +39,7 @@ def run(
                 f"{key}: {settings['entry']['function']} reads {name}, but the crossing gives "
                 f"none; add {name} that fit"
             )
-    frames = {
-        name: read(paths, STAGES[name]) if name in STAGES else paths
-        for name, paths in given.items()
-        if name in handed(function)
-    }
+    made = function(**{name: read_stage(name, given[name]) for name in handed(function)})
+    write = _claims.write if isinstance(made, _claims.Claims) else _write.write
     paths = {"csv": csv, "markdown": markdown, "latex": latex}
-    write(function(**frames), settings["paper"], settings["table"], settings["left_out"], paths)
+    write(made, settings["paper"], settings["table"], settings["left_out"], paths)

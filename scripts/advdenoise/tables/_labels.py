@@ -6,6 +6,8 @@ ATTACKS = {
     "gradient.bim": "BIM",
     "gradient.pgd": "PGD",
     "gradient.mi_fgsm": "mi-FGSM",
+    "minimal.deepfool": "DeepFool",
+    "minimal.carlini_wagner": "C&W",
     "noise.uniform": "random",
 }
 DETECTORS = {"trees.random_forest": "Random Forest", "svm.svc": "SVC", "trees.xgboost": "XGB"}
@@ -14,6 +16,7 @@ SUPERPIXELS = {
     "felzenszwalb": ("scale",),
     "quickshift": ("sigma", "max_dist"),
 }
+PIXELS = "pixel (ML-LOO)"
 REPRESENTATIONS = {"predicted": "1-D", "probabilities": "10-D", "hidden": "4K-D"}
 DATASETS = {
     "mnist": "MNIST",
@@ -42,10 +45,27 @@ def attack(entry: dict, point: str, name: str) -> str:
     return ATTACKS.get(entry["points"][point]["function"], with_point(name, point))
 
 
+def epsilon(entry: dict, value: float) -> str:
+    """A budget in the unit of its attack's entry; None where there is no budget (NaN)."""
+    if value != value:
+        return "None"
+    return f"{value / entry.get('epsilon_unit', {}).get('pixels', 1.0):.3g}"
+
+
+def detector(entry: dict, point: str) -> str:
+    """The printed name of a detector; the entry's own where the papers have none."""
+    return DETECTORS.get(entry["points"][point]["function"], with_point(entry["name"], point))
+
+
 def superpixels(point: dict) -> str:
     """The printed name of a superpixel setting, such as `slic n_segments=64`."""
     method = point["function"].partition(".")[2]
     if method == "pixels":
-        return "pixel (ML-LOO)"
-    values = [f"{key}={point['settings'][key]:g}" for key in SUPERPIXELS.get(method, ())]
-    return " ".join([method, *values])
+        return PIXELS
+    return " ".join([method, *superpixel_settings(point)])
+
+
+def superpixel_settings(point: dict) -> list[str]:
+    """The printed settings of superpixels, such as `n_segments=64`."""
+    names = SUPERPIXELS.get(point["function"].partition(".")[2], ())
+    return [f"{name}={point['settings'][name]:g}" for name in names]

@@ -8,6 +8,9 @@ from scripts.advdenoise import store
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._cells import Cell
 
+# Of other hardware, and of other images: shown beside the published ones and not compared.
+_SECONDS, _SEGMENTS = "s", "segments"
+_TIMED = ["Seconds are the median of all repetitions, with their range, on the machine at hand."]
 PUBLISHED = Path(__file__).parents[3] / "config" / "published"
 
 
@@ -28,7 +31,8 @@ def write(
     """Write `csv` (one line per number), `markdown` and `latex` (as printed), each atomically.
 
     Published numbers stand beside ours; the difference is told where data set and unit are the
-    same.
+    same and the unit is no property of a machine or of single images. Seconds stand in columns of
+    their own, named so, in the CSV.
     """
     printed = published_numbers(paper, table)
     cells = _apart(cells)
@@ -36,12 +40,13 @@ def write(
     notes = [
         "Each value with its 95 % confidence interval over images"
         + (" and, in parentheses, the published number." if printed else "."),
+        *(_TIMED if any(cell.unit == _SECONDS for cell in cells) else []),
         *(f"Left out: {reason}." for reason in left_out),
     ]
     head, body = _grid(cells, printed)
-    markdown = [f"# {paper}: {table}", "", *_tabulate(head, body, "github"), ""]
+    markdown = [f"# {paper}: {table}", "", *tabulate(head, body, "github"), ""]
     store.write_text(paths["markdown"], "\n".join([*markdown, *_lines(notes)]) + "\n")
-    latex = [*(f"% {note}" for note in notes), *_tabulate(head, body, "latex_booktabs")]
+    latex = [*(f"% {note}" for note in notes), *tabulate(head, body, "latex_booktabs")]
     store.write_text(paths["latex"], "\n".join(latex) + "\n")
 
 
@@ -77,22 +82,31 @@ def _csv(cells: list[Cell], printed: dict) -> str:
     names = list(dict.fromkeys(name for cell in cells for name in cell.about))
     measured = ["value", "low", "high", "n", "spread"]
     compared = ["published", "published_unit", "published_dataset", "difference"]
+    timed = [f"{name}_seconds" for name in ("value", "low", "high", "spread")]
+    if not any(cell.unit == _SECONDS for cell in cells):
+        timed = []
+    head = ["row", "column", "metric", "unit", *measured, *timed, *compared, *names]
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "column", "metric", "unit", *measured, *compared, *names])
+    writer = csv.DictWriter(text, head, restval="", lineterminator="\n")
+    writer.writeheader()
     for cell in cells:
         found = printed.get((cell.row, cell.column), {})
-        estimate = cell.estimate
-        numbers = [_number(v) for v in (estimate.value, estimate.low, estimate.high)]
-        difference = ""
+        line = {"row": cell.row, "column": cell.column, "metric": cell.metric, "unit": cell.unit}
+        line |= _numbers(cell)
+        line |= {name: found.get(name.removeprefix("published_"), "") for name in compared[1:3]}
+        line["published"] = found.get("value", "")
         if _is_comparable(cell, found):
-            difference = _number(estimate.value - float(found["value"]))
-        writer.writerow(
-            [cell.row, cell.column, cell.metric, cell.unit, *numbers, estimate.n]
-            + [_number(cell.spread), found.get("value", ""), found.get("unit", "")]
-            + [found.get("dataset", ""), difference, *(_about(cell, name) for name in names)]
-        )
+            line["difference"] = number(cell.estimate.value - float(found["value"]))
+        writer.writerow(line | {name: _about(cell, name) for name in cell.about})
     return text.getvalue()
+
+
+def _numbers(cell: Cell) -> dict:
+    end = "_seconds" if cell.unit == _SECONDS else ""
+    numbers = {name: getattr(cell.estimate, name) for name in ("value", "low", "high")}
+    numbers["spread"] = cell.spread
+    told = {f"{name}{end}": number(value) for name, value in numbers.items()}
+    return told | {"n": cell.estimate.n}
 
 
 def _grid(cells: list[Cell], printed: dict) -> tuple[list[str], list[list[str]]]:
@@ -121,28 +135,44 @@ def _text(cell: Cell, found: dict) -> str:
     return f"{shown} ({found['raw'].strip()})" if found else shown
 
 
-def _tabulate(head: list[str], body: list[list[str]], style: str) -> list[str]:
-    from tabulate import tabulate
+def tabulate(head: list[str], body: list[list[str]], style: str) -> list[str]:
+    """The lines of a table in one of tabulate's styles."""
+    import tabulate
 
-    return tabulate(body, headers=head, tablefmt=style, disable_numparse=True).split("\n")
+    shown = tabulate.tabulate(body, headers=head, tablefmt=style, disable_numparse=True)
+    return shown.split("\n")
 
 
 def _short(value: float, unit: str) -> str:
     if math.isnan(value):
         return "undefined"
-    return f"{value:.1f}" if unit == "%" else f"{value:.3g}" if abs(value) < 0.1 else f"{value:.3f}"
+    if unit == "%":
+        return f"{value:.1f}"
+    if unit == "byte":
+        return _bytes(value)
+    if unit in (_SECONDS, _SEGMENTS):
+        return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+    return f"{value:.3g}" if abs(value) < 0.1 else f"{value:.3f}"
+
+
+def _bytes(value: float) -> str:
+    """In decimal units of three digits, such as 9.83 kB."""
+    power = min(int(math.log10(value)) // 3, 3) if value >= 1 else 0
+    return f"{value / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"
 
 
 def _about(cell: Cell, name: str):
     value = cell.about.get(name, "")
-    return _number(value) if isinstance(value, float) else value
+    return number(value) if isinstance(value, float) else value
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A number in ten digits; nothing where it is undefined."""
     return "" if math.isnan(value) else f"{value:.10g}"
 
 
 def _is_comparable(cell: Cell, found: dict) -> bool:
     """Whether the published number is of the same data set and unit; others are just shown."""
     dataset = _labels.DATASETS.get(cell.about.get("dataset"))
-    return bool(found) and (found["dataset"], found["unit"]) == (dataset, cell.unit)
+    comparable = cell.unit not in (_SECONDS, _SEGMENTS)
+    return comparable and bool(found) and (found["dataset"], found["unit"]) == (dataset, cell.unit)

@@ -1,9 +1,22 @@
-"""Tables of "Segmentation Fault": accuracy under attack, and AUC of the detectors."""
+"""Tables of "Segmentation Fault": attacks, detectors, superpixels and what they cost."""
 
-from scripts.advdenoise.tables import _labels
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from scripts.advdenoise.statistics import Estimate
+from scripts.advdenoise.tables import _labels, _segfault_claims
 from scripts.advdenoise.tables._cells import Cell
+from scripts.advdenoise.tables._claims import Claims
+from scripts.advdenoise.tables._costs import Cost, costs, key, over_runs
 from scripts.advdenoise.tables._measures import accuracy, auc
 from scripts.advdenoise.tables._read import Results
+from scripts.advdenoise.tables._superpixels import Example, read_examples
+
+# From an example image and its superpixels' printed settings to a row and a column.
+Place = Callable[[Example, list[str]], tuple[str, str]]
 
 
 def attacks(predictions: Results) -> list[Cell]:
@@ -14,11 +27,8 @@ def attacks(predictions: Results) -> list[Cell]:
             return "No attack", "-"
         entry = predictions.attack(about["threat"])
         name = about["threat"].partition("@")[0]
-        pixels = entry.get("epsilon_unit", {}).get("pixels", 1.0)
-        epsilon = about["epsilon"]
-        # NaN, which differs from itself, is an attack without a budget.
-        printed = f"{epsilon / pixels:.3g}" if epsilon == epsilon else "None"
-        return _labels.attack(entry, about["attack_point"], name), f"eps={printed}"
+        epsilon = _labels.epsilon(entry, about["epsilon"])
+        return _labels.attack(entry, about["attack_point"], name), f"eps={epsilon}"
 
     return accuracy(predictions, label, by=("epsilon",))
 
@@ -30,6 +40,26 @@ def detectors(detection: Results) -> list[Cell]:
         return _row(_detector(detection, about), about), _column(detection, about)
 
     return auc(detection, label)
+
+
+def felzenszwalb_segments(examples: list[Path]) -> list[Cell]:
+    """Table 3: how many segments Felzenszwalb's method gives example images, by scale."""
+    return _segments(examples, "felzenszwalb", _by_setting)
+
+
+def quickshift_segments(examples: list[Path]) -> list[Cell]:
+    """Table 4: how many segments quick shift gives example images, by sigma and max_dist."""
+
+    def place(example: Example, settings: list[str]) -> tuple[str, str]:
+        sigma, max_dist = settings
+        return sigma, f"{example.name} {max_dist}"
+
+    return _segments(examples, "quickshift", place)
+
+
+def slic_segments(examples: list[Path]) -> list[Cell]:
+    """Table 5: how many segments SLIC gives example images, by the number asked for."""
+    return _segments(examples, "slic", _by_setting)
 
 
 def superpixels(detection: Results) -> list[Cell]:
@@ -48,10 +78,89 @@ def superpixels(detection: Results) -> list[Cell]:
     return auc(detection, label)
 
 
+def time_and_memory(cost: Results) -> list[Cell]:
+    """Table 7: seconds and bytes for a batch, of each superpixel setting and representation.
+
+    Seconds are those of superpixels and attributions, bytes those of the array that the authors
+    keep all attributions in. The interval of seconds is their range over repetitions.
+    """
+    cells = []
+    for found in costs(cost):
+        row = found.setting
+        shown = _labels.REPRESENTATIONS[found.representation]
+        seconds = over_runs(found.seconds)
+        cells.append(Cell(row, f"time {shown}", "time", "s", seconds, about=found.about))
+        size = _exactly(found.array_bytes, found.images)
+        cells.append(Cell(row, f"memory {shown}", "memory", "byte", size, about=found.about))
+    return cells
+
+
+def tradeoff(detection: Results, cost: Results) -> list[Cell]:
+    """AUC against cost, what Figure 3 is made of: a row for each setting, attack and detector.
+
+    Beside the AUC stand forward passes of an image, seconds and bytes as in Table 7, and what the
+    interquartile ranges took here: seconds, and the most memory.
+    """
+    paid = {key(found.about): found for found in costs(cost)}
+
+    def label(about: dict) -> tuple[str, str]:
+        attribution = detection.entry("attribution", about["attribution"])
+        printed = _labels.superpixels(attribution["points"][about["attribution_point"]])
+        row = f"{printed}, {_column(detection, about)}, {_detector(detection, about)}"
+        return _row(row, about), "AUC"
+
+    cells = auc(detection, label)
+    return cells + [more for cell in cells for more in _paid(cell, paid.get(key(cell.about)))]
+
+
+def claims(detection: Results, iqr: Results, cost: Results, predictions: Results) -> Claims:
+    """The paper's own claims, each judged by what was measured here.
+
+    A claim that the results cannot decide says why.
+    """
+    return _segfault_claims.claims(detection, iqr, cost, predictions)
+
+
+def _paid(cell: Cell, cost: Cost | None) -> list[Cell]:
+    """The cost of one AUC, in the columns beside it; none where it was not measured."""
+    if cost is None:
+        return []
+    known = not math.isnan(cost.peak_bytes)
+    columns = [
+        ("passes", "", _exactly(cost.passes, cost.images)),
+        ("seconds", "s", over_runs(cost.seconds)),
+        ("bytes", "byte", _exactly(cost.array_bytes, cost.images)),
+        ("features, seconds", "s", over_runs(cost.feature_seconds)),
+        *([("features, bytes", "byte", _exactly(cost.peak_bytes, cost.images))] if known else []),
+    ]
+    return [
+        Cell(cell.row, name, name, unit, estimate, about=cell.about)
+        for name, unit, estimate in columns
+    ]
+
+
+def _by_setting(example: Example, settings: list[str]) -> tuple[str, str]:
+    (setting,) = settings
+    return example.name, setting
+
+
+def _segments(examples: list[Path], method: str, place: Place) -> list[Cell]:
+    cells = []
+    for example in read_examples(examples, method):
+        for point, labels in example.maps:
+            printed = place(example, _labels.superpixel_settings(point))
+            count = _exactly(len(np.unique(labels)), 1)
+            cells.append(Cell(*printed, "segments", "segments", count, about=example.about))
+    return cells
+
+
+def _exactly(value: float, n: int) -> Estimate:
+    """A number that was not estimated."""
+    return Estimate(value, math.nan, math.nan, n)
+
+
 def _detector(detection: Results, about: dict) -> str:
-    point = detection.entry("detector", about["detector"])["points"][about["detector_point"]]
-    name = _labels.with_point(about["detector"], about["detector_point"])
-    return _labels.DETECTORS.get(point["function"], name)
+    return _labels.detector(detection.entry("detector", about["detector"]), about["detector_point"])
 
 
 def _row(printed: str, about: dict) -> str:

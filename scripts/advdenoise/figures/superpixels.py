@@ -1,0 +1,59 @@
+"""Images with the borders of their superpixels."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from scripts.advdenoise.tables import _labels
+from scripts.advdenoise.tables._superpixels import Example, read_examples
+
+_SIZE = 6  # of a pixel, so that a border is thin beside it
+_BORDER = (1.0, 1.0, 0.0)
+_GAP = 40  # above each picture, for its title
+
+
+def boundaries(examples: list[Path], *, method: str, images: int = 10) -> Figure:
+    """Images (rows) with the segments of each setting of a method (columns) and their number.
+
+    `method` is a function of superpixels, such as slic; shown are each file's first `images`.
+    Tables 3, 4 and 5.
+    """
+    shown = [example for example in read_examples(examples, method) if example.place < images]
+    grid = [_pictures(example) for example in shown]
+    side = max(max(picture.shape[:2]) for row in grid for _, picture in row)
+    columns = max(map(len, grid))
+    # One picture of all: matplotlib takes seconds for as many axes.
+    canvas = np.ones((len(grid) * (side + _GAP), columns * (side + _GAP), 3))
+    figure, axis = plt.subplots(figsize=(1.5 * columns, 1.5 * len(grid)))
+    for row, pictures in enumerate(grid):
+        for column, (title, picture) in enumerate(pictures):
+            top, left = row * (side + _GAP) + _GAP, column * (side + _GAP)
+            canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+            axis.text(left, top - _GAP / 4, title, fontsize=6)
+    axis.imshow(canvas)
+    axis.axis("off")
+    return figure
+
+
+def _pictures(example: Example) -> list[tuple[str, np.ndarray]]:
+    """The image as it is and under each setting, enlarged, with titles."""
+    nothing = np.zeros(example.image.shape[:2])
+    pictures = [(example.name, _outlined(example.image, nothing))]
+    for point, labels in example.maps:
+        settings = " ".join(_labels.superpixel_settings(point))
+        title = f"{settings}: {len(np.unique(labels))}"
+        pictures.append((title, _outlined(example.image, labels)))
+    return pictures
+
+
+def _outlined(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """An image [H,W,C] enlarged, in colour, with a border between pixels of different labels."""
+    picture = np.broadcast_to(image, (*image.shape[:2], 3))
+    picture, labels = (array.repeat(_SIZE, 0).repeat(_SIZE, 1) for array in (picture, labels))
+    border = np.zeros(labels.shape, dtype=bool)
+    border[1:] |= labels[1:] != labels[:-1]
+    border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    picture[border] = _BORDER
+    return picture

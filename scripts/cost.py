@@ -1,0 +1,10 @@
+"""Time and memory of leave-one-out attributions.
+
+Run by the rule of the same name; by hand see `python -m scripts.cost --help`.
+"""
+
+from scripts.advdenoise.stages.command import main
+from scripts.advdenoise.stages.cost import run
+
+if __name__ == "__main__":
+    main(run)

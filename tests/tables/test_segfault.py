@@ -1,0 +1,142 @@
+"""Tables of "segfault" that show images' segments and what they cost."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from scripts.advdenoise.components import load, provide
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.stages import table
+from scripts.advdenoise.tables import _write
+from scripts.advdenoise.tables import segfault as tables
+from scripts.advdenoise.tables._read import read_stage
+from tests.fake_results import Results
+
+NUMBERED = [f"table{number}" for number in range(1, 8)]
+
+
+@pytest.fixture
+def made(tmp_path, segfault):
+    segfault["detection"]["split_seeds"] = 1
+    results = Results(tmp_path, segfault)
+
+    def cells(name: str):
+        entry = results.flow.config["experiments"]["segfault"]["tables"][name]
+        inputs = results.inputs("tables", "segfault", name)
+        stages = {stage: read_stage(stage, paths) for stage, paths in inputs.items()}
+        return provide(load("tables", entry), **stages)
+
+    cells.results = results
+    return cells
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NUMBERED if name not in ("table3", "table4", "table5")]
+)
+def test_every_printed_number_has_a_cell(made, name):
+    """Examples apart: their classes are the data set's, epsilons the configuration's."""
+    printed = _write.published_numbers("segfault", name)
+    places = {(cell.row, cell.column) for cell in made(name)}
+    lacking = printed.keys() - places
+    if name == "table1":
+        lacking = {place for place in lacking if "eps=0." not in place[1]}
+    assert not lacking
+
+
+def test_segments_stand_where_the_paper_prints_them(made):
+    """The images of the fabricated examples have 1, 2, 3, ... segments under any setting."""
+    table3 = {(c.row, c.column): c.estimate for c in made("table3")}
+    assert len(table3) == 8 * 4
+    assert table3["Class0", "scale=1000"] == pytest.approx((1, math.nan, math.nan, 1), nan_ok=True)
+    assert table3["Class7", "scale=1"].value == 8
+    table4 = {(c.row, c.column): c.estimate.value for c in made("table4")}
+    assert len(table4) == 8 * 6
+    assert table4["sigma=2", "Class4 max_dist=20"] == 5
+    table5 = {(c.row, c.column): c.estimate.value for c in made("table5")}
+    assert len(table5) == 8 * 4
+    assert table5["Class2", "n_segments=1"] == table5["Class2", "n_segments=128"] == 3
+    printed = _write.published_numbers("segfault", "table4")
+    assert {row for row, _ in printed} == {row for row, _ in table4}
+    assert {column.partition(" ")[2] for _, column in printed} == {
+        column.partition(" ")[2] for _, column in table4
+    }
+
+
+def test_a_second_image_of_a_class_is_numbered_and_replicates_are_shown_once(tmp_path, segfault):
+    segfault["seeds"] = [0, 1]
+    segfault["examples"]["images"] = 12
+    results = Results(tmp_path, segfault)
+    (*paths,) = results.inputs("tables", "segfault", "table5")["examples"]
+    assert len(paths) == 2
+    cells = tables.slic_segments(paths)
+    assert len(cells) == 12 * 4
+    rows = {cell.row: cell.estimate.value for cell in cells}
+    assert rows["Class1"] == 2 and rows["Class1 2"] == 12
+
+
+def test_superpixels_that_are_not_stored_are_told(tmp_path, segfault):
+    segfault["examples"]["superpixels"] = ["slic"]
+    results = Results(tmp_path, segfault)
+    paths = results.inputs("tables", "segfault", "table4")["examples"]
+    with pytest.raises(BadInput, match=r"examples\.superpixels: .* by quickshift"):
+        tables.quickshift_segments(paths)
+
+
+def test_time_is_that_of_superpixels_and_passes(made):
+    cells = {(cell.row, cell.column): cell for cell in made("table7")}
+    assert len(cells) == 14 * 6
+    frame = read_stage("cost", made.results.inputs("tables", "segfault", "table7")["cost"]).frame
+    rows = frame[(frame["attribution_point"] == "n64") & (frame["representation"] == "hidden")]
+    seconds = 0.5 + rows["passes_seconds"].to_numpy(np.float64)
+    time = cells["slic n_segments=64", "time 4K-D"]
+    assert time.estimate == pytest.approx((seconds.mean(), min(seconds), max(seconds), 2))
+    assert time.unit == "s"
+    memory = cells["slic n_segments=64", "memory 10-D"]
+    assert memory.estimate[0] == 22 * 32 * 10 * 4 + 110 and memory.unit == "byte"
+
+
+def test_cost_stands_beside_the_auc(made):
+    cells = made("cost")
+    columns = {cell.column for cell in cells}
+    assert columns == {"AUC", "passes", "seconds", "bytes", "features, seconds", "features, bytes"}
+    rows = [cell.row for cell in cells if cell.column == "AUC"]
+    assert len(rows) == len(set(rows)) == 14 * 4 * 3 * 2
+    row = "quickshift sigma=2 max_dist=10, C&W 10-D, XGB (grouped)"
+    found = {cell.column: cell.estimate.value for cell in cells if cell.row == row}
+    assert found["passes"] == 50 and found["features, bytes"] == 1e6
+    assert found["features, seconds"] == 50.5 and 0 <= found["AUC"] <= 1
+
+
+def test_a_peak_that_no_one_tells_is_left_out(made):
+    results = made.results
+    inputs = results.inputs("tables", "segfault", "cost")
+    detection, cost = (read_stage(stage, inputs[stage]) for stage in ("detection", "cost"))
+    cells = tables.tradeoff(detection, cost.of(cost.frame.assign(peak_bytes=None)))
+    assert not [cell for cell in cells if cell.column == "features, bytes"]
+    none = tables.tradeoff(detection, cost.of(cost.frame[cost.frame["attribution"] == "slic"]))
+    assert {c.about["attribution"] for c in none if c.column == "passes"} == {"slic"}
+
+
+@pytest.mark.parametrize("name", [*NUMBERED, "cost", "claims"])
+def test_the_stage_writes_them(made, tmp_path, name):
+    results = made.results
+    job = results.flow.job("table", {"paper": "segfault", "table": name})
+    inputs = {stage: [results.make(f) for f in files] for stage, files in job.inputs.items()}
+    paths = {kind: tmp_path / f"{name}.{kind}" for kind in ("csv", "markdown", "latex")}
+    table.run(json.loads(json.dumps(job.settings)), **paths, **inputs)
+    for path in paths.values():
+        assert path.stat().st_size > 200
+    head = paths["csv"].read_text(encoding="utf-8").partition("\n")[0]
+    assert ("value_seconds" in head) == (name in ("table7", "cost"))
+
+
+def test_claims_depend_on_all_that_the_paper_prints(segfault, tmp_path):
+    flow = Results(tmp_path, segfault).flow
+
+    def published(name):
+        return set(flow.job("table", {"paper": "segfault", "table": name}).settings["published"])
+
+    assert published("table6") == {"segfault_table6.csv"}
+    assert published("claims") >= {"segfault_table6.csv", "segfault_textnumbers.csv"}

@@ -1,0 +1,231 @@
+"""The claims of "segfault": from results whose answers are known, and from its own tables."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from scripts.advdenoise.tables import segfault as tables
+from scripts.advdenoise.tables._read import read_stage
+from scripts.advdenoise.tables._write import PUBLISHED
+from tests.fake_results import Results
+
+ATTACKS = ("FGSM", "PGD", "DeepFool", "C&W")
+
+
+@pytest.fixture
+def made(tmp_path, segfault):
+    """A function from changes to the rows to the claims, by quantity."""
+    segfault["detection"]["split_seeds"] = 1
+    segfault["hidden"]["per_layer"] = 200
+
+    def claims(**changes) -> dict:
+        results = Results(tmp_path, segfault)
+        inputs = results.inputs("tables", "segfault", "claims")
+        stages = {stage: read_stage(stage, paths) for stage, paths in inputs.items()}
+        for stage, change in changes.items():
+            stages[stage] = stages[stage].of(change(stages[stage].frame.copy()))
+        found = tables.claims(**stages)
+        told = {claim.quantity: claim for claim in found}
+        assert len(told) == len(found)
+        return told
+
+    return claims
+
+
+def those(claims: dict, *words: str) -> list:
+    """The claims whose quantity has all these words, under the paper's protocol."""
+    found = [claim for quantity, claim in claims.items() if all(word in quantity for word in words)]
+    assert found, words
+    return [claim for claim in found if "(grouped)" not in claim.quantity]
+
+
+def verdicts(claims: dict, *words: str) -> set[str]:
+    return {claim.verdict for claim in those(claims, *words)}
+
+
+def test_every_claim_of_the_paper_is_decided_by_its_own_tables(made):
+    claims = made()
+    assert not [claim.quantity for claim in claims.values() if claim.lacking]
+    with (PUBLISHED / "segfault_table6.csv").open(encoding="utf-8", newline="") as file:
+        table6 = {
+            (line["row"], line["column"]): float(line["value"]) for line in csv.DictReader(file)
+        }
+    settings = list(dict.fromkeys(row for row, _ in table6))
+    for attack in ATTACKS:
+        gains = [table6[row, f"{attack} 10-D"] - table6[row, f"{attack} 1-D"] for row in settings]
+        (claim,) = those(claims, f"AUC of 10-D - AUC of 1-D, {attack}, mean over")
+        assert float(claim.published) == pytest.approx(np.mean(gains), rel=0.01)
+    (fastest,) = those(claims, "seconds of 10-D / seconds of the faster other")
+    assert fastest.published == f"{3.46 / 4.3:.3g}"
+    (cheaper,) = those(claims, "seconds of pixel (ML-LOO) / seconds of felzenszwalb scale=1,")
+    assert cheaper.published == f"{45 / 1.17:.3g}"
+    (more,) = those(claims, "rank correlation of segments and AUC, mean of")
+    assert 0 < float(more.published) < 1
+    grouped = [claim for quantity, claim in claims.items() if "(grouped)" in quantity]
+    assert grouped and not any(claim.published for claim in grouped)
+    assert those(claims, "training accuracy")[0].published == "94"
+
+
+def scored(frame, **scale):
+    """Scores that tell adversarial rows the better the larger the representation's scale."""
+    random = np.random.default_rng(0)
+    shift = frame["representation"].map(scale) * frame["is_adversarial"]
+    return frame.assign(score=(random.random(len(frame)) + shift).astype(np.float32))
+
+
+def test_larger_representations_are_compared_attack_by_attack(made):
+    claims = made(detection=lambda f: scored(f, predicted=0.0, probabilities=0.5, hidden=2.0))
+    assert verdicts(claims, "AUC of 10-D - AUC of 1-D") == {"holds"}
+    assert verdicts(claims, "AUC of 4K-D - AUC of 10-D") == {"holds"}
+    assert len(those(claims, "AUC of 4K-D - AUC of 10-D")) == len(ATTACKS) + 1
+    claims = made(detection=lambda f: scored(f, predicted=2.0, probabilities=0.5, hidden=0.0))
+    assert verdicts(claims, "AUC of 10-D - AUC of 1-D") == {"does not"}
+    assert verdicts(claims, "AUC of 4K-D - AUC of 10-D") == {"does not"}
+    claims = made(detection=lambda f: scored(f, predicted=2.0, probabilities=2.0, hidden=2.0))
+    assert "holds" not in verdicts(claims, "AUC of 10-D - AUC of 1-D")
+
+
+def by(frame, column, values, otherwise):
+    shift = frame[column].map(values).fillna(otherwise).astype(float) * frame["is_adversarial"]
+    random = np.random.default_rng(1)
+    return frame.assign(score=(random.random(len(frame)) + shift).astype(np.float32))
+
+
+def test_the_attack_that_is_easiest_to_detect(made):
+    claims = made(detection=lambda f: by(f, "threat", {"cw@cnn26": 2.0}, 0.1))
+    assert verdicts(claims, "AUC of C&W - AUC of") == {"holds"}
+    claims = made(detection=lambda f: by(f, "threat", {"cw@cnn26": 0.1}, 2.0))
+    assert verdicts(claims, "AUC of C&W - AUC of") == {"does not"}
+
+
+def test_superpixels_against_each_other_and_against_pixels(made):
+    # In the fabricated costs the n-th point of an entry has 10 n segments.
+    better = {"s1": 0.1, "s10": 0.3, "s100": 0.5, "s1000": 0.7, "s0_m10": 0.1, "s0_m20": 0.3}
+    better |= {"s1_m10": 0.5, "s1_m20": 0.7, "s2_m10": 0.9, "s2_m20": 1.1}
+    better |= {"n32": 0.9, "n64": 0.95, "n128": 1.0}
+    claims = made(detection=lambda f: by(f, "attribution_point", better, 0.0))
+    assert verdicts(claims, "rank correlation") == {"holds"}
+    assert verdicts(claims, "AUC of SLIC - AUC of others") == {"holds"}
+    assert verdicts(claims, "AUC of ML-LOO - mean AUC of superpixels") == {"does not"}
+    worse = {name: 1.2 - value for name, value in better.items()}
+    claims = made(detection=lambda f: by(f, "attribution_point", worse, 3.0))
+    assert verdicts(claims, "rank correlation") == {"does not"}
+    assert verdicts(claims, "AUC of SLIC - AUC of others") == {"does not"}
+
+
+def test_a_grid_search_is_compared_with_the_defaults(made):
+    claims = made(detection=lambda f: by(f, "detector", {"searched": 2.0}, 0.0))
+    assert verdicts(claims, "AUC of the SVC after a grid search") == {"holds"}
+    claims = made(detection=lambda f: f[f["detector"] != "searched"])
+    (claim,) = those(claims, "AUC of the SVC after a grid search")
+    assert claim.verdict.startswith("not decidable: the SVC") and claim.published == "0.03"
+
+
+def test_detectors_of_another_attack_do_not_count(made):
+    def transferred(frame):
+        other = frame[frame["attack_point"] == "fgsm"].assign(
+            fitted_point="pgd", score=np.float32(0.0)
+        )
+        return pd.concat([frame, other])
+
+    import pandas as pd
+
+    plain, more = made(), made(detection=transferred)
+    (mine,), (theirs,) = (those(c, "AUC of 10-D - AUC of 1-D, FGSM") for c in (plain, more))
+    assert mine.estimate == theirs.estimate
+
+
+@pytest.mark.parametrize(("sign", "verdict"), [(1, "holds"), (-1, "does not")])
+def test_interquartile_ranges_are_compared_image_by_image(made, sign, verdict):
+    def shifted(frame):
+        # Images differ far more than attacks change them.
+        base = frame["id"].to_numpy() * 10.0 + sign * (frame["threat"] != "clean").to_numpy()
+        vectors = base[:, None] + np.zeros(10)
+        return frame.assign(predicted=list(vectors[:, :1]), probabilities=list(vectors))
+
+    claims = made(iqr=shifted)
+    assert verdicts(claims, "mean IQR-1D of") == {verdict}
+    assert verdicts(claims, "with a larger mean IQR") == {verdict}
+    (claim,) = those(claims, "mean IQR-1D of C&W")
+    assert claim.estimate == pytest.approx((sign, sign, sign, 30))
+
+
+def timed(frame, factors):
+    seconds = frame["representation"].map(factors) * (1 + 0.1 * frame["repetition"])
+    pixels = np.where(frame["attribution"] == "pixels", 50.0, 1.0)
+    return frame.assign(segmentation_seconds=0.0, passes_seconds=seconds * pixels)
+
+
+def test_costs_are_compared_run_by_run(made):
+    claims = made(cost=lambda f: timed(f, {"predicted": 2.0, "probabilities": 1.0, "hidden": 3.0}))
+    (fastest,) = those(claims, "seconds of 10-D / seconds of the faster other")
+    assert (fastest.verdict, fastest.estimate[:3]) == ("holds", pytest.approx((0.5, 0.5, 0.5)))
+    seconds = those(claims, "seconds of pixel (ML-LOO) / seconds of")
+    assert {claim.verdict for claim in seconds} == {"holds"} and len(seconds) == 13
+    assert seconds[0].estimate == pytest.approx((50, 50, 50, 2))
+    claims = made(cost=lambda f: timed(f, {"predicted": 1.0, "probabilities": 2.0, "hidden": 3.0}))
+    assert verdicts(claims, "seconds of 10-D / seconds of the faster other") == {"does not"}
+
+
+def test_memory_is_counted_as_the_authors_do(made):
+    claims = made()
+    ten, hidden = those(claims, "all attributions at once")
+    assert hidden.verdict == "holds" and hidden.estimate.value == pytest.approx(381, rel=0.05)
+    assert ten.verdict == "holds" and ten.estimate.value == pytest.approx(10, rel=0.05)
+
+
+def test_memory_of_another_number_of_nodes_decides_nothing(made, segfault):
+    claims = made(cost=lambda f: f.assign(values=f["values"].where(f["values"] < 100, 390)))
+    _, hidden = those(claims, "all attributions at once")
+    assert hidden.verdict == "not decidable: 4K-D has 390 values here, and not 3810"
+
+
+def test_accuracy_on_both_sides_of_the_classifiers_data(made):
+    def predicted(frame):
+        right = np.arange(len(frame)) % 100 < np.where(frame["split"] == "train", 94, 50)
+        many = frame.assign(prediction=frame["label"].where(right, frame["label"] + 1))
+        return many
+
+    def many(frame):
+        import pandas as pd
+
+        whole = pd.concat([frame.assign(id=frame["id"] + 1000 * n) for n in range(300)])
+        return pd.concat([predicted(part) for _, part in whole.groupby("split")])
+
+    claims = made(predictions=many)
+    (train,), (test,) = those(claims, "training accuracy"), those(claims, "testing accuracy")
+    assert train.verdict == "holds" and train.estimate.value == pytest.approx(94)
+    assert train.estimate.n == 9000
+    assert test.verdict == "does not" and test.estimate.value == pytest.approx(50)
+    claims = made(predictions=lambda frame: frame[frame["split"] == "test"])
+    assert verdicts(claims, "training accuracy") == {
+        "not decidable: the split train was not predicted"
+    }
+
+
+def test_what_was_not_computed_is_not_decidable(made, segfault):
+    segfault["suites"]["segfault"]["threats"] = ["clean", "z_score"]
+    table = segfault["experiments"]["segfault"]["tables"]["claims"]
+    table["iqr"] = {**table["iqr"], "threat": ["clean", "z_score"]}
+    table["cost"] = {**table["cost"], "attribution": "slic"}
+    claims = made()
+    for words in (["AUC of 10-D - AUC of 1-D, C&W"], ["AUC of C&W - "], ["mean IQR-1D of C&W"]):
+        assert verdicts(claims, *words) == {"not decidable: C&W is not among the attacks"}
+    (claim, *_) = those(claims, "seconds of pixel (ML-LOO) / seconds of slic")
+    assert claim.verdict == "not decidable: the cost of pixel (ML-LOO) was not measured"
+    (pooled,) = those(claims, "AUC of 10-D - AUC of 1-D, mean of FGSM, PGD, DeepFool,")
+    assert not pooled.lacking
+
+
+def test_data_sets_are_told_apart(made, segfault):
+    table = segfault["experiments"]["segfault"]["tables"]["claims"]
+    table["predictions"] = {**table["predictions"], "dataset": ["digits", "patches"]}
+    claims = made()
+    assert {quantity.partition(":")[0] for quantity in claims} == {
+        "digits, cnn26",
+        "patches, cnn26",
+    }
+    (digits,) = [c for q, c in claims.items() if q.startswith("digits") and "training acc" in q]
+    assert not digits.lacking
+    assert claims["digits, cnn26: AUC of 10-D - AUC of 1-D, FGSM, mean over settings"].lacking
