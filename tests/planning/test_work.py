@@ -194,6 +194,13 @@ def test_detectors_are_fitted_for_each_representation_and_split(counting):
     assert uses == {(f"{forest} 1", "fit", 102): 1, (f"{forest} 18", "fit", 102): 1}
 
 
+def test_a_detector_may_score_the_rows_of_every_attack(counting, monkeypatch):
+    names = {"suite": "all_points", "detector": "forest", "attribution": "slic"}
+    uses, own = count(counting, "detect", gpus=0, classifier="cnn", **names)
+    monkeypatch.setitem(counting._flow.config["detection"], "transfer", True)
+    assert count(counting, "detect", gpus=0, classifier="cnn", **names) == (uses, 3 * own)
+
+
 def test_other_stages(counting):
     assert count(counting, "images", gpus=0) == ({}, 64 * 28 * 28)
     assert count(counting, "calibrate", denoiser="dae") == ({(DAE, "forward"): 64}, 0)

@@ -224,6 +224,8 @@ class Counting:
             }
         )
         scored = fits * len(asked) * len(s["detector"]["points"]) * (rows - train)
+        if s["detection"].get("transfer"):  # each scores every attack's rows
+            scored *= self._met(s, s["threats"])
         return Work(uses, _ROW * scored, _functions(s["detector"]))
 
     def _examples(self, s: dict) -> Work:
