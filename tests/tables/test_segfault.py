@@ -45,6 +45,19 @@ def test_every_printed_number_has_a_cell(made, name):
     assert not lacking
 
 
+@pytest.mark.parametrize("name", ["table2", "table6"])
+def test_protocols_and_their_difference_are_rows_of_their_own(made, name):
+    cells = {(cell.row, cell.column): cell.estimate for cell in made(name)}
+    rows = [row for row, _ in cells if "(" not in row.replace("(ML-LOO)", "")]
+    for row in rows:
+        for column in {column for own, column in cells if own == row}:
+            paper, grouped = cells[row, column], cells[f"{row} (grouped)", column]
+            difference = cells[f"{row} (paper - grouped)", column]
+            assert difference.value == pytest.approx(paper.value - grouped.value)
+            assert difference.low <= difference.value <= difference.high
+    assert len(cells) == 3 * 12 * len(set(rows))
+
+
 def test_segments_stand_where_the_paper_prints_them(made):
     """The images of the fabricated examples have 1, 2, 3, ... segments under any setting."""
     table3 = {(c.row, c.column): c.estimate for c in made("table3")}

@@ -122,20 +122,6 @@ def test_a_grid_search_is_compared_with_the_defaults(made):
     assert claim.verdict.startswith("not decidable: the SVC") and claim.published == "0.03"
 
 
-def test_detectors_of_another_attack_do_not_count(made):
-    def transferred(frame):
-        other = frame[frame["attack_point"] == "fgsm"].assign(
-            fitted_point="pgd", score=np.float32(0.0)
-        )
-        return pd.concat([frame, other])
-
-    import pandas as pd
-
-    plain, more = made(), made(detection=transferred)
-    (mine,), (theirs,) = (those(c, "AUC of 10-D - AUC of 1-D, FGSM") for c in (plain, more))
-    assert mine.estimate == theirs.estimate
-
-
 @pytest.mark.parametrize(("sign", "verdict"), [(1, "holds"), (-1, "does not")])
 def test_interquartile_ranges_are_compared_image_by_image(made, sign, verdict):
     def shifted(frame):

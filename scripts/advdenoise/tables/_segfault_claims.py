@@ -96,10 +96,6 @@ def _of_areas(detection: Results, frame: "pd.DataFrame", paid: list[Cost]) -> li
     """The claims about detectors, under every protocol; the paper's numbers are of its own."""
     segments = {each.setting: each.passes for each in paid}
     found = []
-    own = (frame["fitted_threat"] == frame["threat"]) & (
-        frame["fitted_point"] == frame["attack_point"]
-    )
-    frame = frame[own]
     for protocol in dict.fromkeys(frame["protocol"]) or ["paper"]:
         rows = frame[frame["protocol"] == protocol]
         ours = _areas(detection, rows, XGB, segments)

@@ -11,7 +11,7 @@ from scripts.advdenoise.tables import _labels, _segfault_claims
 from scripts.advdenoise.tables._cells import Cell
 from scripts.advdenoise.tables._claims import Claims
 from scripts.advdenoise.tables._costs import Cost, costs, key, over_runs
-from scripts.advdenoise.tables._measures import accuracy, auc
+from scripts.advdenoise.tables._measures import accuracy, auc, auc_difference
 from scripts.advdenoise.tables._read import Results
 from scripts.advdenoise.tables._superpixels import Example, read_examples
 
@@ -34,12 +34,15 @@ def attacks(predictions: Results) -> list[Cell]:
 
 
 def detectors(detection: Results) -> list[Cell]:
-    """Table 2: AUC of each detector (rows) for each attack and representation (columns)."""
+    """Table 2: AUC of each detector (rows) for each attack and representation (columns).
+
+    A row for each protocol, the paper's under the printed name, and one for their difference.
+    """
 
     def label(about: dict) -> tuple[str, str]:
         return _row(_detector(detection, about), about), _column(detection, about)
 
-    return auc(detection, label)
+    return auc(detection, label) + auc_difference(detection, label)
 
 
 def felzenszwalb_segments(examples: list[Path]) -> list[Cell]:
@@ -65,7 +68,8 @@ def slic_segments(examples: list[Path]) -> list[Cell]:
 def superpixels(detection: Results) -> list[Cell]:
     """Table 6: AUC for each superpixel setting (rows), attack and representation (columns).
 
-    The paper's detector is XGBoost; others are rows of their own.
+    The paper's detector is XGBoost; others are rows of their own, as are other protocols and the
+    difference to them.
     """
 
     def label(about: dict) -> tuple[str, str]:
@@ -75,7 +79,7 @@ def superpixels(detection: Results) -> list[Cell]:
         named = printed if detector == "XGB" else f"{printed}, {detector}"
         return _row(named, about), _column(detection, about)
 
-    return auc(detection, label)
+    return auc(detection, label) + auc_difference(detection, label)
 
 
 def time_and_memory(cost: Results) -> list[Cell]:
