@@ -1,17 +1,18 @@
+import logging
+
 import numpy as np
 import pytest
 import torch
 from captum.attr import FeatureAblation, NeuronFeatureAblation
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from torch import nn
 
-from scripts.advdenoise.attributions import _loo, _nodes
+from scripts.advdenoise.attributions import _loo, _masks, _nodes, _quantiles, superpixels
+from scripts.advdenoise.classifiers.resnet import cifar_resnet18
 from scripts.advdenoise.errors import BadInput
 
 SIDE, CLASSES = 8, 4
 GREY = [0.4, 0.5, 0.6]
+NONE = _nodes.Nodes({}, {})
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,11 @@ def model():
     model = nn.Sequential(*layers)
     model(torch.rand(32, 3, SIDE, SIDE))
     return model.eval()
+
+
+@pytest.fixture(scope="module")
+def nodes(model, images):
+    return _nodes.draw(0, "small", _nodes.map_shapes(model, ["0", "1.0"], images[:1]), 5)
 
 
 @pytest.fixture(scope="module")
@@ -42,27 +48,42 @@ def segments():
     return torch.from_numpy(np.stack(maps))
 
 
-def brute_force(model, image, segments, fill):
-    """phi [K, classes], one pass for each mask."""
+@pytest.fixture(scope="module", params=["changes", "full passes"])
+def way(request, model, images):
+    def make(nodes=NONE, batch=128):
+        changes = request.param == "changes"
+        found = _loo.LeaveOneOut(model, nodes, images[:1], batch, changes)
+        assert (found.stack is not None) == changes
+        return found
+
+    return make
+
+
+def brute_force(model, image, segments, fill, apart=False):
+    """Probabilities and phi [K, classes], one pass for each mask."""
     with torch.no_grad():
         whole = model(image[None]).softmax(1)
         phi = []
         for segment in range(int(segments.max()) + 1):
-            masked = image.clone()
-            for channel in range(len(image)):
-                masked[channel][segments == segment] = fill[channel]
-            phi.append((model(masked[None]).softmax(1) - whole).abs())
+            for channels in [[0], [1], [2]] if apart else [[0, 1, 2]]:
+                masked = image.clone()
+                for channel in channels:
+                    masked[channel][segments == segment] = fill[channel]
+                phi.append((model(masked[None]).softmax(1) - whole).abs())
     return whole[0], torch.cat(phi)
 
 
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("batch", [1, 5, 16, 1000])
-def test_attributions_equal_brute_force_at_every_batch_size(model, images, segments, batch):
-    outputs = _nodes.probabilities(model)
-    found = list(_loo.leave_one_out(images, segments, outputs, GREY, batch))
+def test_attributions_equal_brute_force_at_every_batch_size(
+    model, way, images, segments, batch, apart
+):
+    masks = _masks.masks_of(images, segments, GREY, apart)
+    found = list(way(batch=batch).attributions(masks))
     assert len(found) == len(images)
     for i, (whole, phi) in enumerate(found):
-        expected_whole, expected = brute_force(model, images[i], segments[i], GREY)
-        assert phi.shape == (CLASSES, segments[i].max() + 1)
+        expected_whole, expected = brute_force(model, images[i], segments[i], GREY, apart)
+        assert phi.shape == (CLASSES, (segments[i].max() + 1) * (3 if apart else 1))
         torch.testing.assert_close(whole, expected_whole, rtol=0, atol=1e-6)
         torch.testing.assert_close(phi.T, expected, rtol=0, atol=1e-6)
 
@@ -76,18 +97,18 @@ def test_attributions_equal_brute_force_at_every_batch_size(model, images, segme
         ([0.1, 0.2, 0.3], lambda image: [0.1, 0.2, 0.3]),
     ],
 )
-def test_masking_values(model, images, segments, masking, fill):
-    outputs = _nodes.probabilities(model)
-    for i, (_, phi) in enumerate(_loo.leave_one_out(images, segments, outputs, masking)):
+def test_masking_values(model, way, images, segments, masking, fill):
+    masks = _masks.masks_of(images, segments, masking)
+    for i, (_, phi) in enumerate(way().attributions(masks)):
         _, expected = brute_force(model, images[i], segments[i], fill(images[i]))
         torch.testing.assert_close(phi.T, expected, rtol=0, atol=1e-6)
 
 
-def test_probabilities_agree_with_captum(model, images, segments):
-    outputs = _nodes.probabilities(model)
-    ablation = FeatureAblation(outputs)
+def test_probabilities_agree_with_captum(model, way, images, segments):
+    ablation = FeatureAblation(_nodes.probabilities(model))
     baseline = torch.tensor(GREY).view(1, 3, 1, 1)
-    for i, (_, phi) in enumerate(_loo.leave_one_out(images, segments, outputs, GREY)):
+    masks = _masks.masks_of(images, segments, GREY)
+    for i, (_, phi) in enumerate(way().attributions(masks)):
         for target in range(CLASSES):
             attribution = ablation.attribute(
                 images[i : i + 1], baseline, target, feature_mask=segments[i][None, None]
@@ -96,17 +117,23 @@ def test_probabilities_agree_with_captum(model, images, segments):
             torch.testing.assert_close(attribution.abs(), expected, rtol=0, atol=1e-6)
 
 
-def test_hidden_nodes_agree_with_captum(model, images, segments):
+def test_channels_apart_agree_with_captum(model, way, images, segments):
+    ablation = FeatureAblation(_nodes.probabilities(model))
+    masks = _masks.masks_of(images, segments, "black", apart=True)
+    for i, (_, phi) in enumerate(way().attributions(masks)):
+        numbers = segments[i] * 3 + torch.arange(3)[:, None, None]
+        attribution = ablation.attribute(images[i : i + 1], 0, 1, feature_mask=numbers[None])
+        torch.testing.assert_close(attribution[0].abs(), phi[1][numbers], rtol=0, atol=1e-6)
+
+
+def test_hidden_nodes_agree_with_captum(model, way, nodes, images, segments):
     # Captum looks after the whole pass, when an in-place activation has overwritten the
     # convolution's map; the block's own output is safe.
-    shapes = _nodes.map_shapes(model, ["0"], images[:1])
-    nodes = _nodes.draw(0, "small", shapes, per_layer=5)
-    with _nodes.node_outputs(model, nodes) as outputs:
-        found = list(_loo.leave_one_out(images, segments, outputs, GREY))
+    found = list(way(nodes).attributions(_masks.masks_of(images, segments, GREY)))
     ablation = NeuronFeatureAblation(model, model[0])
     baseline = torch.tensor(GREY).view(1, 3, 1, 1)
     for node, index in enumerate(nodes.indices["0"]):
-        place = tuple(int(axis) for axis in np.unravel_index(index, shapes["0"]))
+        place = tuple(int(axis) for axis in np.unravel_index(index, nodes.shapes["0"]))
         for i, (_, phi) in enumerate(found):
             attribution = ablation.attribute(
                 images[i : i + 1], place, baseline, feature_mask=segments[i][None, None]
@@ -115,94 +142,104 @@ def test_hidden_nodes_agree_with_captum(model, images, segments):
             torch.testing.assert_close(attribution.abs(), expected, rtol=0, atol=1e-6)
 
 
-def test_a_node_out_of_reach_has_no_attribution(model, images):
+def test_a_node_out_of_reach_has_no_attribution(way, nodes, images):
     labels = torch.arange(SIDE * SIDE).view(1, SIDE, SIDE)
-    shapes = _nodes.map_shapes(model, ["0"], images[:1])
-    corner = _nodes.Nodes(shapes, {"0": [0]})
-    with _nodes.node_outputs(model, corner) as outputs:
-        ((_, phi),) = _loo.leave_one_out(images[:1], labels, outputs, 0.5, batch=10)
+    corner = _nodes.Nodes({"0": nodes.shapes["0"]}, {"0": [0]})
+    masks = _masks.masks_of(images[:1], labels, 0.5)
+    ((_, phi),) = way(corner).attributions(masks)
     reached = torch.zeros(SIDE, SIDE, dtype=torch.bool)
     reached[:2, :2] = True
     assert not phi[0][~reached.flatten()].any()
     assert phi[0][reached.flatten()].all()
 
 
-def test_the_caller_stays_out_of_inference_mode(model, images, segments):
-    for _ in _loo.leave_one_out(images, segments, _nodes.probabilities(model), 0.5):
+def test_the_caller_stays_out_of_inference_mode(way, images, segments):
+    for _ in way().attributions(_masks.masks_of(images, segments, 0.5)):
         assert not torch.is_inference_mode_enabled()
         assert torch.ones(1, requires_grad=True).mul(2).requires_grad
 
 
-@pytest.mark.parametrize(
-    "masking", ["blak", "mean_grey", 1.5, -0.1, float("nan"), [0.1, 0.2], [0.1, 0.2, 3.0]]
-)
-def test_another_masking_is_told(model, images, segments, masking):
-    with pytest.raises(BadInput, match="attributions: masking is"):
-        next(_loo.leave_one_out(images, segments, _nodes.probabilities(model), masking))
+@pytest.mark.parametrize("rule", _quantiles.RULES)
+def test_features_are_the_spread_of_each_image(way, nodes, images, segments, rule):
+    found = way(nodes)
+    whole, spread = found.features(images, segments, "black", rule)
+    assert whole.shape == (len(images), CLASSES)
+    assert spread.shape == (len(images), len(nodes) + CLASSES)
+    assert not spread[0].any()  # one segment
+    masks = _masks.masks_of(images, segments, "black")
+    for i, (one, phi) in enumerate(found.attributions(masks)):
+        torch.testing.assert_close(whole[i], one)
+        assert torch.equal(spread[i], _quantiles.iqr(phi, rule))
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("rule", _quantiles.RULES)
+def test_nodes_of_single_pixels_that_are_not_computed_are_zero_by_full_passes(
+    model, nodes, images, rule, apart, caplog
+):
+    labels = np.stack([superpixels.pixels(np.zeros((SIDE, SIDE, 3)))] * len(images))
+    changes = _loo.LeaveOneOut(model, nodes, images[:1])
+    passes = _loo.LeaveOneOut(model, nodes, images[:1], by_changes=False)
+    with caplog.at_level(logging.INFO):
+        found = changes.features(images, labels, GREY, rule, apart)
+    # 3x3 and 4x4 pixels reach them, of 64.
+    assert "reach 10 of the 10 hidden nodes" in caplog.text or rule == "linear"
+    for one, other in zip(found, passes.features(images, labels, GREY, rule, apart), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+    assert found[1][:, -CLASSES:].all()
+
+
+def test_a_residual_network_takes_full_passes_and_says_why(images, segments, caplog):
+    network = cifar_resnet18((3, SIDE, SIDE), CLASSES, width=4).eval()
+    with caplog.at_level(logging.INFO):
+        found = _loo.LeaveOneOut(network, NONE, images[:1])
+    assert found.stack is None
+    assert "no plain stack of layers (the output of layers_relu is read 2 times)" in caplog.text
+    whole, spread = found.features(images, segments, GREY)
+    assert spread.shape == (len(images), CLASSES)
+    expected_whole, phi = brute_force(network, images[4], segments[4], GREY)
+    torch.testing.assert_close(whole[4], expected_whole, rtol=0, atol=1e-6)
+    torch.testing.assert_close(spread[4], _quantiles.iqr(phi.T), rtol=0, atol=1e-6)
+
+
+def test_a_constant_image_has_features(way):
+    images = torch.full((2, 3, SIDE, SIDE), 0.5)
+    labels = np.stack([superpixels.felzenszwalb(np.full((SIDE, SIDE, 3), 0.5), scale=1)] * 2)
+    for masking in (0.5, "image_mean", "black"):
+        whole, spread = way().features(images, labels, masking)
+        assert not spread.any() and whole.isfinite().all()
+
+
+def test_images_of_another_shape_are_told(way, segments):
+    with pytest.raises(BadInput, match=r"shape \(3, 6, 8\) for a classifier of images of shape"):
+        way().features(torch.rand(7, 3, 6, 8), segments[:, :6], 0.5)
+
+
+def test_values_that_are_not_finite_are_told(way, images, segments):
+    broken = images.clone()
+    broken[3, 1, 2, 2] = torch.nan
+    with pytest.raises(BadInput, match="an image holds values that are not finite"):
+        way().features(broken, segments, 0.5)
 
 
 def test_outputs_that_are_not_finite_are_told(images, segments):
-    def broken(images):
-        return torch.full((len(images), 2), torch.nan)
-
-    with pytest.raises(BadInput, match="not finite"):
-        next(_loo.leave_one_out(images, segments, broken, 0.5))
-
-
-values = st.floats(0, 1e3, width=32)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE**2, CLASSES)).eval()
+    model[1].weight.data.fill_(torch.inf)
+    for changes in (False, True):
+        found = _loo.LeaveOneOut(model, NONE, images[:1], by_changes=changes)
+        with pytest.raises(BadInput, match="not finite for a masked image"):
+            found.features(images, segments, 0.5)
 
 
-@settings(deadline=None)
-@given(
-    hnp.arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 40)), elements=values),
-    st.sampled_from(_loo.RULES),
-)
-def test_iqr_is_numpys_to_the_last_bit(phi, rule):
-    quarter, three = (np.percentile(phi, p, axis=-1, method=rule) for p in (25, 75))
-    found = _loo.iqr(torch.from_numpy(phi), rule).numpy()
-    assert found.dtype == np.float32
-    assert np.array_equal(found, three - quarter)
-
-
-@pytest.mark.parametrize("rule", _loo.RULES)
-def test_iqr_of_one_segment_is_zero(rule):
-    assert _loo.iqr(torch.rand(5, 1), rule).tolist() == [0] * 5
-
-
-@pytest.mark.parametrize("rule", _loo.RULES)
-def test_iqr_of_the_first_numbers(rule):
-    expected = {"linear": 49.5, "inverted_cdf": 50.0}[rule]
-    assert _loo.iqr(torch.arange(100.0).flip(0), rule).item() == expected
-
-
-def test_iqr_leaves_its_input_alone():
-    phi = torch.tensor([[3.0, 1, 2]])
-    _loo.iqr(phi)
-    assert phi.tolist() == [[3, 1, 2]]
-
-
-def test_another_rule_is_told():
-    with pytest.raises(BadInput, match="did you mean 'linear'"):
-        _loo.iqr(torch.rand(1, 3), "liner")
-
-
-def test_features_are_the_spread_of_each_image(model, images, segments):
-    outputs = _nodes.probabilities(model)
-    whole, spread = _loo.iqr_features(images, segments, outputs, "black", "inverted_cdf", batch=16)
-    assert whole.shape == spread.shape == (len(images), CLASSES)
-    assert not spread[0].any()  # one segment
-    for i, (_, phi) in enumerate(_loo.leave_one_out(images, segments, outputs, "black", 16)):
-        assert torch.equal(spread[i], _loo.iqr(phi, "inverted_cdf"))
-    found = _loo.representations(whole, spread, CLASSES)
-    top = whole.argmax(1)
-    assert found["predicted"].flatten().tolist() == [spread[i, top[i]] for i in range(len(top))]
-    assert torch.equal(found["probabilities"], spread)
+def test_a_network_in_training_mode_is_refused(images):
+    with pytest.raises(ValueError, match="training mode"):
+        _loo.LeaveOneOut(nn.Linear(1, 1), NONE, images[:1])
 
 
 def test_representations_of_hidden_nodes_end_in_the_probabilities():
-    whole = torch.tensor([[9.0, 0.2, 0.8]])
+    whole = torch.tensor([[0.2, 0.8]])
     spread = torch.tensor([[1.0, 2.0, 3.0]])
-    found = _loo.representations(whole, spread, classes=2)
+    found = _loo.representations(whole, spread)
     assert found["predicted"].tolist() == [[3]]
     assert found["probabilities"].tolist() == [[2, 3]]
     assert found["hidden"].tolist() == [[1, 2, 3]]

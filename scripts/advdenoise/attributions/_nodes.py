@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from scripts.advdenoise.distances import Taps
+from scripts.advdenoise.errors import BadInput
 
 # Where the layers' names stand in the configuration.
 KEY = "hidden.taps"
@@ -38,6 +39,15 @@ class Nodes:
     @property
     def names(self) -> list[str]:
         return list(self.indices)
+
+    def without(self, left_out: np.ndarray) -> "Nodes":
+        """The nodes but some: bool [len(self)], in the order of `names`."""
+        kept, start = {}, 0
+        for name, indices in self.indices.items():
+            part = left_out[start : start + len(indices)]
+            kept[name] = [index for index, out in zip(indices, part, strict=True) if not out]
+            start += len(indices)
+        return Nodes(self.shapes, {name: indices for name, indices in kept.items() if indices})
 
     def take(self, name: str, output: Tensor) -> Tensor:
         """The nodes [N, k] of one layer's map [N, ...], whatever its memory format."""
@@ -126,6 +136,16 @@ def node_outputs(model: nn.Module, nodes: Nodes) -> Iterator[Callable[[Tensor], 
             return torch.cat([*taps.take().values(), probabilities], dim=1)
 
         yield outputs
+
+
+def finite(logits: Tensor) -> Tensor:
+    """The logits themselves; BadInput where one is not finite."""
+    if not logits.isfinite().all():
+        raise BadInput(
+            "attributions: the classifier gives values that are not finite for a masked image; "
+            "train it again or look at the images"
+        )
+    return logits
 
 
 def probabilities(model: nn.Module) -> Callable[[Tensor], Tensor]:

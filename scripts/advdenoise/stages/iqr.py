@@ -1,7 +1,6 @@
 """The iqr stage: spread of leave-one-out attributions, all points and representations at once."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +9,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from scripts.advdenoise import store
-from scripts.advdenoise.attributions._loo import iqr_features, representations
-from scripts.advdenoise.attributions._nodes import Nodes, draw, map_shapes, node_outputs
+from scripts.advdenoise.attributions._loo import LeaveOneOut, representations
+from scripts.advdenoise.attributions._nodes import Nodes, draw, map_shapes
 from scripts.advdenoise.components import load
 from scripts.advdenoise.schemas import iqr_schema
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.columns import Columns
-from scripts.advdenoise.stages.data import Batch, ImageSet, open_images
+from scripts.advdenoise.stages.data import Batch, open_images
 from scripts.advdenoise.stages.threats import Met, open_threats
 
 
@@ -36,21 +35,21 @@ def run(
         open_threats([settings["threat"]], paths, clean, device) as threats,
     ):
         network = models.trained("classifiers", classifier, settings["classifier"], clean)
-        nodes = _nodes(settings, network, clean, device)
+        (first,) = clean.batches(1, device, 1)
+        nodes = _nodes(settings, network, first.images)
+        leave_one_out = LeaveOneOut(network, nodes, first.images, settings["batch"])
         columns = Columns(iqr_schema(len(clean.classes), len(nodes) + len(clean.classes)))
         batches = clean.batches(settings["batch"], device)
-        with node_outputs(network, nodes) as outputs:
-            for batch in tqdm(batches, desc=f"iqr {settings['threat']}", disable=None):
-                for met in threats.meet(batch):
-                    _add(columns, batch, met, settings, network, outputs, len(clean.classes))
+        for batch in tqdm(batches, desc=f"iqr {settings['threat']}", disable=None):
+            for met in threats.meet(batch):
+                _add(columns, batch, met, settings, network, leave_one_out)
         provenance = store.provenance(settings | {"nodes": nodes.indices}, started)
         store.write_table(output, columns.table(), provenance)
 
 
-def _nodes(settings: dict, network: nn.Module, clean: ImageSet, device: torch.device) -> Nodes:
+def _nodes(settings: dict, network: nn.Module, image: Tensor) -> Nodes:
     """The hidden nodes, drawn from seed and classifier alone: all threats share them."""
-    (first,) = clean.batches(1, device, 1)
-    shapes = map_shapes(network, settings["taps"], first.images)
+    shapes = map_shapes(network, settings["taps"], image)
     return draw(settings["seed"], settings["classifier"]["name"], shapes, settings["per_layer"])
 
 
@@ -60,29 +59,27 @@ def _add(
     met: Met,
     settings: dict,
     network: nn.Module,
-    outputs: Callable[[Tensor], Tensor],
-    classes: int,
+    leave_one_out: LeaveOneOut,
 ) -> None:
     """The rows of one batch under one threat, for every point of the attribution."""
     entry = settings["attribution"]
     seen = batch.images if met.perturbation is None else batch.images + met.perturbation
     for point, settled in entry["points"].items():
         segments = _segments(settled, network, seen)
-        whole, spread = iqr_features(
-            seen, segments, outputs, entry["masking"], entry["quantile"], settings["batch"]
+        whole, spread = leave_one_out.features(
+            seen, segments, entry["masking"], entry["quantile"], entry.get("channels") == "apart"
         )
-        features = representations(whole, spread, classes)
         columns.add(
             len(batch.ids),
             id=batch.ids,
             attack_point=met.point,
             attribution_point=point,
             label=batch.labels,
-            prediction=whole[:, -classes:].argmax(1),
+            prediction=whole.argmax(1),
             epsilon=met.epsilon,
             success=met.success,
             segments=(segments.flatten(1).amax(1) + 1),
-            **features,
+            **representations(whole, spread),
         )
 
 

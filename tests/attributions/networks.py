@@ -1,0 +1,82 @@
+"""Random plain networks for the tests of leave-one-out attributions."""
+
+import torch
+from hypothesis import strategies as st
+from torch import nn
+
+from scripts.advdenoise.classifiers._elu import QuickELU
+from scripts.advdenoise.classifiers._normalise import Normalise, Normalised
+
+CLASSES = 4
+ACTIVATIONS = (nn.ReLU, nn.ELU, QuickELU, nn.GELU, nn.LeakyReLU, nn.Tanh, nn.SiLU)
+
+
+@st.composite
+def networks(draw, channels: int, height: int, width: int):
+    """A network in eval mode, float64, for images of this shape."""
+    torch.manual_seed(draw(st.integers(0, 9)))
+    layers, maps = [], torch.rand(16, channels, height, width)
+    for _ in range(draw(st.integers(1, 3))):
+        for layer in _block(draw, maps):
+            try:
+                after = layer.train()(maps)
+            except RuntimeError:  # The map has become too small for this layer.
+                continue
+            # Neither an empty map nor one with windows that lie in the padding alone.
+            if after.numel() == 0 or not after.isfinite().all():
+                continue
+            layers.append(layer)
+            maps = after.detach()
+    layers.append(nn.Flatten())
+    features = maps[0].numel()
+    if draw(st.booleans()):
+        layers += [nn.Linear(features, 5), nn.BatchNorm1d(5), nn.ReLU(inplace=True)]
+        features = 5
+    layers.append(nn.Linear(features, CLASSES))
+    network = Normalised(Normalise(channels, 0.3, 0.2), nn.Sequential(*layers))
+    with torch.no_grad():
+        network.train()(torch.rand(16, channels, height, width))
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                # Of either sign: a max-pool must not be put before a negative scale.
+                module.weight.copy_(torch.randn_like(module.weight))
+                module.bias.copy_(torch.randn_like(module.bias))
+    return network.eval().double().requires_grad_(False)
+
+
+def _block(draw, maps: torch.Tensor) -> list[nn.Module]:
+    channels = maps.shape[1]
+    groups = draw(st.sampled_from([1, channels]))
+    out = groups * draw(st.integers(1, 3))
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    block = [
+        nn.Conv2d(
+            channels,
+            out,
+            kernel,
+            stride=draw(st.tuples(st.integers(1, 3), st.integers(1, 3))),
+            padding=draw(st.tuples(st.integers(0, 3), st.integers(0, 3))),
+            dilation=draw(st.integers(1, 2)),
+            groups=groups,
+            bias=draw(st.booleans()),
+        )
+    ]
+    more = [nn.BatchNorm2d(out), draw(st.sampled_from(ACTIVATIONS))()]
+    if draw(st.booleans()):
+        more.reverse()
+    size = draw(st.integers(1, 3))
+    stride, padding = draw(st.integers(1, 4)), draw(st.integers(0, size // 2))
+    pools = [
+        nn.Identity(),
+        nn.MaxPool2d(size, stride, padding),
+        nn.MaxPool2d(size, stride, padding, dilation=2),
+        nn.AvgPool2d(size, stride, padding),
+        nn.AdaptiveAvgPool2d(1),
+    ]
+    more.insert(draw(st.integers(0, 2)), draw(st.sampled_from(pools)))
+    return [*block, *more, nn.Dropout(0.5)]
+
+
+def every_layer(network: nn.Module) -> list[str]:
+    """Names of all modules of such a network that run, the classes' layer left out."""
+    return ["normalise", *(f"layers.{i}" for i in range(len(network.layers) - 1))]

@@ -1,0 +1,95 @@
+"""Which networks are plain stacks, and why others are not."""
+
+import pytest
+import torch
+from torch import nn
+
+from scripts.advdenoise.attributions import _stack
+from scripts.advdenoise.attributions._steps import Convolution, Dense, MaxPool, Pointwise
+from scripts.advdenoise.classifiers._normalise import Normalise, Normalised
+from scripts.advdenoise.classifiers.convnets import elu_cnn, lenet
+
+IMAGE = torch.zeros(1, 3, 16, 16)
+
+
+class Functional(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3)
+        self.last = nn.Linear(4 * 14 * 14, 2)
+        self.function = function
+
+    def forward(self, images):
+        return self.function(self, self.first(images))
+
+
+def test_pools_come_first_and_batch_norm_goes_into_weights():
+    stack = _stack.read(elu_cnn((3, 16, 16), 10, width=2).eval(), IMAGE)
+    block = [Convolution, Pointwise, Convolution, MaxPool, Pointwise]
+    assert [type(step) for step in stack.steps] == [*block, *block, *block, Dense]
+    assert stack.shapes[-1] == (10, 1, 1)
+    # Normalisation, and the batch norms behind the activations.
+    assert [len(step.before) for step in stack.steps if step.linear] == [1] * 7
+
+
+def test_a_pool_does_not_pass_a_function_that_falls():
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(196, 2)
+    ).eval()
+    kinds = [type(step) for step in _stack.read(network, IMAGE).steps]
+    assert kinds == [Convolution, MaxPool, Dense]
+    network[1].weight.data[2] = -0.1
+    kinds = [type(step) for step in _stack.read(network, IMAGE).steps]
+    assert kinds == [Convolution, Pointwise, MaxPool, Dense]
+
+
+def test_maps_that_are_no_longer_made_have_a_source():
+    network = lenet((3, 16, 16), 10).eval()
+    stack = _stack.read(network, IMAGE)
+    images = torch.rand(2, 3, 16, 16)
+    maps = list(stack.maps(images.permute(0, 2, 3, 1).contiguous()))
+    values = network.normalise(images)
+    for place, layer in enumerate(network.layers):
+        values = layer(values)
+        source = stack.sources[f"layers.{place}"]
+        found = maps[source.place].clone()
+        for function in source.put_off:
+            found = function(found)
+        assert source.shape == found.permute(0, 3, 1, 2).shape[1:]
+        torch.testing.assert_close(found.permute(0, 3, 1, 2).flatten(1), values.flatten(1))
+
+
+def test_flattening_by_torch_is_known():
+    stack = _stack.read(Functional(lambda n, maps: n.last(torch.flatten(maps, 1))), IMAGE)
+    assert [type(step) for step in stack.steps] == [Convolution, Dense]
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [
+        (Functional(lambda n, maps: n.last((maps + maps).flatten(1))), "add is not a module"),
+        (Functional(lambda n, maps: n.last(maps.flatten(1))), "flatten is not a module"),
+        (Functional(lambda n, maps: n.last(maps) if maps.sum() > 0 else maps), "cannot be traced"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")), "padded with zeros"),
+        (nn.Sequential(nn.Conv2d(3, 4, 4, padding="same")), "one end more than the other"),
+        (nn.Sequential(nn.MaxPool2d(3, ceil_mode=True)), "ceil_mode"),
+        (nn.Sequential(nn.MaxPool2d(3, return_indices=True)), "returns indices"),
+        (nn.Sequential(nn.AvgPool2d(3, 1, 1, count_include_pad=False)), "size of its windows"),
+        (nn.Sequential(nn.AdaptiveAvgPool2d(5)), "unequal size"),
+        (nn.Sequential(nn.Flatten(), nn.BatchNorm1d(768)), "each element of a flattened map"),
+        (nn.Sequential(nn.Flatten(2), nn.Linear(256, 2)), "does not flatten all axes"),
+        (nn.Sequential(nn.Linear(16, 2)), "not flattened"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3)), "one value for each class"),
+        (nn.Sequential(nn.LocalResponseNorm(2)), r"0 \(LocalResponseNorm\) is no layer"),
+        (Normalised(Normalise(3, size=8), nn.Flatten()), r"\(Normalise\) is no layer"),
+    ],
+)
+def test_what_is_no_plain_stack_says_why(network, reason):
+    with pytest.raises(_stack.NotPlain, match=reason):
+        _stack.read(network.eval(), IMAGE)
+
+
+def test_a_module_that_is_not_met_is_told():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(768, 2)).eval()
+    with pytest.raises(_stack.NotPlain, match="7 is not met"):
+        _stack.read(network, IMAGE, ["1", "7"])
