@@ -19,7 +19,7 @@ report = $(results)/report.html
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help quick test test-slow slurm-test lint bench bench-attacks budget plan unit-costs clean clean-results
+.PHONY: help quick test test-slow slurm-test lint bench bench-attacks bench-attribution budget plan unit-costs clean clean-results
 
 help:
 	@echo "make quick          install what is needed, run the quick scale, write its report"
@@ -30,6 +30,7 @@ help:
 	@echo "make plan           what a run will take before it starts: hours, disk, the longest chain"
 	@echo "make unit-costs     measure on this machine what that needs (once, two minutes)"
 	@echo "make bench-attacks  our attacks against other libraries', in an environment of its own"
+	@echo "make bench-attribution  leave-one-out features: the authors' way, full passes, ours"
 	@echo "make bench          the other benchmarks"
 	@echo "make clean          remove the environments and caches"
 	@echo "make clean-results  remove results, logs, benchmark files and Snakemake's records"
@@ -73,6 +74,9 @@ unit-costs: .venv/run.stamp
 
 bench-attacks: .venv-benchmark/benchmark.stamp
 	.venv-benchmark/bin/python -m bench.attacks
+
+bench-attribution: .venv/dev.stamp
+	python -m bench.leave_one_out
 
 bench: .venv/dev.stamp
 	@for file in bench/*.py; do \

@@ -1,97 +1,409 @@
-"""Leave-one-out passes against the bare forward passes that they need.
+"""Leave-one-out features: the authors' procedure, full passes, and ours.
 
-    python -m bench.leave_one_out [--images 16] [--batch 128] [--rounds 3] [--threads 1]
+    python -m bench.leave_one_out [--images 128] [--rounds 3] [--threads 2] [--share 16]
 
-from the repository's root. The network is the 26-layer CNN with fresh weights, on random images;
-masks are single pixels of two images, and SLIC superpixels of all. Printed for probabilities and
-for the 3,810 nodes, medians over the rounds: masked images/s of CPU time, interquartile ranges
-included, those of as many bare forward passes (logits only, batches of the same size, same round)
-and the quotient.
+from the repository's root. The network is the 26-layer CNN with fresh weights, on smooth random
+images; the masks are single pixels and SLIC superpixels (64, segmentation included in all times);
+the features are the interquartile ranges of the predicted class's probability (1-D), of all
+probabilities (10-D), and of 3,800 hidden nodes and the probabilities (4K-D). The ways take turns:
+
+- authors: the procedure of the published notebooks, written plainly: masks multiplied onto the
+  normalised images in float64, one forward pass of all images for each pixel or segment number,
+  each node fetched by itself, np.percentile; the network as written, with torch's own ELU;
+- full passes: ours for networks that are no plain stack, masks of many images in each pass;
+- ours: the change alone; and the same in as many single-thread processes as there are threads.
+
+The first two do one in `--share` of their passes, and their printed seconds are scaled up. Peak
+memory is what a way adds to the process (Linux only). The difference is that of the attributions to
+those of float64 full passes, on one image and relative to the largest. The floor is the number of
+multiply-adds of the changed windows at the rate at which the machine was just seen to convolve.
 """
 
 import argparse
-import contextlib
+import copy
+import ctypes
+import gc
+import os
 import statistics
 import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing import get_context
 
-import numpy as np
-import torch
+# Spinning threads would charge their waiting to the CPU time.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
-from scripts.advdenoise.attributions import _loo, _nodes, superpixels
-from scripts.advdenoise.classifiers.convnets import elu_cnn
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from scripts.advdenoise.attributions import superpixels  # noqa: E402
+from scripts.advdenoise.attributions._loo import LeaveOneOut, representations  # noqa: E402
+from scripts.advdenoise.attributions._masks import masks_of  # noqa: E402
+from scripts.advdenoise.attributions._nodes import Nodes, draw, map_shapes  # noqa: E402
+from scripts.advdenoise.attributions._steps import Dense  # noqa: E402
+from scripts.advdenoise.attributions._windows import Planner  # noqa: E402
+from scripts.advdenoise.classifiers._elu import quicken  # noqa: E402
+from scripts.advdenoise.classifiers.convnets import elu_cnn  # noqa: E402
 
 SHAPE, CLASSES = (3, 32, 32), 10
-MEAN_GREY = 0.473363
+MEAN = 120.70748 / 255
+TAPS = [f"layers.{i}" for i in range(6, 25)]
+FEATURES = {"1-D": "predicted", "10-D": "probabilities", "4K-D": "hidden"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Leave-one-out against bare forward passes.")
-    parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--batch", type=int, default=128)
+    parser = argparse.ArgumentParser(description="Leave-one-out features, three ways.")
+    parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--share", type=int, default=16)
+    parser.add_argument(
+        "--masks", nargs="+", choices=("pixels", "slic"), default=("pixels", "slic")
+    )
+    parser.add_argument("--features", nargs="+", choices=FEATURES, default=tuple(FEATURES))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    model = elu_cnn(SHAPE, CLASSES).eval().to(memory_format=torch.channels_last)
-    images = _images(options.images)
-    shapes = _nodes.map_shapes(model, [f"layers.{i}" for i in range(6, 25)], images[:1])
-    nodes = _nodes.draw(0, "elu_cnn", shapes)
-
-    print(f"{'masks':<8} {'outputs':<14} {'masked/s':>9} {'bare/s':>9} {'ratio':>6}")
-    for masks, count, segment in (
-        ("pixels", 2, superpixels.pixels),
-        ("slic", len(images), lambda image: superpixels.slic(image, n_segments=64)),
-    ):
-        chosen = images[:count]
-        segments = _segments(chosen, segment)
-        for outputs, enter in (
-            ("probabilities", lambda: contextlib.nullcontext(_nodes.probabilities(model))),
-            (f"{len(nodes) + CLASSES} nodes", lambda: _nodes.node_outputs(model, nodes)),
-        ):
-            rates = [
-                _rates(model, chosen, segments, enter, options.batch) for _ in range(options.rounds)
-            ]
-            ours, bare = (statistics.median(column) for column in zip(*rates, strict=True))
-            ratio = statistics.median(ours / bare for ours, bare in rates)
-            print(f"{masks:<8} {outputs:<14} {ours:9.0f} {bare:9.0f} {ratio:6.3f}")
+    world = World.make(options.images)
+    print(f"{options.images} images, {options.threads} threads, {world.device}")
+    rate = convolution_rate(world)
+    print(f"convolution rate: {rate / 1e9:.0f} GFLOP/s\n")
+    print("| masks | features | way | wall s | CPU s | wall ratio | CPU ratio | MB | difference |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    with Workers(options.threads, options.images) as workers:
+        for masks in options.masks:
+            for feature in options.features:
+                ways = {
+                    "authors": Authors(world, masks, feature, options.share),
+                    "full passes": FullPasses(world, masks, feature, options.share),
+                    "ours": Ours(world, masks, feature),
+                }
+                if options.threads > 1 and world.device.type == "cpu":
+                    ways[f"ours, {options.threads} processes"] = Apart(workers, masks, feature)
+                compare(masks, feature, ways, world, options.rounds)
+            floor = 2 * changed(world, masks) / rate
+            print(f"| {masks} | | floor | {floor:.2f} | | | | | |", flush=True)
 
 
-def _images(count: int) -> torch.Tensor:
-    """Smooth random images, so that superpixels have something to follow."""
-    coarse = torch.rand(count, SHAPE[0], 6, 6)
-    return torch.nn.functional.interpolate(coarse, SHAPE[1:], mode="bilinear")
+@dataclass
+class World:
+    """Network, images and nodes, and the images' superpixels."""
+
+    network: torch.nn.Module
+    images: torch.Tensor
+    nodes: Nodes
+
+    @classmethod
+    def make(cls, count: int) -> "World":
+        torch.manual_seed(0)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        network = elu_cnn(SHAPE, CLASSES).to(device)
+        coarse = torch.rand(count, SHAPE[0], 6, 6, device=device)
+        images = torch.nn.functional.interpolate(coarse, SHAPE[1:], mode="bilinear")
+        with torch.no_grad():
+            for _ in range(20):
+                network.train()(images[torch.randint(count, (64,))])
+        network.eval().requires_grad_(False)
+        return cls(network, images, draw(0, "cnn", map_shapes(network, TAPS, images[:1])))
+
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
+
+    def segments(self, masks: str, count: int) -> np.ndarray:
+        """Labels of the first images, computed here and now: their time counts."""
+        normalised = self.network.normalise(self.images[:count]).permute(0, 2, 3, 1).cpu().numpy()
+        if masks == "pixels":
+            return np.stack([superpixels.pixels(image) for image in normalised])
+        return np.stack([superpixels.slic(image, n_segments=64) for image in normalised])
+
+    def fast(self) -> torch.nn.Module:
+        """The network as the workflow's jobs use it."""
+        network = quicken(copy.deepcopy(self.network))
+        return network.to(memory_format=torch.channels_last)
 
 
-def _segments(images: torch.Tensor, segment) -> torch.Tensor:
-    maps = [segment(image) for image in images.permute(0, 2, 3, 1).numpy()]
-    return torch.from_numpy(np.stack(maps))
+@dataclass
+class Seconds:
+    wall: float = 0.0
+    cpu: float = 0.0
+
+    def __mul__(self, factor: float) -> "Seconds":
+        return Seconds(self.wall * factor, self.cpu * factor)
+
+    def __add__(self, other: "Seconds") -> "Seconds":
+        return Seconds(self.wall + other.wall, self.cpu + other.cpu)
 
 
-def _rates(model, images, segments, enter, batch: int) -> tuple[float, float]:
-    """Masked images per CPU second of leave-one-out, and of bare passes of the same number."""
-    masks = int((segments.flatten(1).amax(1) + 1).sum())
-    with enter() as outputs:
-        ours = _cpu_seconds(
-            lambda: _loo.iqr_features(images, segments, outputs, MEAN_GREY, "linear", batch)
+def timed(work) -> tuple[Seconds, object]:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return Seconds(time.perf_counter() - wall, time.process_time() - cpu), found
+
+
+class Ours:
+    """The change alone."""
+
+    def __init__(self, world: World, masks: str, feature: str):
+        self._world, self._masks, self._feature = world, masks, feature
+        nodes = world.nodes if feature == "4K-D" else Nodes({}, {})
+        self._way = self._made(world.fast(), nodes, world.images[:1])
+
+    def _made(self, network, nodes: Nodes, example: torch.Tensor) -> LeaveOneOut:
+        return LeaveOneOut(network, nodes, example)
+
+    def run(self) -> Seconds:
+        return timed(lambda: self.features(len(self._world.images)))[0]
+
+    def features(self, count: int) -> torch.Tensor:
+        segments = self._world.segments(self._masks, count)
+        found = self._way.features(self._world.images[:count], segments, MEAN)
+        return representations(*found)[FEATURES[self._feature]]
+
+    def attributions(self) -> torch.Tensor:
+        """Those of the first image: [D, masks]."""
+        masks = masks_of(self._world.images[:1], self._world.segments(self._masks, 1), MEAN)
+        ((_, phi),) = self._way.attributions(masks)
+        return phi
+
+
+class FullPasses(Ours):
+    """The same for networks that are no plain stack; on some of the images."""
+
+    def __init__(self, world: World, masks: str, feature: str, share: int):
+        super().__init__(world, masks, feature)
+        self._count = max(1, len(world.images) // share)
+
+    def _made(self, network, nodes: Nodes, example: torch.Tensor) -> LeaveOneOut:
+        return LeaveOneOut(network, nodes, example, by_changes=False)
+
+    def run(self) -> Seconds:
+        seconds, _ = timed(lambda: self.features(self._count))
+        return seconds * (len(self._world.images) / self._count)
+
+
+class Truth(FullPasses):
+    """Full passes in float64."""
+
+    def __init__(self, world: World, masks: str, feature: str):
+        world = World(copy.deepcopy(world.network).double(), world.images.double(), world.nodes)
+        super().__init__(world, masks, feature, 1)
+
+
+@dataclass
+class Authors:
+    """The published notebooks' procedure."""
+
+    world: World
+    masks: str
+    feature: str
+    share: int
+    places: list = field(init=False)
+
+    def __post_init__(self):
+        self.places = [
+            (int(name.partition(".")[2]), *np.unravel_index(index, self.world.nodes.shapes[name]))
+            for name, indices in self.world.nodes.indices.items()
+            for index in indices
+        ]
+
+    @torch.no_grad()
+    def run(self) -> Seconds:
+        cut, segments = timed(lambda: self.world.segments(self.masks, len(self.world.images)))
+        count = int(segments.max()) + 1
+        chosen = range(0, count, self.share)
+        images = self.world.network.normalise(self.world.images).cpu().numpy()
+        whole = self._outputs(images)
+        passes, found = timed(
+            lambda: np.stack([self._attribution(images, segments, i, whole) for i in chosen])
         )
-    # Each image is passed whole, too.
-    passes = masks + len(images)
-    inputs = images.repeat(-(-passes // len(images)), 1, 1, 1)[:passes]
-    inputs = inputs.contiguous(memory_format=torch.channels_last)
-    return masks / ours, masks / _cpu_seconds(lambda: _bare(model, inputs, batch))
+        # As many rows as there are masks, of as many images as were chosen.
+        phi = np.resize(found, (count, max(1, len(images) // self.share), found.shape[2]))
+        reduced, _ = timed(lambda: self._spread(phi))
+        return cut + passes * (count / len(chosen)) + reduced * (len(images) / phi.shape[1])
+
+    def _attribution(self, images, segments, number: int, whole) -> np.ndarray:
+        mask = np.where(segments == number, 0.0, 1.0)[:, None]
+        return np.abs(self._nodes(self._outputs(images * mask), whole) - self._nodes(whole, whole))
+
+    def _outputs(self, images: np.ndarray) -> list[np.ndarray]:
+        values = torch.from_numpy(images.astype(np.float32)).to(self.world.device)
+        found = []
+        for layer in self.world.network.layers:
+            values = layer(values)
+            found.append(values)
+        found[-1] = values.softmax(1)
+        if self.feature != "4K-D":
+            found = found[-1:]
+        return [output.cpu().numpy() for output in found]
+
+    def _nodes(self, outputs: list[np.ndarray], whole: list[np.ndarray]) -> np.ndarray:
+        if self.feature == "10-D":
+            return outputs[-1]
+        if self.feature == "1-D":
+            predicted = whole[-1].argmax(1)
+            return np.array([[row[top]] for row, top in zip(outputs[-1], predicted, strict=True)])
+        nodes = np.empty((len(outputs[-1]), len(self.places) + CLASSES), np.float32)
+        for column, (layer, *place) in enumerate(self.places):
+            nodes[:, column] = outputs[layer][(slice(None), *place)]
+        nodes[:, -CLASSES:] = outputs[-1]
+        return nodes
+
+    def _spread(self, phi: np.ndarray) -> np.ndarray:
+        return np.percentile(phi, 75, axis=0) - np.percentile(phi, 25, axis=0)
 
 
-@torch.inference_mode()
-def _bare(model, inputs: torch.Tensor, batch: int) -> None:
-    for part in inputs.tensor_split(-(-len(inputs) // batch)):
-        model(part)
+class Workers:
+    """Single-thread processes that each do a part of the images."""
+
+    def __init__(self, count: int, images: int):
+        self.count, self.images = count, images
+
+    def __enter__(self) -> "Workers":
+        context = get_context("spawn")
+        self.barrier = context.Barrier(self.count)
+        self.pool = context.Pool(self.count, _start, (self.barrier, self.images))
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.pool.terminate()
+        self.pool.join()
 
 
-def _cpu_seconds(work) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
+@dataclass
+class Apart:
+    """Ours in several processes; the slowest one's wall time, and all their CPU time."""
+
+    workers: Workers
+    masks: str
+    feature: str
+
+    def run(self) -> Seconds:
+        tasks = [
+            (i, self.workers.count, self.masks, self.feature) for i in range(self.workers.count)
+        ]
+        found = self.workers.pool.map(_part, tasks, chunksize=1)
+        return Seconds(max(each.wall for each in found), sum(each.cpu for each in found))
+
+
+def _start(barrier, images: int) -> None:
+    torch.set_num_threads(1)
+    _part.barrier, _part.world = barrier, World.make(images)
+
+
+def _part(task: tuple[int, int, str, str]) -> Seconds:
+    number, count, masks, feature = task
+    world = copy.copy(_part.world)
+    world.images = world.images[number::count]
+    ours = Ours(world, masks, feature)
+    _part.barrier.wait()
+    return ours.run()
+
+
+def compare(masks: str, feature: str, ways: dict, world: World, rounds: int) -> None:
+    seconds, peaks = {name: [] for name in ways}, {}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            peak = Peak()
+            seconds[name].append(way.run())
+            peaks[name] = "" if isinstance(way, Apart) else peak.megabytes()
+    truth = Truth(world, masks, feature).attributions()
+    for name, way in ways.items():
+        wall, cpu = (
+            statistics.median(getattr(s, kind) for s in seconds[name]) for kind in ("wall", "cpu")
+        )
+        ratios = [
+            statistics.median(
+                getattr(a, kind) / getattr(b, kind)
+                for a, b in zip(seconds["authors"], seconds[name], strict=True)
+            )
+            for kind in ("wall", "cpu")
+        ]
+        difference = ""
+        if isinstance(way, Ours):
+            apart = (way.attributions() - truth).abs().max() / truth.abs().max()
+            difference = f"{float(apart):.1e}"
+        print(
+            f"| {masks} | {feature} | {name} | {wall:.1f} | {cpu:.1f} | {ratios[0]:.1f} | "
+            f"{ratios[1]:.1f} | {peaks[name]} | {difference} |",
+            flush=True,
+        )
+
+
+class Peak:
+    """The most memory that the process takes from now on beyond what it has: by Linux's count."""
+
+    def __init__(self):
+        self._before = None
+        gc.collect()
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)  # What lies free would be taken without being seen.
+            with open("/proc/self/clear_refs", "w") as file:
+                file.write("5")
+            self._before = self._kilobytes("VmRSS")
+
+    def megabytes(self) -> str:
+        if self._before is None:
+            return ""
+        return f"{(self._kilobytes('VmHWM') - self._before) / 1024:.0f}"
+
+    def _kilobytes(self, key: str) -> int:
+        with open("/proc/self/status") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(key))
+
+
+def convolution_rate(world: World) -> float:
+    """FLOP/s of the network's convolutions on whole images, the fastest of them."""
+    layers = [m for m in world.fast().layers if isinstance(m, torch.nn.Conv2d)]
+    best = 0.0
+    for layer, side in zip(layers, (32, 32, 16, 16, 8, 8), strict=True):
+        maps = torch.rand(128, layer.in_channels, side, side, device=world.device)
+        maps = maps.contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            layer(maps)
+            seconds = min(
+                timed(lambda layer=layer, maps=maps: layer(maps))[0].wall for _ in range(7)
+            )
+        best = max(best, 2 * len(maps) * side**2 * layer.weight.numel() / seconds)
+    return best
+
+
+def changed(world: World, masks: str) -> int:
+    """Multiply-adds that masking each segment of each image changes."""
+    stack = LeaveOneOut(world.network, Nodes({}, {}), world.images[:1]).stack
+    planner = Planner(stack)
+    total = 0
+    for labels in world.segments(masks, len(world.images)):
+        for segment in range(labels.max() + 1):
+            spans = []
+            for axis, cells in enumerate(np.nonzero(labels == segment)):
+                spans.append(planner.span(axis, int(cells.min()), int(cells.max()) + 1).windows)
+            total += _multiply_adds(stack, spans)
+        if masks == "pixels":  # of which all images have the same
+            return total * len(world.images)
+    return total
+
+
+def _multiply_adds(stack, spans) -> int:
+    total = 0
+    for place, step in enumerate(stack.steps):
+        if not step.linear:
+            continue
+        if isinstance(step, Dense):
+            cells = np.prod([stop - start for start, stop in (span[place] for span in spans)])
+            total += int(cells) * step.weight.shape[0] * step.weight.shape[3]
+            continue
+        pairs = 1
+        for axis, span in enumerate(spans):
+            outputs = np.arange(stack.shapes[place + 1][1 + axis])
+            first, last = step.axes[axis].looks_at(outputs, outputs + 1)
+            start, stop = span[place]
+            pairs *= int((np.minimum(last, stop) - np.maximum(first, start)).clip(0).sum())
+        total += pairs * step.weight.shape[0] * step.weight.shape[1]
+    return total
 
 
 if __name__ == "__main__":
