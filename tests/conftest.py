@@ -21,15 +21,16 @@ def quick(quick_file) -> dict:
     return copy.deepcopy(quick_file)
 
 
-@pytest.fixture
-def segfault(quick) -> dict:
-    """The quick configuration with all tables and figures of "segfault"."""
+@pytest.fixture(scope="session")
+def segfault_file(quick_file) -> dict:
+    """The quick configuration with an experiment that makes all of "segfault", and no other."""
     path = REPOSITORY / "tests" / "segfault.yaml"
-    return _merged(quick, yaml.safe_load(path.read_text(encoding="utf-8")))
+    own = yaml.safe_load(path.read_text(encoding="utf-8"))
+    kinds = {kind: quick_file.get(kind, {}) | entries for kind, entries in own.items()}
+    return quick_file | kinds | {"experiments": own["experiments"]}
 
 
-def _merged(base, more):
-    """Laid over each other as Snakemake lays configuration files."""
-    if not isinstance(base, dict) or not isinstance(more, dict):
-        return more
-    return base | {key: _merged(base.get(key), value) for key, value in more.items()}
+@pytest.fixture
+def segfault(segfault_file) -> dict:
+    """A copy of it for a test to change."""
+    return copy.deepcopy(segfault_file)

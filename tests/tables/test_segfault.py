@@ -1,5 +1,7 @@
 """Tables of "segfault" that show images' segments and what they cost."""
 
+import copy
+import functools
 import json
 import math
 
@@ -17,11 +19,12 @@ from tests.fake_results import Results
 NUMBERED = [f"table{number}" for number in range(1, 8)]
 
 
-@pytest.fixture
-def made(tmp_path, segfault):
-    segfault["detection"]["split_seeds"] = 1
-    results = Results(tmp_path, segfault)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, segfault_file):
+    """A function from a table's name to its cells, of results that no test changes."""
+    results = Results(tmp_path_factory.mktemp("segfault"), copy.deepcopy(segfault_file))
 
+    @functools.cache
     def cells(name: str):
         entry = results.flow.config["experiments"]["segfault"]["tables"][name]
         inputs = results.inputs("tables", "segfault", name)

@@ -1,6 +1,7 @@
 """The claims of "segfault": from results whose answers are known, and from its own tables."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -10,14 +11,22 @@ from scripts.advdenoise.tables._read import read_stage
 from scripts.advdenoise.tables._write import PUBLISHED
 from tests.fake_results import Results
 
+KEPT = {
+    "felzenszwalb": ["s1", "s10"],
+    "quickshift": ["s0_m10", "s0_m20", "s1_m10"],
+    "slic": ["n32", "n64"],
+}
 ATTACKS = ("FGSM", "PGD", "DeepFool", "C&W")
 
 
 @pytest.fixture
 def made(tmp_path, segfault):
     """A function from changes to the rows to the claims, by quantity."""
-    segfault["detection"]["split_seeds"] = 1
     segfault["hidden"]["per_layer"] = 200
+    # Enough settings for every claim, few enough to be quick.
+    for name, points in KEPT.items():
+        entry = segfault["attributions"][name]
+        entry["points"] = {point: entry["points"][point] for point in points}
 
     def claims(**changes) -> dict:
         results = Results(tmp_path, segfault)
@@ -46,7 +55,11 @@ def verdicts(claims: dict, *words: str) -> set[str]:
 
 def test_every_claim_of_the_paper_is_decided_by_its_own_tables(made):
     claims = made()
-    assert not [claim.quantity for claim in claims.values() if claim.lacking]
+    lacking = {claim.lacking for claim in claims.values() if claim.lacking}
+    unmeasured = {
+        reason for reason in lacking if re.fullmatch("the cost of .* not measured", reason)
+    }
+    assert lacking == unmeasured and len(unmeasured) == 6  # settings that are left out here
     with (PUBLISHED / "segfault_table6.csv").open(encoding="utf-8", newline="") as file:
         table6 = {
             (line["row"], line["column"]): float(line["value"]) for line in csv.DictReader(file)
@@ -99,19 +112,23 @@ def test_the_attack_that_is_easiest_to_detect(made):
     assert verdicts(claims, "AUC of C&W - AUC of") == {"does not"}
 
 
-def test_superpixels_against_each_other_and_against_pixels(made):
-    # In the fabricated costs the n-th point of an entry has 10 n segments.
-    better = {"s1": 0.1, "s10": 0.3, "s100": 0.5, "s1000": 0.7, "s0_m10": 0.1, "s0_m20": 0.3}
-    better |= {"s1_m10": 0.5, "s1_m20": 0.7, "s2_m10": 0.9, "s2_m20": 1.1}
-    better |= {"n32": 0.9, "n64": 0.95, "n128": 1.0}
-    claims = made(detection=lambda f: by(f, "attribution_point", better, 0.0))
-    assert verdicts(claims, "rank correlation") == {"holds"}
-    assert verdicts(claims, "AUC of SLIC - AUC of others") == {"holds"}
+# In the fabricated costs the n-th point of an entry has 10 n segments.
+SEGMENTS = {"s1": 1, "s10": 2, "s0_m10": 1, "s0_m20": 2, "s1_m10": 3, "n32": 1, "n64": 2}
+
+
+@pytest.mark.parametrize(("slope", "verdict"), [(0.4, "holds"), (-0.4, "does not")])
+def test_more_segments_and_the_area(made, slope, verdict):
+    shifts = {name: 0.8 + slope * (count - 2) for name, count in SEGMENTS.items()}
+    claims = made(detection=lambda f: by(f, "attribution_point", shifts, 0.0))
+    assert verdicts(claims, "rank correlation") == {verdict}
+
+
+@pytest.mark.parametrize(("slic", "verdict"), [(1.1, "holds"), (-0.1, "does not")])
+def test_slic_and_the_others_at_equal_segments(made, slic, verdict):
+    shifts = {name: slic if name.startswith("n") else 0.5 for name in SEGMENTS}
+    claims = made(detection=lambda f: by(f, "attribution_point", shifts, 0.0))
+    assert verdicts(claims, "AUC of SLIC - AUC of others") == {verdict}
     assert verdicts(claims, "AUC of ML-LOO - mean AUC of superpixels") == {"does not"}
-    worse = {name: 1.2 - value for name, value in better.items()}
-    claims = made(detection=lambda f: by(f, "attribution_point", worse, 3.0))
-    assert verdicts(claims, "rank correlation") == {"does not"}
-    assert verdicts(claims, "AUC of SLIC - AUC of others") == {"does not"}
 
 
 def test_a_grid_search_is_compared_with_the_defaults(made):
@@ -148,7 +165,8 @@ def test_costs_are_compared_run_by_run(made):
     (fastest,) = those(claims, "seconds of 10-D / seconds of the faster other")
     assert (fastest.verdict, fastest.estimate[:3]) == ("holds", pytest.approx((0.5, 0.5, 0.5)))
     seconds = those(claims, "seconds of pixel (ML-LOO) / seconds of")
-    assert {claim.verdict for claim in seconds} == {"holds"} and len(seconds) == 13
+    assert {claim.verdict for claim in seconds if not claim.lacking} == {"holds"}
+    assert len(seconds) == 13 and sum(not claim.lacking for claim in seconds) == 7
     assert seconds[0].estimate == pytest.approx((50, 50, 50, 2))
     claims = made(cost=lambda f: timed(f, {"predicted": 1.0, "probabilities": 2.0, "hidden": 3.0}))
     assert verdicts(claims, "seconds of 10-D / seconds of the faster other") == {"does not"}
@@ -198,7 +216,7 @@ def test_what_was_not_computed_is_not_decidable(made, segfault):
     claims = made()
     for words in (["AUC of 10-D - AUC of 1-D, C&W"], ["AUC of C&W - "], ["mean IQR-1D of C&W"]):
         assert verdicts(claims, *words) == {"not decidable: C&W is not among the attacks"}
-    (claim, *_) = those(claims, "seconds of pixel (ML-LOO) / seconds of slic")
+    (claim, *_) = those(claims, "seconds of pixel (ML-LOO) / seconds of slic n_segments=32")
     assert claim.verdict == "not decidable: the cost of pixel (ML-LOO) was not measured"
     (pooled,) = those(claims, "AUC of 10-D - AUC of 1-D, mean of FGSM, PGD, DeepFool,")
     assert not pooled.lacking
