@@ -9,7 +9,7 @@ from scripts.advdenoise import store
 from scripts.advdenoise.attributions import superpixels
 from scripts.advdenoise.classifiers._normalise import Normalise, Normalised
 from scripts.advdenoise.schemas import iqr_schema
-from scripts.advdenoise.stages import iqr, models
+from scripts.advdenoise.stages import leave_one_out, models
 from scripts.advdenoise.stages.data import open_images
 
 FILE = "seed0/digits/iqr/{}/{}/small/few.parquet"
@@ -139,6 +139,6 @@ def test_superpixels_have_the_images_size_where_the_network_resizes(few):
     plain = Normalised(Normalise(1, 0.2, 0.4), nn.Identity())
     resizing = Normalised(Normalise(1, 0.2, 0.4, 14), nn.Identity())
     assert resizing.normalise(few.images).shape[-1] == 14
-    expected = iqr._segments(point, plain, few.images)
+    expected = leave_one_out.segments(point, plain, few.images)
     assert expected.shape == (12, 28, 28)
-    assert torch.equal(iqr._segments(point, resizing, few.images), expected)
+    assert torch.equal(leave_one_out.segments(point, resizing, few.images), expected)

@@ -3,19 +3,16 @@
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from scripts.advdenoise import store
 from scripts.advdenoise.attributions._loo import LeaveOneOut, representations
-from scripts.advdenoise.attributions._nodes import Nodes, draw, map_shapes
-from scripts.advdenoise.components import load
 from scripts.advdenoise.schemas import iqr_schema
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.columns import Columns
 from scripts.advdenoise.stages.data import Batch, open_images
+from scripts.advdenoise.stages.leave_one_out import hidden_nodes, segments
 from scripts.advdenoise.stages.threats import Met, open_threats
 
 
@@ -36,7 +33,7 @@ def run(
     ):
         network = models.trained("classifiers", classifier, settings["classifier"], clean)
         (first,) = clean.batches(1, device, 1)
-        nodes = _nodes(settings, network, first.images)
+        nodes = hidden_nodes(settings, network, first.images)
         leave_one_out = LeaveOneOut(network, nodes, first.images, settings["batch"])
         columns = Columns(iqr_schema(len(clean.classes), len(nodes) + len(clean.classes)))
         batches = clean.batches(settings["batch"], device)
@@ -45,12 +42,6 @@ def run(
                 _add(columns, batch, met, settings, network, leave_one_out)
         provenance = store.provenance(settings | {"nodes": nodes.indices}, started)
         store.write_table(output, columns.table(), provenance)
-
-
-def _nodes(settings: dict, network: nn.Module, image: Tensor) -> Nodes:
-    """The hidden nodes, drawn from seed and classifier alone: all threats share them."""
-    shapes = map_shapes(network, settings["taps"], image)
-    return draw(settings["seed"], settings["classifier"]["name"], shapes, settings["per_layer"])
 
 
 def _add(
@@ -65,9 +56,9 @@ def _add(
     entry = settings["attribution"]
     seen = batch.images if met.perturbation is None else batch.images + met.perturbation
     for point, settled in entry["points"].items():
-        segments = _segments(settled, network, seen)
+        labels = segments(settled, network, seen)
         whole, spread = leave_one_out.features(
-            seen, segments, entry["masking"], entry["quantile"], entry.get("channels") == "apart"
+            seen, labels, entry["masking"], entry["quantile"], entry.get("channels") == "apart"
         )
         columns.add(
             len(batch.ids),
@@ -78,14 +69,6 @@ def _add(
             prediction=whole.argmax(1),
             epsilon=met.epsilon,
             success=met.success,
-            segments=(segments.flatten(1).amax(1) + 1),
+            segments=labels.flatten(1).amax(1) + 1,
             **representations(whole, spread),
         )
-
-
-def _segments(settled: dict, network: nn.Module, seen: Tensor) -> Tensor:
-    """Superpixel labels [N,H,W] of the images in the classifier's own units, not its size."""
-    function = load("attributions", settled)
-    with torch.inference_mode():
-        normalised = network.normalise.scale(seen).permute(0, 2, 3, 1).cpu().numpy()
-    return torch.from_numpy(np.stack([function(image) for image in normalised]))
