@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from scripts.advdenoise.attributions._masks import Masks
-from scripts.advdenoise.attributions._nodes import Nodes, finite
+from scripts.advdenoise.attributions._nodes import Nodes, finite, full_precision
 from scripts.advdenoise.attributions._quantiles import last_rank
 from scripts.advdenoise.attributions._stack import Source, Stack
 from scripts.advdenoise.attributions._steps import Affine, Dense, Step
@@ -78,12 +78,12 @@ class Delta:
             yield from self._part(part, grid)
 
     def _parts(self, masks: Masks, grid: int) -> Iterator[Masks]:
-        """Images with whom the memory that is meant for them is full."""
+        """Images that together fill the memory meant for them."""
         shapes = self.stack.shapes
         plan = Plan(self._planner, masks, grid)
         # Between two legs, what comes from one and what goes into the next.
         cuts = [plan.sizes(leg.stop).prod(0) * shapes[leg.stop][0] for leg in self._planner.legs]
-        between = np.max([a + b for a, b in pairwise([0 * cuts[0], *cuts])], axis=0)
+        between = np.max([a + b for a, b in pairwise([np.zeros_like(cuts[0]), *cuts])], axis=0)
         ends = np.cumsum(masks.counts)
         maps = sum(math.prod(shapes[place]) for place in self._kept)
         needed = np.add.reduceat(between + self._width, ends - masks.counts) + maps
@@ -97,6 +97,7 @@ class Delta:
         yield masks.part(start, len(needed))
 
     @torch.inference_mode()
+    @full_precision()
     def _part(self, masks: Masks, grid: int) -> list[tuple[Tensor, Tensor]]:
         last = len(self.stack.steps)
         maps = enumerate(self.stack.maps(masks.images.permute(0, 2, 3, 1).contiguous()))

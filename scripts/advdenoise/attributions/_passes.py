@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scripts.advdenoise.attributions._masks import Masks
-from scripts.advdenoise.attributions._nodes import finite
+from scripts.advdenoise.attributions._nodes import finite, full_precision
 
 
 def attributions(
@@ -39,7 +39,7 @@ def attributions(
     passes = -(-len(image) // batch)
     for part in zip(np.array_split(image, passes), np.array_split(number, passes), strict=True):
         # Not around the caller's loop: a mode entered there would last while the generator waits.
-        with torch.inference_mode():
+        with torch.inference_mode(), full_precision():
             rows.append(finite(outputs(_masked(masks, segments, *part))))
         while position < len(counts) and len(rows) > counts[position]:
             whole, masked = rows.take(counts[position] + 1).tensor_split([1])

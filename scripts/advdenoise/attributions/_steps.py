@@ -42,9 +42,8 @@ class Geometry:
 
     def looks_at(self, start: int, stop: int) -> tuple[int, int]:
         """The inputs of the outputs from `start` to before `stop`; may lie beyond the map."""
-        return start * self.stride - self.padding, (
-            stop - 1
-        ) * self.stride - self.padding + self.reach
+        first = start * self.stride - self.padding
+        return first, first + (stop - 1 - start) * self.stride + self.reach
 
     def seen_by(self, start: int, stop: int, size: int) -> tuple[int, int]:
         """Which of `size` outputs look at inputs from `start` to before `stop`; at least one."""
