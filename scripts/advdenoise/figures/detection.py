@@ -57,10 +57,12 @@ def outputs(iqr: Results, *, attack: str = "FGSM", images: int = 128) -> Figure:
     count = len(pairs[0].clean["probabilities"].iloc[0])
     columns = -(-count // 2)
     figure, axes = plt.subplots(
-        2 * len(pairs), columns, figsize=(2.2 * columns, 3.6 * len(pairs)), squeeze=False
+        2 * len(pairs),
+        columns,
+        figsize=(2.2 * columns, 3.6 * len(pairs)),
+        squeeze=False,
+        layout="constrained",
     )
-    for axis in axes.flat[2 * columns * len(pairs) :]:
-        axis.axis("off")
     for place, pair in enumerate(pairs):
         panels = axes[2 * place : 2 * place + 2].flat
         for rows, label in ((pair.clean, "clean"), (pair.attacked, pair.label)):

@@ -26,12 +26,12 @@ def boundaries(examples: list[Path], *, method: str, images: int = 10) -> Figure
     columns = max(map(len, grid))
     # One picture of all: matplotlib takes seconds for as many axes.
     canvas = np.ones((len(grid) * (side + _GAP), columns * (side + _GAP), 3))
-    figure, axis = plt.subplots(figsize=(1.5 * columns, 1.5 * len(grid)))
+    figure, axis = plt.subplots(figsize=(1.9 * columns, 1.9 * len(grid)))
     for row, pictures in enumerate(grid):
         for column, (title, picture) in enumerate(pictures):
             top, left = row * (side + _GAP) + _GAP, column * (side + _GAP)
             canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
-            axis.text(left, top - _GAP / 4, title, fontsize=6)
+            axis.text(left, top - _GAP / 4, title, fontsize=5.5)
     axis.imshow(canvas)
     axis.axis("off")
     return figure

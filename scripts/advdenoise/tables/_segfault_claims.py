@@ -290,7 +290,6 @@ def _slowest(seconds: dict[tuple[str, str], np.ndarray | float]) -> np.ndarray:
 
 def _about_memory(ours: dict[tuple[str, str], Cost]) -> list[Claim]:
     numbers = published_numbers(PAPER, "textnumbers")
-    wanted = float(numbers["26-layer CNN", "4K-D values"]["value"])
     found = []
     for more, fewer in ((TEN, ONE), (HIDDEN, TEN)):
         line = numbers["memory", f"{more} / {fewer}"]
@@ -311,9 +310,10 @@ def _about_memory(ours: dict[tuple[str, str], Cost]) -> list[Claim]:
             found.append(replace(claim, lacking=reason))
             continue
         large, _ = pairs[0]
+        wanted = float(numbers["26-layer CNN", f"{more} values"]["value"])
         ratio = float(np.mean([cost.array_bytes / other.array_bytes for cost, other in pairs]))
-        other = more == HIDDEN and large.values != wanted
-        lacking = f"{more} has {large.values} values here, and not {wanted:g}" if other else ""
+        other = f"{more} has {large.values} values here, and not {wanted:g}"
+        lacking = other if large.values != wanted else ""
         found.append(replace(claim, estimate=_exactly(ratio, large.images), lacking=lacking))
     return found
 
