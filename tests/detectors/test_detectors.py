@@ -160,6 +160,25 @@ def test_columns_of_zeros_change_nothing(name):
     np.testing.assert_allclose(*scores, rtol=1e-5, atol=1e-6)
 
 
+def test_boosted_trees_are_those_of_all_columns():
+    from xgboost import XGBClassifier
+
+    features, is_adversarial = problem(columns=8, shift=0.5)
+    features[:100, [1, 6]] = 2.0  # varies among scored rows only
+    whole = XGBClassifier(n_estimators=100, max_depth=3, learning_rate=0.1, n_jobs=1)
+    expected = whole.fit(features[:100], is_adversarial[:100]).predict_proba(features[100:])[:, 1]
+    machine = detector("trees.xgboost")
+    machine.fit(features[:100], is_adversarial[:100])
+    assert np.array_equal(machine.score(features[100:]), expected)
+
+
+@pytest.mark.parametrize("name", components.functions("detectors"))
+def test_constant_features_are_defined(name):
+    machine = detector(name)
+    machine.fit(np.ones((12, 3), np.float32), np.arange(12) % 2 == 0)
+    assert np.isfinite(machine.score(np.ones((2, 3), np.float32))).all()
+
+
 # ---------------------------------------------------------------- the grid search
 
 GRID = {"C": (0.1, 10.0, 1000.0), "gamma": (0.001, 0.03, 1.0)}

@@ -68,15 +68,16 @@ class _SupportVectors:
     def fit(self, features: np.ndarray, is_adversarial: np.ndarray, groups=None) -> None:
         # Distances do not change with the origin, but those of rows around it round the least.
         self._mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
-        self._deviation = np.float32(1.0)
+        self._deviation = None
         if self._scale:
             deviation = features.std(axis=0, dtype=np.float64).astype(np.float32)
             self._deviation = np.where(deviation > 0, deviation, np.float32(1.0))
         rows = self._prepared(features)
-        self._factor = self._gamma_of(rows if self._scale else features)
+        squares = _squares(rows)
+        self._factor = self._gamma_of(rows, squares)
         # What no training row varies in adds to the distances of scored rows only, by its square.
         self._varies = rows.any(axis=0)
-        squares, rows = _squares(rows), self._varying(rows)
+        rows = self._varying(rows)
         distances = _squared_distances(rows, squares, rows, squares)
         self._choose(distances, is_adversarial, groups)
         kernel = _kernel(distances, self._factor, out=distances)
@@ -99,16 +100,23 @@ class _SupportVectors:
         return _kernel(distances, self._factor, out=distances) @ self._weights + self._offset
 
     def _prepared(self, features: np.ndarray) -> np.ndarray:
-        return (np.asarray(features, np.float32) - self._mean) / self._deviation
+        rows = np.subtract(features, self._mean, dtype=np.float32)
+        if self._deviation is not None:
+            rows /= self._deviation
+        return rows
 
     def _varying(self, rows: np.ndarray) -> np.ndarray:
         return rows if self._varies.all() else rows[:, self._varies]
 
-    def _gamma_of(self, features: np.ndarray) -> float:
+    def _gamma_of(self, rows: np.ndarray, squares: np.ndarray) -> float:
         if not isinstance(self._gamma, str):
             return self._gamma
-        variance = features.var(dtype=np.float64) if self._gamma == "scale" else 1.0
-        return 1.0 / (features.shape[1] * (variance or 1.0))
+        variance = 1.0
+        if self._gamma == "scale":
+            # That of all features: within the columns, and between their means where they have any.
+            between = 0.0 if self._scale else self._mean.var(dtype=np.float64)
+            variance = squares.sum(dtype=np.float64) / rows.size + between
+        return 1.0 / (rows.shape[1] * (variance or 1.0))
 
 
 class _Searched(_SupportVectors):

@@ -49,7 +49,7 @@ def xgboost(
     """
     from xgboost import XGBClassifier
 
-    return _Trees(
+    return _Boosted(
         XGBClassifier(
             n_estimators=trees,
             max_depth=depth,
@@ -83,3 +83,15 @@ class _Forest(_Trees):
         super().fit(features, is_adversarial)
         # Threads would add the trees' votes in the order in which they end, which rounds.
         self._classifier.set_params(n_jobs=1)
+
+
+class _Boosted(_Trees):
+    def fit(self, features: np.ndarray, is_adversarial: np.ndarray) -> None:
+        # No tree splits what does not vary, such as the zeros of hidden nodes under single pixels.
+        varies = (features != features[0]).any(axis=0)
+        some = varies.any() and not varies.all()
+        self._columns = np.flatnonzero(varies) if some else slice(None)
+        super().fit(features[:, self._columns], is_adversarial)
+
+    def score(self, features: np.ndarray) -> np.ndarray:
+        return super().score(features[:, self._columns])
