@@ -72,8 +72,17 @@ def test_draws_of_an_image_count_as_one(results):
         assert [cell.estimate.low, cell.estimate.high] == pytest.approx(bounds)
 
 
-def test_accuracy_is_told_for_each_epsilon_of_a_cycle(results):
-    found = read(results.inputs("tables", "segfault", "table1")["predictions"])
+@pytest.fixture
+def two_attacks(tmp_path, segfault):
+    """Result files of two replicates of FGSM and PGD."""
+    segfault["seeds"] = [0, 1]
+    segfault["suites"]["segfault"]["threats"] = ["clean", "z_score"]
+    del segfault["attacks"]["z_score"]["points"]["deepfool"]
+    return Results(tmp_path, segfault)
+
+
+def test_accuracy_is_told_for_each_epsilon_of_a_cycle(two_attacks):
+    found = read(two_attacks.inputs("tables", "segfault", "table1")["predictions"])
     cells = {(c.row, c.column): c for c in segfault.attacks(found)}
     assert set(cells) == {("No attack", "-")} | {
         (attack, f"eps={epsilon}") for attack in ("FGSM", "PGD") for epsilon in (0.1, 0.4, 0.8)
@@ -106,9 +115,10 @@ def tpr(part, rate: float) -> float:
 
 
 @pytest.fixture
-def detected(results):
-    results.flow.config["detection"] |= {"representations": ["predicted"], "split_seeds": 3}
-    return read(results.inputs("tables", "segfault", "table2")["detection"], DETECTION)
+def detected(two_attacks):
+    asked = {"representations": ["predicted"], "split_seeds": 3, "transfer": False}
+    two_attacks.flow.config["detection"] |= asked
+    return read(two_attacks.inputs("tables", "segfault", "table2")["detection"], DETECTION)
 
 
 def test_areas_and_rates_are_means_over_splits_and_replicates(detected):
@@ -196,16 +206,19 @@ def test_protocols_are_compared_where_both_have_a_split(detected):
             assert math.isnan(cell.spread)
 
 
-def test_other_tables_do_not_see_what_was_fitted_on_another_attack(results):
+def test_other_tables_do_not_see_what_was_fitted_on_another_attack(two_attacks):
     """With and without transfer they read the same rows."""
     settings = {"representations": ["predicted"], "split_seeds": 1, "transfer": True}
-    results.flow.config["detection"] |= settings
-    paths = results.inputs("tables", "segfault", "table2")["detection"]
-    own, everything = read(paths, DETECTION), read(paths, DETECTION, transferred=True)
+    two_attacks.flow.config["detection"] |= settings
+    paths = two_attacks.inputs("tables", "segfault", "table2")["detection"]
+    own, everything = read(paths, DETECTION), read(paths)
     assert len(everything.frame) == 2 * len(own.frame)
     assert (own.frame["fitted_threat"] == own.frame["threat"]).all()
     assert (own.frame["fitted_point"] == own.frame["attack_point"]).all()
     assert read_stage("detection", paths).frame.equals(own.frame)
+    other = read(paths, DETECTION, fitted_on=("z_score@cnn26", "pgd")).frame
+    assert len(other) == len(own.frame) and set(other["fitted_point"]) == {"pgd"}
+    assert set(other["attack_point"]) == {"fgsm", "pgd"}
 
     cells = {(cell.row, cell.column): cell for cell in detection.transfer(own)}
     assert len(cells) == 2 * 2 * 3 * 2  # fitted and tested on, detectors, protocols

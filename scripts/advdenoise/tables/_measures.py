@@ -28,6 +28,7 @@ _DETECTED = [
     "detector_point",
     "protocol",
 ]
+_FITTED = ["fitted_threat", "fitted_point"]
 _RUN = ["seed", "split_seed"]
 _OBSERVED = [*_PREDICTED, "purifier_point", "layer_index", "layer"]
 
@@ -94,11 +95,16 @@ def auc_difference(
 def transfer_auc(detection: Results, label: Label) -> list[Cell]:
     """AUC of every detector on every attack's test rows, as `auc`; `label` is told both.
 
-    The attack that a detector was fitted on is `fitted_threat` and `fitted_point`.
+    The attack that a detector was fitted on is `fitted_threat` and `fitted_point`. The scores of
+    one such attack are read at a time.
     """
-    everything = read(detection.paths, DETECTION, transferred=True)
-    groups = _groups(everything.frame, [*_DETECTED, "fitted_threat", "fitted_point"])
-    return [_area(label(about), rows, about) for about, rows in groups]
+    cells = []
+    fitted = detection.frame[_FITTED].drop_duplicates()
+    for attack in fitted.itertuples(index=False, name=None):
+        found = read(detection.paths, DETECTION, fitted_on=attack)
+        for about, rows in _groups(found.frame, [*_DETECTED, *_FITTED]):
+            cells.append(_area(label(about), rows, about))
+    return cells
 
 
 def true_positive_rates(

@@ -1,5 +1,6 @@
 """Result files as data frames, with the names and entries that made them."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,18 +49,18 @@ def read(
     paths: list[Path],
     schema: "pa.Schema | None" = None,
     columns: list[str] | None = None,
-    transferred: bool = False,
+    fitted_on: tuple[str, str] | None = None,
 ) -> Results:
     """Read result files, all with the columns of `schema`; each row gets its file's names.
 
-    These are the seed, the data set and the entries. `columns` are read, by default all. Scores of
-    detectors that were fitted on another attack are left out unless `transferred`. Raises
-    DamagedFile as `store.read_table`.
+    These are the seed, the data set and the entries. `columns` are read, by default all. Of
+    detectors' scores those are read whose detector was fitted on the row's own attack, or instead
+    on `fitted_on`, a threat and an attack point. Raises DamagedFile as `store.read_table`.
     """
     import pandas as pd
 
     has_fits = schema is not None and "fitted_threat" in schema.names
-    keep = _fitted_on_own if has_fits and not transferred else None
+    keep = partial(_is_fitted_on, fitted_on) if has_fits else None
     frames, entries = [], {kind: {} for kind in (*_ENTRIES, "attack")}
     for path in paths:
         settings = store.read_provenance(path)["settings"]
@@ -81,14 +82,11 @@ def read(
     return Results(pd.concat(frames, ignore_index=True), entries, paths)
 
 
-def _fitted_on_own(rows: "pa.Table") -> "pa.ChunkedArray":
-    """Of scores, which are of the attack that the detector was fitted on."""
+def _is_fitted_on(attack: tuple[str, str] | None, rows: "pa.Table") -> "pa.ChunkedArray":
     import pyarrow.compute as pc
 
-    return pc.and_(
-        pc.equal(rows["fitted_threat"], rows["threat"]),
-        pc.equal(rows["fitted_point"], rows["attack_point"]),
-    )
+    threat, point = attack or (rows["threat"], rows["attack_point"])
+    return pc.and_(pc.equal(rows["fitted_threat"], threat), pc.equal(rows["fitted_point"], point))
 
 
 def read_values(paths: list[Path]) -> list[tuple[dict, dict]]:
