@@ -21,6 +21,7 @@ PLACES = {
     "examples": "examples/{threat}/{purifier}/{classifier}/{split}.h5",
     "calibrate": "denoisers/{denoiser}.calibration.json",
 }
+CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 IMAGES = 30
 IDS = np.arange(100, 100 + IMAGES)
 
@@ -215,7 +216,8 @@ class Results:
         """An image of each class in turn; the superpixels of that at place p are p + 1 rows."""
         with store.create_hdf5(path, {"settings": settings}, "examples") as file:
             count = settings["images"]
-            file.attrs["classes"] = json.dumps([f"class{label}" for label in range(10)])
+            named = CIFAR10 if settings["dataset"] == "cifar10" else None
+            file.attrs["classes"] = json.dumps(named or [f"class{label}" for label in range(10)])
             images = self.random.random((count, 3, 32, 32), dtype=np.float32)
             store.add_array(file, "images", images)
             store.add_array(file, "labels", np.arange(count) % 10)

@@ -12,7 +12,7 @@ from pathlib import Path
 from scripts.advdenoise import running
 
 REPOSITORY = Path(__file__).parents[1]
-CODE = ("Snakefile", "rules", "scripts", "config", "envs", "report", "Makefile")
+CODE = ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "report", "Makefile")
 CONFIG = Path(__file__).with_name("mini.yaml")
 ROOT = "results/mini"
 PATIENCE = 300  # seconds that a command may take on a busy machine
@@ -24,6 +24,7 @@ def copy_code(folder: Path, config: Path = CONFIG) -> Path:
     for name in CODE:
         source = REPOSITORY / name
         (shutil.copytree if source.is_dir() else shutil.copy2)(source, folder / name)
+    (folder / "slurm").symlink_to("profiles/slurm")
     shutil.copy2(config, folder / "config" / "config.yaml")
     return folder
 

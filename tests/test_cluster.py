@@ -61,8 +61,6 @@ def test_a_wrong_site_stops_the_workflow_before_any_job(tmp_path):
 @pytest.mark.parametrize("site", [None, "partitions: {gpu: {max_gpu: 1}}\naccount: lab"])
 def test_the_short_name_of_the_profile_resolves(tmp_path, site):
     folder = mini.copy_code(tmp_path / "code")
-    (folder / "profiles").symlink_to(mini.REPOSITORY / "profiles")
-    (folder / "slurm").symlink_to("profiles/slurm")
     if site:
         (folder / "site.yaml").write_text(site)
     more = {cluster.SITE: "site.yaml"} if site else {}
@@ -78,7 +76,7 @@ def test_gpu_rules_ask_for_one_gpu_and_leave_the_partition_to_the_site():
     for path in (mini.REPOSITORY / "rules").glob("*.smk"):
         text = path.read_text(encoding="utf-8")
         uses_torch = "train" in path.stem or path.stem in (
-            *("attack", "calibrate", "evaluate", "distances", "iqr", "examples"),
+            *("attack", "calibrate", "cost", "evaluate", "distances", "iqr", "examples"),
         )
         assert ("gpu=1" in text) == uses_torch, path
 

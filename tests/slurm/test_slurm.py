@@ -8,7 +8,6 @@ import contextlib
 import csv
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -145,8 +144,6 @@ def undisturbed(tmp_path_factory) -> Path:
 def prepare(folder: Path, config: Path) -> Path:
     """A copy of the code; its attack takes seconds, in batches of less than one."""
     mini.copy_code(folder, config)
-    shutil.copytree(mini.REPOSITORY / "profiles", folder / "profiles")
-    (folder / "slurm").symlink_to("profiles/slurm")
     (folder / "site.yaml").write_text(SITE)
     if config == mini.CONFIG:
         path = folder / "config" / "config.yaml"
