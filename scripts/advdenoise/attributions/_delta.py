@@ -104,7 +104,7 @@ class Delta:
         clean = _Clean(masks, {place: each for place, each in maps if place in self._kept})
         readers = [_Reader(tap, clean.maps[tap.source.place]) for tap in self._taps]
         probabilities = finite(clean.maps[last].flatten(1)).softmax(1)
-        phi = probabilities.new_zeros(int(masks.counts.sum()), self._width)
+        phi = probabilities.new_empty(int(masks.counts.sum()), self._width)
         plan = Plan(self._planner, masks, grid)
         before = None
         for leg in self._planner.legs:
@@ -215,7 +215,8 @@ class _Batch:
         for reader in readers:
             if reader.tap.source.place == place:
                 found = [reader.read(run, part, self._are_changes) for run, part in self._parts()]
-                self._put(torch.cat(found), phi[:, reader.tap.columns])
+                found = found[0] if len(found) == 1 else torch.cat(found)
+                self._put(found, phi[:, reader.tap.columns])
 
     def read_probabilities(self, place: int, phi: Tensor) -> None:
         """The same for the last columns; map number `place` are the logits.
@@ -325,22 +326,28 @@ class _Reader:
         places, _ = tap.within(0, height, 0, width)
         self._before = clean.flatten(1).index_select(1, places.to(clean.device))
         self._after = self._through(self._before.clone())
+        functions = tap.source.put_off
+        self._scale = None
+        if all(isinstance(function, Affine) for function in functions):
+            scales = [function.scale[self._channels] for function in functions]
+            self._scale = math.prod(scales, start=torch.ones_like(self._before[0]))
 
     def read(self, run: Run, maps: Tensor, are_changes: bool) -> Tensor:
         """|phi| of the nodes for each mask of a run: [masks, nodes]."""
         place = self.tap.source.place
         places, inside = self.tap.within(*run.rows.windows[place], *run.columns.windows[place])
+        inside = inside.to(maps)
         values = maps.flatten(1).index_select(1, places.to(maps.device))
         each = _of_each(values, run)
-        functions = self.tap.source.put_off
-        if are_changes and all(isinstance(function, Affine) for function in functions):
-            for function in functions:
-                each.mul_(function.scale[self._channels])
-        else:
-            if are_changes:
-                each.add_(_chosen(self._before, run)[:, None])
-            each = self._through(each).sub_(_chosen(self._after, run)[:, None])
-        return each.flatten(0, 1).abs_().mul_(inside.to(maps))
+        if self._scale is not None:
+            # The change itself, which is more exact than the difference of two values.
+            if not are_changes:
+                each.sub_(_chosen(self._before, run)[:, None])
+            return values.mul_(self._scale * inside).abs_()
+        if are_changes:
+            each.add_(_chosen(self._before, run)[:, None])
+        each = self._through(each).sub_(_chosen(self._after, run)[:, None])
+        return each.flatten(0, 1).mul_(inside).abs_()
 
     def _through(self, values: Tensor) -> Tensor:
         for function in self.tap.source.put_off:

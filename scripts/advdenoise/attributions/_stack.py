@@ -226,7 +226,12 @@ class _Reading:
 
     def _commit(self, count: int) -> None:
         for function in self._put_off[:count]:
+            place = len(self._steps)
             self._add(Pointwise(function))
+            for name, source in self._sources.items():
+                if source.place == place and source.put_off[:1] == (function,):
+                    rest = source.put_off[1:]
+                    self._sources[name] = Source(place + 1, rest, source.shape)
         del self._put_off[:count]
 
     def _add(self, step: Step) -> None:
