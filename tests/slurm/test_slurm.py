@@ -107,7 +107,7 @@ class Run:
         return job
 
     def ends(self) -> int:
-        return self.process.wait(mini.PATIENCE)
+        return self.process.wait(4 * mini.PATIENCE)
 
 
 @pytest.fixture
