@@ -1,21 +1,26 @@
 """How much memory a piece of work takes at most."""
 
 import ctypes
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 _PROCESS = Path("/proc/self")
 _RESET_PEAK = "5"  # of proc(5): the peak starts again at what is resident now
+_MMAP_THRESHOLD = -3  # of mallopt(3)
+_LARGE = 1 << 20
+_USUAL_THRESHOLD = 32 << 20  # where glibc's own, which grows with what is freed, ends
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
     """Run `call`; the most that was taken beyond what is held before, None where no one tells.
 
-    On a GPU what torch allocated there; else resident memory, as Linux counts it. Memory that was
-    used before and is free again counts as taken only where the system could get it back.
+    On a GPU what torch allocated there; else resident memory, as Linux counts it. What is freed
+    meanwhile goes back to the system, so that the peak is of what is held at one time.
     """
     if device.type == "cuda":
         return _peak_of_gpu(call, device)
@@ -33,14 +38,30 @@ def _peak_of_gpu(call: Callable[[], object], device: torch.device) -> int:
 
 def _peak_of_process(call: Callable[[], object]) -> int | None:
     try:
-        ctypes.CDLL(None).malloc_trim(0)
+        library = ctypes.CDLL(None)
+        library.malloc_trim(0)
         (_PROCESS / "clear_refs").write_text(_RESET_PEAK)
         before = _resident("VmRSS")
     except (AttributeError, OSError, TypeError):  # no glibc, no Linux, or not allowed
         call()
         return None
-    call()
+    with _freed_at_once(library):
+        call()
     return _resident("VmHWM") - before
+
+
+@contextmanager
+def _freed_at_once(library: ctypes.CDLL) -> Iterator[None]:
+    """Let what is large be a mapping of its own, which ends when it is freed.
+
+    In the heap it could stay resident behind something small, by chance, and count for ever.
+    """
+    library.mallopt(_MMAP_THRESHOLD, _LARGE)
+    try:
+        yield
+    finally:
+        usual = os.environ.get("MALLOC_MMAP_THRESHOLD_", _USUAL_THRESHOLD)
+        library.mallopt(_MMAP_THRESHOLD, int(usual))
 
 
 def _resident(name: str) -> int:
