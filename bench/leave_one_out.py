@@ -15,19 +15,17 @@ probabilities (4K-D). The ways take turns:
 - ours: the change alone; and the same in as many single-thread processes as there are threads.
 
 The first two do one in `--share` of their passes, and their printed seconds are scaled up. Peak
-memory is what a way adds to the process (Linux only). The difference is that of the attributions to
-those of float64 full passes, on one image and relative to the largest. The floor is the number of
-multiply-adds of the changed windows at the rate at which the machine was just seen to convolve.
+memory is what a way holds at most beyond what was there (Linux only), in a run that is not timed.
+The difference is that of the attributions to those of float64 full passes, on one image and
+relative to the largest. The floor is the number of multiply-adds of the changed windows at the rate
+at which the machine was just seen to convolve.
 """
 
 import argparse
 import copy
-import ctypes
-import gc
 import os
 import statistics
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 
@@ -46,6 +44,7 @@ from scripts.advdenoise.attributions._windows import Planner  # noqa: E402
 from scripts.advdenoise.classifiers._elu import quicken  # noqa: E402
 from scripts.advdenoise.classifiers.convnets import elu_cnn  # noqa: E402
 from scripts.advdenoise.datasets.embedded import patches  # noqa: E402
+from scripts.advdenoise.stages.memory import peak_bytes  # noqa: E402
 
 SHAPE, CLASSES = (3, 32, 32), 10
 MEAN = 120.70748 / 255
@@ -334,9 +333,10 @@ def compare(masks: str, feature: str, ways: dict, world: World, rounds: int) -> 
     for number in range(rounds):
         world.turn(number)
         for name, way in ways.items():
-            peak = Peak()
             seconds[name].append(way.run())
-            peaks[name] = "" if isinstance(way, Apart) else peak.megabytes()
+    for name, way in ways.items():  # Apart from the rounds: giving memory back costs time.
+        if not isinstance(way, Apart):
+            peaks[name] = peak_bytes(way.run, world.device)
     truth = Truth(world, masks, feature).attributions()
     for name, way in ways.items():
         wall, cpu = (
@@ -355,31 +355,13 @@ def compare(masks: str, feature: str, ways: dict, world: World, rounds: int) -> 
             difference = f"{float(apart):.1e}"
         print(
             f"| {masks} | {feature} | {name} | {wall:.1f} | {cpu:.1f} | {ratios[0]:.1f} | "
-            f"{ratios[1]:.1f} | {peaks[name]} | {difference} |",
+            f"{ratios[1]:.1f} | {_megabytes(peaks.get(name))} | {difference} |",
             flush=True,
         )
 
 
-class Peak:
-    """The most memory that the process takes from now on beyond what it has: by Linux's count."""
-
-    def __init__(self):
-        self._before = None
-        gc.collect()
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)  # What lies free would be taken without being seen.
-            with open("/proc/self/clear_refs", "w") as file:
-                file.write("5")
-            self._before = self._kilobytes("VmRSS")
-
-    def megabytes(self) -> str:
-        if self._before is None:
-            return ""
-        return f"{(self._kilobytes('VmHWM') - self._before) / 1024:.0f}"
-
-    def _kilobytes(self, key: str) -> int:
-        with open("/proc/self/status") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith(key))
+def _megabytes(size: int | None) -> str:
+    return "" if size is None else f"{size / 1e6:.0f}"
 
 
 def convolution_rate(world: World) -> float:
