@@ -46,7 +46,7 @@ COUNTS = {
         "evaluate": 52,
         "distances": 2,
         "iqr": 18,
-        "detect": 9,
+        "detect": 12,
         "examples": 6,
         "table": 17,
         "figures_propagation": 1,
@@ -69,9 +69,26 @@ COUNTS = {
         "all": 1,
     },
 }
+# Jobs of a paper at the papers' scale with reduced counts.
+REDUCED = {
+    "segfault": {
+        "images": 5,
+        "train_classifier": 1,
+        "attack": 4,
+        "cost": 2,
+        "evaluate": 3,
+        "examples": 1,
+        "iqr": 9,
+        "detect": 4,
+        "table": 10,
+        "figures_segfault": 1,
+        "segfault": 1,
+    },
+}
 PAPERS = ("dapas", "propagation", "feature_losses", "apudae", "segfault")
 SHIPPED = sorted(p.stem for p in (mini.REPOSITORY / "config").glob("*.yaml"))
 SHIPPED.remove("schema")
+CUT = sorted(p.stem for p in (mini.REPOSITORY / "config" / "reduced").glob("*.yaml"))
 
 # Entries of one's own, put everywhere.
 MINE = """
@@ -136,6 +153,12 @@ def flow(*more: str) -> Flow:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_jobs_of_a_shipped_configuration_without_any_data(shipped, name):
     assert mini.counts(shipped, "--configfile", f"config/{name}.yaml") == COUNTS[name]
+
+
+@pytest.mark.parametrize("paper", CUT)
+def test_jobs_of_a_paper_with_reduced_counts(shipped, paper):
+    files = ("config/papers.yaml", f"config/reduced/{paper}.yaml")
+    assert mini.counts(shipped, paper, "--configfile", *files) == REDUCED[paper]
 
 
 # Jobs of a paper at the quick scale that start torch; tables and figures do not.
