@@ -197,6 +197,22 @@ BROKEN = {
         {"attacks.bounded.epsilons": [0.1, 0.2]},
         ["attacks.bounded.epsilons", "points"],
     ),
+    "a target class for an attack without targets": (
+        {"attacks.gaussian_noise.labels": {"target": 0}},
+        ["attacks.gaussian_noise.labels", "targeted"],
+    ),
+    "a target class below zero": (
+        {"attacks.pgd.labels": {"target": -1}},
+        ["attacks.pgd.labels.target", "at least 0"],
+    ),
+    "labels that are none of the ways": (
+        {"attacks.pgd.labels": "predict"},
+        ["attacks.pgd.labels", "'predict'", "'predicted'"],
+    ),
+    "labels of a target that is not named": (
+        {"attacks.pgd.labels": {"class": 0}},
+        ["attacks.pgd.labels", "target"],
+    ),
     "target labels for an attack without targets": (
         {"attacks.gaussian_noise.labels": "random_target"},
         ["attacks.gaussian_noise.labels", "targeted"],

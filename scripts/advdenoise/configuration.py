@@ -325,7 +325,9 @@ def _check_split_chain(key: str, name: str, splits: dict) -> None:
 def _check_handed(kind: str, key: str, entry: dict, asked: components.Signature) -> None:
     """The entry's own keys fit what its function asks for."""
     if kind == "attacks":
-        if entry.get("labels") == "random_target" and "targeted" not in asked.handed:
+        labels = entry.get("labels")
+        targeted = labels == "random_target" or isinstance(labels, dict)
+        if targeted and "targeted" not in asked.handed:
             raise BadInput(f"{key}.labels: the function has no targeted form; take `labels` out")
         if "epsilon_unit" in entry and "epsilon" not in asked.settings:
             raise BadInput(f"{key}.epsilon_unit: the function has no epsilon; take it out")

@@ -67,6 +67,10 @@ attacks:
     function: gradient.bim
     settings: {epsilon: 0.2, alpha: 0.05, steps: 5}
     labels: random_target
+  aimed:
+    function: gradient.bim
+    settings: {epsilon: 0.2, alpha: 0.05, steps: 10}
+    labels: {target: 0}
   cycled:
     epsilons: {cycle: [0.05, 0.1, 0.15], every: 5}
     points:

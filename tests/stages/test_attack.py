@@ -12,7 +12,7 @@ from torch.nn import functional
 from scripts.advdenoise import store
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.stages import attack, models
+from scripts.advdenoise.stages import attack, data, models
 from scripts.advdenoise.stages.data import open_images
 
 FEW = "seed0/digits/adversarial/{}/few.h5"
@@ -157,7 +157,7 @@ def test_the_same_job_gives_the_same_bytes(world, tmp_path):
 def spied(world, component, tmp_path):
     """Runs a threat's job with an attack that notes what it is handed, batch by batch."""
 
-    def run(threat: str, split: str = "few") -> list[dict]:
+    def run(threat: str, split: str = "few", target: int | str | None = None) -> list[dict]:
         seen = []
         file = FEW.format(threat).replace("few", split)
 
@@ -169,6 +169,8 @@ def spied(world, component, tmp_path):
         entry = world.settings(file)["attack"]
         for point in entry["points"].values():
             point["function"], point["settings"] = "toy.spy", {}
+        if target is not None:
+            entry["labels"] = {"target": target}
         world.run(file, tmp_path / "spied.h5", {"attack": entry})
         return seen
 
@@ -212,6 +214,56 @@ def test_a_random_target_is_never_the_label(spied, few, world):
     made = few.images + perturbation(world.make(FEW.format("targeted@small")))
     before = functional.cross_entropy(few.small(few.images), targets)
     assert functional.cross_entropy(few.small(made), targets) < before
+
+
+@pytest.mark.parametrize("target", [4, "4"])
+def test_one_target_is_that_of_all_images(spied, few, target):
+    seen = spied("aimed@small", target=target)
+    targets = joined(seen, "labels")
+    assert all(batch["targeted"] for batch in seen)
+    assert targets.tolist() == [4] * len(few.ids) and (few.labels == 4).any()
+
+
+def test_a_target_that_is_no_class_is_told_before_anything_is_made(world, tmp_path):
+    entry = world.settings(FEW.format("aimed@small"))["attack"]
+    for target, told in ((10, "numbered from 0"), ("tree", "there are: 0, 1, 2")):
+        entry["labels"] = {"target": target}
+        with pytest.raises(BadInput, match=rf"attacks\.aimed\.labels\.target: .*{told}"):
+            world.run(FEW.format("aimed@small"), tmp_path / "x.h5", {"attack": entry})
+    assert not list(tmp_path.iterdir())
+
+
+class Linear(torch.nn.Module):
+    """Two classes whose logits are weighted sums of the pixels."""
+
+    def __init__(self, difference: torch.Tensor):
+        super().__init__()
+        self.difference = difference
+
+    def forward(self, images):
+        score = (images * self.difference).flatten(1).sum(1)
+        return torch.stack([score, -score], dim=1)
+
+
+def test_of_a_linear_network_a_target_gives_the_sign_of_its_weights():
+    """Every step raises the target's logit alike, for images that it holds already too."""
+    weights = torch.linspace(-1, 1, 16).view(1, 1, 4, 4)
+    network = Linear(weights).eval()
+    images = torch.full((3, 1, 4, 4), 0.5) + 0.1 * weights.sign() * torch.tensor(
+        [1.0, 0.0, -1.0]
+    ).view(3, 1, 1, 1)
+    settings = {"function": "gradient.bim", "settings": {"epsilon": 0.3, "alpha": 0.1, "steps": 10}}
+    entry = {"name": "aimed", "labels": {"target": "odd"}, "points": {"default": settings}}
+    clean = data.ImageSet("images.h5", None, np.arange(3), np.arange(3), ["even", "odd"])
+    goal = attack.target_class(entry, clean)
+    attacker = attack._Attacker(
+        {"attack": entry, "seed": 0, "purifier": None}, network, network, None, goal
+    )
+    batch = data.Batch(slice(0, 3), images, torch.tensor([0, 1, 0]), np.arange(3))
+    perturbation, fooled = attacker(settings, batch, np.full(3, 0.3, np.float32))
+    assert torch.allclose(perturbation, (-0.3 * weights.sign()).expand(3, 1, 4, 4), atol=1e-6)
+    assert network(images + perturbation).argmax(1).tolist() == [1, 1, 1]
+    assert fooled.tolist() == [True, False, True]
 
 
 # ---------------------------------------------------------------- who gives the gradient

@@ -163,7 +163,7 @@ class Counting:
                 once[Use(self._network("denoisers", s["denoiser"], s), GRADIENT)] += 1
             uses += _times(once, images * taken)
             # What is returned is judged, and labels may be predicted before.
-            looks = 1 + (entry.get("labels", "ground_truth") != "ground_truth")
+            looks = 1 + (entry.get("labels") in ("predicted", "random_target"))
             seen = Counter({Use(victim, FORWARD): 1}) + self._purify(s)
             uses += _times(seen, images * looks)
         size = 4 * images * self._pixels(s) * len(entry["points"])

@@ -39,13 +39,14 @@ def run(
     started = time.time()
     state = state_folder(resume, output)
     with open_images(images) as clean:
+        goal = target_class(settings["attack"], clean)
         target = models.classifier(victim, settings["victim"], clean)
         source = target
         if surrogate:
             source = models.classifier(surrogate, settings["surrogate"], clean)
         using = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
         models.check_frozen(target, source, using.denoise if using else None)
-        attacker = _Attacker(settings, target, source, using)
+        attacker = _Attacker(settings, target, source, using, goal)
         inputs = filter(None, (images, victim, surrogate, denoiser, calibration))
         digest = state_digest(settings, code, *inputs)
         made_by = store.provenance(settings, started)
@@ -105,11 +106,24 @@ def image_epsilons(point: dict, count: int) -> np.ndarray:
     return np.asarray(cycle, dtype=np.float32)[np.arange(count) // every % len(cycle)]
 
 
-class _Attacker:
-    """One attack entry with the networks that it looks at."""
+def target_class(attack: dict, images: ImageSet) -> int | None:
+    """The one class that an attack's entry drives all images to; None where it has none.
 
-    def __init__(self, settings: dict, victim, surrogate, using: models.Denoiser | None):
-        self.settings, self.using = settings, using
+    Raises BadInput where the images have no such class.
+    """
+    labels = attack.get("labels")
+    if not isinstance(labels, dict):
+        return None
+    return images.class_number(labels["target"], f"attacks.{attack['name']}.labels.target")
+
+
+class _Attacker:
+    """One attack entry with the networks that it looks at; `goal` is its one target class."""
+
+    def __init__(
+        self, settings: dict, victim, surrogate, using: models.Denoiser | None, goal: int | None
+    ):
+        self.settings, self.using, self.goal = settings, using, goal
         self.victim, self.surrogate = victim, surrogate
 
     def __call__(self, point: dict, batch: Batch, epsilons: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -154,6 +168,8 @@ class _Attacker:
         self, entry: dict, batch: Batch, victim: Callable, noise: Noise
     ) -> tuple[Tensor, bool]:
         """What the attack ascends, or descends to where it is targeted: [N]."""
+        if self.goal is not None:  # images of that class too, as in the paper's figures
+            return torch.full_like(batch.labels, self.goal), True
         choice = entry.get("labels", "ground_truth")
         if choice == "ground_truth":
             return batch.labels, False

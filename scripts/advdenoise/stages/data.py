@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from scripts.advdenoise import store
+from scripts.advdenoise.components import suggest
 from scripts.advdenoise.errors import BadInput
 
 
@@ -41,6 +42,17 @@ class ImageSet:
     @property
     def shape(self) -> tuple[int, int, int]:
         return tuple(self.stored.shape[1:])
+
+    def class_number(self, name: str | int, key: str) -> int:
+        """The number of a class given by its name or number; BadInput naming `key` if unknown."""
+        if name in self.classes:
+            return self.classes.index(name)
+        if isinstance(name, int) and 0 <= name < len(self.classes):
+            return name
+        raise BadInput(
+            f"{key}: {name!r} is no class of {self.path}, whose {len(self.classes)} classes are "
+            f"numbered from 0; {suggest(str(name), self.classes)}"
+        )
 
     def batches(self, size: int, device: torch.device, count: int | None = None) -> Iterator[Batch]:
         """The first `count` images (all by default), `size` at a time, channels-last."""
