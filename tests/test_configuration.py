@@ -133,10 +133,43 @@ BROKEN = {
         {"denoisers.dae_pgd.trained_on": [{"noise": "pgd", "share": 1}]},
         ["denoisers.dae_pgd.trained_on.0.noise", "looks at a model"],
     ),
+    "a step that looks at a network without one": (
+        {"denoisers.dae_fgsm.training.function": "features.reconstruct"},
+        ["denoisers.dae_fgsm.training", "looks at a trained classifier", "'network'"],
+    ),
+    "a network that nothing looks at": (
+        {"denoisers.dae_fgsm.training.network": "cnn4"},
+        ["denoisers.dae_fgsm.training.network", "plain.reconstruct looks at no network"],
+    ),
+    "a network that is not configured": (
+        {
+            "denoisers.dae_fgsm.training.function": "logits.guided",
+            "denoisers.dae_fgsm.training.network": "cnn5",
+        },
+        ["denoisers.dae_fgsm.training.network", "'cnn5'", "'cnn4'"],
+    ),
+    "a network of another data set": (
+        {
+            "denoisers.dae_fgsm.training.function": "logits.guided",
+            "denoisers.dae_fgsm.training.network": "resnet18",
+        },
+        ["denoisers.dae_fgsm.training.network", "'resnet18'", "'digits'"],
+    ),
+    "a network of too few data sets": (
+        {
+            "denoisers.red_gaussian.training.function": "logits.guided",
+            "denoisers.red_gaussian.training.network": "cnn4",
+        },
+        ["denoisers.red_gaussian.training.network", "'patches'", "datasets"],
+    ),
+    "a classifier whose training looks at a network": (
+        {"classifiers.cnn4.training.function": "features.reconstruct"},
+        ["classifiers.cnn4.training.function", "trains denoisers only"],
+    ),
     "wrong type": ({"batch": "many"}, ["batch", "integer", "'many'"]),
     "number out of range": (
-        {"classifiers.cnn4.training.epochs": 0},
-        ["classifiers.cnn4.training.epochs", "at least 1"],
+        {"classifiers.cnn4.training.epochs": -1},
+        ["classifiers.cnn4.training.epochs", "at least 0"],
     ),
     "unknown optimiser": (
         {"classifiers.cnn4.training.optimiser.name": "adan"},

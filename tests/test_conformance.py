@@ -22,6 +22,7 @@ from scripts.advdenoise.configuration import CROSSINGS, KINDS
 from scripts.advdenoise.datasets._source import Source
 from scripts.advdenoise.metrics import roc_auc
 from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.training._references import maker
 
 # Settings that make a component small enough for a test; those without defaults belong here too.
 MINIATURE = {
@@ -43,12 +44,14 @@ MINIATURE = {
         "convnets.elu_cnn": {"width": 2},
         "convnets.lenet": {"channels": [3, 4], "hidden": 8},
         "resnet.cifar_resnet18": {"width": 4},
+        "vgg.vgg16": {"width": 2},
         "zoo.timm_model": {"model": "test_resnet"},
     },
     "datasets": {"embedded.patches": {"train": 5, "test": 3}},
     "denoisers": {
         "autoencoders.red_net": {"layers": 6, "width": 4},
         "autoencoders.seven_layer": {"channels": [4, 3]},
+        "unet.hgd": {"widths": [3, 4, 6]},
     },
     "detectors": {
         "trees.random_forest": {"trees": 20},
@@ -60,7 +63,10 @@ MINIATURE = {
     },
     "purifiers": {},
     "tables": {},
-    "training": {"adversarial.pgd": {"epsilon": 0.1, "alpha": 0.05, "steps": 2}},
+    "training": {
+        "adversarial.pgd": {"epsilon": 0.1, "alpha": 0.05, "steps": 2},
+        "features.reconstruct": {"layers": ["layers.1", "layers.0"], "weights": [0.2, 0.1]},
+    },
 }
 # How far an attack may go beyond its epsilon, as its docstring says.
 BEYOND_EPSILON = {"gradient.r_fgsm": 0.02}
@@ -511,12 +517,17 @@ def test_a_step_gives_a_loss_to_descend(name, training):
     handed = signature("training", "training", name).handed
     # Who asks for clean targets denoises.
     model = Learner(denoises="targets" in handed).train(training)
-    given = images(6)
+    given, targets = images(6), images(6, seed=1)
+    step, network = component("training", name), Learner(denoises=False).eval()
+    network.requires_grad_(False)
+    make = maker(step, network)
     loss, metrics = provide(
-        component("training", name),
+        step,
         model=model,
+        network=network,
+        reference=make(targets) if make else None,
         images=given,
-        targets=images(6, seed=1),
+        targets=targets,
         labels=torch.arange(6) % 5,
         noise=Noise(0, range(6), "step"),
         iteration=0,
@@ -528,7 +539,8 @@ def test_a_step_gives_a_loss_to_descend(name, training):
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
     loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    assert torch.equal(given, images(6))
+    assert all(p.grad is None for p in network.parameters())
+    assert torch.equal(given, images(6)) and torch.equal(targets, images(6, seed=1))
 
 
 # ---------------------------------------------------------------- data sets

@@ -264,7 +264,9 @@ def _check_entries(config: dict) -> None:
     for kind in ("classifiers", "denoisers"):
         for name, entry in config[kind].items():
             components.check(kind, f"{kind}.{name}", entry)
-            components.check("training", f"{kind}.{name}.training", entry["training"])
+            key = f"{kind}.{name}.training"
+            asked = components.check("training", key, entry["training"])
+            _check_looking(kind, key, entry["training"], asked)
     for kind in ("attacks", "purifiers", "attributions", "detectors"):
         for name, entry in config[kind].items():
             for point_name, point in entry["points"].items():
@@ -279,6 +281,17 @@ def _check_entries(config: dict) -> None:
             for product_name, product in experiment[part].items():
                 key = f"experiments.{name}.{part}.{product_name}"
                 _check_reads(key, product, components.check(part, key, product))
+
+
+def _check_looking(kind: str, key: str, training: dict, asked: components.Signature) -> None:
+    """A step that looks at a network gets one; only denoisers are trained by such a step."""
+    looks, function = "network" in asked.handed, training["function"]
+    if looks and kind != "denoisers":
+        raise BadInput(f"{key}.function: {function} trains denoisers only; choose another step")
+    if looks and "network" not in training:
+        raise BadInput(f"{key}: {function} looks at a trained classifier; add the key 'network'")
+    if "network" in training and not looks:
+        raise BadInput(f"{key}.network: {function} looks at no network; take it out")
 
 
 def _check_reads(key: str, product: dict, asked: components.Signature) -> None:
@@ -375,6 +388,8 @@ def _check_names(config: dict) -> None:
             _known(config, "denoisers", entry["denoiser"], f"purifiers.{name}.denoiser")
     for name, entry in config["denoisers"].items():
         _check_sources(config, f"denoisers.{name}.trained_on", entry["trained_on"])
+        if "network" in entry["training"]:
+            _check_network(config, f"denoisers.{name}", entry)
     for name, suite in config["suites"].items():
         for text in suite["threats"]:
             check_threat(config, text, f"suites.{name}.threats")
@@ -393,6 +408,18 @@ def _check_names(config: dict) -> None:
 
 def _check_sources(config: dict, key: str, sources: list[dict]) -> None:
     for place, source in enumerate(sources):
+def _check_network(config: dict, key: str, entry: dict) -> None:
+    """The network is there for every data set of the denoiser."""
+    name = entry["training"]["network"]
+    network = _known(config, "classifiers", name, f"{key}.training.network")
+    for dataset in entry.get("datasets", config["datasets"]):
+        if dataset not in network.get("datasets", [dataset]):
+            raise BadInput(
+                f"{key}.training.network: {name!r} is not for data set {dataset!r}; add it to "
+                f"classifiers.{name}.datasets or say {key}.datasets without it"
+            )
+
+
         if ("threat" in source) == ("noise" in source):
             raise BadInput(f"{key}.{place}: give either 'threat' or 'noise'")
         if "noise" in source:

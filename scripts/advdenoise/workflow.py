@@ -221,6 +221,10 @@ class Flow:
         inputs["adversarial"] = [self.adversarial(seed, dataset, t, split) for t in made]
         used = [("denoisers", entry), ("training", entry["training"])]
         used += [("attacks", p) for noise in noises.values() for p in noise["points"].values()]
+        if network := entry["training"].get("network"):
+            inputs["network"] = self.classifier(seed, dataset, network)
+            settings["network"] = self._named("classifiers", network)
+            used.append(("classifiers", self.config["classifiers"][network]))
         return Job(inputs, settings, used)
 
     def _calibrate(self, seed: str, dataset: str, denoiser: str) -> Job:
@@ -419,6 +423,8 @@ class Flow:
             "classifier": self._named("classifiers", classifier),
             "images": asked.get("images", 8),
             "superpixels": superpixels,
+            # Without an attack no channel is changed more than another.
+            "maps": [] if parsed.is_clean else asked.get("maps", {}).get(classifier, []),
         }
         used = [("classifiers", self.config["classifiers"][classifier])]
         used += [("attributions", p) for s in superpixels.values() for p in s["points"].values()]

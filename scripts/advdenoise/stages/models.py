@@ -18,6 +18,9 @@ from scripts.advdenoise.stages.data import ImageSet
 
 Images = Callable[[Tensor], Tensor]
 
+# Settings of networks that name weights to start from.
+_FIRST_WEIGHTS = ("pretrained", "weights")
+
 
 def build(kind: str, entry: dict, shape: tuple[int, int, int], classes: int) -> nn.Module:
     """A new network of a classifier's or denoiser's entry for images of this shape.
@@ -27,12 +30,19 @@ def build(kind: str, entry: dict, shape: tuple[int, int, int], classes: int) -> 
     return quicken(provide(load(kind, entry), shape=shape, classes=classes))
 
 
+def without_first_weights(entry: dict) -> dict:
+    """The entry without the weights that a training starts from, which may have to be fetched."""
+    settings = entry.get("settings", {})
+    kept = {name: value for name, value in settings.items() if name not in _FIRST_WEIGHTS}
+    return {**entry, "settings": kept}
+
+
 def trained(kind: str, path: Path, entry: dict, images: ImageSet) -> nn.Module:
     """A network with its stored weights: frozen, in eval mode, channels-last.
 
     Raises BadInput where weights and network do not fit, DamagedFile where the file is damaged.
     """
-    network = build(kind, entry, images.shape, len(images.classes))
+    network = build(kind, without_first_weights(entry), images.shape, len(images.classes))
     tensors, _ = store.read_weights(path)
     try:
         network.load_state_dict(tensors)

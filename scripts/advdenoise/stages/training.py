@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import torch
+from torch import nn
 
 from scripts.advdenoise import store
 from scripts.advdenoise.components import load
@@ -53,8 +54,11 @@ def train_denoiser(
     history: Path,
     resume: Path,
     held_out: Path | None = None,
+    network: Path | None = None,
 ) -> None:
     """Train a denoiser on what its entry names; write its weights and history.
+
+    `network` holds the weights of the classifier that the training step looks at.
 
     Held-out loss is told only where all inputs are made afresh from noise: an adversarial set
     holds the training images alone.
@@ -72,9 +76,12 @@ def train_denoiser(
         if held_out and not sets:
             other, its_pixels = _open(files, held_out)
             test = Mixture(its_pixels, other.labels, other.ids, parts)
-        digest = state_digest(settings, code, images, *adversarial)
+        looked_at = None
+        if network:
+            looked_at = models.trained("classifiers", network, settings["network"], clean)
+        digest = state_digest(settings, code, images, *adversarial, *filter(None, [network]))
         job = _Job("denoisers", entry, settings, state_folder(resume, weights), digest)
-        _write(job, job.train(clean, examples, test), weights, history)
+        _write(job, job.train(clean, examples, test, looked_at), weights, history)
 
 
 def _open(files: ExitStack, path: Path) -> tuple[ImageSet, torch.Tensor]:
@@ -105,7 +112,13 @@ class _Job:
     digest: str
     started: float = field(default_factory=time.time)
 
-    def train(self, clean: ImageSet, examples: Clean, test: Clean | None):
+    def train(
+        self,
+        clean: ImageSet,
+        examples: Clean,
+        test: Clean | None,
+        looked_at: nn.Module | None = None,
+    ):
         """The trained network and the rows of its history."""
         name = f"{self.kind}.{self.entry['name']}"
         seed = hashlib.sha256(json.dumps([self.settings["seed"], name]).encode()).digest()
@@ -122,6 +135,7 @@ class _Job:
             digest=self.digest,
             device=models.device(),
             held_out=test,
+            network=looked_at,
         )
         return network, rows
 

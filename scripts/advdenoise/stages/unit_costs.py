@@ -86,8 +86,8 @@ def run(uses: Iterable[Use], batch: int, folder: Path) -> Path:
 def _network(thing: Thing, whats: list[str], batch: int, folder: Path) -> dict:
     """Seconds an image of each use, as the jobs do it, and the number of values to be stored."""
     # Weights change no cost, and fetching them may.
-    settings = {k: v for k, v in json.loads(thing.settings).items() if k not in _WEIGHTS}
-    entry = {"function": thing.function, "settings": settings}
+    entry = {"function": thing.function, "settings": json.loads(thing.settings)}
+    entry = models.without_first_weights(entry)
     *shape, classes = thing.size
     network = models.build(thing.kind, entry, tuple(shape), classes).eval()
     stored = sum(tensor.numel() for tensor in network.state_dict().values())
@@ -110,7 +110,6 @@ def _network(thing: Thing, whats: list[str], batch: int, folder: Path) -> dict:
     return {PARAMETERS: stored, "costs": costs}
 
 
-_WEIGHTS = ("pretrained", "weights")
 _USES = (FORWARD, GRADIENT, INNER, UPDATE, STEP)
 
 

@@ -33,15 +33,19 @@ class Clean:
     def __len__(self) -> int:
         return len(self._images)
 
+    def targets(self, index: Tensor, device: torch.device | str = "cpu") -> Tensor:
+        """The clean images at `index` (int64) on `device`: float32 in [0, 1], channels-last."""
+        images = self._images[index].to(device).float().div_(255)
+        return images.contiguous(memory_format=torch.channels_last)
+
     def batch(
         self, index: Tensor, noise: Noise, epoch: int, device: torch.device | str = "cpu"
     ) -> dict[str, Tensor]:
-        """The examples at `index` (int64) as `images`, `targets` and `labels` on `device`.
+        """The examples at `index` as `images`, `targets` and `labels` on `device`.
 
-        Images and targets are float32 in [0, 1], channels-last.
+        Images and targets are as `targets` gives them.
         """
-        images = self._images[index].to(device).float().div_(255)
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = self.targets(index, device)
         return {"images": images, "targets": images, "labels": self._labels[index].to(device)}
 
 

@@ -20,6 +20,7 @@ from scripts.advdenoise.errors import BadInput, Preempted
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.resume import Interruption, locked
 from scripts.advdenoise.training._optimisers import Optimiser, learning_rate
+from scripts.advdenoise.training._references import Make, References, maker
 from scripts.advdenoise.training._resume import State
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ def train(
     digest: str,
     device: torch.device | str,
     held_out=None,
+    network: nn.Module | None = None,
 ) -> list[dict]:
     """Train `model` in place and leave it in eval mode; return the history.
 
@@ -50,10 +52,12 @@ def train(
     Args:
         model: any module; it is moved to `device`.
         step: a component of `training/` with its settings bound. It is handed what it lists of
-            `model`, `images`, `targets`, `labels`, `noise`, `iteration` (from 0) and `epoch`
-            (from 0) and returns the loss to be descended and a dictionary of batch means.
-            Parameters that the loss does not reach stay as they are.
-        examples: has `__len__`, `ids` and `batch(index, noise, epoch, device)`, see `_examples`.
+            `model`, `images`, `targets`, `labels`, `noise`, `iteration` (from 0), `epoch` (from 0),
+            `network` and `reference` (see `_steps.compares_with`) and returns the loss to be
+            descended and a dictionary of batch means. Parameters that the loss does not reach stay
+            as they are.
+        examples: has `__len__`, `ids`, `targets(index, device)` and `batch(index, noise, epoch,
+            device)`, see `_examples`.
         loop: `epochs`, `batch`, `optimiser: {name, lr, ...}` and, optionally,
             `schedule: {epochs: lr}`, the learning rate once so many epochs are done. The
             optimiser's settings are those of `_optimisers.Optimiser`; an L2 term c * sum(w^2) of
@@ -65,6 +69,7 @@ def train(
         digest: of settings and code; a state of another one is removed and not resumed.
         device: where it is trained; on a GPU the step runs in bfloat16 autocast.
         held_out: examples that the step is evaluated on after each epoch, in eval mode.
+        network: what the step looks at: frozen, in eval mode, on `device`.
 
     Returns:
         one row per epoch and metric, as `schemas.HISTORY`; `epoch` counts from 1, means are over
@@ -76,7 +81,7 @@ def train(
     """
     device = torch.device(device)
     with locked(state), Interruption() as interruption, _deterministic(device):
-        run = _Run(model, step, examples, loop, seed, name, device, held_out)
+        run = _Run(model, step, examples, loop, seed, name, device, held_out, network)
         try:
             return run.train(State(state, digest), interruption)
         except torch.OutOfMemoryError:
@@ -89,20 +94,30 @@ def train(
 class _Run:
     """One training: where it stands and how to go on."""
 
-    def __init__(self, model, step, examples, loop, seed, name, device, held_out):
+    def __init__(self, model, step, examples, loop, seed, name, device, held_out, network):
         self.model = model.to(device, memory_format=torch.channels_last)
         self.step, self.examples, self.held_out = step, examples, held_out
         self.loop, self.seed, self.name, self.device = loop, seed, name, device
+        self.network = network
         self.optimiser = Optimiser(model, loop["optimiser"], name)
         self.epoch = self.iteration = self.batch = 0
         self.lr = self.seconds = 0.0
         self.sums: dict[str, list[float]] = {}
         self.unread: list[tuple[int, Tensor, dict[str, Tensor]]] = []
         self.history: list[dict] = []
+        self.references: dict = {}
+        if make := maker(step, network):
+            self.references = {
+                some: References(self._quietly(make), some, loop["batch"], device)
+                for some in filter(None, (examples, held_out))
+            }
 
     def train(self, state: State, interruption: Interruption) -> list[dict]:
         self._resume(state)
         epochs = self.loop["epochs"]
+        # Also with one epoch left of several: a resumed training compares with the same bits.
+        if epochs > 1 and self.epoch < epochs:
+            self._keep_references(state, interruption)
         with _bar(self.name, epochs * len(self._batches()), self.iteration) as bar:
             while self.epoch < epochs:
                 self._train_epoch(state, interruption, bar)
@@ -113,6 +128,11 @@ class _Run:
                 _stop_if_asked(interruption, self.name, self.epoch)
         self.model.eval()
         return self.history
+
+    def _keep_references(self, state: State, interruption: Interruption) -> None:
+        for references in self.references.values():
+            for _ in references.keep():
+                self._leave_if_asked(state, interruption)
 
     def _train_epoch(self, state: State, interruption: Interruption, bar: tqdm) -> None:
         self.model.train()
@@ -142,16 +162,31 @@ class _Run:
 
     def _step(self, examples, index: Tensor, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
         batch = examples.batch(index, noise, self.epoch, self.device)
-        on_gpu = self.device.type == "cuda"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=on_gpu):
+        if examples in self.references:
+            batch["reference"] = self.references[examples].of(index, batch["targets"])
+        with self._autocast():
             return provide(
                 self.step,
                 model=self.model,
+                network=self.network,
                 noise=noise,
                 iteration=self.iteration,
                 epoch=self.epoch,
                 **batch,
             )
+
+    def _quietly(self, make: Make) -> Make:
+        """References take no gradient, and the precision that the step has."""
+
+        def made(targets: Tensor) -> list[Tensor]:
+            with torch.no_grad(), self._autocast():
+                return make(targets)
+
+        return made
+
+    def _autocast(self) -> torch.autocast:
+        on_gpu = self.device.type == "cuda"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=on_gpu)
 
     def _set_seed(self, *use: str | int) -> None:
         """For what takes no `noise`: dropout and a step's own draws."""

@@ -1,11 +1,25 @@
 """What several steps have in common."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
 
 Update = tuple[Tensor, dict[str, Tensor]]
+
+
+def compares_with(make: Callable) -> Callable:
+    """Marks a step that takes a `reference`, which is the same in each epoch.
+
+    `make(network, targets, **settings)` gives it for clean images: a list of tensors [N, ...]. It
+    gets those of the step's settings that it lists; the loop keeps what it gives if it can.
+    """
+
+    def mark(step: Callable) -> Callable:
+        step.reference = make
+        return step
+
+    return mark
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:

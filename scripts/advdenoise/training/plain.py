@@ -2,7 +2,8 @@
 
 What steps are handed: `model` in train mode (in eval mode for held-out examples); `images` float32
 [N,C,H,W] in [0,1], its inputs; `targets`, the clean images; `labels` int64 [N]; `noise`, one random
-stream per image. They return the loss and the batch means of their metrics.
+stream per image; `network`, the trained classifier that the entry names, and `reference`, what it
+makes of the clean images. They return the loss and the batch means of their metrics.
 """
 
 from torch import Tensor, nn
