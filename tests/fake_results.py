@@ -22,6 +22,7 @@ PLACES = {
     "calibrate": "denoisers/{denoiser}.calibration.json",
 }
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+SHAPES = dict.fromkeys(("digits", "mnist", "cifar10_grey"), (1, 28, 28))
 IMAGES = 30
 IDS = np.arange(100, 100 + IMAGES)
 
@@ -213,15 +214,44 @@ class Results:
         self._write(path, rows, COST, settings)
 
     def _examples(self, path: Path, settings: dict) -> None:
-        """An image of each class in turn; the superpixels of that at place p are p + 1 rows."""
+        """An image of each class in turn; the superpixels of that at place p are p + 1 rows.
+
+        Without a purifier all are taken for the target (or 9) with a confidence of 0.995, behind
+        one the first two are, with 0.75.
+        """
+        count, shape = settings["images"], SHAPES.get(settings["dataset"], (3, 32, 32))
         with store.create_hdf5(path, {"settings": settings}, "examples") as file:
-            count = settings["images"]
             named = CIFAR10 if settings["dataset"] == "cifar10" else None
-            file.attrs["classes"] = json.dumps(named or [f"class{label}" for label in range(10)])
-            images = self.random.random((count, 3, 32, 32), dtype=np.float32)
-            store.add_array(file, "images", images)
-            store.add_array(file, "labels", np.arange(count) % 10)
+            classes = named or [f"class{label}" for label in range(10)]
+            file.attrs["classes"] = json.dumps(classes)
+            labels = np.arange(count) % 10
+            store.add_array(file, "images", self.random.random((count, *shape), dtype=np.float32))
+            store.add_array(file, "labels", labels)
             store.add_array(file, "ids", IDS[:count])
+            target = 9
+            for attack in settings["attacks"].values():
+                if isinstance(attack.get("labels"), dict):
+                    target = attack["labels"]["target"]
+                    target = classes.index(target) if target in classes else int(target)
+                    file.attrs["target"] = target
+            before = np.full((count, 10), 0.005 / 9, np.float32)
+            before[:, target] = 0.995
+            for point, _ in self._points(settings, settings["threat"]):
+                for purifier_point in settings["purifier"]["points"]:
+                    group = file.create_group(f"{point}/{purifier_point}")
+                    for name in ("seen", "purified"):
+                        pictures = self.random.random((count, *shape), dtype=np.float32)
+                        store.add_array(group, name, pictures)
+                    wrong = np.arange(count) < 2
+                    store.add_array(group, "prediction", np.where(wrong, target, labels))
+                    store.add_array(group, "confidence", np.full(count, 0.75, np.float32))
+                    store.add_array(group, "seen_probabilities", before)
+                    for module in settings["maps"]:
+                        maps = group.create_group(f"maps/{module}")
+                        store.add_array(maps, "channels", np.tile([5, 2, 0, 7], (count, 1)))
+                        for name in ("clean", "seen", "purified"):
+                            values = self.random.random((count, 4, 6, 6), dtype=np.float32)
+                            store.add_array(maps, name, values)
             for name, entry in settings["superpixels"].items():
                 for point in entry["points"]:
                     row = np.broadcast_to(np.arange(32)[:, None], (32, 32))

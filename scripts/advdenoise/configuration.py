@@ -398,6 +398,8 @@ def _check_names(config: dict) -> None:
     for part in ("distances", "hidden"):
         for classifier in config[part]["taps"]:
             _known(config, "classifiers", classifier, f"{part}.taps")
+    for classifier in config.get("examples", {}).get("maps", {}):
+        _known(config, "classifiers", classifier, "examples.maps")
     for name in config.get("examples", {}).get("superpixels", []):
         _known(config, "attributions", name, "examples.superpixels")
     for name, experiment in config["experiments"].items():

@@ -10,7 +10,7 @@ import pytest
 
 from scripts.advdenoise import store
 from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.figures import detection, superpixels
+from scripts.advdenoise.figures import _sheet, detection, examples, superpixels
 from scripts.advdenoise.stages import figures
 from scripts.advdenoise.tables._read import read_stage
 from tests.fake_results import Results
@@ -39,25 +39,6 @@ def drawn(results, paper: str, output: Path, **changes) -> dict[str, ElementTree
 def texts(figure: ElementTree.Element) -> list[str]:
     """All texts: they stay texts, so that a report can be searched."""
     return ["".join(element.itertext()).strip() for element in figure.iter(f"{SVG}text")]
-
-
-def examples(results, shape=(1, 6, 6), wrong: int = 2) -> None:
-    """A file of examples with random images, the first `wrong` of them misclassified."""
-    (file,) = results.flow.job("figures", {"paper": "feature_losses"}).inputs["files"]
-    random = np.random.default_rng(0)
-    settings = {"threat": "pgd@cnn4", "purifier": {"name": "direct_pgd"}}
-    labels = np.arange(8)
-    with store.create_hdf5(results.root / file, {"settings": settings}, "examples") as made:
-        made.attrs["classes"] = json.dumps([f"class{label}" for label in range(10)])
-        store.add_array(made, "images", random.random((8, *shape), dtype=np.float32))
-        store.add_array(made, "labels", labels)
-        store.add_array(made, "ids", labels)
-        for point in ("default", "strong"):
-            group = made.create_group(f"{point}/default")
-            for name in ("seen", "purified"):
-                store.add_array(group, name, random.random((8, *shape), dtype=np.float32))
-            store.add_array(group, "prediction", np.where(labels < wrong, 9, labels))
-            store.add_array(group, "confidence", np.full(8, 0.9, np.float32))
 
 
 def test_layer_curves_show_every_threat_and_layer(results, tmp_path):
@@ -167,24 +148,151 @@ def test_a_border_lies_between_labels():
     assert (picture[~border] == 0.5).all()
 
 
-@pytest.mark.parametrize("shape", [(1, 6, 6), (3, 6, 6)])
-def test_strips_show_what_became_of_the_images(results, tmp_path, shape):
-    examples(results, shape)
-    figure = drawn(results, "feature_losses", tmp_path)["figure1"]
+def changed(quick, **experiment) -> dict:
+    """The quick scale with a targeted attack, maps and other figures of feature_losses."""
+    quick["attacks"]["to_three"] = {
+        "function": "gradient.bim",
+        "settings": {"epsilon": 0.2, "alpha": 0.1, "steps": 10},
+        "labels": {"target": 3},
+    }
+    quick["attacks"]["varied"] = {
+        "points": {
+            "weak": {"function": "gradient.fgsm", "settings": {"epsilon": 0.1}},
+            "strong": {"function": "gradient.fgsm", "settings": {"epsilon": 0.2}},
+        }
+    }
+    quick["examples"] = {"images": 8, "maps": {"cnn4": ["layers.0", "layers.3"]}}
+    quick["experiments"]["feature_losses"]["figures"] = experiment
+    return quick
+
+
+SHOWN = {"dataset": "digits", "classifier": "cnn4", "split": "test"}
+
+
+@pytest.mark.parametrize("world", [("digits", "cnn4"), ("patches", "cnn26")])
+def test_strips_show_what_became_of_the_images(tmp_path, quick, world):
+    dataset, classifier = world
+    shown = {**SHOWN, "dataset": dataset, "classifier": classifier, "threat": "varied"}
+    entry = {"function": "examples.strips", "examples": {**shown, "purifier": "none"}}
+    results = Results(tmp_path / "files", changed(quick, strips=entry))
+    figure = drawn(results, "feature_losses", tmp_path)["strips"]
     words = texts(figure)
     assert len(list(figure.iter(f"{SVG}image"))) == 2 * 3 * 6  # points, rows, images
     assert words.count("class9") == 2 * 2 and words.count("class5") == 2
-    assert {"pgd@cnn4 direct_pgd", "pgd@cnn4 direct_pgd strong"} <= set(words)
-    red = [e for e in figure.iter(f"{SVG}text") if "#ff0000" in e.get("style", "")]
-    assert ["".join(element.itertext()) for element in red] == ["class9"] * 4
+    titles = {f"varied@{classifier} none {point}" for point in ("weak", "strong")}
+    assert titles <= set(words)
+    assert red(figure) == ["class9"] * 4
+
+
+def red(figure: ElementTree.Element) -> list[str]:
+    found = [e for e in figure.iter(f"{SVG}text") if "#ff0000" in e.get("style", "")]
+    return ["".join(element.itertext()) for element in found]
+
+
+def test_a_targeted_attack_is_shown_class_by_class_behind_every_purifier(tmp_path, quick):
+    crossing = {**SHOWN, "threat": "to_three", "purifier": ["none", "direct_fgsm", "direct_pgd"]}
+    entry = {"function": "examples.targeted", "examples": crossing, "settings": {"images": 5}}
+    quick["seeds"] = [0, 1]
+    results = Results(tmp_path / "files", changed(quick, figure1=entry))
+    figure = drawn(results, "feature_losses", tmp_path)["figure1"]
+    words = texts(figure)
+    for name in ("clean", "to_three", "direct_fgsm", "direct_pgd"):
+        assert words.count(name) == 1  # one replicate, the clean rows once
+    assert words.count("class3 99.5") == 5
+    assert words.count("class3 75.0") == 2 * 3 and words.count("class4 75.0") == 2
+    # The image that is of the target's class is right.
+    assert sorted(red(figure)) == sorted(["class3 99.5"] * 4 + ["class3 75.0"] * 4)
+
+
+def test_where_another_class_is_predicted_the_target_is_named():
+    shares = np.array([[0.7, 0.1, 0.2], [0.0, 0.1, 0.9]])
+    seen = examples.Seen(
+        images=np.zeros((2, 4, 4, 1)),
+        labels=np.array([0, 1]),
+        classes=["a", "b", "c"],
+        target=2,
+        seen=np.zeros((2, 4, 4, 1)),
+        purified=np.zeros((2, 4, 4, 1)),
+        seen_probabilities=shares,
+        prediction=np.array([0, 1]),
+        confidence=np.ones(2),
+        maps={},
+        about={},
+    )
+    assert [(t.title, t.wrong) for t in examples._as_seen(seen)] == [
+        ("a (c 20.0)", False),
+        ("c 90.0", True),
+    ]
+    untargeted = examples._as_seen(seen._replace(target=None))
+    assert [tile.title for tile in untargeted] == ["a 70.0", "c 90.0"]
+
+
+def test_feature_noise_stands_channel_by_channel(tmp_path, quick):
+    crossing = {**SHOWN, "threat": ["to_three"], "purifier": ["none", "direct_pgd"]}
+    entry = {"function": "examples.feature_noise", "examples": crossing}
+    results = Results(tmp_path / "files", changed(quick, figure3=entry))
+    figure = drawn(results, "feature_losses", tmp_path)["figure3"]
+    words = texts(figure)
+    assert words.count("clean") == words.count("adversarial") == words.count("difference") == 2
+    assert words.count("purified") == 1 and words.count("class0") == 2
+    for module in ("layers.0", "layers.3"):
+        assert all(words.count(f"{module}: {channel}") == 2 for channel in (5, 2, 0, 7))
+    (file, _) = results.inputs("figures", "feature_losses", "figure3")["examples"]
+    with store.open_hdf5(file) as stored:
+        maps = {name: stored[f"default/default/maps/layers.3/{name}"][0, 1] for name in VERSIONS}
+    extent = np.ptp([maps["clean"], maps["seen"]])
+    change = 100 * np.abs(maps["seen"] - maps["clean"]).mean() / extent
+    assert f"{change:.1f} %" in words
+    (seen, *_) = examples.read_seen([file])
+    rows = examples._noise(seen, 0)
+    assert [row.name for row in rows] == ["clean", "adversarial", "difference"]
+    clean, attacked, difference = (row.tiles[6].picture for row in rows)
+    assert min(clean.min(), attacked.min()) == 0 and max(clean.max(), attacked.max()) == 1
+    assert np.allclose(difference, abs(attacked - clean))
+    assert np.allclose(clean * extent + min(map(np.min, maps.values())), maps["clean"], atol=1e-6)
+
+
+VERSIONS = ("clean", "seen")
+
+
+def test_maps_that_are_not_stored_are_told(tmp_path, quick):
+    crossing = {**SHOWN, "threat": "clean", "purifier": "none"}
+    entry = {"function": "examples.feature_noise", "examples": crossing}
+    results = Results(tmp_path / "files", changed(quick, figure3=entry))
+    with pytest.raises(BadInput, match=r"examples\.maps: these images have no maps"):
+        drawn(results, "feature_losses", tmp_path)
+
+
+def test_a_sheet_enlarges_its_tiles_without_smoothing():
+    coloured = np.zeros((2, 4, 3))
+    coloured[0, 1] = (1, 0, 0.5)
+    rows = [
+        _sheet.Row("a", [_sheet.Tile(np.eye(2)), _sheet.Tile(coloured, "two", True)]),
+        _sheet.Row("b", [_sheet.Tile(np.full((7, 7, 1), 2.0))]),
+    ]
+    (axis,) = _sheet.sheet(rows).axes
+    (canvas,) = (image.get_array() for image in axis.images)
+    side, gap, title = _sheet._SIDE, _sheet._GAP, _sheet._TITLE
+    assert canvas.shape == (title + side + gap + side, 2 * side + gap, 3)
+    first = canvas[title : title + side, :side]
+    assert (first[: side // 2, : side // 2] == 1).all() and (
+        first[: side // 2, side // 2 :] == 0
+    ).all()
+    second = canvas[title : title + side // 2, side + gap :]
+    assert (second[: side // 4, side // 4 : side // 2] == (1, 0, 0.5)).all()
+    assert (canvas[title + side + gap :, :side] == 1).all()  # clipped
+    assert (canvas[:title] == 1).all()
+    assert {text.get_text(): text.get_color() for text in axis.texts if text.get_text()} == {
+        "a": "black",
+        "two": "red",
+        "b": "black",
+    }
 
 
 @pytest.mark.parametrize("paper", ["propagation", "segfault", "feature_losses"])
 def test_the_same_inputs_give_the_same_bytes(results, whole, tmp_path, paper):
     if paper == "segfault":
         results = whole
-    if paper == "feature_losses":
-        examples(results)
     first, second = tmp_path / "a", tmp_path / "b"
     for folder in (first, second):
         drawn(results, paper, folder)

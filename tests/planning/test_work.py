@@ -207,7 +207,7 @@ def test_other_stages(counting):
     _, exported = count(counting, "export", gpus=0, threat="varied@cnn")
     assert exported == 3 * 64 * 28 * 28 * 4
     uses, shown = count(counting, "examples", threat="pgd@cnn", purifier="direct", classifier="cnn")
-    assert uses == {(CNN, "forward"): 4, (DAE, "forward"): 8}
+    assert uses == {(CNN, "forward"): 8, (DAE, "forward"): 8}
     assert shown == 8 * 28 * 28 * 4
     assert count(counting, "table", gpus=0, paper="defence", table="accuracy") == ({}, 0)
 

@@ -129,7 +129,10 @@ detection:
   representations: [predicted, probabilities, hidden]
   protocols: [paper, grouped]
   split_seeds: 2
-examples: {images: 5, superpixels: [blocks, inverted]}
+examples:
+  images: 5
+  superpixels: [blocks, inverted]
+  maps: {small: [layers.0, layers.2]}
 cost: {images: 6, repetitions: 2}
 experiments: {}
 """

@@ -255,7 +255,7 @@ def test_of_a_linear_network_a_target_gives_the_sign_of_its_weights():
     settings = {"function": "gradient.bim", "settings": {"epsilon": 0.3, "alpha": 0.1, "steps": 10}}
     entry = {"name": "aimed", "labels": {"target": "odd"}, "points": {"default": settings}}
     clean = data.ImageSet("images.h5", None, np.arange(3), np.arange(3), ["even", "odd"])
-    goal = attack.target_class(entry, clean)
+    goal = clean.target_of(entry)
     attacker = attack._Attacker(
         {"attack": entry, "seed": 0, "purifier": None}, network, network, None, goal
     )

@@ -3,15 +3,17 @@
 import json
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.advdenoise import store
 from scripts.advdenoise.attributions import superpixels
+from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.schemas import PREDICTIONS
-from scripts.advdenoise.stages import examples
+from scripts.advdenoise.stages import examples, models
 from scripts.advdenoise.stages.data import open_images
 
 FILE = "seed0/digits/examples/{}/{}/small/few.h5"
@@ -33,11 +35,15 @@ def test_classes_take_turns(labels, count):
     assert examples.in_turn(labels, count).tolist() == by_class(labels)[:count]
 
 
+def predictions_of(world, purifier: str, point: str):
+    """What evaluation says of images attacked by one point of `cycled`."""
+    path = world.make(f"seed0/digits/predictions/plain/{purifier}/small/few.parquet")
+    found = store.read_table(path, PREDICTIONS).to_pandas()
+    return found[(found["threat"] == "cycled@small") & (found["attack_point"] == point)]
+
+
 def test_images_are_shown_as_they_are_attacked_and_purified(world):
     path = world.make(FILE.format("cycled@small", "direct"))
-    predictions = store.read_table(
-        world.make("seed0/digits/predictions/plain/direct/small/few.parquet"), PREDICTIONS
-    ).to_pandas()
     with (
         open_images(world.make("images/digits/few.h5")) as clean,
         store.open_hdf5(world.make("seed0/digits/adversarial/cycled@small/few.h5")) as attacked,
@@ -55,11 +61,14 @@ def test_images_are_shown_as_they_are_attacked_and_purified(world):
             seen = images + attacked[f"points/{point}/perturbation"][:][shown]
             assert np.allclose(group["seen"][:], seen, atol=1e-6)
             assert group["purified"].shape == images.shape
-            rows = predictions[
-                (predictions["threat"] == "cycled@small") & (predictions["attack_point"] == point)
-            ].iloc[shown]
+            rows = predictions_of(world, "direct", point).iloc[shown]
             assert np.array_equal(group["prediction"][:], rows["prediction"])
             assert np.allclose(group["confidence"][:], rows["confidence"], atol=1e-5)
+            unpurified = predictions_of(world, "none", point).iloc[shown]
+            shares = group["seen_probabilities"][:]
+            assert np.array_equal(shares.argmax(1), unpurified["prediction"])
+            assert np.allclose(shares.max(1), unpurified["confidence"], atol=1e-5)
+            assert np.allclose(shares.sum(1), 1, atol=1e-5)
             change = ((group["purified"][:] - images) ** 2).mean((1, 2, 3))
             assert np.allclose(change, rows["mse_after"], rtol=1e-4)
     assert store.read_provenance(path)["settings"]["threat"] == "cycled@small"
@@ -111,3 +120,59 @@ def test_superpixels_are_those_of_the_normalised_images(world):
 def test_superpixels_are_asked_for_of_untouched_images_alone(world):
     for threat, purifier in (("fgsm@small", "none"), ("clean", "direct")):
         assert world.settings(FILE.format(threat, purifier))["superpixels"] == {}
+
+
+def test_the_target_of_an_attack_is_told(world):
+    with store.open_hdf5(world.make(FILE.format("aimed@small", "none"))) as file:
+        assert file.attrs["target"] == 0
+    with store.open_hdf5(world.make(FILE.format("fgsm@small", "none"))) as file:
+        assert "target" not in file.attrs
+
+
+def test_maps_are_those_of_the_channels_that_the_attack_changes_most(world):
+    path = world.make(FILE.format("cycled@small", "direct"))
+    with store.open_hdf5(path) as file, open_images(world.make("images/digits/few.h5")) as clean:
+        network = models.trained(
+            "classifiers",
+            world.make("seed0/digits/classifiers/small.safetensors"),
+            world.settings(FILE.format("cycled@small", "direct"))["classifier"],
+            clean,
+        )
+        assert set(file["pgd/default/maps"]) == {"layers.0", "layers.2"}
+        for layer, channels in (("layers.0", 4), ("layers.2", 4)):
+            group = file[f"pgd/default/maps/{layer}"]
+            part = network.layers[: int(layer[-1]) + 1]
+            given = {"clean": file["images"][:]} | {
+                name: file[f"pgd/default/{name}"][:] for name in ("seen", "purified")
+            }
+            with torch.no_grad():
+                maps = {k: part(network.normalise(torch.from_numpy(v))) for k, v in given.items()}
+            change = (maps["seen"] - maps["clean"]).square().sum((2, 3)).numpy()
+            assert group["channels"].shape == (5, channels)
+            for place, order in enumerate(group["channels"][:]):
+                assert sorted(order) == list(range(channels))
+                assert (np.diff(change[place][order]) <= 1e-5).all()
+                for name, found in maps.items():
+                    stored = group[name][place]
+                    assert np.allclose(stored, found[place][order], atol=1e-4)
+
+
+def test_maps_are_asked_for_of_attacked_images_and_their_classifier_alone(world):
+    file = "seed0/digits/examples/{}/none/{}/few.h5"
+    for threat, classifier, modules in (
+        ("clean", "small", []),
+        ("fgsm@other", "other", []),
+        ("fgsm@small", "small", ["layers.0", "layers.2"]),
+    ):
+        assert world.settings(file.format(threat, classifier))["maps"] == modules
+
+
+def test_a_module_without_maps_is_told(world, tmp_path):
+    file = FILE.format("fgsm@small", "none")
+    for module, told in (
+        ("layers.7", "gives no maps but an output of shape"),
+        ("layers.", "no mod"),
+    ):
+        with pytest.raises(BadInput, match=rf"examples\.maps: .*{told}"):
+            world.run(file, tmp_path / "x.h5", {"maps": [module]})
+    assert not list(tmp_path.iterdir())

@@ -1,13 +1,17 @@
-"""Strips of images with what became of them."""
+"""Images with what became of them, and of their maps inside a classifier."""
 
-import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from scripts.advdenoise import store
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.figures._sheet import Row, Tile, sheet
+from scripts.advdenoise.tables import _labels
+from scripts.advdenoise.tables._examples import Maps, Seen, of_one_replicate, read_seen
+
+_BEFORE = ("dataset", "classifier", "threat", "attack_point")  # a purifier
 
 
 def strips(examples: list[Path], *, images: int = 6) -> Figure:
@@ -15,42 +19,131 @@ def strips(examples: list[Path], *, images: int = 6) -> Figure:
 
     Predictions are printed above the purified images, in red where they are wrong.
     """
-    groups = [group for path in examples for group in _groups(path, images)]
+    groups = read_seen(examples, images)
     figure, axes = plt.subplots(
         3 * len(groups), images, figsize=(1.1 * images, 3.6 * len(groups)), squeeze=False
     )
     for axis in axes.flat:
         axis.axis("off")
     for place, group in enumerate(groups):
-        for row, name in enumerate(("images", "seen", "purified")):
-            for column in range(len(group["images"])):
-                axis = axes[3 * place + row][column]
-                picture = np.moveaxis(group[name][column], 0, -1).squeeze()
-                axis.imshow(picture, cmap="gray", vmin=0, vmax=1)
-                if name == "purified":
-                    _predicted(axis, group, column)
-        axes[3 * place][0].set_title(group["title"], fontsize=7, loc="left")
+        for row, pictures in enumerate((group.images, group.seen, group.purified)):
+            for column, picture in enumerate(pictures):
+                axes[3 * place + row][column].imshow(picture, cmap="gray", vmin=0, vmax=1)
+        for column, (prediction, label) in enumerate(
+            zip(group.prediction, group.labels, strict=True)
+        ):
+            colour = "black" if prediction == label else "red"
+            name = group.classes[prediction]
+            axes[3 * place + 2][column].set_title(name, fontsize=6, color=colour, pad=2)
+        points = (group.about["attack_point"], group.about["purifier_point"])
+        names = [group.about["threat"], group.about["purifier"], *points]
+        title = " ".join(name for name in names if name != "default")
+        axes[3 * place][0].set_title(title, fontsize=7, loc="left")
     return figure
 
 
-def _groups(path: Path, count: int) -> list[dict]:
-    settings = store.read_provenance(path)["settings"]
-    found = []
-    with store.open_hdf5(path, "examples") as file:
-        common = {name: file[name][:count] for name in ("images", "labels")}
-        common["classes"] = json.loads(file.attrs["classes"])
-        for attack_point, purified in file.items():
-            if attack_point in ("images", "labels", "ids"):
-                continue
-            for purifier_point, group in purified.items():
-                points = [p for p in (attack_point, purifier_point) if p != "default"]
-                title = " ".join([settings["threat"], settings["purifier"]["name"], *points])
-                arrays = {name: group[name][:count] for name in group}
-                found.append({**common, **arrays, "title": title})
-    return found
+def targeted(examples: list[Path], *, images: int = 10) -> Figure:
+    """Images of all classes driven to one class, and what purifiers make of them (Figs. 1, 2).
+
+    Rows are the first `images` images of a file as they are and as seen, and purified by each
+    purifier of the same threat; of several replicates the first is shown. Above an image stands
+    what is predicted, in red where that is not its class, with the confidence in %: as seen that
+    in the attack's target, which is named where another class is predicted.
+    """
+    blocks: dict[tuple, list[Seen]] = {}
+    for seen in of_one_replicate(read_seen(examples, images)):
+        blocks.setdefault(tuple(seen.about[name] for name in _BEFORE), []).append(seen)
+    return sheet([row for found in blocks.values() for row in _block(found)])
 
 
-def _predicted(axis, group: dict, column: int) -> None:
-    prediction, label = group["prediction"][column], group["labels"][column]
-    name = group["classes"][prediction]
-    axis.set_title(name, fontsize=6, color="black" if prediction == label else "red", pad=2)
+def feature_noise(examples: list[Path], *, images: int = 1) -> Figure:
+    """Clean and adversarial maps of a classifier's modules, and their difference (Fig. 3).
+
+    For each of the first `images` images a block of rows, the image itself in the first column:
+    clean, adversarial, purified where there is a purifier, and the absolute difference between
+    adversarial and clean. Columns are the channels that the attack changes most; each is drawn
+    from the least to the greatest value of its clean and adversarial map, the image from 0 to 1,
+    differences on the same scale from 0. Above a difference stands its mean in % of that range.
+    """
+    found = [seen for seen in of_one_replicate(read_seen(examples, images)) if seen.maps]
+    if not found:
+        raise BadInput(
+            "examples.maps: these images have no maps; name modules of their classifier there, "
+            "and cross a threat that is not clean"
+        )
+    return sheet(
+        [row for seen in found for place in range(len(seen.images)) for row in _noise(seen, place)]
+    )
+
+
+def _block(found: list[Seen]) -> list[Row]:
+    first = found[0]
+    named = [first.classes[label] for label in first.labels]
+    clean = [Tile(picture, name) for picture, name in zip(first.images, named, strict=True)]
+    about = first.about
+    threat = _labels.threat(about["threat"], about["attack_point"], about["classifier"])
+    rows = [Row("clean", clean), Row(threat, _as_seen(first))]
+    for seen in found:
+        if seen.is_purified:
+            name = _labels.with_point(seen.about["purifier"], seen.about["purifier_point"])
+            tiles = [
+                _tile(seen, picture, place, prediction, f"{100 * seen.confidence[place]:.1f}")
+                for place, (picture, prediction) in enumerate(
+                    zip(seen.purified, seen.prediction, strict=True)
+                )
+            ]
+            rows.append(Row(name, tiles))
+    return rows
+
+
+def _as_seen(seen: Seen) -> list[Tile]:
+    tiles = []
+    for place, (picture, shares) in enumerate(zip(seen.seen, seen.seen_probabilities, strict=True)):
+        prediction = int(shares.argmax())
+        aim = prediction if seen.target is None else seen.target
+        share = f"{100 * shares[aim]:.1f}"
+        told = share if aim == prediction else f"({seen.classes[aim]} {share})"
+        tiles.append(_tile(seen, picture, place, prediction, told))
+    return tiles
+
+
+def _tile(seen: Seen, picture: np.ndarray, place: int, prediction: int, told: str) -> Tile:
+    return Tile(picture, f"{seen.classes[prediction]} {told}", prediction != seen.labels[place])
+
+
+def _noise(seen: Seen, place: int) -> list[Row]:
+    """One image's rows, column by column."""
+    columns = [_image_column(seen, place)]
+    for module, maps in seen.maps.items():
+        columns += [
+            _map_column(seen, maps, module, place, channel)
+            for channel in range(maps.channels.shape[1])
+        ]
+    names = ["clean", "adversarial", *(["purified"] if seen.is_purified else []), "difference"]
+    return [
+        Row(name, list(tiles))
+        for name, tiles in zip(names, zip(*columns, strict=True), strict=True)
+    ]
+
+
+def _image_column(seen: Seen, place: int) -> list[Tile]:
+    versions = [seen.images[place], seen.seen[place], seen.purified[place]]
+    return _column(seen, versions, seen.classes[seen.labels[place]], 0.0, 1.0)
+
+
+def _map_column(seen: Seen, maps: Maps, module: str, place: int, channel: int) -> list[Tile]:
+    versions = [found[place, channel] for found in (maps.clean, maps.seen, maps.purified)]
+    low, high = (function(versions[:2]) for function in (np.min, np.max))
+    title = f"{module}: {maps.channels[place, channel]}"
+    return _column(seen, versions, title, float(low), float(high))
+
+
+def _column(
+    seen: Seen, versions: list[np.ndarray], title: str, low: float, high: float
+) -> list[Tile]:
+    """Tiles of the clean, seen and purified version and of the difference of the first two."""
+    extent = high - low or 1.0
+    clean, attacked, purified = ((version - low) / extent for version in versions)
+    change = np.abs(attacked - clean)
+    kept = [Tile(clean, title), Tile(attacked)] + ([Tile(purified)] if seen.is_purified else [])
+    return [*kept, Tile(change, f"{100 * change.mean():.1f} %")]

@@ -229,9 +229,11 @@ class Counting:
         return Work(uses, _ROW * scored, _functions(s["detector"]))
 
     def _examples(self, s: dict) -> Work:
-        shown = s["images"] * self._met(s, [s["threat"]]) * len(s["purifier"]["points"])
-        uses = Counter({Use(self._network("classifiers", s["classifier"], s), FORWARD): shown})
-        uses += _times(self._purify(s), 2 * s["images"] * self._met(s, [s["threat"]]))
+        met = s["images"] * self._met(s, [s["threat"]])
+        shown = met * len(s["purifier"]["points"])
+        passes = met + shown * (4 if s["maps"] else 1)  # maps: of clean, seen and purified images
+        uses = Counter({Use(self._network("classifiers", s["classifier"], s), FORWARD): passes})
+        uses += _times(self._purify(s), 2 * met)
         return Work(uses, 8 * self._pixels(s) * shown, ())
 
     def _export(self, s: dict) -> Work:

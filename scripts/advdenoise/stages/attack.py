@@ -39,7 +39,7 @@ def run(
     started = time.time()
     state = state_folder(resume, output)
     with open_images(images) as clean:
-        goal = target_class(settings["attack"], clean)
+        goal = clean.target_of(settings["attack"])
         target = models.classifier(victim, settings["victim"], clean)
         source = target
         if surrogate:
@@ -104,17 +104,6 @@ def image_epsilons(point: dict, count: int) -> np.ndarray:
         return np.full(count, point["settings"].get("epsilon", np.nan), dtype=np.float32)
     cycle, every = point["epsilons"]["cycle"], point["epsilons"]["every"]
     return np.asarray(cycle, dtype=np.float32)[np.arange(count) // every % len(cycle)]
-
-
-def target_class(attack: dict, images: ImageSet) -> int | None:
-    """The one class that an attack's entry drives all images to; None where it has none.
-
-    Raises BadInput where the images have no such class.
-    """
-    labels = attack.get("labels")
-    if not isinstance(labels, dict):
-        return None
-    return images.class_number(labels["target"], f"attacks.{attack['name']}.labels.target")
 
 
 class _Attacker:

@@ -43,15 +43,22 @@ class ImageSet:
     def shape(self) -> tuple[int, int, int]:
         return tuple(self.stored.shape[1:])
 
-    def class_number(self, name: str | int, key: str) -> int:
-        """The number of a class given by its name or number; BadInput naming `key` if unknown."""
-        if name in self.classes:
-            return self.classes.index(name)
-        if isinstance(name, int) and 0 <= name < len(self.classes):
-            return name
+    def target_of(self, attack: dict) -> int | None:
+        """The one class that an attack's entry drives all images to; None where it has none.
+
+        Raises BadInput where there is no such class.
+        """
+        labels = attack.get("labels")
+        if not isinstance(labels, dict):
+            return None
+        target = labels["target"]
+        if target in self.classes:
+            return self.classes.index(target)
+        if isinstance(target, int) and target < len(self.classes):
+            return target
         raise BadInput(
-            f"{key}: {name!r} is no class of {self.path}, whose {len(self.classes)} classes are "
-            f"numbered from 0; {suggest(str(name), self.classes)}"
+            f"attacks.{attack['name']}.labels.target: {target!r} is no class of {self.path}, whose "
+            f"{len(self.classes)} classes are numbered from 0; {suggest(target, self.classes)}"
         )
 
     def batches(self, size: int, device: torch.device, count: int | None = None) -> Iterator[Batch]:

@@ -9,12 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from scripts.advdenoise import store
+from scripts.advdenoise.distances import Taps
+from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.data import Batch, ImageSet, open_images
 from scripts.advdenoise.stages.evaluate import judge_batch
 from scripts.advdenoise.stages.leave_one_out import segments
 from scripts.advdenoise.stages.threats import open_threats
+
+_CHANNELS = 4  # of an image's maps: as many as a figure shows
 
 
 def run(
@@ -30,31 +34,41 @@ def run(
 
     They are the split's first of each class in turn. One group per attack point and purifier point
     (`point/purifier_point`): `seen` and `purified` float32 [N,C,H,W] in [0,1], `prediction` and
-    `confidence` [N]; `images`, `labels` and `ids` beside them, and where asked for superpixel
-    labels int32 [N,H,W] of each attribution and point (`superpixels/attribution/point`).
+    `confidence` [N] for the purified images, `seen_probabilities` [N,K] without the purifier;
+    `images`, `labels` and `ids` beside them, and the attribute `target`, the class that the attack
+    drives all images to, if it has one. Where asked for also superpixel labels int32 [N,H,W] of
+    each attribution and point (`superpixels/attribution/point`), and maps of the classifier's
+    modules (`point/purifier_point/maps/module`): of each image the channels that the attack
+    changes most, the most changed one first (`channels` [N,k]), for the clean image, as it is seen
+    and purified (`clean`, `seen`, `purified` [N,k,H,W]).
     """
     started = time.time()
     device = models.device()
     paths = [adversarial] if adversarial else []
+    entry = settings["classifier"]
     with (
         open_images(images) as clean,
         open_threats([settings["threat"]], paths, clean, device) as threats,
         store.create_hdf5(output, store.provenance(settings, started), "examples") as file,
     ):
-        judge = models.classifier(classifier, settings["classifier"], clean)
+        _write_target(file, settings["attacks"], clean)
+        judge = models.classifier(classifier, entry, clean)
         using = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
         picked = in_turn(clean.labels, settings["images"])
         # A file is read in its own order and its images written in that of the classes.
         batch = clean.batch(np.sort(picked), device)
         order = np.searchsorted(batch.rows, picked)
         _write_images(file, clean, batch, order)
+        if settings["superpixels"] or settings["maps"]:
+            network = models.trained("classifiers", classifier, entry, clean)
         if settings["superpixels"]:
-            network = models.trained("classifiers", classifier, settings["classifier"], clean)
             _write_superpixels(file, settings["superpixels"], network, batch.images[order])
         for met in threats.meet(batch):
             seen = batch.images
             if met.perturbation is not None:
                 seen = seen + met.perturbation
+            with torch.no_grad():
+                seen_probabilities = judge(seen).float().softmax(1)
             for name, point in settings["purifier"]["points"].items():
                 purify = models.purifier(point, using)
                 group = file.create_group(f"{met.point}/{name}")
@@ -65,6 +79,10 @@ def run(
                     purified = purify(seen, again)
                 _add(group, "seen", seen, order)
                 _add(group, "purified", purified, order)
+                _add(group, "seen_probabilities", seen_probabilities, order)
+                if settings["maps"]:
+                    versions = {"clean": batch.images, "seen": seen, "purified": purified}
+                    _write_maps(group, network, settings["maps"], versions, order)
                 row = judge_batch(batch, met, judge, purify, noise, using)
                 for column in ("prediction", "confidence"):
                     _add(group, column, row[column], order)
@@ -91,6 +109,38 @@ def _write_superpixels(file, entries: dict, network: nn.Module, images: Tensor) 
         group = file.create_group(f"superpixels/{name}")
         for point, settled in entry["points"].items():
             store.add_array(group, point, segments(settled, network, images), dtype=np.int32)
+
+
+def _write_target(file, attacks: dict, clean: ImageSet) -> None:
+    for attack in attacks.values():
+        goal = clean.target_of(attack)
+        if goal is not None:
+            file.attrs["target"] = goal
+
+
+@torch.no_grad()
+def _write_maps(
+    group, network: nn.Module, modules: list[str], versions: dict[str, Tensor], order: np.ndarray
+) -> None:
+    maps = {}
+    with Taps(network, modules, key="examples.maps") as taps:
+        for name, images in versions.items():
+            network(images)
+            maps[name] = taps.take()
+    for module in modules:
+        clean, seen = maps["clean"][module], maps["seen"][module]
+        if clean.ndim != 4:
+            raise BadInput(
+                f"examples.maps: module {module!r} gives no maps but an output of shape "
+                f"{tuple(clean.shape[1:])} for an image; name a convolution or what follows it"
+            )
+        change = (seen - clean).square().flatten(2).sum(2)
+        channels = change.argsort(dim=1, descending=True, stable=True)[:, :_CHANNELS]
+        found = group.create_group(f"maps/{module}")
+        _add(found, "channels", channels, order)
+        rows = torch.arange(len(channels), device=channels.device)[:, None]
+        for name in versions:
+            _add(found, name, maps[name][module][rows, channels].float(), order)
 
 
 def _add(group, name: str, values: Tensor, order: np.ndarray) -> None:

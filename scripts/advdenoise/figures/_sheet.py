@@ -1,0 +1,58 @@
+"""Many small pictures in rows and columns, drawn as one."""
+
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+_SIDE = 112  # of a tile in pixels: four times that of the small images
+_GAP, _TITLE = 6, 26  # between tiles, and above those with a title
+
+
+class Tile(NamedTuple):
+    """A picture [H,W] or [H,W,C] in [0,1] with what stands above it, in red if it is `wrong`."""
+
+    picture: np.ndarray
+    title: str = ""
+    wrong: bool = False
+
+
+class Row(NamedTuple):
+    """Tiles from left to right, with the row's name before them."""
+
+    name: str
+    tiles: list[Tile]
+
+
+def sheet(rows: list[Row]) -> Figure:
+    """All rows below each other, every tile enlarged to the same size without smoothing."""
+    heights = [_SIDE + (_TITLE if any(t.title for t in row.tiles) else _GAP) for row in rows]
+    bottoms = np.cumsum(heights)
+    columns = max(len(row.tiles) for row in rows)
+    # One picture of all: matplotlib takes seconds for as many axes.
+    canvas = np.ones((bottoms[-1], columns * (_SIDE + _GAP) - _GAP, 3))
+    figure, axis = plt.subplots(figsize=(canvas.shape[1] / 120, canvas.shape[0] / 120))
+    for row, bottom in zip(rows, bottoms, strict=True):
+        top = bottom - _SIDE
+        axis.text(-8, top + _SIDE / 2, row.name, fontsize=6, ha="right", va="center")
+        for column, tile in enumerate(row.tiles):
+            left = column * (_SIDE + _GAP)
+            picture = _enlarged(tile.picture)
+            canvas[top : top + len(picture), left : left + picture.shape[1]] = picture
+            colour = "red" if tile.wrong else "black"
+            axis.text(left, top - 6, tile.title, fontsize=5, color=colour)
+    axis.imshow(canvas, vmin=0, vmax=1)
+    axis.axis("off")
+    return figure
+
+
+def _enlarged(picture: np.ndarray) -> np.ndarray:
+    """In colour, its longer side as long as a tile's: [h,w,3]."""
+    picture = picture.reshape(*picture.shape[:2], -1)
+    height, width = (
+        max(1, round(_SIDE * side / max(picture.shape[:2]))) for side in picture.shape[:2]
+    )
+    rows = np.arange(height) * picture.shape[0] // height
+    columns = np.arange(width) * picture.shape[1] // width
+    return np.broadcast_to(picture[rows][:, columns], (height, width, 3)).clip(0, 1)
