@@ -1,0 +1,88 @@
+"""Who knows the defence attacks through it: the true gradient of loss, classifier, autoencoder."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from scripts.advdenoise.attacks import gradient
+from scripts.advdenoise.classifiers._fold import fold
+from scripts.advdenoise.classifiers.convnets import lenet
+from scripts.advdenoise.denoisers.autoencoders import seven_layer
+from scripts.advdenoise.denoisers.unet import hgd
+from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.stages import models
+
+SHAPE, N = (1, 16, 16), 3
+STEP = 1e-5  # of the differences: no kink of ReLU or max-pool lies so near in these images
+
+
+def autoencoder() -> nn.Module:
+    """As trained ones are: with live units in the bottleneck, and outputs that depend on them."""
+    network = seven_layer(SHAPE)
+    for name, parameter in network.named_parameters():
+        if name.endswith("weight"):
+            parameter.data *= 3
+    return network
+
+
+def denoisers() -> dict[str, nn.Module]:
+    return {"seven_layer": autoencoder(), "hgd": hgd(SHAPE, widths=[3, 4, 5])}
+
+
+@pytest.fixture(params=["seven_layer", "hgd"])
+def predict(request):
+    """Logits of the classifier behind the denoiser, as the attack stage puts them together."""
+    torch.manual_seed(1)
+    bare = lenet(SHAPE, 5, channels=(3, 4), hidden=8, mean=0.2, std=0.4).double()
+    classifier = fold(bare)
+    denoiser = denoisers()[request.param].double().eval().requires_grad_(False)
+    using = models.Denoiser(denoiser)
+    purify = models.purifier({"function": "basic.direct"}, using)
+    return models.behind(purify, classifier, "full", using, Noise(0, range(N), "x"))
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    # Away from the ends, so that neither the denoiser's clamp nor the box is met.
+    return torch.rand(N, *SHAPE, generator=generator, dtype=torch.float64) / 2 + 0.25
+
+
+def differences(predict, images, labels) -> torch.Tensor:
+    """Central differences of each image's cross-entropy in each pixel."""
+    found = torch.empty_like(images)
+    with torch.no_grad():
+        for place in range(images[0].numel()):
+            move = torch.zeros(images[0].numel(), dtype=images.dtype)
+            move[place] = STEP
+            move = move.view(SHAPE)
+            ends = [
+                functional.cross_entropy(predict(images + s * move), labels, reduction="none")
+                for s in (1, -1)
+            ]
+            found.flatten(1)[:, place] = (ends[0] - ends[1]) / (2 * STEP)
+    return found
+
+
+def test_the_gradient_is_that_of_finite_differences(predict, images):
+    labels = torch.arange(N)
+    given = images.clone().requires_grad_()
+    loss = functional.cross_entropy(predict(given), labels, reduction="sum")
+    (found,) = torch.autograd.grad(loss, given)
+    expected = differences(predict, images, labels)
+    assert found.abs().flatten(1).amax(1).min() > 1e-3
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-9)
+
+
+def test_fgsm_and_pgd_follow_it(predict, images):
+    labels = torch.arange(N)
+    expected = differences(predict, images, labels)
+    clear = expected.abs() > 1e-5
+    found = gradient.fgsm(images, labels, False, predict, epsilon=0.01)
+    assert torch.equal(found[clear].sign(), expected[clear].sign()) and clear.any()
+    assert torch.allclose(found[clear].abs(), torch.full((), 0.01).to(found))
+    two = gradient.bim(images, labels, False, predict, epsilon=0.01, alpha=0.005, steps=2)
+    first = 0.005 * expected.sign()
+    second = first + 0.005 * differences(predict, images + first, labels).sign()
+    assert torch.allclose(two[clear], second[clear], atol=1e-9)
