@@ -60,6 +60,14 @@ classifiers:
       epochs: 2
       batch: 32
       optimiser: {name: adam, lr: 0.01}
+  untrained: # as it comes
+    function: vgg.vgg16
+    settings: {width: 2}
+    training:
+      function: plain.classify
+      epochs: 0
+      batch: 32
+      optimiser: {name: adam, lr: 0.01}
 attacks:
   fgsm: {function: gradient.fgsm, settings: {epsilon: 0.2}}
   predicted: {function: gradient.fgsm, settings: {epsilon: 0.2}, labels: predicted}
@@ -97,6 +105,15 @@ denoisers:
     <<: *denoiser
     trained_on: [{threat: fgsm@small, share: 0.25}, {threat: cycled@small, share: 0.75}]
     training: {<<: *reconstruct, split: some, epochs: 1}
+  of_features:
+    function: autoencoders.seven_layer
+    trained_on: [{threat: fgsm@small, share: 1}]
+    training: {<<: *reconstruct, function: features.reconstruct, network: untrained, split: some}
+  of_logits:
+    function: unet.hgd
+    settings: {widths: [2, 3, 4], convolutions: 1}
+    trained_on: [{noise: gaussian, share: 1}]
+    training: {<<: *reconstruct, function: logits.guided, network: small, epochs: 3}
 purifiers:
   direct: {function: basic.direct, denoiser: of_noise}
   adversarially: {function: basic.direct, denoiser: of_threats}

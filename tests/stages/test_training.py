@@ -27,8 +27,8 @@ def examples(world, monkeypatch, tmp_path):
     def run(file: str, **changes):
         given = {}
 
-        def watched(network, step, examples, loop, **others):
-            given.update(others, network=network, step=step, examples=examples, loop=loop)
+        def watched(model, step, examples, loop, **others):
+            given.update(others, step=step, examples=examples, loop=loop)
             return []
 
         monkeypatch.setattr(training, "train", watched)
@@ -166,6 +166,67 @@ def test_a_denoiser_is_trained_and_denoises(world):
     assert adversarial["held_out_loss"].isna().all() and len(adversarial) == 1
     settings = store.read_provenance(world.make(DENOISER.format("of_threats")))["settings"]
     assert set(settings["attacks"]) == {"fgsm", "cycled"}
+
+
+# ---------------------------------------------------------------- what a step looks at
+
+
+def test_a_classifier_may_be_left_as_it_comes(world):
+    path = world.make(CLASSIFIER.format("untrained"))
+    assert history(path).empty
+    settings = world.settings(CLASSIFIER.format("untrained"))["classifier"]
+    with open_images(world.make("images/digits/few.h5")) as clean:
+        network = models.trained("classifiers", path, settings, clean)
+    assert network.layers.conv5_3.bias.abs().max() == 0  # He's start
+
+
+def test_weights_to_start_from_are_not_fetched_where_weights_are_stored(world):
+    path = world.make(CLASSIFIER.format("untrained"))
+    settings = world.settings(CLASSIFIER.format("untrained"))["classifier"]
+    settings["settings"] |= {"pretrained": True}
+    with open_images(world.make("images/digits/few.h5")) as clean:
+        # There are none for so narrow a network.
+        with pytest.raises(BadInput, match="ImageNet weights are those of width 64"):
+            models.build("classifiers", settings, clean.shape, 10)
+        models.trained("classifiers", path, settings, clean)
+
+
+def test_a_step_is_handed_the_frozen_network_that_its_entry_names(world, examples):
+    given = examples(DENOISER.format("of_features"))
+    network, path = given["network"], world.make(CLASSIFIER.format("untrained"))
+    models.check_frozen(network)
+    stored, _ = store.read_weights(path)
+    assert all(torch.equal(t, stored[name]) for name, t in network.state_dict().items())
+    settings = world.settings(DENOISER.format("of_features"))
+    assert settings["network"]["name"] == "untrained"
+    assert given["step"].func.__name__ == "reconstruct"
+    assert examples(DENOISER.format("of_noise"))["network"] is None
+
+
+def test_another_network_is_another_state(world, examples):
+    file = DENOISER.format("of_features")
+    before = examples(file)["digest"]
+    path = world.make(CLASSIFIER.format("untrained"))
+    path.touch()
+    assert examples(file)["digest"] != before
+
+
+def test_a_denoiser_is_trained_on_features(world):
+    path = world.make(DENOISER.format("of_features"))
+    found = history(path)
+    layers = ["layers.relu5_3", "layers.relu4_2", "layers.relu3_2"]
+    assert list(found["metric"]) == 2 * ["pixels", *layers]
+    for _, rows in found.groupby("epoch"):
+        assert rows["value"].sum() == pytest.approx(rows["loss"].iloc[0], rel=1e-5)
+    assert found["loss"].iloc[-1] < found["loss"].iloc[0]
+    assert store.read_provenance(path)["settings"]["network"]["settings"] == {"width": 2}
+
+
+def test_a_denoiser_is_guided_by_logits(world):
+    found = history(world.make(DENOISER.format("of_logits")))
+    assert set(found["metric"]) == {"agreement"} and found["held_out_value"].notna().all()
+    assert found["loss"].iloc[-1] < found["loss"].iloc[0]
+    assert 0 <= found["value"].min() <= found["value"].max() <= 1
 
 
 def test_adversarial_sets_of_other_images_are_refused(world, tmp_path):
