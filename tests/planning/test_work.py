@@ -25,6 +25,7 @@ attacks:
       fgsm: {function: gradient.fgsm, settings: {epsilon: 0.1}}
       noise: {function: noise.uniform, settings: {epsilon: 0.1}}
       kurakin: {function: gradient.bim, settings: {epsilon: 0.032, alpha: 0.001, steps: kurakin}}
+  blur: {function: noise.uniform, settings: {epsilon: 0.1}}
   guessed: {function: gradient.fgsm, settings: {epsilon: 0.1}, labels: predicted}
   expected: {function: gradient.pgd, settings: {epsilon: 0.1, alpha: 0.05, steps: 3}}
   by: {function: gradient.pgd, settings: {epsilon: 0.1, alpha: 0.05, steps: 3}, through: identity}
@@ -39,6 +40,22 @@ classifiers:
       epochs: 2
       batch: 100
       optimiser: {name: sgd, lr: 0.1}
+denoisers:
+  seen:
+    function: autoencoders.seven_layer
+    settings: {channels: [4, 2]}
+    trained_on: [{threat: fgsm@cnn, share: 1}]
+    training: &seen
+      function: features.reconstruct
+      network: robust
+      epochs: 3
+      batch: 32
+      optimiser: {name: adam, lr: 0.01}
+  guided:
+    function: autoencoders.seven_layer
+    settings: {channels: [4, 2]}
+    trained_on: [{noise: blur, share: 1}]
+    training: {<<: *seen, function: logits.guided}
 suites:
   all_points: {threats: [clean, varied], purifiers: [none, direct]}
 """
@@ -95,6 +112,17 @@ def test_adversarial_training_takes_its_steps_before_each_update(counting):
 def test_a_denoiser_of_stored_perturbations_holds_nothing_out(counting):
     uses, _ = count(counting, "train_denoiser", denoiser="dae")
     assert uses == {(DAE, "update"): 3 * 256, (DAE, "step"): 3 * 8}
+
+
+def test_a_denoiser_s_step_looks_at_a_network(counting):
+    uses, _ = count(counting, "train_denoiser", denoiser="seen")
+    own = {(DAE, "update"): 3 * 256, (DAE, "step"): 3 * 8}
+    # Denoised images in each epoch, clean ones once.
+    assert uses == own | {(ROBUST, "gradient"): 3 * 256, (ROBUST, "forward"): 256}
+    uses, _ = count(counting, "train_denoiser", denoiser="guided")
+    own[DAE, "forward"] = 3 * 64
+    judged = 3 * 64 + 64
+    assert uses == own | {(ROBUST, "gradient"): 3 * 256, (ROBUST, "forward"): 256 + judged}
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,26 @@ class Counting:
         return self._train("classifiers", s["classifier"], s, held_out=True)
 
     def _train_denoiser(self, s: dict) -> Work:
-        return self._train("denoisers", s["denoiser"], s, held_out=not s["threats"])
+        work = self._train("denoisers", s["denoiser"], s, held_out=not s["threats"])
+        return work._replace(uses=work.uses + self._look(s))
+
+    def _look(self, s: dict) -> Counter:
+        """Passes of the network that the step looks at, through denoised and clean images.
+
+        Those of the clean images are taken once, as far as memory allows.
+        """
+        loop = s["denoiser"]["training"]
+        if "network" not in s or not loop["epochs"]:
+            return Counter()
+        network = self._network("classifiers", s["network"], s)
+        images = self._extents.size(s["dataset"], loop.get("split", "train"))
+        judged = 0 if s["threats"] else self._held_out(s)
+        return Counter(
+            {
+                Use(network, GRADIENT): loop["epochs"] * images,
+                Use(network, FORWARD): loop["epochs"] * judged + images + judged,
+            }
+        )
 
     def _calibrate(self, s: dict) -> Work:
         network = self._network("denoisers", s["denoiser"], s)
@@ -255,8 +274,8 @@ class Counting:
         steps = math.ceil(images / loop["batch"])
         uses = Counter({Use(network, UPDATE): images, Use(network, STEP): steps})
         uses[Use(network, INNER)] += inner * images
-        if held_out and "held_out" in self._flow.config["datasets"][s["dataset"]]["splits"]:
-            judged = self._extents.size(s["dataset"], "held_out")
+        if held_out:
+            judged = self._held_out(s)
             uses += Counter({Use(network, FORWARD): judged, Use(network, INNER): inner * judged})
         size = 4 * self._facts(network, PARAMETERS)
         return Work(_times(+uses, loop["epochs"]), size, (loop["function"],))
@@ -299,6 +318,11 @@ class Counting:
         """How many versions of an image these threats are: one for each point of an attack."""
         attacks = [name.partition("@")[0] for name in names]
         return sum(1 if a == CLEAN else len(s["attacks"][a]["points"]) for a in attacks)
+
+    def _held_out(self, s: dict) -> int:
+        """How many images are held out of training."""
+        held = "held_out" in self._flow.config["datasets"][s["dataset"]]["splits"]
+        return self._extents.size(s["dataset"], "held_out") if held else 0
 
     def _images_of(self, s: dict) -> int:
         return self._extents.size(s["dataset"], s["split"])
