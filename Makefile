@@ -19,7 +19,7 @@ report = $(results)/report.html
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help quick test test-slow slurm-test lint bench bench-attacks bench-attribution budget plan unit-costs clean clean-results
+.PHONY: help quick test test-slow slurm-test lint bench bench-attacks bench-attribution bench-feature-losses budget plan unit-costs clean clean-results
 
 help:
 	@echo "make quick          install what is needed, run the quick scale, write its report"
@@ -31,6 +31,7 @@ help:
 	@echo "make unit-costs     measure on this machine what that needs (once, two minutes)"
 	@echo "make bench-attacks  our attacks against other libraries', in an environment of its own"
 	@echo "make bench-attribution  leave-one-out features: the authors' way, full passes, ours"
+	@echo "make bench-feature-losses  training with feature losses: the loss network's share, the kept maps' gain"
 	@echo "make bench          the other benchmarks"
 	@echo "make clean          remove the environments and caches"
 	@echo "make clean-results  remove results, logs, benchmark files and Snakemake's records"
@@ -78,10 +79,13 @@ bench-attacks: .venv-benchmark/benchmark.stamp
 bench-attribution: .venv/dev.stamp
 	python -m bench.leave_one_out
 
+bench-feature-losses: .venv/dev.stamp
+	python -m bench.feature_losses
+
 bench: .venv/dev.stamp
 	@for file in bench/*.py; do \
 		name=$$(basename $$file .py); \
-		case $$name in __init__ | attacks | leave_one_out) continue ;; esac; \
+		case $$name in __init__ | attacks | leave_one_out | feature_losses) continue ;; esac; \
 		echo "python -m bench.$$name"; python -m bench.$$name || exit 1; \
 	done
 
