@@ -330,6 +330,29 @@ def test_an_attack_reads_what_its_threat_knows(quick):
     assert adaptive.inputs == plain | denoiser
 
 
+LOOKING = """
+classifiers:
+  seer:
+    function: vgg.vgg16
+    training: {function: plain.classify, epochs: 0, batch: 8, optimiser: {name: sgd, lr: 0.1}}
+denoisers:
+  dae: {training: {function: features.reconstruct, network: seer}}
+"""
+
+
+def test_a_denoiser_s_job_reads_the_network_that_its_training_looks_at():
+    names = {"dataset": "digits", "seed": "0", "denoiser": "dae"}
+    without, looking = flow(), flow(LOOKING)
+    before, now = (graph.job("train_denoiser", names) for graph in (without, looking))
+    network = "results/mini/seed0/digits/classifiers/seer.safetensors"
+    assert now.inputs == before.inputs | {"network": network}
+    assert now.settings["network"]["function"] == "vgg.vgg16"
+    assert now.settings["network"]["training"]["epochs"] == 0
+    assert "network" not in before.settings
+    assert ("classifiers", looking.config["classifiers"]["seer"]) in now.components
+    assert looking.code("train_denoiser")(names) != without.code("train_denoiser")(names)
+
+
 def test_an_adaptive_suite_meets_each_purifier_with_the_attack_on_it():
     graph = flow("suites: {purified: {threats: [clean, pgd+]}}")
     for purifier, threat in (("direct", "pgd@cnn+direct"), ("none", "pgd@cnn")):
