@@ -21,16 +21,33 @@ def quick(quick_file) -> dict:
     return copy.deepcopy(quick_file)
 
 
-@pytest.fixture(scope="session")
-def segfault_file(quick_file) -> dict:
-    """The quick configuration with an experiment that makes all of "segfault", and no other."""
-    path = REPOSITORY / "tests" / "segfault.yaml"
+def whole(quick_file: dict, paper: str) -> dict:
+    """The quick configuration with an experiment that makes all of a paper, and no other."""
+    path = REPOSITORY / "tests" / f"{paper}.yaml"
     own = yaml.safe_load(path.read_text(encoding="utf-8"))
     kinds = {kind: quick_file.get(kind, {}) | entries for kind, entries in own.items()}
     return quick_file | kinds | {"experiments": own["experiments"]}
+
+
+@pytest.fixture(scope="session")
+def segfault_file(quick_file) -> dict:
+    """The quick configuration with an experiment that makes all of "segfault", and no other."""
+    return whole(quick_file, "segfault")
 
 
 @pytest.fixture
 def segfault(segfault_file) -> dict:
     """A copy of it for a test to change."""
     return copy.deepcopy(segfault_file)
+
+
+@pytest.fixture(scope="session")
+def feature_losses_file(quick_file) -> dict:
+    """The quick configuration with an experiment that makes all of "feature losses" alone."""
+    return whole(quick_file, "feature_losses")
+
+
+@pytest.fixture
+def feature_losses(feature_losses_file) -> dict:
+    """A copy of it for a test to change."""
+    return copy.deepcopy(feature_losses_file)

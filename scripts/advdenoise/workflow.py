@@ -278,6 +278,9 @@ class Flow:
             "denoiser": denoiser,
             "classifier": self._named("classifiers", classifier),
         }
+        if denoiser and "network" in denoiser["training"]:
+            # It is not needed here: tables say what the denoiser was trained to please.
+            settings["network"] = self._named("classifiers", denoiser["training"]["network"])
         used = [("classifiers", self.config["classifiers"][classifier])]
         return Job(inputs, settings, used + _purifier_components(entry, denoiser))
 

@@ -13,7 +13,7 @@ from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.stages import table
 from scripts.advdenoise.statistics import Estimate
 from scripts.advdenoise.tables import _write
-from scripts.advdenoise.tables._cells import Cell
+from scripts.advdenoise.tables._cells import Cell, Cells
 from scripts.advdenoise.tables._write import published_numbers, write
 from tests.fake_results import Results
 
@@ -170,6 +170,35 @@ def test_what_hangs_on_the_machine_or_the_image_is_shown_and_not_compared(writte
 )
 def test_numbers_are_shown_in_their_unit(value, unit, text):
     assert _write._short(value, unit) == text
+
+
+def test_a_number_that_the_paper_copied_is_shown_and_not_compared(written, published):
+    (_write.PUBLISHED / "fake_table2.csv").write_text(
+        "paper,table,row,column,value,unit,metric,dataset,raw,note\n"
+        "fake,2,a,accuracy,22.1,%,accuracy,MNIST,22.1,row of another table; likely copied\n"
+        "fake,2,b,accuracy,22.1,%,accuracy,MNIST,22.1,\n"
+    )
+    made = written([cell("a", "accuracy", 30), cell("b", "accuracy", 30)], name="table2")
+    assert [line["difference"] for line in lines_of(made["csv"])] == ["", "7.9"]
+    assert made["markdown"].count("30.0 (22.1)") == 2
+
+
+def test_what_is_so_or_not_is_told_in_a_word(written):
+    made = written([cell("a", "b", 1.0, unit="yes/no"), cell("c", "b", 0.0, unit="yes/no")])
+    rows = [line.split("|")[1:3] for line in made["markdown"].splitlines() if "|" in line]
+    assert [[text.strip() for text in row] for row in rows[2:]] == [["a", "yes"], ["c", "no"]]
+    assert [(x["value"], x["unit"]) for x in lines_of(made["csv"])] == [
+        ("1", "yes/no"),
+        ("0", "yes/no"),
+    ]
+
+
+def test_notes_of_a_table_stand_below_it(written):
+    made = written(Cells(CELLS, ["The loss network is a_b."]), left_out=["x: far"])
+    lines = [line for line in made["markdown"].splitlines() if line]
+    assert lines[-2:] == ["The loss network is a_b.", "Left out: x: far."]
+    assert made["latex"].splitlines()[1] == "% The loss network is a_b."
+    assert made["csv"] == written(CELLS)["csv"]
 
 
 def test_latex_escapes_what_it_would_take_for_its_own(written):

@@ -1,16 +1,20 @@
 """A table as a list of cells: what is printed where, with its interval and where it comes from."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from scripts.advdenoise.statistics import Estimate
+
+YES_NO = "yes/no"
 
 
 @dataclass(frozen=True)
 class Cell:
     """One number of a table.
 
-    `row` and `column` are the printed labels, `unit` is % or the measure's own, `spread` the
-    standard deviation between replicates (NaN for one), `about` the names that it comes from.
+    `row` and `column` are the printed labels, `unit` is % or the measure's own (YES_NO where 1 is
+    shown as yes and 0 as no), `spread` the standard deviation between replicates (NaN for one),
+    `about` the names that it comes from.
     """
 
     row: str
@@ -20,3 +24,11 @@ class Cell:
     estimate: Estimate
     spread: float = float("nan")
     about: dict = field(default_factory=dict)
+
+
+class Cells(list[Cell]):
+    """The cells of a table with notes of its own, sentences that are told below it."""
+
+    def __init__(self, cells: Iterable[Cell], notes: Iterable[str] = ()):
+        super().__init__(cells)
+        self.notes = tuple(notes)

@@ -64,7 +64,9 @@ class Claim:
 
 
 class Claims(list[Claim]):
-    """All claims of a paper, in the order in which they are told."""
+    """All claims of a paper, in the order in which they are told, with notes of their own."""
+
+    notes: tuple[str, ...] = ()
 
 
 def write(
@@ -75,7 +77,7 @@ def write(
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([_COLUMNS, *rows])
     store.write_text(paths["csv"], text.getvalue())
-    notes = [*_RULE, *(f"Left out: {reason}." for reason in left_out)]
+    notes = [*_RULE, *claims.notes, *(f"Left out: {reason}." for reason in left_out)]
     shown = [_shown(claim) for claim in claims]
     head = ["claim", "quantity", "published", "ours", "n", "verdict"]
     markdown = [f"# {paper}: {table}", "", *tabulate(head, shown, "github")]

@@ -1,6 +1,6 @@
 """Measures over result rows, each with its interval over images: the cells of tables."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,14 +45,25 @@ def accuracy(
     tell groups apart.
     """
     cells = []
-    for about, rows in _groups(predictions.frame, [*_PREDICTED, "purifier_point", *by]):
-        correct = (rows["prediction"] == rows["label"]).astype(float)
-        images = correct.groupby([rows["seed"], rows["id"]]).mean()
+    for about, images in correct(predictions, by):
         estimate = statistics.wilson(images.sum(), len(images))
         spread = _spread(images.groupby("seed").mean())
         metric = "clean accuracy" if about["threat"] == "clean" else "robust accuracy"
         cells.append(_cell(label(about), metric, unit, estimate, spread, about))
     return cells
+
+
+def correct(predictions: Results, by: tuple[str, ...] = ()) -> Iterator[tuple[dict, "pd.Series"]]:
+    """Names of a group, and of its images by seed and id the share of draws classified rightly."""
+    for about, rows in _groups(predictions.frame, [*_PREDICTED, "purifier_point", *by]):
+        right = (rows["prediction"] == rows["label"]).astype(float)
+        yield about, right.groupby([rows["seed"], rows["id"]]).mean()
+
+
+def chance(predictions: Results) -> dict[tuple[str, str], float]:
+    """One over the number of classes among the images of each data set and split."""
+    classes = predictions.frame.groupby(["dataset", "split"])["label"].nunique()
+    return {place: 1 / count for place, count in classes.items()}
 
 
 def auc(detection: Results, label: Label) -> list[Cell]:

@@ -61,7 +61,7 @@ def read(
 
     has_fits = schema is not None and "fitted_threat" in schema.names
     keep = partial(_is_fitted_on, fitted_on) if has_fits else None
-    frames, entries = [], {kind: {} for kind in (*_ENTRIES, "attack")}
+    frames, entries = [], {kind: {} for kind in (*_ENTRIES, "attack", "network")}
     for path in paths:
         settings = store.read_provenance(path)["settings"]
         frame = store.read_table(path, schema, columns, keep).to_pandas()
@@ -71,6 +71,8 @@ def read(
                 entries[kind][entry["name"]] = entry
                 frame[kind] = entry["name"]
         entries["attack"] |= settings.get("attacks", {})
+        if "network" in settings:
+            entries["network"][settings["network"]["name"]] = settings["network"]
         for entry in settings.get("purifiers", []):
             entries["purifier"][entry["name"]] = entry
             if entry["denoiser_entry"]:

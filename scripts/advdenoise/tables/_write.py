@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scripts.advdenoise import store
 from scripts.advdenoise.tables import _labels
-from scripts.advdenoise.tables._cells import Cell
+from scripts.advdenoise.tables._cells import YES_NO, Cell, Cells
 
 # Of other hardware, and of other images: shown beside the published ones and not compared.
 _SECONDS, _SEGMENTS = "s", "segments"
@@ -14,15 +14,25 @@ _TIMED = ["Seconds are the median of all repetitions, with their range, on the m
 PUBLISHED = Path(__file__).parents[3] / "config" / "published"
 
 
-def published_numbers(paper: str, table: str) -> dict[tuple[str, str], dict]:
-    """The paper's own numbers by printed row and column; empty where it has no such table."""
+def published_lines(paper: str, table: str) -> list[dict]:
+    """The paper's own numbers, a line each; none where it has no such table."""
     import csv
 
     path = PUBLISHED / f"{paper}_{table}.csv"
     if not path.exists():
-        return {}
+        return []
     with path.open(encoding="utf-8", newline="") as file:
-        return {(line["row"], line["column"]): line for line in csv.DictReader(file)}
+        return list(csv.DictReader(file))
+
+
+def published_numbers(paper: str, table: str) -> dict[tuple[str, str], dict]:
+    """The paper's own numbers by printed row and column; empty where it has no such table."""
+    return {(line["row"], line["column"]): line for line in published_lines(paper, table)}
+
+
+def is_copied(line: dict) -> bool:
+    """Whether a published number is another table's by mistake: shown, and not compared."""
+    return "copied" in line.get("note", "")
 
 
 def write(
@@ -31,15 +41,18 @@ def write(
     """Write `csv` (one line per number), `markdown` and `latex` (as printed), each atomically.
 
     Published numbers stand beside ours; the difference is told where data set and unit are the
-    same and the unit is no property of a machine or of single images. Seconds stand in columns of
+    same, the unit is no property of a machine or of single images, and the number is the table's
+    own. Seconds stand in columns of
     their own, named so, in the CSV.
     """
     printed = published_numbers(paper, table)
+    own = cells.notes if isinstance(cells, Cells) else ()
     cells = _apart(cells)
     store.write_text(paths["csv"], _csv(cells, printed))
     notes = [
         "Each value with its 95 % confidence interval over images"
         + (" and, in parentheses, the published number." if printed else "."),
+        *own,
         *(_TIMED if any(cell.unit == _SECONDS for cell in cells) else []),
         *(f"Left out: {reason}." for reason in left_out),
     ]
@@ -146,6 +159,8 @@ def tabulate(head: list[str], body: list[list[str]], style: str) -> list[str]:
 def _short(value: float, unit: str) -> str:
     if math.isnan(value):
         return "undefined"
+    if unit == YES_NO:
+        return "yes" if value else "no"
     if unit == "%":
         return f"{value:.1f}"
     if unit == "byte":
@@ -174,5 +189,5 @@ def number(value: float) -> str:
 def _is_comparable(cell: Cell, found: dict) -> bool:
     """Whether the published number is of the same data set and unit; others are just shown."""
     dataset = _labels.DATASETS.get(cell.about.get("dataset"))
-    comparable = cell.unit not in (_SECONDS, _SEGMENTS)
+    comparable = cell.unit not in (_SECONDS, _SEGMENTS) and not is_copied(found)
     return comparable and bool(found) and (found["dataset"], found["unit"]) == (dataset, cell.unit)

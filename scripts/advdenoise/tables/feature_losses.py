@@ -1,49 +1,68 @@
 """Tables of "Feature losses": accuracy of the defences under FGSM and PGD."""
 
-from scripts.advdenoise.tables import _labels
-from scripts.advdenoise.tables._cells import Cell
-from scripts.advdenoise.tables._measures import accuracy
+import math
+from dataclasses import replace
+from pathlib import Path
+
+from scripts.advdenoise.statistics import Estimate
+from scripts.advdenoise.tables import _feature_losses_claims
+from scripts.advdenoise.tables._cells import YES_NO, Cell, Cells
+from scripts.advdenoise.tables._claims import Claims
+from scripts.advdenoise.tables._defences import Defences
+from scripts.advdenoise.tables._measures import accuracy, chance
 from scripts.advdenoise.tables._read import Results
+from scripts.advdenoise.threats import CLEAN
 
-# The paper's PGD starts at the image itself, so that its method may be BIM.
-_PRINTED_ATTACKS = {"FGSM": "FGSM", "BIM": "PGD", "PGD": "PGD"}
+OBLIVIOUS, ADAPTIVE, BROKEN = "accuracy", "adaptive", "BROKEN?"
+_NOTES = (
+    "adaptive: accuracy under the same attack by one who knows the purifier too. Without a "
+    "purifier there is nothing more to know, and the plain attack stands in both columns.",
+    "BROKEN?: no where the whole interval of the adaptive accuracy lies above chance, one over the "
+    "number of classes, else yes; empty where no attack knew the purifier.",
+)
 
 
-def defences(predictions: Results) -> list[Cell]:
-    """Tables 1 and 2: rows are attack and defence, the one column is accuracy in %.
+def defences(predictions: Results) -> Cells:
+    """Tables 1 and 2: rows are attack and defence, columns accuracy, adaptive and BROKEN?.
 
-    The paper trains one autoencoder for each attack, so that its row "OURS" is the denoiser that
-    was trained on that very threat; others stand under their purifier's name.
+    `accuracy` in % is the paper's, under an attacker who does not know the purifier; clean accuracy
+    stands in rows of its own. Which entries have the printed names is told by `Defences`.
     """
+    found = Defences(predictions)
 
     def label(about: dict) -> tuple[str, str]:
-        attack = _printed_attack(predictions, about)
-        return f"{attack} / {_printed_defence(predictions, about)}", "accuracy"
+        place = found.place(about)
+        return f"{place.attack} / {place.defence}", ADAPTIVE if place.adaptive else OBLIVIOUS
 
-    return accuracy(predictions, label)
-
-
-def _printed_attack(predictions: Results, about: dict) -> str:
-    if about["threat"] == "clean":
-        return "clean"
-    entry = predictions.attack(about["threat"])
-    method = _labels.attack(entry, about["attack_point"], _entry_name(about["threat"]))
-    known = "+" in about["threat"]
-    return _PRINTED_ATTACKS.get(method, method) + ("+" if known else "")
-
-
-def _printed_defence(predictions: Results, about: dict) -> str:
-    purifier = predictions.entry("purifier", about["purifier"])
-    if purifier["points"][about["purifier_point"]]["function"] == "basic.none":
-        training = predictions.entry("classifier", about["classifier"])["training"]
-        return "MADRY (2017)" if training["function"] == "adversarial.pgd" else "UNSECURED"
-    denoiser = predictions.entry("denoiser", purifier["denoiser"])
-    trained_on = [source.get("threat") for source in denoiser["trained_on"]]
-    if trained_on == [about["threat"].partition("+")[0]]:
-        return "OURS"
-    return _labels.with_point(about["purifier"], about["purifier_point"])
+    cells = [
+        replace(cell, about=cell.about | {"network": found.network(cell.about)})
+        for cell in accuracy(predictions, label)
+    ]
+    known = [cell for cell in cells if cell.column == ADAPTIVE]
+    known += [
+        replace(cell, column=ADAPTIVE)
+        for cell in cells
+        if found.is_plain_classifier(cell.about) and cell.about["threat"] != CLEAN
+    ]
+    level = chance(predictions)
+    broken = [
+        _broken(cell, 100 * level[cell.about["dataset"], cell.about["split"]]) for cell in known
+    ]
+    oblivious = [cell for cell in cells if cell.column == OBLIVIOUS]
+    return Cells([*oblivious, *known, *broken], [*_NOTES, *found.notes()])
 
 
-def _entry_name(threat: str) -> str:
-    """The name of a threat's attack entry."""
-    return threat.partition("@")[0]
+def claims(predictions: Results, examples: list[Path]) -> Claims:
+    """The paper's own claims, each judged by what was measured here.
+
+    `examples` are images under a targeted attack, as Figures 1 and 2 show them. A claim that the
+    results cannot decide says why.
+    """
+    return _feature_losses_claims.claims(predictions, examples)
+
+
+def _broken(cell: Cell, chance: float) -> Cell:
+    """Whether a defence falls to chance, as far as the images can tell."""
+    broken = cell.estimate.low <= chance
+    estimate = Estimate(float(broken), math.nan, math.nan, cell.estimate.n)
+    return Cell(cell.row, BROKEN, "broken", YES_NO, estimate, about=cell.about)

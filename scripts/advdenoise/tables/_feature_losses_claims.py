@@ -1,0 +1,305 @@
+"""What "Feature losses" says in words, computed from our results and from its own tables.
+
+Where two accuracies are compared, they are so image by image: the difference is paired. A published
+difference is that of two numbers of the same printed table.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scripts.advdenoise import statistics
+from scripts.advdenoise.statistics import Estimate
+from scripts.advdenoise.tables import _labels
+from scripts.advdenoise.tables._claims import Claim, Claims, Range
+from scripts.advdenoise.tables._defences import HGD, MADRY, OURS, UNSECURED, Defences, Place
+from scripts.advdenoise.tables._examples import Seen, read_seen
+from scripts.advdenoise.tables._measures import chance, correct
+from scripts.advdenoise.tables._read import Results
+from scripts.advdenoise.tables._write import is_copied, published_lines
+from scripts.advdenoise.threats import CLEAN
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PAPER = "feature_losses"
+ATTACKS = ("FGSM", "PGD")
+PLAIN = "plain MSE"
+# The text gives no bound for "does not affect", and rounds its numbers.
+_POINTS = 1.0
+
+_UNAFFECTED = "Training on adversarial samples alone does not affect accuracy on clean samples."
+_COMPARABLE = "We achieve results comparable to {}."
+_ACHIEVED = "We achieve {} % accuracy on {} using a powerful attack."
+_BASELINE = "The baseline architecture gives {} % accuracy on {}."
+_POWERFUL = "PGD is a more powerful attack than FGSM."
+_VANILLA = "Vanilla autoencoders suffer from error amplification, which feature losses prevent."
+_HARD = "The loss network makes it very difficult to attack the defense end to end."
+_BROKEN = "The defenses compared with have been broken by slightly modified objectives."
+_CONFIDENT = "Images of all classes are classified as the target with more than {} % confidence."
+
+# Of a data set and split: for each place its images' shares of right draws by seed and id.
+Measured = dict[Place, "pd.Series"]
+# From attack and defence to the accuracy in % that the paper prints for a data set.
+Printed = dict[tuple[str, str], float]
+
+
+def claims(predictions: Results, examples: list[Path]) -> Claims:
+    """All claims, for each data set and split on which a defence was attacked."""
+    defences = Defences(predictions)
+    measured = _measured(predictions, defences)
+    attacked = {
+        where: found
+        for where, found in measured.items()
+        if any(place.attack != CLEAN for place in found)
+    }
+    level = chance(predictions)
+    found = Claims()
+    for where, accuracies in attacked.items():
+        dataset, split = where
+        told = f"{dataset}, {split}: " if len(attacked) > 1 else ""
+        printed = _printed(dataset)
+        for claim in (
+            *_of_clean_images(accuracies),
+            *_of_others(accuracies, printed),
+            *_of_attacks(accuracies, printed),
+            *_of_the_loss(accuracies),
+            *_of_knowledge(accuracies, 100 * level[where]),
+        ):
+            found.append(replace(claim, quantity=told + claim.quantity))
+    found += _of_the_text(measured)
+    found += _of_confidence(read_seen(examples))
+    found.notes = (
+        "Differences of accuracies are in points and paired image by image. Comparable is what "
+        f"differs no more than the paper's own tables where it calls results so, by {_gap():.1f} "
+        f"points; unaffected or achieved is what differs by less than {_POINTS:g} point.",
+        f"{PLAIN}: the same autoencoder, trained on the same images without a loss network.",
+        *defences.notes(),
+    )
+    return found
+
+
+# ---------------------------------------------------------------- what was measured and printed
+
+
+def _measured(predictions: Results, defences: Defences) -> dict[tuple[str, str], Measured]:
+    """Of several groups of one place the first counts, as in the tables."""
+    found: dict[tuple[str, str], Measured] = {}
+    ours: dict[tuple, None] = {}
+    groups = [(about, defences.place(about), right) for about, right in correct(predictions)]
+    for about, place, right in groups:
+        here = found.setdefault((about["dataset"], about["split"]), {})
+        here.setdefault(place, right)
+        if defences.is_plain_classifier(about) and place.attack != CLEAN:
+            here.setdefault(place._replace(adaptive=True), right)
+        if place.defence == OURS:
+            ours[place.attack, defences.autoencoder(about)] = None
+    for about, place, right in groups:
+        trained = (place.attack, defences.autoencoder(about))
+        if defences.compares_pixels(about) and trained in ours:
+            here = found[about["dataset"], about["split"]]
+            here.setdefault(place._replace(defence=PLAIN), right)
+    return found
+
+
+def _printed(dataset: str) -> Printed:
+    """The tables' numbers for a data set, those left out that are another's."""
+    name = _labels.DATASETS.get(dataset)
+    lines = [*published_lines(PAPER, "table1"), *published_lines(PAPER, "table2")]
+    found = {}
+    for line in lines:
+        if line["dataset"] == name and not is_copied(line):
+            attack, defence = line["row"].split(" / ")
+            found[attack, defence] = float(line["value"])
+    return found
+
+
+def _gap() -> float:
+    """The largest difference between results that the paper calls comparable, in points."""
+    tables = [_printed(dataset) for dataset in _labels.DATASETS]
+    return max(
+        printed[attack, other] - printed[attack, OURS]
+        for printed in tables
+        for attack in ATTACKS
+        for other in (MADRY, HGD)
+        if (attack, other) in printed
+    )
+
+
+# ---------------------------------------------------------------- the claims
+
+
+def _of_clean_images(found: Measured) -> Iterator[Claim]:
+    for attack in ATTACKS:
+        ours = Place(CLEAN, f"{OURS} ({attack})")
+        quantity = f"clean accuracy of {OURS} (trained on {attack}) - {UNSECURED}"
+        claimed = Range(-_POINTS, _POINTS)
+        yield _difference(_UNAFFECTED, quantity, claimed, found, ours, Place(CLEAN, UNSECURED))
+
+
+def _of_others(found: Measured, printed: Printed) -> Iterator[Claim]:
+    for attack in ATTACKS:
+        for other in (MADRY, HGD):
+            ours, theirs = Place(attack, OURS), Place(attack, other)
+            quantity = f"accuracy of {OURS} - {other}, {attack}"
+            sentence = _COMPARABLE.format(other)
+            claim = _difference(sentence, quantity, Range(-_gap()), found, ours, theirs)
+            yield replace(claim, published=_published(printed, ours, theirs))
+
+
+def _of_attacks(found: Measured, printed: Printed) -> Iterator[Claim]:
+    strong, weak = Place("PGD", UNSECURED), Place("FGSM", UNSECURED)
+    quantity = f"accuracy of {UNSECURED}, PGD - FGSM"
+    claim = _difference(_POWERFUL, quantity, Range(most=0), found, strong, weak)
+    yield replace(claim, published=_published(printed, strong, weak))
+
+
+def _of_the_loss(found: Measured) -> Iterator[Claim]:
+    for attack in ATTACKS:
+        ours, plain = Place(attack, OURS), Place(attack, PLAIN)
+        quantity = f"accuracy of {OURS} - {PLAIN}, {attack}"
+        yield _difference(_VANILLA, quantity, Range(0), found, ours, plain)
+
+
+def _of_knowledge(found: Measured, chance: float) -> Iterator[Claim]:
+    """What an attacker gains by knowing the defence."""
+    for attack in ATTACKS:
+        known = Place(attack, OURS, adaptive=True)
+        quantity = f"adaptive accuracy of {OURS} - its accuracy, {attack}"
+        unaware = Place(attack, OURS)
+        yield _difference(_HARD, quantity, Range(-_gap()), found, known, unaware)
+        yield _above_chance(_HARD, Range(0), found, known, chance)
+        plain = Place(attack, PLAIN, adaptive=True)
+        quantity = f"adaptive accuracy of {OURS} - {PLAIN}, {attack}"
+        yield _difference(_HARD, quantity, Range(0), found, known, plain)
+    for attack in ATTACKS:
+        for other in (MADRY, HGD):
+            known = Place(attack, other, adaptive=True)
+            yield _above_chance(_BROKEN, Range(most=0), found, known, chance)
+
+
+def _of_the_text(measured: dict[tuple[str, str], Measured]) -> Iterator[Claim]:
+    """Accuracies that the text gives for a data set, on both sides of its images."""
+    for line in published_lines(PAPER, "textnumbers"):
+        if line["row"] == "baseline":
+            sentence = _BASELINE.format(line["value"], line["dataset"])
+            for split in ("train", "test"):
+                quantity = f"clean accuracy of {UNSECURED} in %, {line['dataset']}, {split}"
+                place, printed = Place(CLEAN, UNSECURED), float(line["value"])
+                claimed = Range(printed - _POINTS, printed + _POINTS)
+                yield _accuracy(sentence, quantity, claimed, measured, line, split, place)
+    for line in (*published_lines(PAPER, "table1"), *published_lines(PAPER, "table2")):
+        if line["row"] == f"PGD / {OURS}":
+            sentence = _ACHIEVED.format(line["value"], line["dataset"])
+            quantity = f"accuracy of {OURS} in %, {line['dataset']}, PGD"
+            claimed = Range(float(line["value"]) - _POINTS)
+            place = Place("PGD", OURS)
+            yield _accuracy(sentence, quantity, claimed, measured, line, "test", place)
+
+
+def _of_confidence(shown: list[Seen]) -> Iterator[Claim]:
+    """The target's confidence in each figure's images, all replicates together."""
+    lines = {
+        line["dataset"]: line
+        for line in published_lines(PAPER, "textnumbers")
+        if line["column"] == "target confidence"
+    }
+    # The same images before several purifiers are one.
+    groups: dict[tuple, dict[int, Seen]] = {}
+    for seen in shown:
+        if seen.target is not None:
+            names = ("dataset", "classifier", "threat", "attack_point")
+            where = tuple(seen.about[name] for name in names)
+            groups.setdefault(where, {}).setdefault(seen.about["seed"], seen)
+    for (dataset, classifier, threat, point), of_seed in groups.items():
+        line = lines.get(_labels.DATASETS.get(dataset))
+        least = float((line or next(iter(lines.values())))["value"])
+        shares = [100 * seen.seen_probabilities[:, seen.target] for seen in of_seed.values()]
+        lowest = float(min(share.min() for share in shares))
+        first = next(iter(of_seed.values()))
+        attack = _labels.threat(threat, point, classifier)
+        yield Claim(
+            _CONFIDENT.format(f"{least:g}"),
+            f"least confidence in {first.classes[first.target]} in %, {dataset}, {classifier}, "
+            f"{attack}",
+            Range(least),
+            Estimate(lowest, lowest, lowest, sum(map(len, shares))),
+            line["raw"] if line else "",
+        )
+    if not groups:
+        yield Claim(
+            _CONFIDENT.format(" or ".join(sorted({line["value"] for line in lines.values()}))),
+            "least confidence in the target in %",
+            Range(min(float(line["value"]) for line in lines.values())),
+            lacking="the example images are under no attack with one target",
+        )
+
+
+# ---------------------------------------------------------------- estimates
+
+
+def _difference(
+    sentence: str, quantity: str, claimed: Range, found: Measured, first: Place, second: Place
+) -> Claim:
+    """Accuracy at the first place less that at the second, over the images that both have."""
+    claim = Claim(sentence, quantity, claimed)
+    for place in (first, second):
+        if place not in found:
+            return replace(claim, lacking=_lacking(place))
+    one, other = found[first].align(found[second], join="inner")
+    images = one.index.get_level_values("id").to_numpy()
+    estimate = statistics.bootstrap_difference(one.to_numpy(), other.to_numpy(), images)
+    lacking = "" if len(one) else "the images are not the same"
+    return replace(claim, estimate=_in_points(estimate), lacking=lacking)
+
+
+def _above_chance(
+    sentence: str, claimed: Range, found: Measured, place: Place, chance: float
+) -> Claim:
+    quantity = f"adaptive accuracy of {place.defence} - chance, {place.attack}"
+    claim = Claim(sentence, quantity, claimed)
+    if place not in found:
+        return replace(claim, lacking=_lacking(place))
+    return replace(claim, estimate=_in_points(_share(found[place]), chance))
+
+
+def _accuracy(
+    sentence: str,
+    quantity: str,
+    claimed: Range,
+    measured: dict[tuple[str, str], Measured],
+    line: dict,
+    split: str,
+    place: Place,
+) -> Claim:
+    """An accuracy on the data set of a published line."""
+    claim = Claim(sentence, quantity, claimed, published=line["value"])
+    named = {_labels.DATASETS.get(dataset): dataset for dataset, _ in measured}
+    dataset = named.get(line["dataset"])
+    if dataset is None:
+        return replace(claim, lacking=f"{line['dataset']} is not among the data sets")
+    if place not in measured.get((dataset, split), {}):
+        return replace(claim, lacking=f"{_lacking(place)}, split {split}")
+    return replace(claim, estimate=_in_points(_share(measured[dataset, split][place])))
+
+
+def _lacking(place: Place) -> str:
+    if place.attack == CLEAN:
+        return f"{place.defence} was not judged on clean images"
+    knowing = " by one who knows it" if place.adaptive else ""
+    return f"{place.defence} was not attacked with {place.attack}{knowing}"
+
+
+def _share(right: "pd.Series") -> Estimate:
+    return statistics.wilson(right.sum(), len(right))
+
+
+def _in_points(share: Estimate, less: float = 0.0) -> Estimate:
+    value, low, high = (100 * bound - less for bound in share[:3])
+    return Estimate(value, low, high, share.n)
+
+
+def _published(printed: Printed, first: Place, second: Place) -> str:
+    pair = [printed.get((place.attack, place.defence)) for place in (first, second)]
+    return "" if None in pair else f"{pair[0] - pair[1]:.1f}"
