@@ -41,10 +41,11 @@ def vgg16(
     hold 14,714,688 weights, and an image of 32x32 has maps of 256x8x8 behind `relu3_2`, 512x4x4
     behind `relu4_2` and 512x2x2 behind `relu5_3`.
 
-    Weights start as He et al. 2015 have it, biases at zero. `batch_norm` puts batch norm behind
-    each convolution, for training from scratch. `pretrained` takes torchvision's ImageNet weights
-    of the convolutions (width 64, no batch norm), `weights` reads them from a local copy of its
-    file vgg16-397923af.pth instead; the dense layer is new.
+    Weights start as He et al. 2015 have it, biases at zero: so it learns from scratch, by Adam
+    rather than by SGD. With `batch_norm`, batch norm behind each convolution, it learns in fewer
+    epochs. `pretrained` takes torchvision's ImageNet weights of the convolutions (width 64, no
+    batch norm), `weights` reads them from a local copy of its file vgg16-397923af.pth instead; the
+    dense layer is new.
 
     Raises BadInput for images that do not fit, settings that exclude each other and weights that
     cannot be had or are others; DamagedFile where the weights cannot be read.

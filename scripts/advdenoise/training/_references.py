@@ -62,8 +62,9 @@ class References:
             if not kept:
                 return
             for store, reference in zip(kept, made, strict=True):
-                store[int(index[0]) : int(index[-1]) + 1] = reference
-                if not store[int(index[0]) : int(index[-1]) + 1].isfinite().all():
+                rows = store[int(index[0]) : int(index[-1]) + 1]
+                rows.copy_(reference)
+                if rows.dtype == torch.float16 and not rows.isfinite().all():
                     log.info("references exceed half precision: made anew in each epoch")
                     return
             yield
@@ -81,12 +82,9 @@ class References:
         values = images * sum(math.prod(reference.shape[1:]) for reference in made)
         for dtype in (torch.float32, torch.float16):
             if values * dtype.itemsize <= _IN_MEMORY:
-                size = values * dtype.itemsize / 1e9
-                log.info("references of %d images: kept in memory, %.2g GB", images, size)
+                size = values * dtype.itemsize / 1e6
+                log.info("references of %d images: kept in memory, %.0f MB", images, size)
                 return [torch.empty(images, *r.shape[1:], dtype=dtype) for r in made]
-        log.info(
-            "references of %d images would take %.2g GB: made anew in each epoch",
-            images,
-            values * torch.float16.itemsize / 1e9,
-        )
+        size = values * torch.float16.itemsize / 1e6
+        log.info("references of %d images: %.0f MB, made anew in each epoch", images, size)
         return []
