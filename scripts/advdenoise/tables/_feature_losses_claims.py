@@ -73,7 +73,8 @@ def claims(predictions: Results, examples: list[Path]) -> Claims:
     found.notes = (
         "Differences of accuracies are in points and paired image by image. Comparable is what "
         f"differs no more than the paper's own tables where it calls results so, by {_gap():.1f} "
-        f"points; unaffected or achieved is what differs by less than {_POINTS:g} point.",
+        "points, and so is what an attacker does who gains nothing by knowing the defence; "
+        f"unaffected or achieved is what differs by less than {_POINTS:g} point.",
         f"{PLAIN}: the same autoencoder, trained on the same images without a loss network.",
         *defences.notes(),
     )
