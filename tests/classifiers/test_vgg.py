@@ -87,11 +87,11 @@ def test_what_does_not_fit_is_refused(shape, settings, sentence):
 
 @pytest.fixture(scope="module")
 def torchvision_s():
-    """A full-size network of torchvision's, not trained, for its names and its outputs."""
-    from torchvision.models import vgg16 as original
+    """torchvision's convolutions of full size, not trained, for their names and their outputs."""
+    from torchvision.models.vgg import cfgs, make_layers
 
     torch.manual_seed(1)
-    return original(weights=None).features.eval()
+    return make_layers(cfgs["D"]).eval()
 
 
 @pytest.fixture(scope="module")

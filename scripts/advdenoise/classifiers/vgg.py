@@ -42,10 +42,10 @@ def vgg16(
     behind `relu4_2` and 512x2x2 behind `relu5_3`.
 
     Weights start as He et al. 2015 have it, biases at zero: so it learns from scratch, by Adam
-    rather than by SGD. With `batch_norm`, batch norm behind each convolution, it learns in fewer
-    epochs. `pretrained` takes torchvision's ImageNet weights of the convolutions (width 64, no
-    batch norm), `weights` reads them from a local copy of its file vgg16-397923af.pth instead; the
-    dense layer is new.
+    rather than by SGD, at full width with a rate of 3e-4 and not of 1e-3. `batch_norm` puts batch
+    norm behind each convolution: it then learns in fewer epochs. `pretrained` takes torchvision's
+    ImageNet weights of the convolutions (width 64, no batch norm), `weights` reads them from a
+    local copy of its file vgg16-397923af.pth instead; the dense layer is new.
 
     Raises BadInput for images that do not fit, settings that exclude each other and weights that
     cannot be had or are others; DamagedFile where the weights cannot be read.
