@@ -8,6 +8,7 @@ GREY = torch.full((8, 3, 40, 40), 0.5)
 EVERY = {
     "uniform": (attack.uniform, {"epsilon": 0.3}),
     "gaussian": (attack.gaussian, {"sigma": 0.3}),
+    "blind_gaussian": (attack.blind_gaussian, {"sigma_max": 0.3}),
     "bimodal": (attack.bimodal, {"mode": 0.2, "sigma": 0.1}),
 }
 
@@ -29,6 +30,15 @@ def test_uniform_with_an_epsilon_for_each_image():
 def test_gaussian_moments():
     perturbation = attack.gaussian(GREY, Noise(0, range(8)), sigma=0.05)
     assert abs(perturbation.mean()) < 1e-3 and abs(perturbation.std() - 0.05) < 1e-3
+
+
+def test_blind_gaussian_draws_a_deviation_for_each_image():
+    grey = torch.full((400, 1, 20, 20), 0.5)
+    deviations = attack.blind_gaussian(grey, Noise(0, range(400)), sigma_max=0.1).std((1, 2, 3))
+    # U(0, 0.1) up to the error of a deviation from 400 elements
+    expected = (torch.arange(400) + 0.5) / 4000
+    assert (deviations.sort().values - expected).abs().max() < 0.01
+    assert deviations.max() < 0.11
 
 
 def test_bimodal_has_two_equal_modes():

@@ -22,6 +22,12 @@ def gaussian(images: Tensor, noise: Noise, *, sigma: float) -> Tensor:
     return _clipped(noise.normal(images, sigma), images)
 
 
+def blind_gaussian(images: Tensor, noise: Noise, *, sigma_max: float) -> Tensor:
+    """N(0, s^2) for every element, s ~ U(0, sigma_max) for every image (APuDAE, equation 5)."""
+    sigma = noise.uniform(images.new_empty(len(images), 1, 1, 1), 0, sigma_max)
+    return _clipped(noise.normal(images, sigma), images)
+
+
 def bimodal(images: Tensor, noise: Noise, *, mode: float, sigma: float) -> Tensor:
     """N(-mode, sigma^2) or N(mode, sigma^2), either with probability 1/2 (DAPAS, bimodal noise)."""
     centre = mode * (noise.uniform(images, -0.5, 0.5) < 0).to(images.dtype).mul_(2).sub_(1)
