@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.advdenoise.denoisers.autoencoders import OUTPUTS, red_net, seven_layer
+from scripts.advdenoise.denoisers.autoencoders import OUTPUTS, magnet, red_net, seven_layer
 from scripts.advdenoise.errors import BadInput
 
 
@@ -22,6 +22,8 @@ def test_published_sizes():
     assert weights(red_net((1, 28, 28), batch_norm=False)) == 1_035_201
     assert weights(red_net((3, 32, 32), layers=4)) == 77_763
     assert weights(red_net((1, 28, 28), layers=4)) == 75_457
+    assert weights(magnet((1, 28, 28), pooling=True)) == 310
+    assert weights(magnet((1, 28, 28), pooling=False)) == 142
 
 
 def test_seven_layer_has_the_maps_of_the_paper():
@@ -52,6 +54,8 @@ NETWORKS = [
     (red_net, (3, 32, 32), {"width": 4}),
     (red_net, (2, 8, 10), {"width": 4, "layers": 4, "batch_norm": False}),
     (red_net, (3, 16, 16), {"width": 4, "layers": 8, "output": "relu"}),
+    (magnet, (1, 28, 28), {"pooling": True}),
+    (magnet, (3, 9, 12), {"pooling": False}),
 ]
 
 
@@ -125,3 +129,21 @@ def test_red_net_refuses_what_does_not_close():
             red_net((1, 28, 28), layers=layers)
     with pytest.raises(BadInput, match="'tanh' is none of residual"):
         red_net((1, 28, 28), output="tanh")
+
+
+def test_magnet_has_the_maps_of_the_paper():
+    def shapes(pooling: bool) -> list[tuple[int, ...]]:
+        found, maps = [], torch.rand(1, 1, 28, 28)
+        for layer in magnet((1, 28, 28), pooling=pooling):
+            maps = layer(maps)
+            if not isinstance(layer, nn.Sigmoid):
+                found.append(tuple(maps.shape[1:]))
+        return found
+
+    assert shapes(True) == [(3, 28, 28)] + 3 * [(3, 14, 14)] + 2 * [(3, 28, 28)] + [(1, 28, 28)]
+    assert shapes(False) == 2 * [(3, 28, 28)] + [(1, 28, 28)]
+
+
+def test_magnet_refuses_sides_that_pooling_loses():
+    with pytest.raises(BadInput, match="28x27; it takes even sides"):
+        magnet((1, 28, 27), pooling=True)

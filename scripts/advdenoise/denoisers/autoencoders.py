@@ -79,6 +79,29 @@ def red_net(
     return _RedNet(depth, layers // 2, width, batch_norm, output)
 
 
+def magnet(shape: Shape, *, pooling: bool) -> nn.Module:
+    """The reformers of MagNet (Meng and Chen 2017) for grey images, sigmoids throughout.
+
+    With `pooling` autoencoder I, 310 parameters: two 3x3 convolutions of 3 channels, with average
+    pooling between, two more, with doubling between, and one that ends it. Without it autoencoder
+    II, 142 parameters: a convolution to 3 channels, one of 3, one that ends it.
+
+    Raises BadInput for odd sides, which pooling loses.
+    """
+    depth, height, side = shape
+    if pooling and (height % 2 or side % 2):
+        raise BadInput(
+            f"autoencoders.magnet with pooling cannot give back images of {height}x{side}; it "
+            "takes even sides, or set pooling to false"
+        )
+    first, last = _sigmoid(depth, 3), _sigmoid(3, depth)
+    if not pooling:
+        return nn.Sequential(*first, *_sigmoid(3, 3), *last)
+    down = [*first, nn.AvgPool2d(2), *_sigmoid(3, 3)]
+    up = [*_sigmoid(3, 3), nn.Upsample(scale_factor=2), *_sigmoid(3, 3)]
+    return nn.Sequential(*down, *up, *last)
+
+
 class _SevenLayer(nn.Sequential):
     def forward(self, images: Tensor) -> Tensor:
         return (super().forward(2 * images - 1) + 1) / 2
@@ -123,3 +146,7 @@ def _after(layer: nn.Module, batch_norm: bool) -> nn.Module:
     """The layer, then ReLU and batch norm in the authors' order."""
     norm = [nn.BatchNorm2d(layer.out_channels)] if batch_norm else []
     return nn.Sequential(layer, nn.ReLU(), *norm)
+
+
+def _sigmoid(last: int, width: int) -> list[nn.Module]:
+    return [nn.Conv2d(last, width, 3, padding=1), nn.Sigmoid()]
