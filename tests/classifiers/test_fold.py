@@ -232,6 +232,12 @@ def test_quick_elu_is_elu():
     assert QuickELU()(torch.tensor([float("nan")])).isnan()
 
 
+def test_a_second_gradient_through_the_quick_elu_is_refused_and_not_wrong():
+    maps = torch.randn(8, requires_grad=True)
+    with pytest.raises(RuntimeError, match="differentiated once"):
+        torch.autograd.grad(QuickELU()(maps).square().sum(), maps, create_graph=True)
+
+
 def test_shifted_elu_overwrites_and_shifts():
     maps = torch.randn(2, 3, 4, 4, dtype=torch.float64)
     shift = torch.randn(3, 1, 1, dtype=torch.float64)

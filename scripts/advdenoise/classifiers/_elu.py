@@ -8,7 +8,6 @@ the backward pass, which is one multiplication.
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 
@@ -64,8 +63,13 @@ class _Elu(torch.autograd.Function):
         return maps.add_(slope).add_(offset)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, gradient: Tensor):
+        if torch.is_grad_enabled():
+            # torch's once_differentiable would let torch.autograd.grad go past it, to wrong values.
+            raise RuntimeError(
+                "the fast ELU can be differentiated once: no gradient goes through a gradient "
+                "through it (create_graph); use torch's ELU, or a network of ReLUs"
+            )
         (slope,) = ctx.saved_tensors
         gradient = gradient.mul_(slope) if ctx.overwrite else gradient * slope
         return gradient, None, None
