@@ -32,6 +32,7 @@ MINIATURE = {
         "gradient.mi_fgsm": {"steps": 3, "alpha_per_epsilon": 0.5},
         "gradient.r_fgsm": {"start_radius": 0.02},
         "minimal.carlini_wagner": {"binary_search_steps": 3, "steps": 20, "initial_const": 1.0},
+        "noise.blind_gaussian": {"sigma_max": 0.3},
         "noise.gaussian": {"sigma": 0.3},
         "noise.bimodal": {"mode": 0.2, "sigma": 0.05},
     },
@@ -49,8 +50,10 @@ MINIATURE = {
     },
     "datasets": {"embedded.patches": {"train": 5, "test": 3}},
     "denoisers": {
+        "autoencoders.magnet": {"pooling": True},
         "autoencoders.red_net": {"layers": 6, "width": 4},
         "autoencoders.seven_layer": {"channels": [4, 3]},
+        "laine.unet": {"width": 4, "poolings": 2},
         "unet.hgd": {"widths": [3, 4, 6]},
     },
     "detectors": {
@@ -61,7 +64,10 @@ MINIATURE = {
         "layers.curves": {"measure": "ne_d"},
         "superpixels.boundaries": {"method": "slic"},
     },
-    "purifiers": {},
+    "purifiers": {
+        f"apudae.{variant}": {"steps": 3}
+        for variant in ("a", "b", "c", "d", "e", "f", "g", "a_with_noise", "a_transformed")
+    },
     "tables": {},
     "training": {
         "adversarial.pgd": {"epsilon": 0.1, "alpha": 0.05, "steps": 2},

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from scripts.advdenoise.purifiers._checks import check_images, check_shape
+
 
 def none(images: Tensor) -> Tensor:
     """The images as they are: the undefended classifier."""
@@ -11,5 +13,12 @@ def none(images: Tensor) -> Tensor:
 
 
 def direct(images: Tensor, denoise: Callable[[Tensor], Tensor]) -> Tensor:
-    """What the denoiser gives back, clamped to [0,1] (APuDAE, Table 3, row Direct)."""
-    return denoise(images).clamp(0, 1)
+    """What the denoiser gives back, clamped to [0,1] (APuDAE, Table 3, row Direct).
+
+    Raises BadInput for an empty batch, values that are not finite or lie outside [0,1], and a
+    denoiser that gives back another shape.
+    """
+    check_images(images)
+    denoised = denoise(images)
+    check_shape(denoised, images)
+    return denoised.clamp(0, 1)

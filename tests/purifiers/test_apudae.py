@@ -1,0 +1,382 @@
+"""APuDAE against slow references written from its formulas, one image at a time in float64."""
+
+import inspect
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from scripts.advdenoise.classifiers._elu import QuickELU
+from scripts.advdenoise.denoisers.autoencoders import red_net
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.purifiers import apudae
+from scripts.advdenoise.purifiers._transform import drawn
+
+IDS = [3, 14, 15, 92, 65]
+VARIANTS = {
+    "a": {"steps": 4, "rate": 0.02},
+    "a sign": {"steps": 4, "rate": 0.01, "sign": True},
+    "b": {"steps": 5, "rate": 0.01},
+    "c": {"steps": 4, "rate": 0.02},
+    "c gaussian": {"steps": 4, "rate": 0.02, "form": "gaussian"},
+    "c each step": {"steps": 4, "rate": 0.02, "each_step": True},
+    "d": {"steps": 6, "rate": 0.01},
+    "e": {"steps": 8, "rate": 0.01},
+    "e rest": {"steps": 8, "rate": 0.01, "rest": True},
+    "f": {"steps": 4, "rate": 0.01, "amount": 0.01},
+    "g": {"steps": 3, "rate": 0.01, "resize": 0.3, "rotation": 40.0},
+    "g each step": {"steps": 3, "rate": 0.01, "each_step": True},
+    "a_with_noise": {"steps": 3, "rate": 0.02, "amount": 0.01},
+    "a_transformed": {"steps": 3, "rate": 0.02, "resize": 0.2},
+    "a_transformed each step": {"steps": 3, "rate": 0.02, "each_step": True},
+}
+every = pytest.mark.parametrize("variant", VARIANTS)
+
+
+class Smooth(nn.Module):
+    """A small denoiser with derivatives of every order, [N,2,H,W]."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.first, self.last = (
+            torch.randn(3 if out else 2, 2 if out else 3, 3, 3, generator=generator).double() / 3
+            for out in (True, False)
+        )
+
+    def forward(self, images):
+        maps = torch.tanh(nn.functional.conv2d(images, self.first.to(images), padding=1))
+        return torch.sigmoid(nn.functional.conv2d(maps, self.last.to(images), padding=1))
+
+
+def error_of(denoise):
+    return lambda images: (images - denoise(images)).square().flatten(1).sum(1)
+
+
+def random_images(count=5, side=6, low=0.0, high=1.0):
+    """Of unlike contrast, hence of unlike errors."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(count, 2, side, side, generator=generator, dtype=torch.float64)
+    contrast = torch.linspace(0.1, 1, count, dtype=torch.float64).view(-1, 1, 1, 1)
+    return low + (high - low) * (0.5 + contrast * (noise - 0.5))
+
+
+ERROR, IMAGES = error_of(Smooth()), random_images()
+_errors = ERROR(IMAGES).sort().values
+CALIBRATION = {"mean": _errors[1:3].mean().item(), "deviation": _errors.std().item(), "images": 9}
+MU, SIGMA = CALIBRATION["mean"], CALIBRATION["deviation"]
+
+
+def purify(variant, images=IMAGES, ids=IDS, error=ERROR, **more):
+    function = getattr(apudae, variant.partition(" ")[0])
+    given = {"calibration": CALIBRATION, "noise": Noise(0, ids, "test"), **more}
+    handed = {k: v for k, v in given.items() if k in inspect.signature(function).parameters}
+    return function(images=images, error=error, **handed, **VARIANTS.get(variant, {}))
+
+
+# ---------------------------------------------------------------- the references
+
+
+def error(image) -> torch.Tensor:
+    return ((image - Smooth()(image[None])[0]) ** 2).sum()
+
+
+def descended(image, steps, rate, change, sign=False):
+    """Equation 8; `change(i, image)` is what a step does before, `(image, noise)`."""
+    for number in range(steps):
+        image, noise = change(number, image)
+        leaf = image.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(error(leaf), leaf)
+        image = image + noise - rate * (torch.sign(gradient) if sign else gradient)
+    return image
+
+
+def by_adam(image, steps, rate, loss, change, scale=lambda now, number: 1.0):
+    """Adam (Kingma and Ba 2015, algorithm 1)."""
+    mean, square = torch.zeros_like(image), torch.zeros_like(image)
+    for number in range(steps):
+        image, noise = change(number, image)
+        leaf = image.clone().requires_grad_()
+        now = error(leaf)
+        (gradient,) = torch.autograd.grad(loss(now), leaf)
+        mean = 0.9 * mean + 0.1 * gradient
+        square = 0.999 * square + 0.001 * gradient**2
+        corrected = mean / (1 - 0.9 ** (number + 1)), square / (1 - 0.999 ** (number + 1))
+        step = corrected[0] / (torch.sqrt(corrected[1]) + 1e-8)
+        image = image + noise - rate * scale(now.item(), number) * step
+    return image
+
+
+def turned(image, numbers, resize, rotation):
+    """Bilinear, pixel by pixel, 0 outside."""
+    factor, angle = 1 + resize * float(numbers[0]), math.radians(rotation * float(numbers[1]))
+    side = image.shape[-1]
+    middle, new = (side - 1) / 2, torch.zeros_like(image)
+    for row in range(side):
+        for column in range(side):
+            down, right = (row - middle) / factor, (column - middle) / factor
+            y = middle + math.cos(angle) * down + math.sin(angle) * right
+            x = middle + math.cos(angle) * right - math.sin(angle) * down
+            for i in (math.floor(y), math.floor(y) + 1):
+                for j in (math.floor(x), math.floor(x) + 1):
+                    if 0 <= i < side and 0 <= j < side:
+                        share = (1 - abs(y - i)) * (1 - abs(x - j))
+                        new[:, row, column] += share * image[:, i, j]
+    return new
+
+
+def reference(variant, image, number):
+    name, _, extra = variant.partition(" ")
+    own = dict(VARIANTS[variant])
+    steps, rate = own["steps"], own["rate"]
+    noise = Noise(0, [number], "test")
+    resize, rotation = own.get("resize", 0.1), own.get("rotation", 10.0)
+
+    def turn(now):
+        return turned(now, noise.uniform(torch.empty(1, 2), -1, 1)[0], resize, rotation)
+
+    def change(step, now):
+        if name in ("g", "a_transformed") and (extra or step == 0):
+            now = turn(now)
+        shake = torch.zeros_like(now)
+        if name in ("f", "a_with_noise"):
+            most = own["amount"] * min(((error(now).item() - MU) / (2 * SIGMA)) ** 2, 4)
+            shake = most * noise.uniform(now[None], -1, 1)[0].double()
+        return now, shake
+
+    def excess(now):
+        return torch.maximum(now - MU, torch.zeros(())) ** 2 / SIGMA**2
+
+    if name.startswith("a"):
+        found = descended(image, steps, rate, change, sign=own.get("sign", False))
+    elif name == "b":
+        found = by_adam(image, steps, rate, lambda now: now, change)
+    elif name == "c":
+        first = error(image).item()
+
+        def scale(now, step):
+            away = ((now if extra == "each step" else first) - MU) / SIGMA
+            if extra == "gaussian":
+                return 1 - math.exp(-(away**2) / 2) if away > 0 else 0.0
+            return 1 / (1 + math.exp(-away))
+
+        found = by_adam(image, steps, rate, lambda now: now, change, scale)
+    elif name == "d":
+        found = by_adam(image, steps, rate, lambda now: (now - MU) ** 2 / SIGMA**2, change)
+    elif extra == "rest":
+        found = by_adam(image, steps, rate, excess, change, lambda now, _: float(now > MU))
+    else:
+        found = by_adam(image, steps, rate, excess, change)
+    return found.clamp(0, 1)
+
+
+@every
+def test_equals_its_formula(variant):
+    expected = torch.stack([reference(variant, *pair) for pair in zip(IMAGES, IDS, strict=True)])
+    found = purify(variant)
+    assert found.dtype == torch.float64 and not found.requires_grad
+    assert torch.allclose(found, expected, atol=1e-9)
+    assert not torch.allclose(found, IMAGES, atol=1e-3)
+
+
+# ---------------------------------------------------------------- what the variants promise
+
+
+@every
+def test_images_do_not_influence_each_other(variant):
+    whole, order = purify(variant), torch.tensor([4, 0, 2, 1, 3])
+    ids = [IDS[i] for i in order]
+    assert torch.allclose(purify(variant, IMAGES[order], ids), whole[order], atol=1e-12)
+    for row in range(len(IDS)):
+        alone = purify(variant, IMAGES[row : row + 1], IDS[row : row + 1])
+        assert torch.allclose(alone, whole[row : row + 1], atol=1e-12)
+
+
+def test_the_error_falls_with_the_steps():
+    errors = [ERROR(IMAGES)]
+    for steps in (4, 12):
+        errors.append(ERROR(apudae.a(IMAGES, ERROR, steps=steps, rate=0.02)))
+    assert (errors[2] < errors[1]).all() and (errors[1] < errors[0]).all()
+
+
+def test_d_raises_low_errors_and_e_leaves_them():
+    low = ERROR(IMAGES) <= MU
+    assert low.any() and not low.all()
+    assert (ERROR(purify("d"))[low] > ERROR(IMAGES)[low]).all()
+    for variant in ("e", "e rest"):
+        purified = purify(variant)
+        assert torch.equal(purified[low], IMAGES[low])
+        assert (ERROR(purified)[~low] < ERROR(IMAGES)[~low]).all()
+
+
+def test_images_that_rest_cost_one_pass():
+    seen = []
+
+    def counted(images):
+        seen.append(len(images))
+        return ERROR(images)
+
+    purify("e", error=counted)
+    above = int((ERROR(IMAGES) > MU).sum())
+    assert seen == [5] + [above] * 7
+    seen.clear()
+    apudae.e(IMAGES, counted, {"mean": 1e9, "deviation": 1.0}, steps=9)
+    assert seen == [5]
+
+
+RANDOM = [name for name in VARIANTS if name[0] in "fg" or name.startswith("a_")]
+
+
+@pytest.mark.parametrize("variant", RANDOM)
+def test_random_numbers_belong_to_the_image(variant):
+    assert torch.equal(purify(variant), purify(variant))
+    assert not torch.allclose(purify(variant, ids=[n + 1 for n in IDS]), purify(variant))
+    noise = Noise(0, IDS, "test")
+    draws = [purify(variant, noise=noise) for _ in range(2)]
+    assert torch.equal(draws[0], purify(variant))
+    assert not torch.allclose(draws[0], draws[1])
+
+
+def test_noise_of_an_error_far_above_is_bounded():
+    steps = {"steps": 1, "rate": 0.0, "amount": 0.01}
+    far = {"mean": 0.0, "deviation": 1e-6}
+    grey = torch.full_like(IMAGES, 0.5)
+    moved = apudae.f(grey, ERROR, far, Noise(0, IDS, "test"), **steps) - grey
+    assert 0.036 < moved.abs().max() <= 0.04
+
+
+def test_a_transformation_without_range_is_none():
+    images = random_images(side=7)
+    same = drawn(images, Noise(0, IDS, "test"), resize=0.0, rotation=0.0)(images)
+    assert torch.allclose(same, images, atol=1e-12)
+
+
+@every
+def test_float32_channels_last_stays_so_and_agrees(variant):
+    images = IMAGES.float().contiguous(memory_format=torch.channels_last)
+    found = purify(variant, images)
+    assert found.dtype == torch.float32
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(found.double(), purify(variant, images.double()), atol=2e-4)
+
+
+# ---------------------------------------------------------------- gradients
+
+
+@every
+def test_gradient_is_that_of_finite_differences(variant):
+    """Of the whole procedure, inner gradients included."""
+    images = random_images(2, side=3, low=0.25, high=0.75).requires_grad_()
+    calibration = {"mean": ERROR(images).mean().item(), "deviation": 0.5}
+
+    def procedure(given):
+        return purify(variant, given, IDS[:2], calibration=calibration)
+
+    assert torch.autograd.gradcheck(procedure, images, eps=1e-7, atol=1e-4, rtol=1e-3)
+    assert torch.equal(procedure(images).detach(), procedure(images.detach()))
+
+
+def trained_a_little() -> nn.Module:
+    torch.manual_seed(0)
+    network = red_net((2, 8, 8), layers=6, width=4).double()
+    with torch.no_grad():
+        network.train()(torch.rand(8, 2, 8, 8).double())
+    return network.eval().requires_grad_(False)
+
+
+def test_gradient_through_a_relu_network_is_that_of_plain_unrolling():
+    of_network = error_of(trained_a_little())
+    images = random_images(3, side=8, low=0.2, high=0.8).requires_grad_()
+    now = images
+    for _ in range(4):
+        (gradient,) = torch.autograd.grad(of_network(now).sum(), now, create_graph=True)
+        now = now - 0.02 * gradient
+    weights = torch.rand(now.shape, generator=torch.Generator().manual_seed(2)).double()
+    (expected,) = torch.autograd.grad((now.clamp(0, 1) * weights).sum(), images)
+    purified = apudae.a(images, of_network, steps=4, rate=0.02)
+    (found,) = torch.autograd.grad((purified * weights).sum(), images)
+    assert torch.allclose(found, expected, atol=1e-10)
+    assert (expected - weights).abs().max() > 0.05
+
+
+def test_elements_without_slope_have_finite_gradients():
+    """Adam's root has none at 0; a denoiser that clamps gives such elements."""
+
+    def error_of_some(images):
+        return (images - 0.3)[:, :, :2].square().flatten(1).sum(1)
+
+    images = IMAGES.clone().requires_grad_()
+    purified = apudae.b(images, error_of_some, steps=3)
+    (gradient,) = torch.autograd.grad(purified.sum(), images)
+    assert gradient.isfinite().all()
+    assert torch.equal(gradient[:, :, 2:], torch.ones_like(gradient[:, :, 2:]))
+
+
+def test_no_gradient_is_followed_where_none_is_asked_for():
+    calls = []
+
+    def counted(images):
+        calls.append(images.requires_grad)
+        return ERROR(images)
+
+    leaf = IMAGES.clone().requires_grad_()
+    with torch.no_grad():
+        assert not purify("b", leaf, error=counted).requires_grad
+    assert not purify("b", error=counted).requires_grad
+    assert calls == [True] * 10
+    calls.clear()
+    purified = purify("b", leaf, error=counted)
+    assert len(calls) == 5
+    purified.sum().backward()
+    assert len(calls) == 10 and leaf.grad.isfinite().all()
+
+
+def test_a_once_differentiable_layer_stops_an_outer_gradient_only():
+    of_network = error_of(nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), QuickELU()).double())
+    leaf = IMAGES.clone().requires_grad_()
+    apudae.b(IMAGES, of_network, steps=2)
+    with pytest.raises(RuntimeError, match="fast ELU can be differentiated once"):
+        apudae.b(leaf, of_network, steps=2).sum().backward()
+
+
+def test_a_gradient_through_a_purifier_is_no_function_of_the_image():
+    leaf = IMAGES.clone().requires_grad_()
+    purified = apudae.b(leaf, ERROR, steps=2)
+    with pytest.raises(RuntimeError, match="cannot be differentiated itself"):
+        torch.autograd.grad(purified.sum(), leaf, create_graph=True)
+
+
+# ---------------------------------------------------------------- errors
+
+FUNCTIONS = sorted({name.partition(" ")[0] for name in VARIANTS})
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_refuses_images_that_are_none(name):
+    for value in (math.nan, math.inf):
+        broken = IMAGES.clone()
+        broken[1, 0, 2, 2] = value
+        with pytest.raises(BadInput, match="not finite"):
+            purify(name, broken)
+    for scaled in (255 * IMAGES, 2 * IMAGES - 1):
+        with pytest.raises(BadInput, match=r"takes? images in \[0,1\]"):
+            purify(name, scaled)
+    with pytest.raises(BadInput, match="the batch is empty"):
+        purify(name, IMAGES[:0], ids=[])
+    purify(name, IMAGES * (1 + 2e-5))  # rounding
+
+
+@pytest.mark.parametrize("name", ["c", "d", "e", "f", "g", "a_with_noise"])
+def test_refuses_to_work_without_calibration(name):
+    with pytest.raises(BadInput, match=f"apudae.{name} needs the calibration"):
+        purify(name, calibration=None)
+    for deviation in (0.0, math.nan):
+        with pytest.raises(BadInput, match="calibrate on two or more images"):
+            purify(name, calibration={"mean": 1.0, "deviation": deviation})
+
+
+def test_refuses_an_unknown_form():
+    with pytest.raises(BadInput, match="'linear' is none of sigmoid, gaussian"):
+        apudae.c(IMAGES, ERROR, CALIBRATION, form="linear")
