@@ -1,7 +1,9 @@
 """The purifiers without a procedure."""
 
+import pytest
 import torch
 
+from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.purifiers.basic import direct, none
 
 
@@ -14,3 +16,18 @@ def test_direct_is_the_denoiser_clamped():
     images = torch.rand(2, 1, 4, 4)
     assert torch.equal(direct(images, lambda x: x / 2), images / 2)
     assert torch.equal(direct(images, lambda x: 3 * x - 1), (3 * images - 1).clamp(0, 1))
+
+
+def test_direct_refuses_what_is_no_image():
+    images = torch.rand(2, 1, 4, 4)
+    with pytest.raises(BadInput, match="not finite"):
+        direct(images / 0, lambda x: x)
+    with pytest.raises(BadInput, match=r"takes? images in \[0,1\]"):
+        direct(images - 1, lambda x: x)
+    with pytest.raises(BadInput, match="empty"):
+        direct(images[:0], lambda x: x)
+
+
+def test_direct_refuses_a_denoiser_of_other_channels():
+    with pytest.raises(BadInput, match="turns images of 1x4x4 into 3x4x4"):
+        direct(torch.rand(2, 1, 4, 4), lambda x: x.repeat(1, 3, 1, 1))

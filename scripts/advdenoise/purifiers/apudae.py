@@ -6,8 +6,8 @@ variants take `steps` steps from X_0 and give the last image clipped to [0,1]. W
 written, each image has moments of its own (decay 0.9 and 0.999, epsilon 1e-8), fresh for each call,
 and X_{i+1} = X_i - rate * m_i / (sqrt(v_i) + epsilon) with the corrected moments of dL(X_i)/dX_i.
 
-All can be differentiated through their steps. All raise BadInput for an empty batch, for values that
-are not finite or lie outside [0,1], and, where they use it, for a missing calibration.
+All can be differentiated through their steps. All raise BadInput for an empty batch, for values
+that are not finite or lie outside [0,1], and, where they use it, for a missing calibration.
 
 What they are handed: `images` float [N,C,H,W] in [0,1]; `error`, images -> RE [N]; `calibration`,
 mu as `mean` and sigma as `deviation`; `noise`, one random stream per image.

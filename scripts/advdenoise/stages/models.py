@@ -78,11 +78,34 @@ class Denoiser:
 def denoiser(
     path: Path | None, calibration: Path | None, entry: dict | None, images: ImageSet
 ) -> Denoiser | None:
-    """The denoiser of a purifier; None where it uses none."""
+    """The denoiser of a purifier; None where it uses none.
+
+    Raises BadInput where it gives back another shape than that of the images.
+    """
     if path is None:
         return None
     value = store.read_json(calibration) if calibration else None
-    return Denoiser(trained("denoisers", path, entry, images), value)
+    network = trained("denoisers", path, entry, images)
+    _check_shape(network, entry, images.shape)
+    return Denoiser(network, value)
+
+
+def _check_shape(network: nn.Module, entry: dict, shape: tuple[int, int, int]) -> None:
+    """One black image: a difference of another shape may be broadcast without an error."""
+    words = "x".join(map(str, shape))
+    try:
+        with torch.no_grad():
+            given_back = tuple(network(torch.zeros(1, *shape, device=device())).shape[1:])
+    except RuntimeError as failure:
+        raise BadInput(
+            f"denoisers.{entry['name']}: {entry['function']} does not take images of {words} "
+            f"({failure}); choose another function"
+        ) from None
+    if given_back != shape:
+        raise BadInput(
+            f"denoisers.{entry['name']}: {entry['function']} turns images of {words} into "
+            f"{'x'.join(map(str, given_back))}; a denoiser gives back the shape it takes"
+        )
 
 
 def purifier(point: dict, using: Denoiser | None) -> Callable[[Tensor, Noise], Tensor]:

@@ -1,0 +1,117 @@
+"""Purifiers that go on for many steps, as the stages use them."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from scripts.advdenoise import store
+from scripts.advdenoise.denoisers.autoencoders import red_net
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.purifiers import apudae
+from scripts.advdenoise.schemas import PREDICTIONS
+from scripts.advdenoise.stages import models
+from scripts.advdenoise.stages.data import open_images
+
+WEIGHTS = "seed0/digits/denoisers/of_noise.safetensors"
+CALIBRATION = "seed0/digits/denoisers/of_noise.calibration.json"
+PREDICTED = "seed0/digits/predictions/plain/direct/small/few.parquet"
+IMAGES = "images/digits/few.h5"
+POINTS = {
+    "a": {"function": "apudae.a", "settings": {"steps": 2}},
+    "e": {"function": "apudae.e", "settings": {"steps": 4}},
+    "f": {"function": "apudae.f", "settings": {"steps": 3}},
+}
+
+
+@pytest.fixture(scope="module")
+def evaluated(world, tmp_path_factory):
+    """The predictions behind three variants, in one purifier of two draws."""
+    purifier = {"name": "adaptive", "points": POINTS, "draws": 2}
+    output = tmp_path_factory.mktemp("evaluated") / "few.parquet"
+    world.run(PREDICTED, output, {"purifier": purifier}, calibration=world.make(CALIBRATION))
+    return store.read_table(output, PREDICTIONS).to_pandas()
+
+
+def test_a_row_for_each_point_and_draw(evaluated):
+    clean = evaluated[evaluated.threat == "clean"]
+    assert len(clean) == 12 * 3 * 2
+    for point, rows in clean.groupby("purifier_point"):
+        first, second = (rows[rows.draw == n].error_after.to_numpy() for n in (0, 1))
+        assert np.array_equal(first, second) == (point != "f")
+
+
+def test_errors_after_are_those_of_the_component(world, evaluated):
+    with open_images(world.make(IMAGES)) as clean:
+        entry = world.settings(CALIBRATION)["denoiser"]
+        using = models.denoiser(world.make(WEIGHTS), world.make(CALIBRATION), entry, clean)
+        images = torch.from_numpy(clean.stored[:] / np.float32(255))
+        ids = clean.ids
+    clean = evaluated[(evaluated.threat == "clean") & (evaluated.draw == 1)].set_index("id")
+    for row, number in enumerate(ids):
+        image, rest = images[row : row + 1], using.calibration
+        noise = Noise(0, [number], "adaptive", "defender", draw=1)
+        purified = {
+            "a": apudae.a(image, using.error, steps=2),
+            "e": apudae.e(image, using.error, rest, steps=4),
+            "f": apudae.f(image, using.error, rest, noise, steps=3),
+        }
+        rows = clean.loc[number].set_index("purifier_point")
+        for point, found in purified.items():
+            expected = using.error(found).item()
+            assert rows.error_after[point] == pytest.approx(expected, rel=2e-3)
+
+
+@pytest.mark.parametrize("point", ["e", "f"])
+def test_an_attacker_who_knows_it_goes_through_its_steps(world, tmp_path, point):
+    """The attack's one step is the sign of the gradient of classifier and purifier together."""
+    purifier = {"name": "adaptive", "points": {point: POINTS[point]}, "denoiser": "of_noise"}
+    entry = world.settings(CALIBRATION)["denoiser"]
+    fgsm = world.settings("seed0/digits/adversarial/fgsm@small/few.h5")["attack"]
+    output = world.run(
+        "seed0/digits/adversarial/fgsm@small/few.h5",
+        tmp_path / "few.h5",
+        {"purifier": purifier, "attack": {**fgsm, "through": "full"}, "denoiser": entry},
+        denoiser=world.make(WEIGHTS),
+        calibration=world.make(CALIBRATION),
+    )
+    with store.open_hdf5(output) as file:
+        perturbation = torch.from_numpy(file["points/default/perturbation"][:])
+    oblivious = world.make("seed0/digits/adversarial/fgsm@small/few.h5")
+    with store.open_hdf5(oblivious) as file:
+        other = torch.from_numpy(file["points/default/perturbation"][:])
+    assert perturbation.isfinite().all() and perturbation.abs().max() <= 0.2 + 1e-6
+    assert ((perturbation - other).abs() > 0.1).float().mean() > 0.02
+
+
+# ---------------------------------------------------------------- denoisers that do not fit
+
+
+def a_denoiser(world, **changes):
+    with open_images(world.make(IMAGES)) as clean:
+        entry = {**world.settings(CALIBRATION)["denoiser"], **changes}
+        return models.denoiser(world.make(WEIGHTS), None, entry, clean)
+
+
+def test_weights_for_colour_are_refused_for_grey_images(world, tmp_path):
+    path = tmp_path / "colour.safetensors"
+    store.write_weights(path, red_net((3, 16, 16), layers=4, width=4).state_dict(), {})
+    with (
+        open_images(world.make(IMAGES)) as clean,
+        pytest.raises(BadInput, match="holds weights of another network than denoisers.of_noise"),
+    ):
+        models.denoiser(path, None, world.settings(CALIBRATION)["denoiser"], clean)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (nn.Conv2d(1, 3, 1), "denoisers.of_noise: .* turns images of 1x.* into 3x"),
+        (nn.Conv2d(3, 1, 1), "denoisers.of_noise: .* does not take images of 1x"),
+    ],
+)
+def test_a_network_of_other_channels_is_refused(world, monkeypatch, network, message):
+    monkeypatch.setattr(models, "trained", lambda *given: network)
+    with pytest.raises(BadInput, match=message):
+        a_denoiser(world)
