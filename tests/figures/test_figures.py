@@ -193,15 +193,19 @@ def test_a_targeted_attack_is_shown_class_by_class_behind_every_purifier(tmp_pat
     crossing = {**SHOWN, "threat": "to_three", "purifier": ["none", "direct_fgsm", "direct_pgd"]}
     entry = {"function": "examples.targeted", "examples": crossing, "settings": {"images": 5}}
     quick["seeds"] = [0, 1]
-    results = Results(tmp_path / "files", changed(quick, figure1=entry))
-    figure = drawn(results, "feature_losses", tmp_path)["figure1"]
-    words = texts(figure)
+    all_classes = {**entry, "settings": {}}
+    quick = changed(quick, figure1=entry, all_classes=all_classes)
+    quick["examples"]["images"] = 14
+    results = Results(tmp_path / "files", quick)
+    found = drawn(results, "feature_losses", tmp_path)
+    figure, words = found["figure1"], texts(found["figure1"])
+    assert texts(found["all_classes"]).count("class3 99.5 %") == 10
     for name in ("clean", "to_three", "direct_fgsm", "direct_pgd"):
         assert words.count(name) == 1  # one replicate, the clean rows once
-    assert words.count("class3 99.5") == 5
-    assert words.count("class3 75.0") == 2 * 3 and words.count("class4 75.0") == 2
+    assert words.count("class3 99.5 %") == 5
+    assert words.count("class3 75.0 %") == 2 * 3 and words.count("class4 75.0 %") == 2
     # The image that is of the target's class is right.
-    assert sorted(red(figure)) == sorted(["class3 99.5"] * 4 + ["class3 75.0"] * 4)
+    assert sorted(red(figure)) == sorted(["class3 99.5 %"] * 4 + ["class3 75.0 %"] * 4)
 
 
 def test_where_another_class_is_predicted_the_target_is_named():
@@ -220,11 +224,11 @@ def test_where_another_class_is_predicted_the_target_is_named():
         about={},
     )
     assert [(t.title, t.wrong) for t in examples._as_seen(seen)] == [
-        ("a (c 20.0)", False),
-        ("c 90.0", True),
+        ("a (c: 20.0 %)", False),
+        ("c 90.0 %", True),
     ]
     untargeted = examples._as_seen(seen._replace(target=None))
-    assert [tile.title for tile in untargeted] == ["a 70.0", "c 90.0"]
+    assert [tile.title for tile in untargeted] == ["a 70.0 %", "c 90.0 %"]
 
 
 def test_feature_noise_stands_channel_by_channel(tmp_path, quick):
@@ -233,7 +237,7 @@ def test_feature_noise_stands_channel_by_channel(tmp_path, quick):
     results = Results(tmp_path / "files", changed(quick, figure3=entry))
     figure = drawn(results, "feature_losses", tmp_path)["figure3"]
     words = texts(figure)
-    assert words.count("clean") == words.count("adversarial") == words.count("difference") == 2
+    assert words.count("clean") == words.count("adversarial") == words.count("difference x 4") == 2
     assert words.count("purified") == 1 and words.count("class0") == 2
     for module in ("layers.0", "layers.3"):
         assert all(words.count(f"{module}: {channel}") == 2 for channel in (5, 2, 0, 7))
@@ -245,10 +249,10 @@ def test_feature_noise_stands_channel_by_channel(tmp_path, quick):
     assert f"{change:.1f} %" in words
     (seen, *_) = examples.read_seen([file])
     rows = examples._noise(seen, 0)
-    assert [row.name for row in rows] == ["clean", "adversarial", "difference"]
+    assert [row.name for row in rows] == ["clean", "adversarial", "difference x 4"]
     clean, attacked, difference = (row.tiles[6].picture for row in rows)
     assert min(clean.min(), attacked.min()) == 0 and max(clean.max(), attacked.max()) == 1
-    assert np.allclose(difference, abs(attacked - clean))
+    assert np.allclose(difference, 4 * abs(attacked - clean))
     assert np.allclose(clean * extent + min(map(np.min, maps.values())), maps["clean"], atol=1e-6)
 
 
@@ -290,9 +294,11 @@ def test_a_sheet_enlarges_its_tiles_without_smoothing():
 
 
 @pytest.mark.parametrize("paper", ["propagation", "segfault", "feature_losses"])
-def test_the_same_inputs_give_the_same_bytes(results, whole, tmp_path, paper):
+def test_the_same_inputs_give_the_same_bytes(results, whole, tmp_path, feature_losses, paper):
     if paper == "segfault":
         results = whole
+    if paper == "feature_losses":
+        results = Results(tmp_path / "whole", feature_losses)
     first, second = tmp_path / "a", tmp_path / "b"
     for folder in (first, second):
         drawn(results, paper, folder)
@@ -310,3 +316,12 @@ def test_an_unknown_measure_is_told_with_near_names(results, tmp_path):
 def test_every_paper_of_the_quick_scale_with_figures_is_drawn(quick_file):
     named = {paper for paper, entry in quick_file["experiments"].items() if "figures" in entry}
     assert named == {"propagation", "segfault", "feature_losses"}
+
+
+def test_figures_of_feature_losses(tmp_path, feature_losses):
+    found = drawn(Results(tmp_path / "files", feature_losses), "feature_losses", tmp_path)
+    words = {name: texts(figure) for name, figure in found.items()}
+    assert {"to_zero", "features_pgd", "class0 99.5 %", "class9"} <= set(words["figure1"])
+    assert words["figure1"].count("class0 99.5 %") == 10  # of every class
+    assert words["figure2"].count("truck 99.5 %") == 10 and "to_truck" in words["figure2"]
+    assert {"layers.0: 5", "layers.3: 7", "purified", "difference x 4"} <= set(words["figure3"])

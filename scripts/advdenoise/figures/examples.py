@@ -12,6 +12,7 @@ from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._examples import Maps, Seen, of_one_replicate, read_seen
 
 _BEFORE = ("dataset", "classifier", "threat", "attack_point")  # a purifier
+_MAGNIFIED = 4  # differences, which would be all but black
 
 
 def strips(examples: list[Path], *, images: int = 6) -> Figure:
@@ -42,18 +43,23 @@ def strips(examples: list[Path], *, images: int = 6) -> Figure:
     return figure
 
 
-def targeted(examples: list[Path], *, images: int = 10) -> Figure:
+def targeted(examples: list[Path], *, images: int | None = None) -> Figure:
     """Images of all classes driven to one class, and what purifiers make of them (Figs. 1, 2).
 
-    Rows are the first `images` images of a file as they are and as seen, and purified by each
-    purifier of the same threat; of several replicates the first is shown. Above an image stands
-    what is predicted, in red where that is not its class, with the confidence in %: as seen that
-    in the attack's target, which is named where another class is predicted.
+    Rows are images as they are and as seen, and purified by each purifier of the same threat: the
+    first `images` of a file, by default one of each class. Of several replicates the first is
+    shown. Above an image stands what is predicted, in red where that is not its class, with the
+    confidence: as seen that in the attack's target, which is named where another class is
+    predicted. Images of the target's own class are shown with the others.
     """
     blocks: dict[tuple, list[Seen]] = {}
-    for seen in of_one_replicate(read_seen(examples, images)):
+    for seen in of_one_replicate(read_seen(examples)):
         blocks.setdefault(tuple(seen.about[name] for name in _BEFORE), []).append(seen)
-    return sheet([row for found in blocks.values() for row in _block(found)])
+    rows = []
+    for found in blocks.values():
+        count = images or len({*found[0].labels})
+        rows += [Row(row.name, row.tiles[:count]) for row in _block(found)]
+    return sheet(rows)
 
 
 def feature_noise(examples: list[Path], *, images: int = 1) -> Figure:
@@ -62,8 +68,9 @@ def feature_noise(examples: list[Path], *, images: int = 1) -> Figure:
     For each of the first `images` images a block of rows, the image itself in the first column:
     clean, adversarial, purified where there is a purifier, and the absolute difference between
     adversarial and clean. Columns are the channels that the attack changes most; each is drawn
-    from the least to the greatest value of its clean and adversarial map, the image from 0 to 1,
-    differences on the same scale from 0. Above a difference stands its mean in % of that range.
+    from the least to the greatest value of its clean and adversarial map, the image from 0 to 1.
+    Differences are drawn from 0 to a quarter of that range, and above them stands their mean in %
+    of it.
     """
     found = [seen for seen in of_one_replicate(read_seen(examples, images)) if seen.maps]
     if not found:
@@ -87,7 +94,7 @@ def _block(found: list[Seen]) -> list[Row]:
         if seen.is_purified:
             name = _labels.with_point(seen.about["purifier"], seen.about["purifier_point"])
             tiles = [
-                _tile(seen, picture, place, prediction, f"{100 * seen.confidence[place]:.1f}")
+                _tile(seen, picture, place, prediction, f"{100 * seen.confidence[place]:.1f} %")
                 for place, (picture, prediction) in enumerate(
                     zip(seen.purified, seen.prediction, strict=True)
                 )
@@ -101,8 +108,8 @@ def _as_seen(seen: Seen) -> list[Tile]:
     for place, (picture, shares) in enumerate(zip(seen.seen, seen.seen_probabilities, strict=True)):
         prediction = int(shares.argmax())
         aim = prediction if seen.target is None else seen.target
-        share = f"{100 * shares[aim]:.1f}"
-        told = share if aim == prediction else f"({seen.classes[aim]} {share})"
+        share = f"{100 * shares[aim]:.1f} %"
+        told = share if aim == prediction else f"({seen.classes[aim]}: {share})"
         tiles.append(_tile(seen, picture, place, prediction, told))
     return tiles
 
@@ -119,7 +126,8 @@ def _noise(seen: Seen, place: int) -> list[Row]:
             _map_column(seen, maps, module, place, channel)
             for channel in range(maps.channels.shape[1])
         ]
-    names = ["clean", "adversarial", *(["purified"] if seen.is_purified else []), "difference"]
+    names = ["clean", "adversarial", *(["purified"] if seen.is_purified else [])]
+    names.append(f"difference x {_MAGNIFIED}")
     return [
         Row(name, list(tiles))
         for name, tiles in zip(names, zip(*columns, strict=True), strict=True)
@@ -146,4 +154,4 @@ def _column(
     clean, attacked, purified = ((version - low) / extent for version in versions)
     change = np.abs(attacked - clean)
     kept = [Tile(clean, title), Tile(attacked)] + ([Tile(purified)] if seen.is_purified else [])
-    return [*kept, Tile(change, f"{100 * change.mean():.1f} %")]
+    return [*kept, Tile(_MAGNIFIED * change, f"{100 * change.mean():.1f} %")]
