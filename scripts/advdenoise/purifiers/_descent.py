@@ -10,6 +10,7 @@ Otherwise no graph outlives a step. Weights of the denoiser get no gradient. Lay
 differentiated once only (the fast ELU) stop an outer gradient with their own error.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ State = tuple[Tensor, ...]  # the images, then what a rule keeps of each
 
 _MEAN_DECAY, _SQUARE_DECAY, _EPSILON = 0.9, 0.999, 1e-8
 # Under Adam's root: far below its epsilon, and the root's derivative stays finite at 0.
-_TINY = 1e-30
+_TINY = 1e-36
 
 
 class Gradient(NamedTuple):
@@ -36,9 +37,8 @@ class Gradient(NamedTuple):
     def start(self, images: Tensor) -> State:
         return ()
 
-    def step(self, number: int, gradient: Tensor, error: Tensor) -> State:
-        """The step to be subtracted."""
-        return (self.rate * (gradient.sign() if self.sign else gradient),)
+    def step(self, number: int, images: Tensor, gradient: Tensor, error: Tensor) -> State:
+        return (images.sub(gradient.sign() if self.sign else gradient, alpha=self.rate),)
 
 
 class Adam(NamedTuple):
@@ -57,21 +57,25 @@ class Adam(NamedTuple):
     def step(
         self,
         number: int,
+        images: Tensor,
         gradient: Tensor,
         error: Tensor,
         mean: Tensor,
         square: Tensor,
         *scale: Tensor,
     ) -> State:
-        """The step to be subtracted, then what is kept: both moments, a first scale [N,1,1,1]."""
+        """The images after the step and what is kept: both moments, a first scale [N,1,1,1]."""
         mean = mean.lerp(gradient, 1 - _MEAN_DECAY)
-        square = square.lerp(gradient.square(), 1 - _SQUARE_DECAY)
-        size = (square / (1 - _SQUARE_DECAY**number)).add_(_TINY).sqrt().add(_EPSILON)
-        step = (mean / size).mul(self.rate / (1 - _MEAN_DECAY**number))
+        square = (_SQUARE_DECAY * square).addcmul_(gradient, gradient, value=1 - _SQUARE_DECAY)
+        # The corrections, numbers, are taken out of the root: fewer passes over the images.
+        correction = math.sqrt(1 - _SQUARE_DECAY**number)
+        size = (square + _TINY).sqrt() + correction * _EPSILON
+        rate = self.rate * correction / (1 - _MEAN_DECAY**number)
         if self.scale is None:
-            return step, mean, square
+            return images.addcdiv(mean, size, value=-rate), mean, square
         now = scale[0] if scale else self.scale(error).view(-1, 1, 1, 1)
-        return step * now, mean, square, *(() if self.each_step else (now,))
+        moved = images.addcdiv(now * mean, size, value=-rate)
+        return moved, mean, square, *(() if self.each_step else (now,))
 
 
 def descend(
@@ -81,7 +85,7 @@ def descend(
     rule: Gradient | Adam,
     *,
     loss: OfErrors = lambda error: error,
-    shake: Callable[[Tensor], OfErrors] | None = None,
+    shake: Callable[[Tensor], Callable[[Tensor, Tensor], Tensor]] | None = None,
     turn: Callable[[Tensor], OfImages] | None = None,
 ) -> Tensor:
     """Images after `steps` steps of the rule on loss(error(images)), clipped to [0,1].
@@ -90,8 +94,8 @@ def descend(
         images: [N,C,H,W] in [0,1].
         error: images -> reconstruction error [N], differentiable, twice if a gradient is asked for.
         loss: of the errors.
-        shake: draws for these images; the function it gives turns their errors into what is added
-            to them in this step, after the gradient is taken.
+        shake: draws for these images; the function it gives changes images of these errors after
+            the gradient is taken.
         turn: draws for these images; the function it gives moves them before the gradient is taken.
 
     Raises:
@@ -120,10 +124,9 @@ def _step(number: int, error: OfImages, loss: OfErrors, rule, shaken, turned):
         if turned:
             images = turned(images)
         found, gradient = _slope(images, error, loss)
-        down, *kept = rule.step(number, gradient, found, *kept)
         if shaken:
-            images = images + shaken(found)
-        return images - down, *kept
+            images = shaken(images, found)
+        return rule.step(number, images, gradient, found, *kept)
 
     return step
 

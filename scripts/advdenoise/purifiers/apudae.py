@@ -199,17 +199,15 @@ def _excess(mean: float, deviation: float) -> OfErrors:
     return lambda found: ((found - mean).clamp_min(0) / deviation).square()
 
 
-def _shake(
-    noise: Noise, amount: float, mean: float, deviation: float
-) -> Callable[[Tensor], OfErrors]:
-    """Draws for images; then from their errors to the noise of a step."""
+def _shake(noise: Noise, amount: float, mean: float, deviation: float):
+    """Draws for images; then adds to images of these errors their noise."""
 
-    def shake(images: Tensor) -> OfErrors:
+    def shake(images: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         random = noise.uniform(images, -1, 1).to(images.dtype)
 
-        def shaken(found: Tensor) -> Tensor:
+        def shaken(given: Tensor, found: Tensor) -> Tensor:
             most = amount * ((found - mean) / (2 * deviation)).square().clamp_max(4)
-            return random * most.view(-1, 1, 1, 1)
+            return given.addcmul(random, most.view(-1, 1, 1, 1))
 
         return shaken
 
