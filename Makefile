@@ -32,6 +32,7 @@ help:
 	@echo "make bench-attacks  our attacks against other libraries', in an environment of its own"
 	@echo "make bench-attribution  leave-one-out features: the authors' way, full passes, ours"
 	@echo "make bench-feature-losses  training with feature losses: the loss network's share, the kept maps' gain"
+	@echo "make bench-purifiers  what purifying costs in passes of the denoiser"
 	@echo "make bench          the other benchmarks"
 	@echo "make clean          remove the environments and caches"
 	@echo "make clean-results  remove results, logs, benchmark files and Snakemake's records"
@@ -81,6 +82,9 @@ bench-attribution: .venv/dev.stamp
 
 bench-feature-losses: .venv/dev.stamp
 	python -m bench.feature_losses
+
+bench-purifiers: .venv/dev.stamp
+	python -m bench.purifiers
 
 bench: .venv/dev.stamp
 	@for file in bench/*.py; do \
