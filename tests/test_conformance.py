@@ -4,6 +4,7 @@ Every public function of every kind is taken. What it needs to be small, or at a
 defaults), stands in one table, `MINIATURE`.
 """
 
+import copy
 import functools
 import importlib
 import inspect
@@ -22,6 +23,7 @@ from scripts.advdenoise.configuration import CROSSINGS, KINDS
 from scripts.advdenoise.datasets._source import Source
 from scripts.advdenoise.metrics import roc_auc
 from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.purifiers import apudae
 from scripts.advdenoise.training._references import maker
 
 # Settings that make a component small enough for a test; those without defaults belong here too.
@@ -278,6 +280,23 @@ def test_gradients_pass_a_denoiser(name, built, shape):
     for weight, parameter in network.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), weight
     network.zero_grad(set_to_none=True)
+
+
+@every("denoisers")
+def test_a_gradient_through_a_gradient_passes_a_denoiser(name, built, shape):
+    """What attacks need who know a purifier that follows the denoiser's gradient."""
+    network = copy.deepcopy(built("denoisers", name)).double().requires_grad_(False)
+    given = (0.2 + 0.6 * images(2, shape).double()).requires_grad_()
+
+    def error(x):
+        return (x - network(x)).square().flatten(1).sum(1)
+
+    (slope,) = torch.autograd.grad(error(given).sum(), given, create_graph=True)
+    (expected,) = torch.autograd.grad((given - 0.01 * slope).square().sum(), given)
+    purified = apudae.a(given, error, steps=1, rate=0.01)
+    (found,) = torch.autograd.grad(purified.square().sum(), given)
+    assert (expected - 2 * given).abs().max() > 1e-5
+    assert torch.allclose(found, expected, atol=1e-10)
 
 
 # ---------------------------------------------------------------- attacks
