@@ -408,8 +408,6 @@ def _check_names(config: dict) -> None:
                 _check_product(config, f"experiments.{name}.{part}.{product_name}", product)
 
 
-def _check_sources(config: dict, key: str, sources: list[dict]) -> None:
-    for place, source in enumerate(sources):
 def _check_network(config: dict, key: str, entry: dict) -> None:
     """The network is there for every data set of the denoiser."""
     name = entry["training"]["network"]
@@ -422,6 +420,8 @@ def _check_network(config: dict, key: str, entry: dict) -> None:
             )
 
 
+def _check_sources(config: dict, key: str, sources: list[dict]) -> None:
+    for place, source in enumerate(sources):
         if ("threat" in source) == ("noise" in source):
             raise BadInput(f"{key}.{place}: give either 'threat' or 'noise'")
         if "noise" in source:
