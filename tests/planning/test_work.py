@@ -56,6 +56,8 @@ denoisers:
     settings: {channels: [4, 2]}
     trained_on: [{noise: blur, share: 1}]
     training: {<<: *seen, function: logits.guided}
+purifiers:
+  stepwise: {function: apudae.b, settings: {steps: 4}, denoiser: dae}
 suites:
   all_points: {threats: [clean, varied], purifiers: [none, direct]}
 """
@@ -140,6 +142,14 @@ def test_a_denoiser_s_step_looks_at_a_network(counting):
                 (DAE, "gradient"): 12 * 64,
                 (CNN, "forward"): 64,
                 (DAE, "forward"): 64,
+            },
+        ),
+        (
+            "expected@cnn+stepwise",
+            {
+                (CNN, "gradient"): 12 * 64,
+                (DAE, "gradient"): (12 * 18 + 4) * 64,
+                (CNN, "forward"): 64,
             },
         ),
         (

@@ -296,8 +296,8 @@ class Counting:
     def _purify(self, s: dict, gradient: str | None = None) -> Counter:
         """Passes of the denoiser while an image is purified, over all points of the purifier.
 
-        `gradient` is how an attack goes through it: a gradient through an inner gradient costs it
-        twice, through a plain pass once; one that goes by costs none.
+        `gradient` is how an attack goes through it: through a plain pass costs one pass, through an
+        inner gradient four and a half (measured: `bench.purifiers`), one that goes by costs none.
         """
         purifier, denoiser = s["purifier"], s["denoiser"]
         if not purifier or not denoiser:
@@ -309,7 +309,7 @@ class Counting:
         for point in purifier["points"].values():
             taken = repeats("purifiers", point)
             if gradient == "full":
-                uses[Use(network, GRADIENT)] += 2 * taken if taken else 1
+                uses[Use(network, GRADIENT)] += 9 * taken // 2 if taken else 1
             else:
                 uses[Use(network, GRADIENT if taken else FORWARD)] += taken or 1
         return uses
