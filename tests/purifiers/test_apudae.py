@@ -112,16 +112,16 @@ def by_adam(image, steps, rate, loss, change, scale=lambda now, number: 1.0):
 def turned(image, numbers, resize, rotation):
     """Bilinear, pixel by pixel, 0 outside."""
     factor, angle = 1 + resize * float(numbers[0]), math.radians(rotation * float(numbers[1]))
-    side = image.shape[-1]
-    middle, new = (side - 1) / 2, torch.zeros_like(image)
-    for row in range(side):
-        for column in range(side):
-            down, right = (row - middle) / factor, (column - middle) / factor
-            y = middle + math.cos(angle) * down + math.sin(angle) * right
-            x = middle + math.cos(angle) * right - math.sin(angle) * down
+    height, width = image.shape[1:]
+    new = torch.zeros_like(image)
+    for row in range(height):
+        for column in range(width):
+            down, right = (row - (height - 1) / 2) / factor, (column - (width - 1) / 2) / factor
+            y = (height - 1) / 2 + math.cos(angle) * down + math.sin(angle) * right
+            x = (width - 1) / 2 + math.cos(angle) * right - math.sin(angle) * down
             for i in (math.floor(y), math.floor(y) + 1):
                 for j in (math.floor(x), math.floor(x) + 1):
-                    if 0 <= i < side and 0 <= j < side:
+                    if 0 <= i < height and 0 <= j < width:
                         share = (1 - abs(y - i)) * (1 - abs(x - j))
                         new[:, row, column] += share * image[:, i, j]
     return new
@@ -245,6 +245,14 @@ def test_noise_of_an_error_far_above_is_bounded():
     grey = torch.full_like(IMAGES, 0.5)
     moved = apudae.f(grey, ERROR, far, Noise(0, IDS, "test"), **steps) - grey
     assert 0.036 < moved.abs().max() <= 0.04
+
+
+def test_an_oblong_image_is_turned_without_distortion():
+    images = random_images(3, side=7)[:, :, :4]
+    found = drawn(images, Noise(0, IDS[:3], "test"), resize=0.2, rotation=50.0)(images)
+    numbers = Noise(0, IDS[:3], "test").uniform(torch.empty(3, 2), -1, 1)
+    for image, own, result in zip(images, numbers, found, strict=True):
+        assert torch.allclose(turned(image, own, 0.2, 50.0), result, atol=1e-6)
 
 
 def test_a_transformation_without_range_is_none():

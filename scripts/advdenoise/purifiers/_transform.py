@@ -20,9 +20,7 @@ def drawn(
     """
     random = noise.uniform(images.new_empty(len(images), 2), -1, 1).to(images.dtype)
     factor, angle = 1 + resize * random[:, 0], math.radians(rotation) * random[:, 1]
-    grid = functional.affine_grid(
-        _inverse(factor, angle, *images.shape[2:]), list(images.shape), align_corners=False
-    )
+    grid = _grid(factor, angle, *images.shape[2:])
     last = images.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if last else torch.contiguous_format
 
@@ -33,11 +31,16 @@ def drawn(
     return transform
 
 
-def _inverse(factor: Tensor, angle: Tensor, height: int, width: int) -> Tensor:
-    """From a place in the new image to one in the old, [N,2,3], sides going from -1 to 1."""
-    cosine, sine, zero = torch.cos(angle) / factor, torch.sin(angle) / factor, angle * 0
-    rows = [
-        torch.stack([cosine, -sine * height / width, zero], dim=1),
-        torch.stack([sine * width / height, cosine, zero], dim=1),
-    ]
-    return torch.stack(rows, dim=1)
+def _grid(factor: Tensor, angle: Tensor, height: int, width: int) -> Tensor:
+    """Where each pixel comes from, [N,H,W,2]: x and y, sides going from -1 to 1."""
+    cosine, sine = ((part / factor).view(-1, 1, 1) for part in (torch.cos(angle), torch.sin(angle)))
+    down, right = _centres(height, angle)[:, None], _centres(width, angle)
+    x = cosine * right - sine * height / width * down
+    y = sine * width / height * right + cosine * down
+    return torch.stack([x, y], dim=3)
+
+
+def _centres(side: int, like: Tensor) -> Tensor:
+    """Of the pixels along a side from -1 to 1."""
+    places = torch.arange(side, dtype=like.dtype, device=like.device)
+    return (2 * places + 1) / side - 1
