@@ -53,8 +53,14 @@ def epsilon(entry: dict, value: float) -> str:
 
 
 def detector(entry: dict, point: str) -> str:
-    """The printed name of a detector; the entry's own where the papers have none."""
-    return DETECTORS.get(entry["points"][point]["function"], with_point(entry["name"], point))
+    """The printed name of a detector; the entry's own where the papers have none.
+
+    Of several points of one method, which differ in settings, the first has its name.
+    """
+    function = entry["points"][point]["function"]
+    first = next(name for name, p in entry["points"].items() if p["function"] == function)
+    own = with_point(entry["name"], point)
+    return DETECTORS.get(function, own) if point == first else own
 
 
 def superpixels(point: dict) -> str:
