@@ -134,12 +134,12 @@ BROKEN = {
         ["denoisers.dae_pgd.trained_on.0.noise", "looks at a model"],
     ),
     "a step that looks at a network without one": (
-        {"denoisers.dae_fgsm.training.function": "features.reconstruct"},
-        ["denoisers.dae_fgsm.training", "looks at a trained classifier", "'network'"],
+        {"denoisers.plain_pgd.training.function": "features.reconstruct"},
+        ["denoisers.plain_pgd.training", "looks at a trained classifier", "'network'"],
     ),
     "a network that nothing looks at": (
-        {"denoisers.dae_fgsm.training.network": "cnn4"},
-        ["denoisers.dae_fgsm.training.network", "plain.reconstruct looks at no network"],
+        {"denoisers.plain_pgd.training.network": "cnn4"},
+        ["denoisers.plain_pgd.training.network", "plain.reconstruct looks at no network"],
     ),
     "a network that is not configured": (
         {

@@ -305,7 +305,7 @@ def test_no_name_of_an_empty_kind_matches(quick):
 def test_every_paper_has_its_own_targets(quick):
     graph = Flow(configuration.read(quick))
     targets = [path for paper in PAPERS for path in graph.targets(paper)]
-    assert len(targets) == len(set(targets)) == 3 * 16 + 9
+    assert len(targets) == len(set(targets)) == 3 * 18 + 11
     assert all(path.startswith("results/quick/") for path in targets)
     with pytest.raises(BadInput, match="'dappas' is not configured; did you mean 'dapas'?"):
         graph.targets("dappas")
