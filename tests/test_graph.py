@@ -71,6 +71,17 @@ COUNTS = {
 }
 # Jobs of a paper at the papers' scale with reduced counts.
 REDUCED = {
+    "feature_losses": {
+        "images": 8,
+        "train_classifier": 6,
+        "attack": 42,
+        "evaluate": 22,
+        "train_denoiser": 14,
+        "examples": 3,
+        "table": 3,
+        "figures_feature_losses": 1,
+        "feature_losses": 1,
+    },
     "segfault": {
         "images": 5,
         "train_classifier": 1,
