@@ -1,12 +1,17 @@
 """Fixtures that tests of several folders share."""
 
 import copy
+import os
 from pathlib import Path
 
 import pytest
 import yaml
 
 REPOSITORY = Path(__file__).parents[1]
+
+# Networks are small here: on a busy machine threads would spend a hundred times the work in waiting
+# for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
