@@ -120,7 +120,7 @@ def test_add_an_attack(clone):
 def test_add_a_data_set(clone):
     follow(clone, "Add a data set")
     value = {line["row"]: float(line["value"]) for line in table(clone, "mine/textures.csv")}
-    assert value.keys() == {"textures, cnn4: clean", "textures, cnn4: pgd"}
+    assert value.keys() == {f"textures, cnn4: {threat}" for threat in ("clean", "fgsm", "pgd")}
     # three classes
     assert value["textures, cnn4: clean"] > 50 > value["textures, cnn4: pgd"]
 
@@ -144,8 +144,12 @@ def test_one_more_data_set_in_an_entry_reruns_nothing(quick):
     """As the third recipe says of `digits`."""
     more = copy.deepcopy(quick)
     more["datasets"]["textures"] = more["datasets"]["digits"]
-    entries = {"classifiers": "cnn4", "denoisers": "dae_fgsm", "attributions": "pixels"}
-    for kind, name in entries.items():
+    entries = {
+        "classifiers": ["cnn4", "vgg"],
+        "denoisers": ["dae_fgsm"],
+        "attributions": ["pixels"],
+    }
+    for kind, name in ((kind, name) for kind, names in entries.items() for name in names):
         more[kind][name]["datasets"] = ["digits", "textures"]
     before, after = (Flow(configuration.read(config)) for config in (quick, more))
     judged = {"classifier": "cnn4", "split": "test"}

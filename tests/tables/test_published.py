@@ -83,7 +83,8 @@ def test_what_no_printed_label_claims_stands_under_its_own_name(cells, paper, ta
         r"(UNSECURED|MADRY \(2017\)|HGD \(2018\)|OURS( \((FGSM|PGD)\))?|\w+) "
         r"\| (accuracy|adaptive|BROKEN\?)$",
         # Nor another protocol, boosting with other settings, or images of other classes.
-        "segfault": r" \((paper - )?grouped\) \| |^off_the_shelf xgboost_library \| |^sigma=\d \| \w+ max_dist=|^\w+ \| n_segments=",
+        "segfault": r" \((paper - )?grouped\) \| |^off_the_shelf xgboost_library \| |"
+        r"^sigma=\d \| \w+ max_dist=|^\w+ \| n_segments=",
         "apudae": r"(?!)",
     }[paper]
     for row, column in own:
