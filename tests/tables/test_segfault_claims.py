@@ -131,6 +131,20 @@ def test_slic_and_the_others_at_equal_segments(made, slic, verdict):
     assert verdicts(claims, "AUC of SLIC - AUC of others") == {verdict}
 
 
+def test_settings_are_compared_on_the_same_images_only(made):
+    def apart(frame):
+        pixels = frame["attribution"] == "pixels"
+        return frame.assign(split=frame["split"].where(~pixels, "other"))
+
+    claims = made(detection=apart)
+    lower = those(claims, "AUC of ML-LOO - mean AUC of superpixels")
+    assert all(claim.lacking for claim in lower)
+    assert not any(claim.lacking for claim in those(claims, "AUC of SLIC - AUC of others"))
+    # Within a setting nothing has changed.
+    gain = "AUC of 10-D - AUC of 1-D, FGSM"
+    assert [c.estimate for c in those(claims, gain)] == [c.estimate for c in those(made(), gain)]
+
+
 def test_a_grid_search_is_compared_with_the_defaults(made):
     claims = made(detection=lambda f: by(f, "detector", {"searched": 2.0}, 0.0))
     assert verdicts(claims, "AUC of the SVC after a grid search") == {"holds"}

@@ -90,7 +90,7 @@ def below_pixels(source: Source, attacks: list[str]) -> np.ndarray:
     settings = {setting for _, setting, _ in source.areas}
     others = sorted(settings - {_labels.PIXELS})
     if not others or _labels.PIXELS not in settings:
-        raise Lacking("there are not both pixels and superpixels")
+        raise Lacking("the same images do not have both pixels and superpixels")
     areas = _by_setting(source, [_labels.PIXELS, *others], attacks)
     return areas[0] - areas[1:].mean(axis=0)
 
