@@ -157,7 +157,7 @@ class _Attacker:
         self, entry: dict, batch: Batch, victim: Callable, noise: Noise
     ) -> tuple[Tensor, bool]:
         """What the attack ascends, or descends to where it is targeted: [N]."""
-        if self.goal is not None:  # images of that class too, as in the paper's figures
+        if self.goal is not None:  # of images of that class too: figures show every class
             return torch.full_like(batch.labels, self.goal), True
         choice = entry.get("labels", "ground_truth")
         if choice == "ground_truth":
