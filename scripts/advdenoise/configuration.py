@@ -345,7 +345,7 @@ def _check_handed(kind: str, key: str, entry: dict, asked: components.Signature)
         if "epsilon_unit" in entry and "epsilon" not in asked.settings:
             raise BadInput(f"{key}.epsilon_unit: the function has no epsilon; take it out")
     if kind == "purifiers":
-        uses = {"denoise", "error", "calibration"} & set(asked.handed)
+        uses = {"denoise", "error", "calibration", "generate"} & set(asked.handed)
         if uses and "denoiser" not in entry:
             raise BadInput(f"{key}: the function uses a denoiser; add the key 'denoiser'")
         if "denoiser" in entry and not uses:

@@ -189,13 +189,18 @@ class Counting:
         return Work(uses, size, _functions(entry))
 
     def _evaluate(self, s: dict) -> Work:
-        points = len(s["purifier"]["points"])
-        uses = self._purify(s)
-        uses[Use(self._network("classifiers", s["classifier"], s), FORWARD)] += points
-        if s["denoiser"]:  # the reconstruction error before and after
-            uses[Use(self._network("denoisers", s["denoiser"], s), FORWARD)] += 2 * points
-        count = self._images_of(s) * self._met(s, s["threats"]) * s["purifier"].get("draws", 1)
-        return Work(_times(uses, count), _ROW * count * points, _functions(s["purifier"]))
+        purifier, denoiser = s["purifier"], s["denoiser"]
+        uses, judged = Counter(), 0
+        for name, point in purifier["points"].items():
+            once = self._purify({**s, "purifier": {"points": {name: point}}})
+            once[Use(self._network("classifiers", s["classifier"], s), FORWARD)] += 1
+            if denoiser:  # the reconstruction error before and after
+                once[Use(self._network("denoisers", denoiser, s), FORWARD)] += 2
+            draws = purifier.get("draws", 1) if "noise" in _handed("purifiers", point) else 1
+            uses += _times(once, draws)
+            judged += draws
+        count = self._images_of(s) * self._met(s, s["threats"])
+        return Work(_times(uses, count), _ROW * count * judged, _functions(purifier))
 
     def _distances(self, s: dict) -> Work:
         images = min(s["images"], self._extents.size(s["dataset"], s["split"]))

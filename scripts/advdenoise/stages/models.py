@@ -62,17 +62,30 @@ def classifier(path: Path, entry: dict, images: ImageSet) -> nn.Module:
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A trained denoiser with its reconstruction error and, where asked for, its calibration."""
+    """A trained denoiser with its reconstruction error and, where asked for, its calibration.
+
+    Of a generator, which makes images of codes, `generate` is the network; it reconstructs none.
+    """
 
     denoise: Images
     calibration: dict | None = None
+    generate: nn.Module | None = None
+
+    @property
+    def reconstructs(self) -> bool:
+        return self.generate is None
 
     def error(self, images: Tensor) -> Tensor:
         """Sum over all elements of (X - A(X))^2 for each image: [N] (APuDAE, equation 7)."""
         return (images - self.denoise(images)).square().flatten(1).sum(1)
 
     def offers(self) -> dict:
-        return {"denoise": self.denoise, "error": self.error, "calibration": self.calibration}
+        return {
+            "denoise": self.denoise,
+            "error": self.error,
+            "calibration": self.calibration,
+            "generate": self.generate,
+        }
 
 
 def denoiser(
@@ -86,8 +99,22 @@ def denoiser(
         return None
     value = store.read_json(calibration) if calibration else None
     network = trained("denoisers", path, entry, images)
+    if hasattr(network, "codes"):
+        return Denoiser(_refuses(entry), generate=network)
     _check_shape(network, entry, images.shape)
     return Denoiser(network, value)
+
+
+def _refuses(entry: dict) -> Images:
+    """In the place of a denoiser, where there is a generator."""
+
+    def refuse(images: Tensor) -> Tensor:
+        raise BadInput(
+            f"denoisers.{entry['name']}: {entry['function']} makes images of codes and denoises "
+            "none; it serves `gan.defense_gan`, and others need an autoencoder"
+        )
+
+    return refuse
 
 
 def _check_shape(network: nn.Module, entry: dict, shape: tuple[int, int, int]) -> None:
@@ -106,6 +133,37 @@ def _check_shape(network: nn.Module, entry: dict, shape: tuple[int, int, int]) -
             f"denoisers.{entry['name']}: {entry['function']} turns images of {words} into "
             f"{'x'.join(map(str, given_back))}; a denoiser gives back the shape it takes"
         )
+
+
+_NAMES = {"ConvTranspose2d": "DeConv2d", "ReLU": "Relu"}  # in APuDAE's Table 1
+
+
+def layers(network: nn.Module) -> list[dict]:
+    """Convolutions and dense layers in the order of their definition, for a table.
+
+    Of each its name with those of the norms and activations that follow it, kernel, stride, padding
+    (None of a dense layer), filters, and parameters with those of the norms.
+    """
+    found: list[dict] = []
+    for module in network.modules():
+        if next(module.children(), None) is not None:
+            continue
+        name = type(module).__name__
+        count = sum(parameter.numel() for parameter in module.parameters())
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            convolves = not isinstance(module, nn.Linear)
+            sizes = [
+                getattr(module, size)[0] if convolves else None
+                for size in ("kernel_size", "stride", "padding")
+            ]
+            filters = module.out_channels if convolves else module.out_features
+            values = (_NAMES.get(name, name), *sizes, filters, count)
+            keys = ("layer", "kernel", "stride", "padding", "filters", "parameters")
+            found.append(dict(zip(keys, values, strict=True)))
+        elif found:
+            found[-1]["layer"] += f"+{_NAMES.get(name, name)}"
+            found[-1]["parameters"] += count
+    return found
 
 
 def purifier(point: dict, using: Denoiser | None) -> Callable[[Tensor, Noise], Tensor]:
