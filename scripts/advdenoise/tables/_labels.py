@@ -23,6 +23,7 @@ DATASETS = {
     "cifar10": "CIFAR-10",
     "cifar10_grey": "CIFAR-10 (grey 28x28)",
     "tiny_imagenet": "TinyImageNet",
+    "imagenet": "ImageNet",
 }
 
 

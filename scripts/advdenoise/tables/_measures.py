@@ -10,6 +10,7 @@ from scripts.advdenoise.schemas import DETECTION
 from scripts.advdenoise.statistics import Estimate, Scored
 from scripts.advdenoise.tables._cells import Cell
 from scripts.advdenoise.tables._read import Results, read
+from scripts.advdenoise.threats import CLEAN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +59,41 @@ def correct(predictions: Results, by: tuple[str, ...] = ()) -> Iterator[tuple[di
     for about, rows in _groups(predictions.frame, [*_PREDICTED, "purifier_point", *by]):
         right = (rows["prediction"] == rows["label"]).astype(float)
         yield about, right.groupby([rows["seed"], rows["id"]]).mean()
+
+
+def top(predictions: Results, share: float = 0.01) -> tuple[Results, int]:
+    """The rows with a hit wherever the label is among that share of all classes, at least one.
+
+    Also the largest number of classes that count. Fractions of a class do not.
+    """
+    frame = predictions.frame
+    places = (share * frame["classes"] + 1e-9).astype(int).clip(lower=1)
+    hits = frame["label_rank"] < places
+    judged = frame.assign(prediction=frame["label"].where(hits, -1))
+    return predictions.of(judged), int(places.max())
+
+
+def chosen(
+    predictions: Results, chooses: Callable[[dict], bool]
+) -> tuple[Results, tuple[int, int]]:
+    """The rows of images that are right when clean, by the first group that `chooses`.
+
+    Also how many images these are and of how many, of each data set, split and replicate. Data sets
+    and splits that no such group has judged keep all.
+    """
+    kept: dict[tuple, set] = {}
+    for about, right in correct(predictions):
+        if about["threat"] == CLEAN and chooses(about):
+            where = (about["dataset"], about["split"])
+            kept.setdefault(where, set(right.index[right == 1]))
+    frame = predictions.frame
+    images = ["dataset", "split", "seed", "id"]
+    whole = [
+        (dataset, split) not in kept or (seed, image) in kept[dataset, split]
+        for dataset, split, seed, image in frame[images].itertuples(index=False, name=None)
+    ]
+    count, of = (len(some[images].drop_duplicates()) for some in (frame[whole], frame))
+    return predictions.of(frame[whole]), (count, of)
 
 
 def chance(predictions: Results) -> dict[tuple[str, str], float]:

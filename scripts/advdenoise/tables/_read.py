@@ -63,8 +63,11 @@ def read(
     keep = partial(_is_fitted_on, fitted_on) if has_fits else None
     frames, entries = [], {kind: {} for kind in (*_ENTRIES, "attack", "network")}
     for path in paths:
-        settings = store.read_provenance(path)["settings"]
+        provenance = store.read_provenance(path)
+        settings = provenance["settings"]
         frame = store.read_table(path, schema, columns, keep).to_pandas()
+        if "classes" in provenance:
+            frame["classes"] = provenance["classes"]
         for kind in _ENTRIES:
             entry = settings.get(kind)
             if entry:

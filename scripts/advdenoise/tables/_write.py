@@ -45,7 +45,9 @@ def write(
     own. Seconds stand in columns of
     their own, named so, in the CSV.
     """
-    printed = published_numbers(paper, table)
+    printed = cells.printed if isinstance(cells, Cells) else None
+    if printed is None:
+        printed = published_numbers(paper, table)
     own = cells.notes if isinstance(cells, Cells) else ()
     cells = _apart(cells)
     store.write_text(paths["csv"], _csv(cells, printed))

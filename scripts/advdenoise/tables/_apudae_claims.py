@@ -1,0 +1,298 @@
+"""What "APuDAE" says in words, computed from our results and from its own tables.
+
+Where two accuracies are compared, they are so image by image: the difference is paired. A published
+difference is that of two numbers of the same printed table.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from scripts.advdenoise import statistics
+from scripts.advdenoise.tables import _labels
+from scripts.advdenoise.tables import _purifications as known
+from scripts.advdenoise.tables._claims import Claim, Claims, Range
+from scripts.advdenoise.tables._measures import correct, top
+from scripts.advdenoise.tables._purifications import Places
+from scripts.advdenoise.tables._read import Results, read_values
+from scripts.advdenoise.tables._write import published_lines
+from scripts.advdenoise.threats import CLEAN
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PAPER = "apudae"
+BEST = "APuDAE (Best)"
+FEWEST, MOST = "A, fewest steps", "A, most steps"
+# What the text calls "no change" may change the error of an image by so many % of the mean error.
+_PERCENT = 1.0
+_ROBUST = ("FGSM", "R-FGSM", known.BIM, known.FIRST, known.SECOND, known.CW)
+_STRONG = (known.BIM, known.FIRST, known.SECOND, known.CW)
+_BIMS = (known.BIM, known.FIRST, known.SECOND)
+
+_LESS = "With more iterations clean accuracy gets reduced."
+_MORE = "With more iterations adversarial accuracy improves."
+_F_BEST = "Adding random noise at each step is the best on CIFAR-10."
+_G_WORSE = "A random transformation before leads to slightly worse results on CIFAR-10."
+_NOISE = "On ImageNet noise at each update step increases the accuracy of purified adversaries."
+_TURN = "On ImageNet a random transformation increases the accuracy of purified adversaries."
+_D_RAISES = "A target distribution increases the reconstruction error of clean images below mean."
+_E_NOT = "The modified rule leads to no change of clean images with an error below the mean."
+_E_CLEAN = "Because of what the modified rule avoids, clean accuracy was lower."
+_ADAPTIVE = "Using the autoencoder adaptively improves accuracy over using it directly."
+_DROPS = "Under counter attack A the accuracy of the direct purifier drops drastically."
+_RESISTS = "APuDAE gives better robust results against counter attack {} than the direct purifier."
+_BETTER = "Under counter attack {} APuDAE performs considerably better than adversarial training."
+
+
+class Place(NamedTuple):
+    """Attack and defence by their kinds."""
+
+    attack: str
+    defence: str
+
+
+# Of a data set and split: for each place its images' shares of right draws by seed and id.
+Measured = dict[Place, "pd.Series"]
+# From a place to the accuracy that the paper prints for it.
+Printed = dict[Place, float]
+
+
+def claims(predictions: Results, calibration: list[Path]) -> Claims:
+    """All claims, each for every data set and split that has what it compares."""
+    places = Places(predictions)
+    measured = _measured(predictions, places)
+    found = Claims()
+    for where, accuracies in measured.items():
+        dataset = where[0]
+        printed = _printed(_labels.DATASETS.get(dataset, ""))
+        for claim in _compared(accuracies, printed):
+            told = f"{dataset}, {where[1]}: " if len(measured) > 1 else ""
+            found.append(replace(claim, quantity=told + claim.quantity))
+    met = {claim.sentence for claim in found}
+    found += [claim for claim in _absent() if claim.sentence not in met]
+    found += _of_errors(predictions, places, calibration)
+    found.notes = (
+        "Differences of accuracies are fractions and paired image by image; a label among the top "
+        "1 % of the classes, at least one, is right.",
+        f"{FEWEST} and {MOST}: of the points of variant A, those of its entry's own steps. "
+        f"{BEST}: the first variant that was attacked so. Counter attack B is that point of its "
+        "scan that leaves a defence least.",
+    )
+    return found
+
+
+# ---------------------------------------------------------------- what was measured and printed
+
+
+def _measured(predictions: Results, places: Places) -> dict[tuple[str, str], Measured]:
+    """Of several groups of one place the first counts, of counter attack B's scan the worst."""
+    judged, _ = top(predictions)
+    found: dict[tuple[str, str], Measured] = {}
+    of_a: dict[tuple[str, str], dict[int, list]] = {}
+    for about, right in correct(judged):
+        where = (about["dataset"], about["split"])
+        here = found.setdefault(where, {})
+        attack, defence = places.attack(about), places.defence(about)
+        if attack in (known.COUNTER_A, known.COUNTER_B):
+            if places.point(about)["function"].startswith("apudae."):
+                defence = BEST
+            place = Place(attack, defence)
+            is_scan = attack == known.COUNTER_B and place in here
+            if place not in here or (is_scan and right.mean() < here[place].mean()):
+                here[place] = right
+            continue
+        here.setdefault(Place(attack, defence), right)
+        if defence == known.A:
+            steps = places.point(about)["settings"]["steps"]
+            of_a.setdefault(where, {}).setdefault(steps, []).append((attack, right))
+    for where, by_steps in of_a.items():
+        if len(by_steps) > 1:
+            for name, steps in ((FEWEST, min(by_steps)), (MOST, max(by_steps))):
+                for attack, right in by_steps[steps]:
+                    found[where].setdefault(Place(attack, name), right)
+    for here in found.values():
+        # Adversarial training knows no purifier: the paper repeats its BIM.
+        if (plain := here.get(Place(known.BIM, known.ROBUST))) is not None:
+            for attack in (known.COUNTER_A, known.COUNTER_B):
+                here.setdefault(Place(attack, known.ROBUST), plain)
+    return found
+
+
+def _printed(dataset: str) -> Printed:
+    """The tables' accuracies on a data set, by our kinds of attacks and defences."""
+    found: Printed = {}
+    for table in ("table2", "table3", "table4", "table5"):
+        for line in published_lines(PAPER, table):
+            if line["dataset"] != dataset:
+                continue
+            attack, defence = line["column"], line["row"]
+            if table == "table2":
+                attack, defence = defence, attack
+            elif table == "table5":
+                attack, defence = f"counter attack {defence[-1]}", attack
+            attack = {"Clean": CLEAN, "PGD": known.BIM}.get(attack, attack)
+            for name in _KINDS.get(defence, (_kind(defence),)):
+                found[Place(attack, name)] = float(line["value"])
+    return found
+
+
+# Printed defences by our kinds.
+_KINDS = {
+    "No defense": (known.NONE,),
+    "Adv. Training": (known.ROBUST,),
+    "APuDAE": (known.A,),
+    "APuDAE (A, n=12)": (known.A, FEWEST),
+    "APuDAE (A, n=18)": (MOST,),
+    "APuDAE (A, n1)": (known.A, FEWEST),
+    "APuDAE (A, n3)": (MOST,),
+    "APuDAE (B)": (known.NOISY,),
+    "APuDAE (C)": (known.TURNED,),
+}
+
+
+def _kind(printed: str) -> str:
+    """The letter of a variant as Table 3 prints it; other labels are their own kind."""
+    return printed[7] if len(printed) == 9 and printed.startswith("APuDAE(") else printed
+
+
+# ---------------------------------------------------------------- accuracies compared
+
+
+def _compared(found: Measured, printed: Printed) -> Iterator[Claim]:
+    defences = {place.defence for place in found}
+    for sentence, attacks, first, second, claimed in _COMPARISONS:
+        if {first, second} <= defences:
+            for attack in attacks:
+                places = Place(attack, first), Place(attack, second)
+                if all(place in found for place in places):
+                    yield _difference(sentence, claimed, found, printed, *places)
+    for attack in _STRONG:
+        if others := [
+            place
+            for place in found
+            if place.attack == attack and len(place.defence) == 1 and place.defence != "F"
+        ]:
+            ours = Place(attack, "F")
+            if ours in found:
+                other = max(others, key=lambda place: found[place].mean())
+                yield _difference(_F_BEST, Range(0), found, printed, ours, other)
+    best = next((name for name in ("F", known.TURNED, known.A) if name in defences), None)
+    for name in ("F", known.TURNED) if best != known.A else (known.A,):
+        for attack in (*_ROBUST, CLEAN):
+            pair = Place(attack, name), Place(attack, known.DIRECT)
+            if all(place in found for place in pair):
+                yield _difference(_ADAPTIVE, Range(0), found, printed, *pair)
+    yield from _of_counter_attacks(found, printed)
+
+
+def _of_counter_attacks(found: Measured, printed: Printed) -> Iterator[Claim]:
+    attacked = Place(known.COUNTER_A, known.DIRECT)
+    for attack in _BIMS:
+        before = Place(attack, known.DIRECT)
+        if attacked in found and before in found:
+            quantity = f"accuracy of {known.DIRECT}, {known.COUNTER_A} - {attack}"
+            claim = _difference(_DROPS, Range(most=0), found, printed, attacked, before)
+            yield replace(claim, quantity=quantity)
+            break
+    for attack in (known.COUNTER_A, known.COUNTER_B):
+        ours = Place(attack, BEST)
+        for sentence, other in ((_RESISTS, known.DIRECT), (_BETTER, known.ROBUST)):
+            theirs = Place(attack, other)
+            if ours in found and theirs in found:
+                told = sentence.format(attack[-1])
+                yield _difference(told, Range(0), found, printed, ours, theirs)
+
+
+# Sentence, attacks, two defences, and what is claimed of the first's accuracy less the second's.
+_COMPARISONS = (
+    (_LESS, (CLEAN,), MOST, FEWEST, Range(most=0)),
+    (_MORE, _ROBUST, MOST, FEWEST, Range(0)),
+    (_G_WORSE, (CLEAN, "FGSM", *_STRONG), "G", "F", Range(most=0)),
+    (_NOISE, _BIMS, known.NOISY, known.A, Range(0)),
+    (_TURN, _BIMS, known.TURNED, known.A, Range(0)),
+    (_E_CLEAN, (CLEAN,), "E", "D", Range(0)),
+)
+
+
+def _absent() -> Iterator[Claim]:
+    """Every sentence about accuracies once, for those that no data set has the results of."""
+    for sentence, attacks, first, second, claimed in _COMPARISONS:
+        quantity = f"accuracy of {first} - {second}, {attacks[0]}"
+        yield Claim(sentence, quantity, claimed, lacking=f"{first} and {second} were not compared")
+    others = [(_F_BEST, "F", "the best of A to G"), (_ADAPTIVE, "a variant", known.DIRECT)]
+    others.append((_DROPS, known.DIRECT, f"itself under {known.BIM}"))
+    for letter in "AB":
+        others.append((_RESISTS.format(letter), BEST, known.DIRECT))
+        others.append((_BETTER.format(letter), BEST, known.ROBUST))
+    for sentence, first, second in others:
+        lacking = f"{first} and {second} were not compared"
+        claimed = Range(most=0) if sentence == _DROPS else Range(0)
+        yield Claim(sentence, f"accuracy of {first} - {second}", claimed, lacking=lacking)
+
+
+def _difference(
+    sentence: str, claimed: Range, found: Measured, printed: Printed, first: Place, second: Place
+) -> Claim:
+    """Accuracy at the first place less that at the second, over the images that both have."""
+    attack = "clean images" if first.attack == CLEAN else first.attack
+    quantity = f"accuracy of {first.defence} - {second.defence}, {attack}"
+    pair = [printed.get(place) for place in (first, second)]
+    published = "" if None in pair else f"{pair[0] - pair[1]:.3f}"
+    claim = Claim(sentence, quantity, claimed, published=published)
+    one, other = found[first].align(found[second], join="inner")
+    if not len(one):
+        return replace(claim, lacking="the images are not the same")
+    images = one.index.get_level_values("id").to_numpy()
+    return replace(
+        claim,
+        estimate=statistics.bootstrap_difference(one.to_numpy(), other.to_numpy(), images),
+    )
+
+
+# ---------------------------------------------------------------- reconstruction errors
+
+
+def _of_errors(predictions: Results, places: Places, calibration: list[Path]) -> Iterator[Claim]:
+    """What D and E do to clean images whose reconstruction error lies below the mean."""
+    means = {
+        (settings["seed"], settings["dataset"], settings["denoiser"]["name"]): value["mean"]
+        for value, settings in read_values(calibration)
+    }
+    claimed = {"D": (_D_RAISES, Range(0)), "E": (_E_NOT, Range(-_PERCENT, _PERCENT))}
+    clean = predictions.frame[predictions.frame["threat"] == CLEAN]
+    names = ["dataset", "split", "classifier", "purifier", "purifier_point", "threat"]
+    found: dict[tuple, Claim] = {}
+    for values, rows in clean.groupby(names, sort=False):
+        about = dict(zip(names, values, strict=True))
+        variant = places.defence(about | {"attack_point": "default"})
+        if variant in claimed:
+            sentence, wanted = claimed[variant]
+            quantity = (
+                f"{about['dataset']}, {about['split']}: change of the error of clean images below "
+                f"the mean in % of it, {variant}"
+            )
+            claim = Claim(sentence, quantity, wanted)
+            where = (about["dataset"], about["split"], variant)
+            found.setdefault(where, _change(claim, predictions, rows, means))
+    for variant, (sentence, wanted) in claimed.items():
+        if not any(where[2] == variant for where in found):
+            quantity = f"change of the error of clean images below the mean in % of it, {variant}"
+            lacking = f"{variant} was not judged on clean images"
+            yield Claim(sentence, quantity, wanted, lacking=lacking)
+    yield from found.values()
+
+
+def _change(claim: Claim, predictions: Results, rows: "pd.DataFrame", means: dict) -> Claim:
+    denoiser = predictions.entry("purifier", rows["purifier"].iloc[0])["denoiser"]
+    keys = zip(rows["seed"], rows["dataset"], strict=True)
+    mean = rows["error_before"] * 0 + [means.get((*key, denoiser), float("nan")) for key in keys]
+    if mean.isna().any():
+        return replace(claim, lacking=f"the calibration of {denoiser} is not among the files")
+    below = rows["error_before"] < mean
+    if not below.any():
+        return replace(claim, lacking="no image has an error below the mean")
+    change = 100 * (rows["error_after"] - rows["error_before"])[below] / mean[below]
+    estimate = statistics.bootstrap_mean(change.to_numpy(), rows["id"][below].to_numpy())
+    return replace(claim, estimate=estimate)
