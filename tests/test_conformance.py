@@ -29,6 +29,8 @@ from scripts.advdenoise.training._references import maker
 # Settings that make a component small enough for a test; those without defaults belong here too.
 MINIATURE = {
     "attacks": {
+        "adaptive.counter_b": {"steps": 3, "alpha_per_epsilon": 0.5, "weight": 0.1},
+        "blackbox.square": {"queries": 40},
         "gradient.bim": {"steps": 3, "alpha_per_epsilon": 0.5},
         "gradient.pgd": {"steps": 3, "alpha_per_epsilon": 0.5},
         "gradient.mi_fgsm": {"steps": 3, "alpha_per_epsilon": 0.5},

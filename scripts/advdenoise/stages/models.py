@@ -1,6 +1,6 @@
 """Trained networks as the jobs use them: frozen, in eval mode, on the device at hand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from scripts.advdenoise import store
 from scripts.advdenoise.classifiers._elu import quicken
 from scripts.advdenoise.classifiers._fold import fold
-from scripts.advdenoise.components import load, provide
+from scripts.advdenoise.components import handed, load, provide
 from scripts.advdenoise.devices import device
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
@@ -177,32 +177,62 @@ def purifier(point: dict, using: Denoiser | None) -> Callable[[Tensor, Noise], T
     return purify
 
 
+def draws_noise(point: dict) -> bool:
+    """Whether a purifier's point is handed `noise`: another is the same at every draw."""
+    return "noise" in handed(load("purifiers", point))
+
+
+class Behind:
+    """A network behind a purifier, for the images of one batch: images -> outputs, over all draws.
+
+    `ask` gives outputs of images with the noise of one draw. What it draws goes on from call to
+    call, image by image: no two calls draw alike, and which rows are asked together changes
+    nothing.
+    """
+
+    def __init__(self, ask: Callable[[Tensor, Noise], Tensor], noises: Sequence[Noise]):
+        self._ask, self._noises = ask, noises
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return sum(self._ask(images, noise) for noise in self._noises) / len(self._noises)
+
+    def take(self, rows: Tensor) -> "Behind":
+        """The same for some rows of the batch, which share these streams."""
+        return Behind(self._ask, [noise.take(rows) for noise in self._noises])
+
+    @property
+    def each(self) -> list["Behind"]:
+        """Itself for each draw alone."""
+        return [Behind(self._ask, [noise]) for noise in self._noises]
+
+
 def behind(
     purify: Callable[[Tensor, Noise], Tensor],
     predict: Images,
     through: str,
     using: Denoiser | None,
-    noise: Noise,
+    *noises: Noise,
 ) -> Images:
     """`predict` behind a purifier, with the gradient that an attacker who knows it takes.
 
     `through` full differentiates the purifier, identity passes the gradient by it (BPDA with
     identity, Athalye et al. 2018), denoiser puts the denoiser in its place (APuDAE, counter
-    attack A).
+    attack A). `noises` are the purifier's, one for each draw (expectation over transformation).
     """
 
-    def identity(images: Tensor) -> Tensor:
+    def full(images: Tensor, noise: Noise) -> Tensor:
+        return predict(purify(images, noise))
+
+    def identity(images: Tensor, noise: Noise) -> Tensor:
         with torch.no_grad():
             purified = purify(images, noise)
         return predict(images + (purified - images).detach())
 
-    if through == "identity":
-        return identity
     if through == "denoiser":
         if using is None:
             raise BadInput("through: the purifier uses no denoiser; take `through: full`")
         return lambda images: predict(using.denoise(images))
-    return lambda images: predict(purify(images, noise))
+    return Behind(identity if through == "identity" else full, noises)
 
 
 def probabilities(predict: Images) -> Images:
