@@ -68,6 +68,7 @@ MINIATURE = {
     },
     "figures": {
         "layers.curves": {"measure": "ne_d"},
+        "purification.errors": {"variant": "A"},
         "superpixels.boundaries": {"method": "slic"},
     },
     "purifiers": {

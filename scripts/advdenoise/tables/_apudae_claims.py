@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from scripts.advdenoise import statistics
+from scripts.advdenoise.statistics import Estimate
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables import _purifications as known
 from scripts.advdenoise.tables._claims import Claim, Claims, Range
@@ -29,7 +30,10 @@ FEWEST, MOST = "A, fewest steps", "A, most steps"
 _PERCENT = 1.0
 _ROBUST = ("FGSM", "R-FGSM", known.BIM, known.FIRST, known.SECOND, known.CW)
 _STRONG = (known.BIM, known.FIRST, known.SECOND, known.CW)
-_BIMS = (known.BIM, known.FIRST, known.SECOND)
+_BIMS = (known.BIM, known.SECOND, known.FIRST)
+KNOWING = "an attack that knows it"
+# What an attacker who knows the purifier may gain, where the text has none gain anything.
+_GAIN = 0.01
 
 _LESS = "With more iterations clean accuracy gets reduced."
 _MORE = "With more iterations adversarial accuracy improves."
@@ -43,6 +47,7 @@ _E_CLEAN = "Because of what the modified rule avoids, clean accuracy was lower."
 _ADAPTIVE = "Using the autoencoder adaptively improves accuracy over using it directly."
 _DROPS = "Under counter attack A the accuracy of the direct purifier drops drastically."
 _RESISTS = "APuDAE gives better robust results against counter attack {} than the direct purifier."
+_HIDDEN = "The method is non-differentiable, so that it cannot be attacked directly."
 _BETTER = "Under counter attack {} APuDAE performs considerably better than adversarial training."
 
 
@@ -63,6 +68,7 @@ def claims(predictions: Results, calibration: list[Path]) -> Claims:
     """All claims, each for every data set and split that has what it compares."""
     places = Places(predictions)
     measured = _measured(predictions, places)
+    simple = {dataset for (dataset, _), found in measured.items() if _is_simple(found)}
     found = Claims()
     for where, accuracies in measured.items():
         dataset = where[0]
@@ -72,7 +78,7 @@ def claims(predictions: Results, calibration: list[Path]) -> Claims:
             found.append(replace(claim, quantity=told + claim.quantity))
     met = {claim.sentence for claim in found}
     found += [claim for claim in _absent() if claim.sentence not in met]
-    found += _of_errors(predictions, places, calibration)
+    found += _of_errors(predictions, places, calibration, simple)
     found.notes = (
         "Differences of accuracies are fractions and paired image by image; a label among the top "
         "1 % of the classes, at least one, is right.",
@@ -87,37 +93,54 @@ def claims(predictions: Results, calibration: list[Path]) -> Claims:
 
 
 def _measured(predictions: Results, places: Places) -> dict[tuple[str, str], Measured]:
-    """Of several groups of one place the first counts, of counter attack B's scan the worst."""
+    """Of several groups of one place the first counts, of attacks that know it the worst."""
     judged, _ = top(predictions)
     found: dict[tuple[str, str], Measured] = {}
     of_a: dict[tuple[str, str], dict[int, list]] = {}
+    best: dict[tuple[str, str], str] = {}
     for about, right in correct(judged):
         where = (about["dataset"], about["split"])
         here = found.setdefault(where, {})
         attack, defence = places.attack(about), places.defence(about)
-        if attack in (known.COUNTER_A, known.COUNTER_B):
-            if places.point(about)["function"].startswith("apudae."):
-                defence = BEST
-            place = Place(attack, defence)
-            is_scan = attack == known.COUNTER_B and place in here
-            if place not in here or (is_scan and right.mean() < here[place].mean()):
-                here[place] = right
+        if places.is_plain(about):
+            here.setdefault(Place(attack, defence), right)
+            if defence == known.A:
+                steps = places.point(about)["settings"]["steps"]
+                of_a.setdefault(where, {}).setdefault(steps, []).append((attack, right))
             continue
-        here.setdefault(Place(attack, defence), right)
-        if defence == known.A:
-            steps = places.point(about)["settings"]["steps"]
-            of_a.setdefault(where, {}).setdefault(steps, []).append((attack, right))
+        if places.point(about)["function"].startswith("apudae."):
+            if best.setdefault(where, defence) != defence:
+                continue
+            defence = BEST
+        is_counter = attack in (known.COUNTER_A, known.COUNTER_B)
+        place = Place(attack if is_counter else KNOWING, defence)
+        if place not in here or right.mean() < here[place].mean():
+            here[place] = right
     for where, by_steps in of_a.items():
         if len(by_steps) > 1:
             for name, steps in ((FEWEST, min(by_steps)), (MOST, max(by_steps))):
                 for attack, right in by_steps[steps]:
                     found[where].setdefault(Place(attack, name), right)
-    for here in found.values():
-        # Adversarial training knows no purifier: the paper repeats its BIM.
-        if (plain := here.get(Place(known.BIM, known.ROBUST))) is not None:
-            for attack in (known.COUNTER_A, known.COUNTER_B):
-                here.setdefault(Place(attack, known.ROBUST), plain)
+    for where, here in found.items():
+        _repeat_bim(here, best.get(where))
     return found
+
+
+def _repeat_bim(here: Measured, best: str | None) -> None:
+    """BIM of the best variant, and of adversarial training, which knows no purifier, as counter
+    attacks: so does the paper."""
+    attack = next((attack for attack in _BIMS if Place(attack, known.NONE) in here), known.BIM)
+    copies = [(best, (attack,), BEST)]
+    copies.append((known.ROBUST, (known.COUNTER_A, known.COUNTER_B), known.ROBUST))
+    for defence, attacks, name in copies:
+        if (right := here.get(Place(attack, defence))) is not None:
+            for other in attacks:
+                here.setdefault(Place(other, name), right)
+
+
+def _is_simple(found: Measured) -> bool:
+    """Whether it is the data set of Table 2: there variant A alone is claimed to do something."""
+    return bool({known.MAGNET, known.GAN} & {place.defence for place in found})
 
 
 def _printed(dataset: str) -> Printed:
@@ -161,48 +184,52 @@ def _kind(printed: str) -> str:
 
 
 def _compared(found: Measured, printed: Printed) -> Iterator[Claim]:
-    defences = {place.defence for place in found}
-    for sentence, attacks, first, second, claimed in _COMPARISONS:
-        if {first, second} <= defences:
-            for attack in attacks:
-                places = Place(attack, first), Place(attack, second)
-                if all(place in found for place in places):
-                    yield _difference(sentence, claimed, found, printed, *places)
-    for attack in _STRONG:
-        if others := [
-            place
-            for place in found
-            if place.attack == attack and len(place.defence) == 1 and place.defence != "F"
-        ]:
-            ours = Place(attack, "F")
-            if ours in found:
-                other = max(others, key=lambda place: found[place].mean())
-                yield _difference(_F_BEST, Range(0), found, printed, ours, other)
-    best = next((name for name in ("F", known.TURNED, known.A) if name in defences), None)
-    for name in ("F", known.TURNED) if best != known.A else (known.A,):
+    comparisons = [] if _is_simple(found) else _COMPARISONS
+    for sentence, attacks, first, second, claimed in comparisons:
+        for attack in attacks:
+            yield from _pair(sentence, claimed, found, printed, attack, first, second)
+    others = [place for place in found if len(place.defence) == 1 and place.defence != "F"]
+    for attack in () if _is_simple(found) else ("FGSM", *_STRONG):
+        if rivals := [place for place in others if place.attack == attack]:
+            rival = max(rivals, key=lambda place: found[place].mean()).defence
+            yield from _pair(_F_BEST, Range(0), found, printed, attack, "F", rival)
+    for name in (known.A,) if _is_simple(found) else ("F", known.TURNED):
         for attack in (*_ROBUST, CLEAN):
-            pair = Place(attack, name), Place(attack, known.DIRECT)
-            if all(place in found for place in pair):
-                yield _difference(_ADAPTIVE, Range(0), found, printed, *pair)
+            yield from _pair(_ADAPTIVE, Range(0), found, printed, attack, name, known.DIRECT)
     yield from _of_counter_attacks(found, printed)
 
 
+def _pair(
+    sentence: str,
+    claimed: Range,
+    found: Measured,
+    printed: Printed,
+    attack: str,
+    first: str,
+    second: str,
+) -> Iterator[Claim]:
+    """The claim about two defences under one attack, if both were met with it."""
+    places = Place(attack, first), Place(attack, second)
+    if all(place in found for place in places):
+        yield _difference(sentence, claimed, found, printed, *places)
+
+
 def _of_counter_attacks(found: Measured, printed: Printed) -> Iterator[Claim]:
-    attacked = Place(known.COUNTER_A, known.DIRECT)
-    for attack in _BIMS:
-        before = Place(attack, known.DIRECT)
-        if attacked in found and before in found:
-            quantity = f"accuracy of {known.DIRECT}, {known.COUNTER_A} - {attack}"
-            claim = _difference(_DROPS, Range(most=0), found, printed, attacked, before)
+    """What a known denoiser or purifier costs a defence, and what is left of it."""
+    for sentence, claimed, attack, defence in (
+        (_DROPS, Range(most=0), known.COUNTER_A, known.DIRECT),
+        (_HIDDEN, Range(-_GAIN), KNOWING, BEST),
+    ):
+        before = next((a for a in _BIMS if Place(a, defence) in found), None)
+        if Place(attack, defence) in found and before:
+            pair = Place(attack, defence), Place(before, defence)
+            claim = _difference(sentence, claimed, found, printed, *pair)
+            quantity = f"accuracy of {defence}, {attack} - {before}"
             yield replace(claim, quantity=quantity)
-            break
     for attack in (known.COUNTER_A, known.COUNTER_B):
-        ours = Place(attack, BEST)
         for sentence, other in ((_RESISTS, known.DIRECT), (_BETTER, known.ROBUST)):
-            theirs = Place(attack, other)
-            if ours in found and theirs in found:
-                told = sentence.format(attack[-1])
-                yield _difference(told, Range(0), found, printed, ours, theirs)
+            told = sentence.format(attack[-1])
+            yield from _pair(told, Range(0), found, printed, attack, BEST, other)
 
 
 # Sentence, attacks, two defences, and what is claimed of the first's accuracy less the second's.
@@ -222,13 +249,14 @@ def _absent() -> Iterator[Claim]:
         quantity = f"accuracy of {first} - {second}, {attacks[0]}"
         yield Claim(sentence, quantity, claimed, lacking=f"{first} and {second} were not compared")
     others = [(_F_BEST, "F", "the best of A to G"), (_ADAPTIVE, "a variant", known.DIRECT)]
-    others.append((_DROPS, known.DIRECT, f"itself under {known.BIM}"))
+    others.append((_DROPS, f"{known.DIRECT} under {known.COUNTER_A}", f"under {known.BIM}"))
+    others.append((_HIDDEN, f"{BEST} under {KNOWING}", f"under {known.BIM}"))
     for letter in "AB":
         others.append((_RESISTS.format(letter), BEST, known.DIRECT))
         others.append((_BETTER.format(letter), BEST, known.ROBUST))
     for sentence, first, second in others:
         lacking = f"{first} and {second} were not compared"
-        claimed = Range(most=0) if sentence == _DROPS else Range(0)
+        claimed = {_DROPS: Range(most=0), _HIDDEN: Range(-_GAIN)}.get(sentence, Range(0))
         yield Claim(sentence, f"accuracy of {first} - {second}", claimed, lacking=lacking)
 
 
@@ -245,16 +273,17 @@ def _difference(
     if not len(one):
         return replace(claim, lacking="the images are not the same")
     images = one.index.get_level_values("id").to_numpy()
-    return replace(
-        claim,
-        estimate=statistics.bootstrap_difference(one.to_numpy(), other.to_numpy(), images),
-    )
+    made = statistics.bootstrap_difference(one.to_numpy(), other.to_numpy(), images)
+    # Means over draws are no round numbers: nothing is to lie beside a bound by rounding.
+    return replace(claim, estimate=Estimate(*(round(x, 12) + 0.0 for x in made[:3]), made.n))
 
 
 # ---------------------------------------------------------------- reconstruction errors
 
 
-def _of_errors(predictions: Results, places: Places, calibration: list[Path]) -> Iterator[Claim]:
+def _of_errors(
+    predictions: Results, places: Places, calibration: list[Path], simple: set[str]
+) -> Iterator[Claim]:
     """What D and E do to clean images whose reconstruction error lies below the mean."""
     means = {
         (settings["seed"], settings["dataset"], settings["denoiser"]["name"]): value["mean"]
@@ -267,7 +296,7 @@ def _of_errors(predictions: Results, places: Places, calibration: list[Path]) ->
     for values, rows in clean.groupby(names, sort=False):
         about = dict(zip(names, values, strict=True))
         variant = places.defence(about | {"attack_point": "default"})
-        if variant in claimed:
+        if variant in claimed and about["dataset"] not in simple:
             sentence, wanted = claimed[variant]
             quantity = (
                 f"{about['dataset']}, {about['split']}: change of the error of clean images below "

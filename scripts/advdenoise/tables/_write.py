@@ -10,6 +10,7 @@ from scripts.advdenoise.tables._cells import YES_NO, Cell, Cells
 
 # Of other hardware, and of other images: shown beside the published ones and not compared.
 _SECONDS, _SEGMENTS = "s", "segments"
+_COUNT = "count"
 _TIMED = ["Seconds are the median of all repetitions, with their range, on the machine at hand."]
 PUBLISHED = Path(__file__).parents[3] / "config" / "published"
 
@@ -167,7 +168,7 @@ def _short(value: float, unit: str) -> str:
         return f"{value:.1f}"
     if unit == "byte":
         return _bytes(value)
-    if unit in (_SECONDS, _SEGMENTS):
+    if unit in (_SECONDS, _SEGMENTS, _COUNT):
         return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
     return f"{value:.3g}" if abs(value) < 0.1 else f"{value:.3f}"
 

@@ -56,12 +56,12 @@ def architecture(calibration: list[Path]) -> Cells:
             numbers["parameters"] = count * layer["parameters"]
             for name, number in numbers.items():
                 if number is not None:
-                    cells.append(Cell(row, name, name, "", _exactly(number), about=about))
+                    cells.append(Cell(row, name, name, "count", _exactly(number), about=about))
             printed |= {(row, name): line for name, line in _printed_sizes(layer)}
         total = sum(layer["parameters"] for layer in value["layers"])
         settled = known.with_defaults("denoisers", entry)
         told = known.shown(settled, list(settled["settings"]))
-        notes.append(f"{about['denoiser']} ({entry['function']}, {told}): {total:,} parameters.")
+        notes.append(f"{several}{entry['function']}, {told}: {total:,} parameters.")
     notes += [
         f"The paper's layer {line['row']}: {line['column']}, {line['raw']}."
         for line in published_lines("apudae", "table1")
@@ -162,7 +162,7 @@ def counter_attacks(predictions: Results) -> Cells:
     for cell in cells:
         if cell.row == known.COUNTER_A:
             shown.append(replace(cell, row=f"{_name(cell)} A"))
-        elif cell.row == known.BIM and cell.column == known.ROBUST:
+        elif cell.row in (known.BIM, known.SECOND) and cell.column == known.ROBUST:
             shown += [replace(cell, row=f"{_name(cell)} {letter}") for letter in "AB"]
     scans: dict[tuple, list[Cell]] = {}
     for cell in cells:
