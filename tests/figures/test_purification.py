@@ -24,7 +24,8 @@ def test_figures_of_apudae(results, tmp_path):
     words = {name: texts(figure) for name, figure in found.items()}
     assert {"clean", "BIM", "apudae direct", "apudae f"} <= set(words["figure2"])
     assert "apudae g" not in words["figure2"] and "FGSM" not in words["figure2"]
-    assert words["figure2"].count("airplane") >= 2
+    # As it is the first image is an airplane, attacked all are trucks, purified the first two.
+    assert words["figure2"].count("airplane") == 1 and words["figure2"].count("truck") == 8
     for name, point in (("figure3a", "a12"), ("figure3b", "b"), ("figure3c", "d")):
         for when in ("before", "after"):
             assert f"cifar10, apudae {point}, {when}" in words[name]

@@ -164,7 +164,9 @@ def test_table_5_takes_the_worst_of_the_scan_for_each_defence(made):
     changes = [
         right(shares[point], threat=threats["best_f"], attack_point=point) for point in shares
     ]
-    changes += [right(1 - shares[p], threat=threats["direct_red"], attack_point=p) for p in shares]
+    changes += [
+        right(round(1 - shares[p], 2), threat=threats["direct_red"], attack_point=p) for p in shares
+    ]
     changes.append(right(0.7, threat="colour@robust_resnet18", attack_point="bim"))
     cells = made.by_label("table5", *changes)
     best, direct = (cells["CIFAR-10 B", f"APuDAE ({name})"] for name in ("Best", "Direct"))

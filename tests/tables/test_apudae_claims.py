@@ -60,7 +60,7 @@ def test_published_differences_are_those_of_the_papers_tables(made):
     ):
         assert claims[quantity].published == published, quantity
     assert not [claim for claim in claims.values() if claim.lacking]
-    assert not [q for q in claims if q.startswith("mnist") and (" F" in q or "E - D" in q)]
+    assert not [q for q in claims if q.startswith("mnist") and ("of F -" in q or "E - D" in q)]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_counter_attacks(made, share, verdict):
     assert drops.verdict == "holds" and drops.estimate.value == pytest.approx(-0.3)
     knowing = claims["cifar10, test: accuracy of APuDAE (Best), an attack that knows it - BIM"]
     assert knowing.verdict == verdict
-    assert knowing.estimate.value == pytest.approx(0.9 * share - 0.9)
+    assert knowing.estimate.value == pytest.approx(0.9 * share - 0.9, abs=1 / IMAGES)
 
 
 def test_of_counter_attack_b_the_worst_point_counts(made):
@@ -181,4 +181,4 @@ def test_what_was_not_computed_is_not_decidable(tmp_path, apudae):
     assert claims and all(claim.lacking for claim in claims.values())
     verdict = claims["accuracy of G - F, clean images"].verdict
     assert verdict == "not decidable: G and F were not compared"
-    assert len({claim.sentence for claim in claims.values()}) >= 14
+    assert len({claim.sentence for claim in claims.values()}) >= 15

@@ -113,6 +113,8 @@ def _measured(predictions: Results, places: Places) -> dict[tuple[str, str], Mea
                 continue
             defence = BEST
         is_counter = attack in (known.COUNTER_A, known.COUNTER_B)
+        if not is_counter and not places.knows(about):
+            continue
         place = Place(attack if is_counter else KNOWING, defence)
         if place not in here or right.mean() < here[place].mean():
             here[place] = right
@@ -251,9 +253,9 @@ def _absent() -> Iterator[Claim]:
     others = [(_F_BEST, "F", "the best of A to G"), (_ADAPTIVE, "a variant", known.DIRECT)]
     others.append((_DROPS, f"{known.DIRECT} under {known.COUNTER_A}", f"under {known.BIM}"))
     others.append((_HIDDEN, f"{BEST} under {KNOWING}", f"under {known.BIM}"))
-    for letter in "AB":
-        others.append((_RESISTS.format(letter), BEST, known.DIRECT))
-        others.append((_BETTER.format(letter), BEST, known.ROBUST))
+    for letter, attack in (("A", known.COUNTER_A), ("B", known.COUNTER_B)):
+        for sentence, other in ((_RESISTS, known.DIRECT), (_BETTER, known.ROBUST)):
+            others.append((sentence.format(letter), BEST, f"{other}, {attack}"))
     for sentence, first, second in others:
         lacking = f"{first} and {second} were not compared"
         claimed = {_DROPS: Range(most=0), _HIDDEN: Range(-_GAIN)}.get(sentence, Range(0))

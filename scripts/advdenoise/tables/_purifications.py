@@ -83,6 +83,10 @@ class Places:
         """Whether the attacker knows the classifier alone."""
         return parse(about["threat"]).purifier is None
 
+    def knows(self, about: dict) -> bool:
+        """Whether the attacker knows the very purifier that is judged."""
+        return parse(about["threat"]).purifier == about["purifier"]
+
     def _is_magnet(self, about: dict) -> bool:
         name = self._predictions.entry("purifier", about["purifier"])["denoiser"]
         return self._predictions.entry("denoiser", name)["function"] == "autoencoders.magnet"
