@@ -248,7 +248,7 @@ _COMPARISONS = (
 def _absent() -> Iterator[Claim]:
     """Every sentence about accuracies once, for those that no data set has the results of."""
     for sentence, attacks, first, second, claimed in _COMPARISONS:
-        quantity = f"accuracy of {first} - {second}, {attacks[0]}"
+        quantity = f"accuracy of {first} - {second}, {_under(attacks[0])}"
         yield Claim(sentence, quantity, claimed, lacking=f"{first} and {second} were not compared")
     others = [(_F_BEST, "F", "the best of A to G"), (_ADAPTIVE, "a variant", known.DIRECT)]
     others.append((_DROPS, f"{known.DIRECT} under {known.COUNTER_A}", f"under {known.BIM}"))
@@ -262,12 +262,15 @@ def _absent() -> Iterator[Claim]:
         yield Claim(sentence, f"accuracy of {first} - {second}", claimed, lacking=lacking)
 
 
+def _under(attack: str) -> str:
+    return "clean images" if attack == CLEAN else attack
+
+
 def _difference(
     sentence: str, claimed: Range, found: Measured, printed: Printed, first: Place, second: Place
 ) -> Claim:
     """Accuracy at the first place less that at the second, over the images that both have."""
-    attack = "clean images" if first.attack == CLEAN else first.attack
-    quantity = f"accuracy of {first.defence} - {second.defence}, {attack}"
+    quantity = f"accuracy of {first.defence} - {second.defence}, {_under(first.attack)}"
     pair = [printed.get(place) for place in (first, second)]
     published = "" if None in pair else f"{pair[0] - pair[1]:.3f}"
     claim = Claim(sentence, quantity, claimed, published=published)
