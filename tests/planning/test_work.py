@@ -58,7 +58,14 @@ denoisers:
     training: {<<: *seen, function: logits.guided}
 purifiers:
   stepwise: {function: apudae.b, settings: {steps: 4}, denoiser: dae}
+  drawing:
+    denoiser: dae
+    draws: 3
+    points:
+      a: {function: apudae.a, settings: {steps: 2}}
+      f: {function: apudae.f, settings: {steps: 2}}
 suites:
+  drawn: {threats: [clean], purifiers: [drawing]}
   all_points: {threats: [clean, varied], purifiers: [none, direct]}
 """
 NAMES = {"seed": "0", "dataset": "digits", "split": "test"}
@@ -183,6 +190,17 @@ def test_evaluation_meets_every_point_of_every_threat(counting):
     assert uses == {(CNN, "forward"): 4 * 64}
     uses, _ = count(counting, "evaluate", purifier="direct", **names)
     assert uses == {(CNN, "forward"): 4 * 64, (DAE, "forward"): 3 * 4 * 64}
+
+
+def test_only_points_that_draw_are_judged_several_times(counting):
+    names = {"suite": "drawn", "classifier": "cnn"}
+    uses, size = count(counting, "evaluate", purifier="drawing", **names)
+    assert uses == {
+        (CNN, "forward"): (1 + 3) * 64,
+        (DAE, "forward"): 2 * (1 + 3) * 64,
+        (DAE, "gradient"): 2 * (1 + 3) * 64,
+    }
+    assert size == 60 * 64 * 4
 
 
 def test_distances_take_their_own_number_of_images(counting):

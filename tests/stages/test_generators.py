@@ -9,7 +9,7 @@ from scripts.advdenoise.denoisers.gan import wgan
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.purifiers.gan import defense_gan
-from scripts.advdenoise.schemas import PREDICTIONS
+from scripts.advdenoise.schemas import HISTORY, PREDICTIONS
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.data import open_images
 
@@ -42,6 +42,22 @@ def test_it_denoises_no_image(using):
     purify = models.purifier({"function": "basic.direct", "settings": {}}, using)
     with pytest.raises(BadInput, match="others need an autoencoder"):
         purify(images, Noise(0, range(2), "x"))
+
+
+def test_the_training_stage_makes_one(world, tmp_path):
+    file = "seed0/digits/denoisers/of_noise.safetensors"
+    entry = world.settings(file)["denoiser"] | ENTRY
+    training = {"function": "gan.wgan_gp", "settings": {"critic_steps": 1}, "epochs": 2}
+    entry["training"] = entry["training"] | training
+    entry["trained_on"] = [{"threat": "clean", "share": 1}]
+    path = world.run(file, tmp_path / "mine.safetensors", {"denoiser": entry, "noises": {}})
+    history = store.read_table(tmp_path / "mine.history.parquet", HISTORY).to_pandas()
+    assert history["metric"].tolist() == ["distance"] * 2
+    assert history[["value", "held_out_value"]].notna().all(axis=None)
+    with open_images(world.make("images/digits/few.h5")) as clean:
+        generate = models.denoiser(path, None, entry, clean).generate
+    made = generate(torch.zeros(2, *generate.codes))
+    assert made.shape == (2, 1, 28, 28) and not made.requires_grad and not generate.training
 
 
 def test_its_purifier_is_judged_without_reconstruction_errors(world, weights, tmp_path):

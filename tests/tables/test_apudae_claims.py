@@ -144,6 +144,27 @@ def test_of_counter_attack_b_the_worst_point_counts(made):
     assert claims[words].estimate.value == pytest.approx(-0.3)
 
 
+def test_two_denoisers_on_the_same_images_are_not_mixed(tmp_path, apudae):
+    """As at the quick scale, where the same patches stand for CIFAR-10 and ImageNet."""
+    apudae["denoisers"]["unet"]["datasets"] = ["cifar10"]
+    apudae["suites"]["low"]["threats"] = ["clean", "low"]
+    table = apudae["experiments"]["apudae"]["tables"]["claims"]
+    table["predictions"] = {**CIFAR, "suite": ["colour", "low"], "split": "test"}
+    table["calibration"] = {"dataset": "cifar10", "denoiser": "red"}
+    made = Made(tmp_path, apudae)
+    claims = made.claims(
+        right(0.2, purifier="apudae", purifier_point="direct", threat="clean"),
+        right(0.5, purifier="apudae_imagenet", purifier_point="direct", threat="clean"),
+        right(0.9, purifier="apudae_imagenet", purifier_point="transformed", threat="clean"),
+        right(0.9, purifier="apudae", purifier_point="f", threat="clean"),
+    )
+    words = "accuracy of {} - APuDAE (Direct), clean images"
+    first = claims[f"cifar10, test: {words.format('F')}"]
+    second = claims[f"cifar10, test, unet: {words.format('A transformed')}"]
+    assert first.estimate.value == pytest.approx(0.7)
+    assert second.estimate.value == pytest.approx(0.4)
+
+
 def errors(before, after, **names):
     def change(frame) -> None:
         chosen = rows(frame, **names)

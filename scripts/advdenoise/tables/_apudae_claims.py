@@ -58,7 +58,9 @@ class Place(NamedTuple):
     defence: str
 
 
-# Of a data set and split: for each place its images' shares of right draws by seed and id.
+# Data set, split, and the denoiser of Table 4's variants or nothing.
+Where = tuple[str, str, str]
+# For each place its images' shares of right draws by seed and id.
 Measured = dict[Place, "pd.Series"]
 # From a place to the accuracy that the paper prints for it.
 Printed = dict[Place, float]
@@ -68,13 +70,13 @@ def claims(predictions: Results, calibration: list[Path]) -> Claims:
     """All claims, each for every data set and split that has what it compares."""
     places = Places(predictions)
     measured = _measured(predictions, places)
-    simple = {dataset for (dataset, _), found in measured.items() if _is_simple(found)}
+    simple = {where[0] for where, accuracies in measured.items() if _is_simple(accuracies)}
     found = Claims()
-    for where, accuracies in measured.items():
-        dataset = where[0]
+    for (dataset, split, denoiser), accuracies in measured.items():
         printed = _printed(_labels.DATASETS.get(dataset, ""))
+        is_other = denoiser and _has_variants(measured.get((dataset, split, ""), {}))
+        told = f"{dataset}, {split}, {denoiser}: " if is_other else f"{dataset}, {split}: "
         for claim in _compared(accuracies, printed):
-            told = f"{dataset}, {where[1]}: " if len(measured) > 1 else ""
             found.append(replace(claim, quantity=told + claim.quantity))
     met = {claim.sentence for claim in found}
     found += [claim for claim in _absent() if claim.sentence not in met]
@@ -92,40 +94,64 @@ def claims(predictions: Results, calibration: list[Path]) -> Claims:
 # ---------------------------------------------------------------- what was measured and printed
 
 
-def _measured(predictions: Results, places: Places) -> dict[tuple[str, str], Measured]:
-    """Of several groups of one place the first counts, of attacks that know it the worst."""
+def _measured(predictions: Results, places: Places) -> dict[Where, Measured]:
+    """Of several groups of one place the first counts, of attacks that know it the worst.
+
+    What has the denoiser of Table 4's variants is apart from what has others on the same images;
+    what has none belongs to all.
+    """
     judged, _ = top(predictions)
-    found: dict[tuple[str, str], Measured] = {}
-    of_a: dict[tuple[str, str], dict[int, list]] = {}
-    best: dict[tuple[str, str], str] = {}
-    for about, right in correct(judged):
-        where = (about["dataset"], about["split"])
-        here = found.setdefault(where, {})
+    groups = list(correct(judged))
+    apart = {
+        (about["dataset"], places.denoiser(about))
+        for about, _ in groups
+        if places.defence(about) in (known.NOISY, known.TURNED)
+    }
+    found: dict[Where, Measured] = {}
+    common: dict[tuple, Measured] = {}
+    best: dict[Where, str] = {}
+    of_a: dict[Where, dict[int, list]] = {}
+    for about, right in groups:
+        images, denoiser = (about["dataset"], about["split"]), places.denoiser(about)
+        where = (*images, denoiser if (images[0], denoiser) in apart else "")
         attack, defence = places.attack(about), places.defence(about)
-        if places.is_plain(about):
-            here.setdefault(Place(attack, defence), right)
-            if defence == known.A:
-                steps = places.point(about)["settings"]["steps"]
-                of_a.setdefault(where, {}).setdefault(steps, []).append((attack, right))
+        if denoiser is None:
+            common.setdefault(images, {}).setdefault(Place(attack, defence), right)
             continue
-        if places.point(about)["function"].startswith("apudae."):
-            if best.setdefault(where, defence) != defence:
-                continue
-            defence = BEST
-        is_counter = attack in (known.COUNTER_A, known.COUNTER_B)
-        if not is_counter and not places.knows(about):
+        here = found.setdefault(where, {})
+        if not places.is_plain(about):
+            if places.is_variant(about):
+                is_best = best.setdefault(where, defence) == defence
+                defence = BEST if is_best else places.own(about)
+            place = Place(_informed(attack, about, places) or attack, defence)
+            if place not in here or right.mean() < here[place].mean():
+                here[place] = right
             continue
-        place = Place(attack if is_counter else KNOWING, defence)
-        if place not in here or right.mean() < here[place].mean():
-            here[place] = right
+        here.setdefault(Place(attack, defence), right)
+        if defence == known.A:
+            steps = places.point(about)["settings"]["steps"]
+            of_a.setdefault(where, {}).setdefault(steps, []).append((attack, right))
     for where, by_steps in of_a.items():
         if len(by_steps) > 1:
             for name, steps in ((FEWEST, min(by_steps)), (MOST, max(by_steps))):
                 for attack, right in by_steps[steps]:
                     found[where].setdefault(Place(attack, name), right)
     for where, here in found.items():
+        for place, right in common.get(where[:2], {}).items():
+            here.setdefault(place, right)
         _repeat_bim(here, best.get(where))
     return found
+
+
+def _informed(attack: str, about: dict, places: Places) -> str | None:
+    """The kind of an attack that knows a purifier; None where it knows another than this one."""
+    if attack in (known.COUNTER_A, known.COUNTER_B):
+        return attack
+    return KNOWING if places.knows(about) else None
+
+
+def _has_variants(found: Measured) -> bool:
+    return any(len(place.defence) == 1 for place in found)
 
 
 def _repeat_bim(here: Measured, best: str | None) -> None:

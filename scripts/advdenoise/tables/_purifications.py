@@ -83,6 +83,14 @@ class Places:
         """Whether the attacker knows the classifier alone."""
         return parse(about["threat"]).purifier is None
 
+    def is_variant(self, about: dict) -> bool:
+        """Whether a purifier is one of the paper's own, the denoiser alone not counted."""
+        return self.point(about)["function"] in _VARIANTS
+
+    def denoiser(self, about: dict) -> str | None:
+        """The name of a purifier's denoiser, None where it has none."""
+        return self._predictions.entry("purifier", about["purifier"]).get("denoiser")
+
     def knows(self, about: dict) -> bool:
         """Whether the attacker knows the very purifier that is judged."""
         return parse(about["threat"]).purifier == about["purifier"]

@@ -153,8 +153,7 @@ def counter_attacks(predictions: Results) -> Cells:
 
     def label(about: dict) -> tuple[str, str]:
         defence = places.defence(about)
-        is_best = places.point(about)["function"].startswith("apudae.")
-        printed = _apudae_claims.BEST if is_best else defence
+        printed = _apudae_claims.BEST if places.is_variant(about) else defence
         return places.attack(about), held(about, printed)
 
     cells = accuracy(judged, label, unit="fraction")
