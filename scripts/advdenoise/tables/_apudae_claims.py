@@ -131,16 +131,20 @@ def _measured(predictions: Results, places: Places) -> dict[Where, Measured]:
         if defence == known.A:
             steps = places.point(about)["settings"]["steps"]
             of_a.setdefault(where, {}).setdefault(steps, []).append((attack, right))
-    for where, by_steps in of_a.items():
-        if len(by_steps) > 1:
-            for name, steps in ((FEWEST, min(by_steps)), (MOST, max(by_steps))):
-                for attack, right in by_steps[steps]:
-                    found[where].setdefault(Place(attack, name), right)
     for where, here in found.items():
+        _name_extremes(here, of_a.get(where, {}))
         for place, right in common.get(where[:2], {}).items():
             here.setdefault(place, right)
         _repeat_bim(here, best.get(where))
     return found
+
+
+def _name_extremes(here: Measured, of_a: dict[int, list[tuple[str, "pd.Series"]]]) -> None:
+    """Variant A with the fewest and with the most steps, where it has several numbers of them."""
+    if len(of_a) > 1:
+        for name, steps in ((FEWEST, min(of_a)), (MOST, max(of_a))):
+            for attack, right in of_a[steps]:
+                here.setdefault(Place(attack, name), right)
 
 
 def _informed(attack: str, about: dict, places: Places) -> str | None:
