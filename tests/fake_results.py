@@ -101,7 +101,7 @@ class Results:
                                 "epsilon": epsilon.astype(np.float32),
                             }
                         )
-        self._write(path, rows, PREDICTIONS, settings)
+        self._write(path, rows, PREDICTIONS, settings | {"classes": 10})
 
     def _distances(self, path: Path, settings: dict) -> None:
         rows = []

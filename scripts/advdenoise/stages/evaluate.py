@@ -43,7 +43,8 @@ def run(
             for met in threats.meet(batch):
                 for row in _rows(settings, purifiers, batch, met, judge, using):
                     columns.add(len(batch.ids), **row)
-        store.write_table(output, columns.table(), store.provenance(settings, started))
+        about = settings | {"classes": len(clean.classes)}  # for accuracies among the top ones
+        store.write_table(output, columns.table(), store.provenance(about, started))
 
 
 def _rows(settings: dict, purifiers: dict, batch: Batch, met: Met, judge, using) -> Iterator[dict]:
