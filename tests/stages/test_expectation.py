@@ -17,8 +17,12 @@ IDS = [7, 3, 12, 5, 40, 1]
 @pytest.fixture(scope="module")
 def networks():
     torch.manual_seed(0)
-    layers = [nn.Conv2d(1, 4, 3, 2, 1), nn.Softplus(), nn.Flatten(), nn.Linear(36, 4)]
+    layers = [nn.Conv2d(1, 4, 3, 2, 1), nn.Tanh(), nn.Flatten(), nn.Linear(36, 4)]
     classifier = nn.Sequential(*layers).double().eval().requires_grad_(False)
+    for layer in (layers[0], layers[3]):  # so that all classes are within reach
+        layer.weight *= 5
+        layer.bias.zero_()
+    layers[0].weight -= layers[0].weight.mean((1, 2, 3), keepdim=True)
     layers = [nn.Conv2d(1, 4, 3, 1, 1), nn.Softplus(), nn.Conv2d(4, 1, 3, 1, 1), nn.Sigmoid()]
     denoiser = nn.Sequential(*layers).double().eval().requires_grad_(False)
     return classifier, models.Denoiser(denoiser, {"mean": 0.5, "deviation": 0.5})
@@ -65,7 +69,14 @@ ATTACKS = {
         images, labels, predict, steps=4, candidates=3
     ),
     "cw": lambda predict, images, labels, ids: minimal.carlini_wagner(
-        images, labels, False, predict, binary_search_steps=2, steps=4, initial_const=1.0
+        images,
+        labels,
+        False,
+        predict,
+        binary_search_steps=2,
+        steps=8,
+        stepsize=0.1,
+        initial_const=1.0,
     ),
     "square": lambda predict, images, labels, ids: blackbox.square(
         images, labels, False, predict, Noise(0, ids, "square"), epsilon=0.1, queries=8
