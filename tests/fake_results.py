@@ -79,7 +79,7 @@ class Results:
             pa.array(columns[f.name], f.type, from_pandas=pa.types.is_floating(f.type))
             for f in schema
         ]
-        provenance = {"settings": settings, "classes": 10}
+        provenance = {"settings": settings}
         store.write_table(path, pa.Table.from_arrays(arrays, schema=schema), provenance)
 
     def _evaluate(self, path: Path, settings: dict) -> None:
@@ -109,7 +109,7 @@ class Results:
                                 "epsilon": epsilon.astype(np.float32),
                             }
                         )
-        self._write(path, rows, PREDICTIONS, settings)
+        self._write(path, rows, PREDICTIONS, settings | {"classes": 10})
 
     def _distances(self, path: Path, settings: dict) -> None:
         rows = []

@@ -9,7 +9,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scripts.advdenoise import store
-from scripts.advdenoise.components import handed, load
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.schemas import PREDICTIONS
 from scripts.advdenoise.stages import models
@@ -44,9 +43,8 @@ def run(
             for met in threats.meet(batch):
                 for row in _rows(settings, purifiers, batch, met, judge, using):
                     columns.add(len(batch.ids), **row)
-        # Tables count a hit among a share of all classes.
-        made_by = store.provenance(settings, started) | {"classes": len(clean.classes)}
-        store.write_table(output, columns.table(), made_by)
+        about = settings | {"classes": len(clean.classes)}  # for accuracies among the top ones
+        store.write_table(output, columns.table(), store.provenance(about, started))
 
 
 def _rows(settings: dict, purifiers: dict, batch: Batch, met: Met, judge, using) -> Iterator[dict]:
@@ -61,8 +59,7 @@ def _rows(settings: dict, purifiers: dict, batch: Batch, met: Met, judge, using)
 
 def _draws(purifier: dict, point: str) -> int:
     """How often a point is judged on an image: one without `noise` gives the same each time."""
-    random = "noise" in handed(load("purifiers", purifier["points"][point]))
-    return purifier.get("draws", 1) if random else 1
+    return purifier.get("draws", 1) if models.draws_noise(purifier["points"][point]) else 1
 
 
 @torch.no_grad()  # and not in inference mode: a purifier may take gradients of its own

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-_NAMES = ("seed", "dataset", "split", "suite", "threat")
+_NAMES = ("seed", "dataset", "split", "suite", "threat", "classes")
 # A row's hidden values are thousands, and no table looks at them.
 _COLUMNS = {"iqr": [*IQR.names, "probabilities"]}
 _ENTRIES = ("classifier", "purifier", "denoiser", "detector", "attribution")
@@ -63,11 +63,8 @@ def read(
     keep = partial(_is_fitted_on, fitted_on) if has_fits else None
     frames, entries = [], {kind: {} for kind in (*_ENTRIES, "attack", "network")}
     for path in paths:
-        provenance = store.read_provenance(path)
-        settings = provenance["settings"]
+        settings = store.read_provenance(path)["settings"]
         frame = store.read_table(path, schema, columns, keep).to_pandas()
-        if "classes" in provenance:
-            frame["classes"] = provenance["classes"]
         for kind in _ENTRIES:
             entry = settings.get(kind)
             if entry:
