@@ -1,7 +1,8 @@
 """Our attacks against foolbox, torchattacks and ART.
 
     python -m bench.attacks [--networks elu_cnn lenet] [--attacks fgsm bim] [--images 128]
-                            [--rounds 9] [--pgd-steps 40] [--search-steps 20] [--threads 2]
+                            [--rounds 9] [--pgd-steps 40] [--search-steps 20] [--queries 300]
+                            [--threads 2]
                             [--output FILE.md]
 
 from the repository's root, in the benchmark environment. Each library works in a process of its
@@ -37,8 +38,8 @@ import time
 from pathlib import Path
 
 EPSILON, ALPHA = 8 / 255, 2 / 255
-MINIMAL = ("deepfool_l2", "deepfool_linf", "cw")
-ATTACKS = ("fgsm", "bim", "pgd", "mi_fgsm", *MINIMAL)
+LONG = ("deepfool_l2", "deepfool_linf", "cw", "square")
+ATTACKS = ("fgsm", "bim", "pgd", "mi_fgsm", *LONG)
 SEARCHES = 9
 
 
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--pgd-steps", type=int, default=40)
     parser.add_argument("--search-steps", type=int, default=20)
+    parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--training-steps", type=int, default=450)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--output", type=Path, help="the table once more, as a Markdown file")
@@ -145,7 +147,7 @@ def report(workers: dict[str, Worker], options: argparse.Namespace):
     yield show(["---"] * len(head))
     for network in options.networks:
         for attack in options.attacks:
-            count = max(1, options.rounds // 3) if attack in MINIMAL else options.rounds
+            count = max(1, options.rounds // 3) if attack in LONG else options.rounds
             rounds = [ask(workers, network, attack) for _ in range(count + 1)]
             for library in rounds[0]:
                 # The first round warms up.
@@ -278,7 +280,7 @@ def ours(model, images, labels, options) -> dict:
 
 
 def unfolded(model, images, labels, options) -> dict:
-    from scripts.advdenoise.attacks import gradient, minimal
+    from scripts.advdenoise.attacks import blackbox, gradient, minimal
     from scripts.advdenoise.noise import Noise
 
     known = {"images": images, "labels": labels, "targeted": False, "predict": model}
@@ -294,6 +296,11 @@ def unfolded(model, images, labels, options) -> dict:
         search = {"binary_search_steps": SEARCHES, "steps": options.search_steps, "fill": 0.0}
         return first + minimal.carlini_wagner(first, own, False, model, **search)
 
+    def square():
+        noise = Noise(0, range(len(first)), "bench")
+        size = {"epsilon": EPSILON, "queries": options.queries}
+        return first + blackbox.square(first, own, False, model, noise, **size)
+
     return {
         "fgsm": lambda: images + gradient.fgsm(**known, epsilon=EPSILON),
         "bim": lambda: images + gradient.bim(**known, **size, steps=10),
@@ -302,6 +309,7 @@ def unfolded(model, images, labels, options) -> dict:
         "deepfool_l2": lambda: first + minimal.deepfool(first, own, model, norm="l2"),
         "deepfool_linf": lambda: first + minimal.deepfool(first, own, model, norm="linf"),
         "cw": cw,
+        "square": square,
     }
 
 
@@ -323,11 +331,18 @@ def bare(model, images, labels, options) -> dict:
     first, own = few(images, labels)
     with torch.no_grad():
         right = network(first).argmax(1) == own
+
+    def looks():
+        with torch.no_grad():
+            for _ in range(options.queries):
+                network(first[right])
+        return images
+
     counts = {"fgsm": 1, "bim": 10, "pgd": options.pgd_steps, "mi_fgsm": 10}
     searched = SEARCHES * options.search_steps
     return {
         name: lambda count=count: passes(images, labels, count) for name, count in counts.items()
-    } | {"cw": lambda: passes(first[right], own[right], searched)}
+    } | {"cw": lambda: passes(first[right], own[right], searched), "square": looks}
 
 
 def foolbox(model, images, labels, options) -> dict:
@@ -382,7 +397,7 @@ def from_file(model):
 
 
 def torchattacks(model, images, labels, options) -> dict:
-    from torchattacks import BIM, FGSM, MIFGSM, PGD
+    from torchattacks import BIM, FGSM, MIFGSM, PGD, Square
 
     made = {
         "fgsm": FGSM(model, eps=EPSILON),
@@ -390,7 +405,11 @@ def torchattacks(model, images, labels, options) -> dict:
         "pgd": PGD(model, eps=EPSILON, alpha=ALPHA, steps=options.pgd_steps, random_start=True),
         "mi_fgsm": MIFGSM(model, eps=EPSILON, alpha=ALPHA, steps=10, decay=1.0),
     }
-    return {name: lambda attack=attack: attack(images, labels) for name, attack in made.items()}
+    first, own = few(images, labels)
+    square = Square(model, eps=EPSILON, n_queries=options.queries, seed=0)
+    return {name: lambda attack=attack: attack(images, labels) for name, attack in made.items()} | {
+        "square": lambda: square(first, own)
+    }
 
 
 def art(model, images, labels, options) -> dict:
@@ -418,10 +437,14 @@ def art(model, images, labels, options) -> dict:
         "mi_fgsm": evasion.MomentumIterativeMethod(classifier, **many, max_iter=10),
     }
     pixels, targets = images.contiguous().numpy(), labels.numpy()
+    first, own = (part.contiguous().numpy() for part in few(images, labels))
+    square = evasion.SquareAttack(
+        classifier, eps=EPSILON, max_iter=options.queries, batch_size=len(first), verbose=False
+    )
     return {
         name: lambda attack=attack: torch.from_numpy(attack.generate(pixels, targets))
         for name, attack in made.items()
-    }
+    } | {"square": lambda: torch.from_numpy(square.generate(first, own))}
 
 
 LIBRARIES = {

@@ -56,3 +56,15 @@ def feature_losses_file(quick_file) -> dict:
 def feature_losses(feature_losses_file) -> dict:
     """A copy of it for a test to change."""
     return copy.deepcopy(feature_losses_file)
+
+
+@pytest.fixture(scope="session")
+def apudae_file(quick_file) -> dict:
+    """The quick configuration with an experiment that makes all of "apudae", and no other."""
+    return whole(quick_file, "apudae")
+
+
+@pytest.fixture
+def apudae(apudae_file) -> dict:
+    """A copy of it for a test to change."""
+    return copy.deepcopy(apudae_file)

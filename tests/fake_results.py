@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from scripts.advdenoise import configuration, store, threats
+from scripts.advdenoise.components import signature
 from scripts.advdenoise.schemas import COST, DETECTION, DISTANCES, PREDICTIONS, iqr_schema
 from scripts.advdenoise.workflow import Flow
 
@@ -25,6 +26,13 @@ CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 SHAPES = dict.fromkeys(("digits", "mnist", "cifar10_grey"), (1, 28, 28))
 IMAGES = 30
 IDS = np.arange(100, 100 + IMAGES)
+
+
+def draws(purifier: dict, point: str) -> int:
+    """As often as `evaluate` judges a point."""
+    function = purifier["points"][point]["function"]
+    random = "noise" in signature("purifiers", "purifiers", function).handed
+    return purifier.get("draws", 1) if random else 1
 
 
 class Results:
@@ -84,7 +92,7 @@ class Results:
                 if cycle:
                     epsilon = np.array(cycle)[np.arange(IMAGES) % len(cycle)]
                 for purifier_point in settings["purifier"]["points"]:
-                    for draw in range(settings["purifier"].get("draws", 1)):
+                    for draw in range(draws(settings["purifier"], purifier_point)):
                         right = self.random.random(IMAGES) < 0.6
                         rows.append(
                             dict.fromkeys(PREDICTIONS.names, 0.5)
@@ -101,7 +109,7 @@ class Results:
                                 "epsilon": epsilon.astype(np.float32),
                             }
                         )
-        self._write(path, rows, PREDICTIONS, settings)
+        self._write(path, rows, PREDICTIONS, settings | {"classes": 10})
 
     def _distances(self, path: Path, settings: dict) -> None:
         rows = []
@@ -260,5 +268,12 @@ class Results:
                     store.add_array(group, point, labels, dtype=np.int32)
 
     def _calibrate(self, path: Path, settings: dict) -> None:
-        value = {"mean": 4.0, "deviation": 1.5, "images": 100}
+        sizes = {"kernel": 3, "padding": 1, "parameters": 60}
+        layers = [
+            {"layer": "Conv2d+Relu+BatchNorm2d", "stride": 2, "filters": 64, **sizes},
+            *[{"layer": "Conv2d+Relu+BatchNorm2d", "stride": 1, "filters": 64, **sizes}] * 3,
+            *[{"layer": "DeConv2d+Relu+BatchNorm2d", "stride": 1, "filters": 64, **sizes}] * 3,
+            {"layer": "DeConv2d", "stride": 2, "filters": 3, **sizes},
+        ]
+        value = {"mean": 4.0, "deviation": 1.5, "images": 100, "layers": layers}
         store.write_json(path, value, {"settings": settings})

@@ -101,6 +101,46 @@ BROKEN = {
         {"attacks.pgd.through": "identity"},
         ["attacks.pgd.through", "pgd+"],
     ),
+    "draws without a known purifier": (
+        {"attacks.pgd.draws": 10},
+        ["attacks.pgd.draws", "pgd+"],
+    ),
+    "no draws": ({"attacks.bounded_bim.draws": 0}, ["attacks.bounded_bim.draws", "at least 1"]),
+    "draws of an attack that asks nothing behind a purifier": (
+        {"attacks.gaussian_noise.draws": 10},
+        ["attacks.gaussian_noise.draws", "asks nothing", "take it out"],
+    ),
+    "a way through for an attack without gradient": (
+        {
+            "attacks.squares": {
+                "function": "blackbox.square",
+                "settings": {"epsilon": 0.1},
+                "through": "identity",
+            }
+        },
+        ["attacks.squares.through", "asks nothing", "take it out"],
+    ),
+    "an attack that looks at the denoiser of no purifier": (
+        {
+            "attacks.kept": {
+                "function": "adaptive.counter_b",
+                "settings": {"epsilon": 0.1, "alpha": 0.01, "steps": 2, "weight": 1},
+            },
+            "suites.robust.threats": ["clean", "kept"],
+        },
+        ["attacks.kept", "'kept'", "write kept+"],
+    ),
+    "an attack that looks at the denoiser of a purifier without one": (
+        {
+            "attacks.kept": {
+                "function": "adaptive.counter_b",
+                "settings": {"epsilon": 0.1, "alpha": 0.01, "steps": 2, "weight": 1},
+            },
+            "purifiers.plain": {"function": "basic.none"},
+            "suites.robust.threats": ["clean", "kept@cnn4+plain"],
+        },
+        ["suites.robust.threats", "'kept@cnn4+plain'", "denoiser of purifier 'plain'"],
+    ),
     "known purifier with two points": (
         {
             "purifiers.direct_gaussian": {

@@ -46,6 +46,8 @@ BUILT_IN_SPLITS = ("train", "held_out", "test")
 _COST = {"images": 128, "repetitions": 3}
 # Settings of an attack that are lengths in pixels and so follow `epsilon_unit`.
 _LENGTHS = ("epsilon", "alpha")
+# What a purifier, or an attack that knows one, is handed of its denoiser.
+_DENOISER = {"denoise", "error", "calibration", "generate"}
 _FRACTION = re.compile(r"\s*(\d+(?:\.\d*)?)\s*/\s*(\d+(?:\.\d*)?)\s*")
 
 
@@ -276,6 +278,8 @@ def _check_entries(config: dict) -> None:
                 engine = ("epsilon",) if "epsilons" in point else ()
                 asked = components.check(kind, key, point, engine)
                 _check_handed(kind, f"{kind}.{name}", entry, asked)
+    for name, entry in config["attacks"].items():
+        _check_ways(f"attacks.{name}", entry)
     for name, experiment in config["experiments"].items():
         for part in ("tables", "figures"):
             for product_name, product in experiment[part].items():
@@ -345,21 +349,32 @@ def _check_handed(kind: str, key: str, entry: dict, asked: components.Signature)
         if "epsilon_unit" in entry and "epsilon" not in asked.settings:
             raise BadInput(f"{key}.epsilon_unit: the function has no epsilon; take it out")
     if kind == "purifiers":
-        uses = {"denoise", "error", "calibration"} & set(asked.handed)
+        uses = _DENOISER & set(asked.handed)
         if uses and "denoiser" not in entry:
             raise BadInput(f"{key}: the function uses a denoiser; add the key 'denoiser'")
         if "denoiser" in entry and not uses:
             raise BadInput(f"{key}.denoiser: the function uses no denoiser; take it out")
 
 
+def _check_ways(key: str, attack: dict) -> None:
+    """How an attack goes through a purifier is said only where one of its functions does."""
+    for word, goes in (("through", {"predict"}), ("draws", {"predict", "victim"})):
+        if word in attack and not goes & _handed_to(attack):
+            raise BadInput(f"{key}.{word}: the attack asks nothing through a purifier; take it out")
+
+
 def looks_at_model(attack: dict) -> bool:
     """Whether an attack entry asks for any model (RANDOM and corruptions do not)."""
-    models = {"predict", "victim", "classifier", "denoise", "error"}
+    return bool({"predict", "victim", "classifier", *_DENOISER} & _handed_to(attack))
+
+
+def _handed_to(attack: dict) -> set[str]:
+    """What the functions of an attack entry are handed."""
+    handed: set[str] = set()
     for point in attack["points"].values():
         module, _, name = point["function"].partition(".")
-        if models & set(components.signatures("attacks", module)[name].handed):
-            return True
-    return False
+        handed |= {*components.signatures("attacks", module)[name].handed}
+    return handed
 
 
 # ---------------------------------------------------------------- names
@@ -470,11 +485,16 @@ def check_threat(config: dict, text: str, key: str) -> Threat:
             f"{key}: {text!r}: {threat.attack} looks at no model and so knows no purifier; "
             "take the + and what follows away"
         )
-    if threat.purifier is None and "through" in attack:
+    known_only = [f".{word}" for word in ("through", "draws") if word in attack]
+    if _DENOISER & _handed_to(attack):
+        known_only.append("")
+    if threat.purifier is None and known_only:
         raise BadInput(
-            f"attacks.{threat.attack}.through: holds only where the attack knows the "
+            f"attacks.{threat.attack}{known_only[0]}: holds only where the attack knows the "
             f"purifier, but {key} uses it as {text!r}; write {threat.attack}+"
         )
+    if threat.purifier:
+        _check_known(config, key, text, threat.purifier)
     return threat
 
 
@@ -525,26 +545,26 @@ def _check_crossing(config: dict, key: str, stage: str, crossing: dict) -> None:
 
 
 def _check_knowledge(config: dict) -> None:
-    """No denoiser is trained on an attack that knows it; a known purifier has one point."""
+    """Attacks of suites can know the purifiers at hand; no denoiser is trained on one that does."""
     for name, suite in config["suites"].items():
         for text in suite["threats"]:
-            threat = threats.parse(text)
-            if threat.purifier is None:
-                continue
-            known = suite["purifiers"] if threat.purifier == "" else [threat.purifier]
-            for purifier in known:
-                _check_one_point(config, f"suites.{name}.threats", text, purifier)
-    for name, entry in config["denoisers"].items():
-        key = f"denoisers.{name}.trained_on"
-        for source in entry["trained_on"]:
-            purifier = threats.parse(source.get("threat", CLEAN)).purifier
-            if purifier:
-                _check_one_point(config, key, source["threat"], purifier)
+            if threats.parse(text).purifier == "":
+                for purifier in suite["purifiers"]:
+                    _check_known(config, f"suites.{name}.threats", text, purifier)
+    for name in config["denoisers"]:
         _check_acyclic(config, name, [name])
 
 
-def _check_one_point(config: dict, key: str, text: str, purifier: str) -> None:
-    points = config["purifiers"][purifier]["points"]
+def _check_known(config: dict, key: str, text: str, purifier: str) -> None:
+    """A purifier that an attack knows has one point, and the denoiser that the attack looks at."""
+    entry, attack = config["purifiers"][purifier], config["attacks"][threats.parse(text).attack]
+    looks = attack.get("through") == "denoiser" or _DENOISER & _handed_to(attack)
+    if looks and purifier != NO_PURIFIER and "denoiser" not in entry:
+        raise BadInput(
+            f"{key}: {text!r} looks at the denoiser of purifier {purifier!r}, which uses none; "
+            "take the purifier or the threat out"
+        )
+    points = entry["points"]
     if len(points) > 1:
         raise BadInput(
             f"{key}: {text!r} knows purifier {purifier!r}, which has {len(points)} points; an "

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from scripts.advdenoise.classifiers._normalise import Normalise
-from scripts.advdenoise.classifiers.convnets import elu_cnn, lenet
+from scripts.advdenoise.classifiers.convnets import elu_cnn, lenet, mlp
 from scripts.advdenoise.classifiers.resnet import cifar_resnet18
 from scripts.advdenoise.errors import BadInput
 
@@ -15,6 +15,8 @@ SMALL = [
     (elu_cnn, (3, 32, 32), {"width": 4}),
     (elu_cnn, (1, 28, 28), {"width": 4}),
     (elu_cnn, (2, 17, 9), {"width": 4}),
+    (mlp, (1, 28, 28), {"hidden": [12, 8]}),
+    (mlp, (3, 9, 17), {"hidden": [12]}),
     (cifar_resnet18, (3, 32, 32), {"width": 4}),
     (cifar_resnet18, (1, 28, 28), {"width": 4}),
 ]
@@ -32,9 +34,23 @@ def statistics(network: nn.Module) -> int:
 
 def test_published_sizes():
     assert weights(lenet((1, 28, 28), 10)) == 431_080
+    assert weights(mlp((1, 28, 28), 10)) == 784 * 256 + 256 + 256 * 256 + 256 + 256 * 10 + 10
     assert weights(cifar_resnet18((3, 32, 32), 10)) == 11_173_962
     assert weights(elu_cnn((3, 32, 32), 10)) == 308_394
     assert statistics(elu_cnn((3, 32, 32), 10)) == 896
+
+
+def test_mlp_is_two_dense_layers_with_relu_and_dropout_before_the_last():
+    network = mlp((1, 28, 28), 10).eval()
+    kinds = [nn.Flatten, *[nn.Linear, nn.ReLU, nn.Dropout] * 2, nn.Linear]
+    assert [type(layer) for layer in network.layers] == kinds
+    assert [layer.p for layer in network.layers if isinstance(layer, nn.Dropout)] == [0.2, 0.2]
+    images = torch.rand(3, 1, 28, 28)
+    dense = [layer for layer in network.layers if isinstance(layer, nn.Linear)]
+    maps = images.reshape(3, 784)
+    for layer in dense[:-1]:
+        maps = (maps @ layer.weight.T + layer.bias).clamp_min(0)
+    assert torch.allclose(network(images), maps @ dense[-1].weight.T + dense[-1].bias, atol=1e-6)
 
 
 def test_elu_cnn_has_the_26_layers_of_the_paper():

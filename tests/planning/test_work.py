@@ -27,7 +27,12 @@ attacks:
       kurakin: {function: gradient.bim, settings: {epsilon: 0.032, alpha: 0.001, steps: kurakin}}
   blur: {function: noise.uniform, settings: {epsilon: 0.1}}
   guessed: {function: gradient.fgsm, settings: {epsilon: 0.1}, labels: predicted}
-  expected: {function: gradient.pgd, settings: {epsilon: 0.1, alpha: 0.05, steps: 3}}
+  expected: {function: gradient.pgd, settings: {epsilon: 0.1, alpha: 0.05, steps: 3}, draws: 4}
+  squares: {function: blackbox.square, settings: {epsilon: 0.1, queries: 20}, draws: 4}
+  kept:
+    function: adaptive.counter_b
+    settings: {epsilon: 0.1, alpha: 0.05, steps: 3}
+    points: {w1: {settings: {weight: 0.1}}, w2: {settings: {weight: 1}}}
   by: {function: gradient.pgd, settings: {epsilon: 0.1, alpha: 0.05, steps: 3}, through: identity}
   borrowed: {function: gradient.fgsm, settings: {epsilon: 0.1}, surrogate: robust}
 classifiers:
@@ -58,7 +63,15 @@ denoisers:
     training: {<<: *seen, function: logits.guided}
 purifiers:
   stepwise: {function: apudae.b, settings: {steps: 4}, denoiser: dae}
+  noisy: {function: apudae.f, settings: {steps: 4}, denoiser: dae}
+  drawing:
+    denoiser: dae
+    draws: 3
+    points:
+      a: {function: apudae.a, settings: {steps: 2}}
+      f: {function: apudae.f, settings: {steps: 2}}
 suites:
+  drawn: {threats: [clean], purifiers: [drawing]}
   all_points: {threats: [clean, varied], purifiers: [none, direct]}
 """
 NAMES = {"seed": "0", "dataset": "digits", "split": "test"}
@@ -73,7 +86,6 @@ def counting() -> Counting:
     for kind, entries in yaml.safe_load(MORE).items():
         config[kind] |= entries
     config = configuration.read(copy.deepcopy(config))
-    config["attacks"]["expected"]["draws"] = 4  # EOT
     facts = {"segments": SEGMENTS, "parameters": PARAMETERS}
     return Counting(Flow(config), Extents(config), lambda thing, name: facts[name])
 
@@ -135,11 +147,11 @@ def test_a_denoiser_s_step_looks_at_a_network(counting):
         ("guessed@cnn", {(CNN, "gradient"): 64, (CNN, "forward"): 2 * 64}),
         ("borrowed@cnn", {(ROBUST, "gradient"): 64, (CNN, "forward"): 64}),
         ("varied@cnn", {(CNN, "gradient"): (1 + 0 + 10) * 64, (CNN, "forward"): 3 * 64}),
-        (
+        (  # a purifier that draws nothing is asked once
             "expected@cnn+direct",
             {
-                (CNN, "gradient"): 12 * 64,
-                (DAE, "gradient"): 12 * 64,
+                (CNN, "gradient"): 3 * 64,
+                (DAE, "gradient"): 3 * 64,
                 (CNN, "forward"): 64,
                 (DAE, "forward"): 64,
             },
@@ -147,11 +159,34 @@ def test_a_denoiser_s_step_looks_at_a_network(counting):
         (
             "expected@cnn+stepwise",
             {
+                (CNN, "gradient"): 3 * 64,
+                (DAE, "gradient"): (3 * 18 + 4) * 64,
+                (CNN, "forward"): 64,
+            },
+        ),
+        (
+            "expected@cnn+noisy",
+            {
                 (CNN, "gradient"): 12 * 64,
                 (DAE, "gradient"): (12 * 18 + 4) * 64,
                 (CNN, "forward"): 64,
             },
         ),
+        ("squares@cnn", {(CNN, "forward"): 21 * 64}),
+        (
+            "squares@cnn+noisy",
+            {(CNN, "forward"): (4 * 20 + 1) * 64, (DAE, "gradient"): (4 * 20 + 1) * 4 * 64},
+        ),
+        (
+            "kept@cnn+direct",
+            {
+                (CNN, "gradient"): 6 * 64,
+                (DAE, "gradient"): 6 * 64,
+                (CNN, "forward"): 2 * 64,
+                (DAE, "forward"): 2 * 64,
+            },
+        ),
+        ("kept@cnn", {(CNN, "gradient"): 6 * 64, (CNN, "forward"): 2 * 64}),
         (
             "by@cnn+direct",
             {(CNN, "gradient"): 3 * 64, (CNN, "forward"): 64, (DAE, "forward"): 4 * 64},
@@ -161,7 +196,8 @@ def test_a_denoiser_s_step_looks_at_a_network(counting):
 def test_an_attack_counts_its_steps_and_its_judge(counting, threat, expected):
     uses, size = count(counting, "attack", threat=threat)
     assert uses == expected
-    assert size == 4 * 28 * 28 * 64 * (3 if threat == "varied@cnn" else 1)
+    points = {"varied": 3, "kept": 2}.get(threat.partition("@")[0], 1)
+    assert size == 4 * 28 * 28 * 64 * points
 
 
 def test_kurakin_steps_of_a_cycle_are_the_most_that_one_takes():
@@ -183,6 +219,17 @@ def test_evaluation_meets_every_point_of_every_threat(counting):
     assert uses == {(CNN, "forward"): 4 * 64}
     uses, _ = count(counting, "evaluate", purifier="direct", **names)
     assert uses == {(CNN, "forward"): 4 * 64, (DAE, "forward"): 3 * 4 * 64}
+
+
+def test_only_points_that_draw_are_judged_several_times(counting):
+    names = {"suite": "drawn", "classifier": "cnn"}
+    uses, size = count(counting, "evaluate", purifier="drawing", **names)
+    assert uses == {
+        (CNN, "forward"): (1 + 3) * 64,
+        (DAE, "forward"): 2 * (1 + 3) * 64,
+        (DAE, "gradient"): 2 * (1 + 3) * 64,
+    }
+    assert size == 60 * 64 * 4
 
 
 def test_distances_take_their_own_number_of_images(counting):

@@ -56,7 +56,7 @@ def differences(predict, images, labels) -> torch.Tensor:
         for place in range(images[0].numel()):
             move = torch.zeros(images[0].numel(), dtype=images.dtype)
             move[place] = STEP
-            move = move.view(SHAPE)
+            move = move.view(images[0].shape)
             ends = [
                 functional.cross_entropy(predict(images + s * move), labels, reduction="none")
                 for s in (1, -1)
@@ -86,3 +86,54 @@ def test_fgsm_and_pgd_follow_it(predict, images):
     first = 0.005 * expected.sign()
     second = first + 0.005 * differences(predict, images + first, labels).sign()
     assert torch.allclose(two[clear], second[clear], atol=1e-9)
+
+
+# ---------------------------------------------------------------- steps of a purification
+
+
+@pytest.fixture(params=["a", "b", "e"])
+def purified(request):
+    """A classifier, and how it stands behind a variant of APuDAE with a tiny smooth denoiser."""
+    torch.manual_seed(2)
+    layers = [nn.Conv2d(1, 4, 3, 1, 1), nn.Softplus(), nn.Conv2d(4, 1, 3, 1, 1), nn.Sigmoid()]
+    denoiser = nn.Sequential(*layers).double().eval().requires_grad_(False)
+    layers = [nn.Flatten(), nn.Linear(25, 6), nn.Tanh(), nn.Linear(6, 5)]
+    classifier = nn.Sequential(*layers).double().eval().requires_grad_(False)
+    # All errors lie above the mean, so that E moves every image.
+    using = models.Denoiser(denoiser, {"mean": 0.1, "deviation": 0.5})
+    settings = {"steps": 3, "rate": 0.03}
+    purify = models.purifier({"function": f"apudae.{request.param}", "settings": settings}, using)
+
+    def behind(through: str):
+        return models.behind(purify, classifier, through, using, Noise(0, range(N), "x"))
+
+    return classifier, purify, behind
+
+
+@pytest.fixture
+def few_pixels() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(N, 1, 5, 5, generator=generator, dtype=torch.float64) / 2 + 0.25
+
+
+def slope(predict, images) -> torch.Tensor:
+    given = images.clone().requires_grad_()
+    loss = functional.cross_entropy(predict(given), torch.arange(N), reduction="sum")
+    return torch.autograd.grad(loss, given)[0]
+
+
+def test_the_full_gradient_passes_all_steps_of_a_purification(purified, few_pixels):
+    classifier, purify, behind = purified
+    found = slope(behind("full"), few_pixels)
+    expected = differences(behind("full"), few_pixels, torch.arange(N))
+    assert found.abs().flatten(1).amax(1).min() > 1e-3
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
+    assert not torch.allclose(found, slope(behind("identity"), few_pixels), rtol=0.05)
+
+
+def test_identity_is_the_plain_gradient_at_the_purified_image(purified, few_pixels):
+    classifier, purify, behind = purified
+    found = slope(behind("identity"), few_pixels)
+    after = purify(few_pixels, Noise(0, range(N), "x"))
+    assert (after - few_pixels).abs().flatten(1).amax(1).min() > 1e-3
+    torch.testing.assert_close(found, slope(classifier, after), rtol=1e-9, atol=1e-12)

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from scripts.advdenoise import store
+from scripts.advdenoise.denoisers.autoencoders import red_net
+from scripts.advdenoise.denoisers.laine import unet
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.data import open_images
 
@@ -25,6 +27,31 @@ def test_mean_and_deviation_over_the_held_out_images(world):
     assert found["mean"] == pytest.approx(np.mean(errors), rel=1e-4)
     assert found["deviation"] == pytest.approx(np.std(errors, ddof=1), rel=1e-4)
     assert store.read_provenance(path)["settings"] == world.settings(FILE)
+
+
+def test_the_layers_are_told_with_what_follows_them(world):
+    layers = store.read_json(world.make(FILE))["layers"]
+    followed = "+Relu+BatchNorm2d"
+    sizes = [tuple(layer.values()) for layer in layers]
+    assert sizes == [
+        (f"Conv2d{followed}", 3, 2, 1, 4, 1 * 9 * 4 + 4 + 8),
+        (f"Conv2d{followed}", 3, 1, 1, 4, 4 * 9 * 4 + 4 + 8),
+        (f"DeConv2d{followed}", 3, 1, 1, 4, 4 * 9 * 4 + 4 + 8),
+        ("DeConv2d", 3, 2, 1, 1, 4 * 9 * 1 + 1),
+    ]
+    assert list(layers[0]) == ["layer", "kernel", "stride", "padding", "filters", "parameters"]
+
+
+def test_layers_of_the_papers_networks_add_up():
+    for network, count, total in (
+        (red_net((3, 32, 32)), 30, 1_041_219),
+        (red_net((3, 32, 32), layers=4), 4, 77_763),
+        (unet((3, 32, 32)), 20, 1_102_371),
+    ):
+        layers = models.layers(network)
+        assert len(layers) == count and sum(layer["parameters"] for layer in layers) == total
+    dense = models.layers(torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.ReLU()))
+    assert [tuple(layer.values()) for layer in dense] == [("Linear+Relu", None, None, None, 5, 20)]
 
 
 def test_a_purifier_that_lists_it_is_handed_the_calibration(world):

@@ -121,7 +121,7 @@ def test_adversarial_rows_agree_with_the_attackers_success(world):
 def test_the_file_says_what_made_it(world):
     path = world.make(FILE.format("direct"))
     settings = store.read_provenance(path)["settings"]
-    assert settings == world.settings(FILE.format("direct"))
+    assert settings == world.settings(FILE.format("direct")) | {"classes": 10}
     assert set(settings["attacks"]) == {"fgsm", "cycled"}
     assert settings["denoiser"]["name"] == "of_noise"
 
@@ -170,6 +170,24 @@ def test_a_random_purifier_is_drawn_again_and_every_point_is_judged(world, compo
     keys = ["id", "purifier_point", "draw"]
     again = rows(other).sort_values(keys)
     assert np.allclose(found.sort_values(keys)["mse_after"], again["mse_after"], rtol=1e-6)
+
+
+def test_a_point_that_draws_nothing_is_judged_once(world, component, tmp_path):
+    def noisy(images, noise):
+        return (images + noise.normal(images, 0.1)).clamp(0, 1)
+
+    def darker(images):
+        return images / 2
+
+    component("purifiers", noisy=noisy, darker=darker)
+    purifier = world.settings(FILE.format("none"))["purifier"] | {"draws": 3}
+    purifier["points"] = {
+        name: {"function": f"toy.{name}", "settings": {}} for name in ("noisy", "darker")
+    }
+    changes = {"purifier": purifier, "threats": ["clean"]}
+    found = rows(world.run(FILE.format("none"), tmp_path / "a.parquet", changes, adversarial=[]))
+    draws = found.groupby("purifier_point")["draw"].agg(["count", "max"])
+    assert draws.loc["noisy"].tolist() == [36, 2] and draws.loc["darker"].tolist() == [12, 0]
 
 
 def test_a_purifier_may_take_gradients_of_its_own(world, component, tmp_path):

@@ -7,23 +7,24 @@ the batch.
 
 What they are handed: `images` float [N,C,H,W] in [0,1]; `labels` int64 [N], whose cross-entropy
 is raised, or lowered where `targeted`; `predict` images -> logits, differentiable, in eval mode;
-`noise` one random stream per image. `epsilon` is the ball's radius in pixel units, a number or
-[N,1,1,1]. A step is `alpha` in pixel units or `alpha_per_epsilon` times epsilon; exactly one of the
-two is given, else BadInput is raised. An image whose gradient is not finite rests for that step.
+`noise` one random stream per image. Where `predict` draws random numbers, the gradient is the mean
+over its `each`, drawn afresh at each step (expectation over transformation, Athalye et al. 2018).
+`epsilon` is the ball's radius in pixel units, a number or [N,1,1,1]. A step is `alpha` in pixel
+units or `alpha_per_epsilon` times epsilon; exactly one of the two is given, else BadInput is
+raised. An image whose gradient is not finite rests for that step.
 """
 
-from collections.abc import Callable
+import functools
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scripts.advdenoise.attacks._ball import limits
+from scripts.advdenoise.attacks._ascent import ascend, gradient, step_size
 from scripts.advdenoise.attacks._kurakin import kurakin_steps
+from scripts.advdenoise.attacks._predict import Predict, each
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
-
-Predict = Callable[[Tensor], Tensor]
 
 
 def fgsm(
@@ -49,7 +50,7 @@ def bim(
     `steps` may be "kurakin": as many as that paper's rule gives for epsilon, in the form that
     DAPAS uses (`kurakin_steps`).
     """
-    alpha = _step_size(epsilon, alpha, alpha_per_epsilon)
+    alpha = step_size(epsilon, alpha, alpha_per_epsilon)
     if steps == "kurakin":
         steps = _kurakin_steps(epsilon)
     elif isinstance(steps, str):
@@ -71,7 +72,7 @@ def pgd(
 ) -> Tensor:
     """BIM from a start drawn uniformly from the ball (Madry et al. 2018)."""
     start = noise.uniform(images, -epsilon, epsilon).to(images.dtype)
-    alpha = _step_size(epsilon, alpha, alpha_per_epsilon)
+    alpha = step_size(epsilon, alpha, alpha_per_epsilon)
     return _ascend(images, labels, targeted, predict, start, epsilon, alpha, steps)
 
 
@@ -91,7 +92,7 @@ def mi_fgsm(
 
     `mu` >= 0 is the decay of the momentum g, which starts at 0.
     """
-    alpha = _step_size(epsilon, alpha, alpha_per_epsilon)
+    alpha = step_size(epsilon, alpha, alpha_per_epsilon)
     return _ascend(images, labels, targeted, predict, None, epsilon, alpha, steps, mu)
 
 
@@ -126,59 +127,21 @@ def _ascend(
     steps: int | Tensor,
     mu: float | None = None,
 ) -> Tensor:
-    """Take `steps` (one number, or [N,1,1,1]) from `perturbation`, which is changed in place.
+    """`ascend` the cross-entropy, or descend it where `targeted`."""
 
-    None stands for the image itself: no memory is passed over to add nothing.
-    """
-    lower, upper = limits(images, epsilon)
-    if perturbation is not None:
-        torch.clamp(perturbation, lower, upper, out=perturbation)
-    alpha = torch.as_tensor(-alpha if targeted else alpha, dtype=images.dtype, device=images.device)
-    momentum = None if mu is None else torch.zeros_like(images)
-    direction = torch.empty_like(images)
-    for step in range(int(torch.as_tensor(steps).max())):
-        seen = images if perturbation is None else images + perturbation
-        gradient = _gradient(seen, labels, predict)
-        finite = gradient.sum(_per_image(gradient), keepdim=True).isfinite()
-        if momentum is not None:
-            gradient = momentum.mul_(mu).add_(_unit(gradient).where(finite, 0))
-        torch.sign(gradient, out=direction)  # that of NaN is 0
-        length = alpha * (finite & (step < steps))
-        if perturbation is None:
-            perturbation = direction * length
-        else:
-            perturbation.addcmul_(direction, length)
-        torch.clamp(perturbation, lower, upper, out=perturbation)
-    return torch.zeros_like(images) if perturbation is None else perturbation
+    def slope(seen: Tensor) -> Tensor:
+        # The sum over draws, for only the direction counts.
+        return functools.reduce(torch.add, (_slope(seen, labels, ask) for ask in each(predict)))
+
+    alpha = -alpha if targeted else alpha
+    return ascend(images, slope, perturbation, epsilon, alpha, steps, mu)
 
 
-def _gradient(seen: Tensor, labels: Tensor, predict: Predict) -> Tensor:
-    """The gradient of each image's cross-entropy; that of weights is not computed."""
-    with torch.enable_grad():
-        seen = seen.detach().requires_grad_()
-        loss = functional.cross_entropy(predict(seen), labels, reduction="sum")
-        return torch.autograd.grad(loss, seen)[0]
+def _slope(seen: Tensor, labels: Tensor, predict: Predict) -> Tensor:
+    def loss(given: Tensor) -> Tensor:
+        return functional.cross_entropy(predict(given), labels, reduction="sum")
 
-
-def _unit(gradient: Tensor) -> Tensor:
-    """Each image's gradient scaled to an L1 norm of 1; a vanishing one stays 0."""
-    norm = torch.linalg.vector_norm(gradient, 1, _per_image(gradient), keepdim=True)
-    return gradient / (norm + 1e-12)
-
-
-def _per_image(batch: Tensor) -> tuple[int, ...]:
-    return tuple(range(1, batch.ndim))
-
-
-def _step_size(
-    epsilon: float | Tensor, alpha: float | None, alpha_per_epsilon: float | None
-) -> float | Tensor:
-    if (alpha is None) == (alpha_per_epsilon is None):
-        raise BadInput(
-            "settings of an attack with steps: give either alpha (step in pixel units) or "
-            "alpha_per_epsilon (step as a share of epsilon), one of the two"
-        )
-    return alpha if alpha_per_epsilon is None else alpha_per_epsilon * epsilon
+    return gradient(seen, loss)
 
 
 def _kurakin_steps(epsilon: float | Tensor) -> int | Tensor:

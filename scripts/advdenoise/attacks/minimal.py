@@ -6,8 +6,9 @@ done are left out of the batch, which changes nothing but the time.
 
 What they are handed: `images` float [N,C,H,W] in [0,1]; `labels` int64 [N], the classes to leave,
 or to reach where `targeted`; `predict` images -> outputs [N, classes], differentiable, in eval mode
-and able to take any rows of the batch. Both attacks compare outputs by their difference, whether
-these are logits, as in the papers on the attacks, or probabilities, as in "segfault".
+and able to take any rows of the batch (by `take`, where it draws random numbers). Both attacks
+compare outputs by their difference, whether these are logits, as in the papers on the attacks, or
+probabilities, as in "segfault".
 """
 
 import functools
@@ -18,9 +19,9 @@ import torch
 from torch import Tensor
 
 from scripts.advdenoise.attacks._ball import limits
+from scripts.advdenoise.attacks._predict import Predict, margin, of_rows
 from scripts.advdenoise.errors import BadInput
 
-Predict = Callable[[Tensor], Tensor]
 Hinge = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 # Adam (Kingma & Ba 2015).
 BETAS, TINY = (0.9, 0.999), 1e-8
@@ -67,7 +68,8 @@ def deepfool(
         if not len(rows):
             break
         seen = images[rows] + perturbation[rows]
-        step = _to_boundary(seen, labels[rows], rivals[rows], predict, norm)
+        ask = of_rows(predict, rows)
+        step = _to_boundary(seen, labels[rows], rivals[rows], ask, norm)
         # Who does not move sees the same gradient for ever.
         moved = step.flatten(1).any(1)
         rows = rows[moved]
@@ -78,7 +80,7 @@ def deepfool(
         perturbation[rows] = far.clamp_(lower[rows], upper[rows])
         # The backward passes cost more than this look, which spares them for all who are fooled.
         with torch.no_grad():
-            outputs = predict(images[rows] + perturbation[rows])
+            outputs = of_rows(predict, rows)(images[rows] + perturbation[rows])
         rows = rows[outputs.argmax(1) == labels[rows]]
     return perturbation if epsilon is None else _into_ball(perturbation, images, epsilon, norm)
 
@@ -121,14 +123,15 @@ def carlini_wagner(
     "segfault" is the grey of 120.70748/255.
     """
     with torch.no_grad():
-        fooled = _margin(predict(images), labels, targeted) + confidence < 0
+        fooled = margin(predict(images), labels, targeted) + confidence < 0
     perturbation = torch.zeros_like(images)
     rows = (~fooled).nonzero().flatten()
     if not len(rows):
         return perturbation
     given = images[rows]
+    ask = of_rows(predict, rows)
     hinge = functools.partial(
-        _hinge, labels=labels[rows], targeted=targeted, predict=predict, confidence=confidence
+        _hinge, labels=labels[rows], targeted=targeted, predict=ask, confidence=confidence
     )
     nearest, distance = given.clone(), torch.full_like(given[:, 0, 0, 0], math.inf)
     const = torch.full_like(distance, initial_const, dtype=torch.float64)
@@ -227,16 +230,9 @@ def _hinge(
     """The gradient of weight * max(0, margin + confidence), and whether images are fooled."""
     with torch.enable_grad():
         seen = seen.detach().requires_grad_()
-        margin = _margin(predict(seen), labels, targeted) + confidence
-        (slope,) = torch.autograd.grad((weight * margin.clamp(min=0)).sum(), seen)
-    return slope, margin.detach() < 0
-
-
-def _margin(outputs: Tensor, labels: Tensor, targeted: bool) -> Tensor:
-    """By how much each image is not yet fooled: [N]."""
-    own = outputs.gather(1, labels[:, None])[:, 0]
-    other = outputs.scatter(1, labels[:, None], -math.inf).max(1).values
-    return other - own if targeted else own - other
+        ahead = margin(predict(seen), labels, targeted) + confidence
+        (slope,) = torch.autograd.grad((weight * ahead.clamp(min=0)).sum(), seen)
+    return slope, ahead.detach() < 0
 
 
 def _wide(values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Plain convolutional networks, layer by layer in a sequence.
+"""Plain networks, convolutional and dense, layer by layer in a sequence.
 
 Each takes float [N,C,H,W] in [0,1] and gives logits [N, classes]; layer i of the paper is the
 module `layers.i`. `mean` and `std` (numbers, or one per channel, in pixel units) are the first
@@ -51,6 +51,27 @@ def lenet(
         nn.Linear(hidden, classes),
     )
     return Normalised(Normalise(depth, mean, std), layers)
+
+
+def mlp(
+    shape: Shape,
+    classes: int,
+    *,
+    hidden: Sequence[int] = (256, 256),
+    dropout: float = 0.2,
+    mean: float | list[float] = 0.0,
+    std: float | list[float] = 1.0,
+) -> nn.Module:
+    """The classifier of APuDAE's MNIST: dense layers, each `hidden` one with ReLU and dropout.
+
+    269,322 parameters for 28x28 grey images and 10 classes.
+    """
+    depth, height, width = shape
+    layers, last = [nn.Flatten()], depth * height * width
+    for size in hidden:
+        layers += [nn.Linear(last, size), nn.ReLU(), nn.Dropout(dropout)]
+        last = size
+    return Normalised(Normalise(depth, mean, std), nn.Sequential(*layers, nn.Linear(last, classes)))
 
 
 def elu_cnn(

@@ -172,13 +172,15 @@ class Counting:
         uses: Counter = Counter()
         for point in entry["points"].values():
             handed = _handed("attacks", point)
-            taken = (repeats("attacks", point) or 1) * entry.get("draws", 1)
+            taken = (repeats("attacks", point) or 1) * _draws(s)
             once = Counter()
             if "predict" in handed:
                 once += Counter({Use(source, GRADIENT): 1}) + self._purify(s, through)
             if "victim" in handed:
                 once += Counter({Use(victim, FORWARD): 1}) + self._purify(s)
-            if {"denoise", "error"} & set(handed):
+            if "classifier" in handed:
+                once[Use(victim, GRADIENT)] += 1
+            if {"denoise", "error"} & set(handed) and s["denoiser"]:
                 once[Use(self._network("denoisers", s["denoiser"], s), GRADIENT)] += 1
             uses += _times(once, images * taken)
             # What is returned is judged, and labels may be predicted before.
@@ -189,13 +191,18 @@ class Counting:
         return Work(uses, size, _functions(entry))
 
     def _evaluate(self, s: dict) -> Work:
-        points = len(s["purifier"]["points"])
-        uses = self._purify(s)
-        uses[Use(self._network("classifiers", s["classifier"], s), FORWARD)] += points
-        if s["denoiser"]:  # the reconstruction error before and after
-            uses[Use(self._network("denoisers", s["denoiser"], s), FORWARD)] += 2 * points
-        count = self._images_of(s) * self._met(s, s["threats"]) * s["purifier"].get("draws", 1)
-        return Work(_times(uses, count), _ROW * count * points, _functions(s["purifier"]))
+        purifier, denoiser = s["purifier"], s["denoiser"]
+        uses, judged = Counter(), 0
+        for name, point in purifier["points"].items():
+            once = self._purify({**s, "purifier": {"points": {name: point}}})
+            once[Use(self._network("classifiers", s["classifier"], s), FORWARD)] += 1
+            if denoiser:  # the reconstruction error before and after
+                once[Use(self._network("denoisers", denoiser, s), FORWARD)] += 2
+            draws = purifier.get("draws", 1) if "noise" in _handed("purifiers", point) else 1
+            uses += _times(once, draws)
+            judged += draws
+        count = self._images_of(s) * self._met(s, s["threats"])
+        return Work(_times(uses, count), _ROW * count * judged, _functions(purifier))
 
     def _distances(self, s: dict) -> Work:
         images = min(s["images"], self._extents.size(s["dataset"], s["split"]))
@@ -338,6 +345,13 @@ class Counting:
 def _thing(kind: str, entry: dict, size: tuple[int, ...]) -> Thing:
     settings = json.dumps(entry.get("settings", {}), sort_keys=True)
     return Thing(kind, entry["function"], settings, tuple(size))
+
+
+def _draws(s: dict) -> int:
+    """Over how many draws an attack takes its gradient; 1 behind what draws nothing."""
+    points = s["purifier"]["points"].values() if s["purifier"] else ()
+    drawn = any("noise" in _handed("purifiers", point) for point in points)
+    return s["attack"].get("draws", 1) if drawn else 1
 
 
 def _handed(kind: str, point: dict) -> tuple[str, ...]:

@@ -108,7 +108,7 @@ def descend(
     for number in range(1, steps + 1):
         shaken = shake(state[0]) if shake else None
         turned = turn(state[0]) if turn else None
-        state = _taken(_step(number, error, loss, rule, shaken, turned), state, follow)
+        state = taken(_step(number, error, loss, rule, shaken, turned), state, follow)
         if number == 1 and len(state) > 1 and not (shake or turn):
             whole, (moving, state) = state[0], _only_moving(state)
             if moving is not None and not len(moving):
@@ -155,7 +155,8 @@ def _only_moving(state: State) -> tuple[Tensor | None, State]:
     return places, tuple(part[places] for part in state)
 
 
-def _taken(step: Callable[..., State], state: State, follow: bool) -> State:
+def taken(step: Callable[..., State], state: State, follow: bool) -> State:
+    """The state after a step; where a gradient is to `follow`, the step is made again for it."""
     if follow:
         return _MadeAgain.apply(step, *state)
     with torch.no_grad():

@@ -114,14 +114,17 @@ class _Attacker:
     ):
         self.settings, self.using, self.goal = settings, using, goal
         self.victim, self.surrogate = victim, surrogate
+        self.draws = _draws(settings)
 
     def __call__(self, point: dict, batch: Batch, epsilons: np.ndarray) -> tuple[Tensor, Tensor]:
         """Perturbations [N,C,H,W], and whether the victim errs [N], behind a known purifier."""
         entry = self.settings["attack"]
-        victim = self._behind(self.victim, batch, "trial", "full")
-        predict = self._behind(self.surrogate, batch, "attacker", entry.get("through", "full"))
+        victim = self._behind(self.victim, batch, "trial", "full", self.draws)
+        predict = self.surrogate
         if entry.get("output") == "probabilities":
             predict = models.probabilities(predict)
+        through = entry.get("through", "full")
+        predict = self._behind(predict, batch, "attacker", through, self.draws)
         noise = Noise(self.settings["seed"], batch.ids, entry["name"])
         labels, targeted = self._labels(entry, batch, victim, noise)
         perturbation = provide(
@@ -133,7 +136,7 @@ class _Attacker:
             victim=victim,
             classifier=self.victim,
             noise=noise,
-            **(self.using.offers() if self.using else {}),
+            **self._offers(),
         )
         if not bool(perturbation.isfinite().all()):
             raise RuntimeError(f"attack {entry['name']} returned a perturbation that is not finite")
@@ -143,15 +146,24 @@ class _Attacker:
             fooled = judge(batch.images + perturbation).argmax(1) != batch.labels
         return perturbation, fooled
 
-    def _behind(self, predict: Callable, batch: Batch, who: str, through: str) -> Callable:
+    def _offers(self) -> dict:
+        """What the known purifier uses; without one, a denoiser that changes nothing."""
+        if self.settings["purifier"] is None:
+            return models.Denoiser(lambda images: images).offers()
+        return self.using.offers() if self.using else {}
+
+    def _behind(
+        self, predict: Callable, batch: Batch, who: str, through: str, draws: int = 1
+    ) -> Callable:
         purifier = self.settings["purifier"]
         if purifier is None:
             return predict
         # A known purifier has one point.
         (point,) = purifier["points"].values()
-        noise = Noise(self.settings["seed"], batch.ids, purifier["name"], who)
+        seed, name = self.settings["seed"], purifier["name"]
+        noises = [Noise(seed, batch.ids, name, who, draw=draw) for draw in range(draws)]
         purify = models.purifier(point, self.using)
-        return models.behind(purify, predict, through, self.using, noise)
+        return models.behind(purify, predict, through, self.using, *noises)
 
     def _labels(
         self, entry: dict, batch: Batch, victim: Callable, noise: Noise
@@ -169,6 +181,18 @@ class _Attacker:
         others = logits.shape[1]
         shift = noise.integers(others - 1, batch.labels.device) + 1
         return (batch.labels + shift) % others, True
+
+
+def _draws(settings: dict) -> int:
+    """Over how many draws of the known purifier's noise a gradient is the mean; 1 without noise."""
+    draws, purifier = settings["attack"].get("draws", 1), settings["purifier"]
+    if draws == 1 or purifier is None:
+        return 1
+    (point,) = purifier["points"].values()
+    if models.draws_noise(point):
+        return draws
+    print(f"{settings['threat']}: purifier {purifier['name']} draws nothing, so 1 draw is made")
+    return 1
 
 
 def _with_budget(point: dict, epsilons: np.ndarray) -> Callable:

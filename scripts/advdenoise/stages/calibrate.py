@@ -14,6 +14,7 @@ def run(settings: dict, images: Path, denoiser: Path, output: Path) -> None:
     """Write mean and standard deviation of the reconstruction error, and the number of images.
 
     The error is the sum over all elements of (X - A(X))^2 for each image (APuDAE, equation 7).
+    Beside it stand the denoiser's `layers`, as `models.layers` tells them.
     """
     started = time.time()
     with open_images(images) as clean, torch.inference_mode():
@@ -24,5 +25,6 @@ def run(settings: dict, images: Path, denoiser: Path, output: Path) -> None:
         "mean": errors.mean().item(),
         "deviation": errors.std().item(),
         "images": len(errors),
+        "layers": models.layers(using.denoise),
     }
     store.write_json(output, value, store.provenance(settings, started))

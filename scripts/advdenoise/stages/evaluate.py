@@ -43,17 +43,23 @@ def run(
             for met in threats.meet(batch):
                 for row in _rows(settings, purifiers, batch, met, judge, using):
                     columns.add(len(batch.ids), **row)
-        store.write_table(output, columns.table(), store.provenance(settings, started))
+        about = settings | {"classes": len(clean.classes)}  # for accuracies among the top ones
+        store.write_table(output, columns.table(), store.provenance(about, started))
 
 
 def _rows(settings: dict, purifiers: dict, batch: Batch, met: Met, judge, using) -> Iterator[dict]:
     """What becomes of a batch under one threat: the columns for every point and draw."""
     name = settings["purifier"]["name"]
     for point, purify in purifiers.items():
-        for draw in range(settings["purifier"].get("draws", 1)):
+        for draw in range(_draws(settings["purifier"], point)):
             noise = Noise(settings["seed"], batch.ids, name, "defender", draw=draw)
             row = judge_batch(batch, met, judge, purify, noise, using)
             yield {"purifier": name, "purifier_point": point, "draw": draw, **row}
+
+
+def _draws(purifier: dict, point: str) -> int:
+    """How often a point is judged on an image: one without `noise` gives the same each time."""
+    return purifier.get("draws", 1) if models.draws_noise(purifier["points"][point]) else 1
 
 
 @torch.no_grad()  # and not in inference mode: a purifier may take gradients of its own
@@ -72,6 +78,7 @@ def judge_batch(
     confidence, prediction = logits.softmax(1).max(1)
     of_label = logits.gather(1, batch.labels[:, None])
     change = (seen - batch.images).flatten(1)
+    error = using.error if using and using.reconstructs else None
     return {
         "id": batch.ids,
         "threat": met.threat,
@@ -82,8 +89,8 @@ def judge_batch(
         "label_rank": (logits > of_label).sum(1),
         "mse_before": change.square().mean(1),
         "mse_after": (purified - batch.images).flatten(1).square().mean(1),
-        "error_before": using.error(seen) if using else None,
-        "error_after": using.error(purified) if using else None,
+        "error_before": error(seen) if error else None,
+        "error_after": error(purified) if error else None,
         "l2": change.norm(dim=1),
         "linf": change.abs().amax(1),
         "epsilon": met.epsilon,

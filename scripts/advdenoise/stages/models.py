@@ -1,6 +1,6 @@
 """Trained networks as the jobs use them: frozen, in eval mode, on the device at hand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from scripts.advdenoise import store
 from scripts.advdenoise.classifiers._elu import quicken
 from scripts.advdenoise.classifiers._fold import fold
-from scripts.advdenoise.components import load, provide
+from scripts.advdenoise.components import handed, load, provide
 from scripts.advdenoise.devices import device
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
@@ -62,17 +62,30 @@ def classifier(path: Path, entry: dict, images: ImageSet) -> nn.Module:
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A trained denoiser with its reconstruction error and, where asked for, its calibration."""
+    """A trained denoiser with its reconstruction error and, where asked for, its calibration.
+
+    Of a generator, which makes images of codes, `generate` is the network; it reconstructs none.
+    """
 
     denoise: Images
     calibration: dict | None = None
+    generate: nn.Module | None = None
+
+    @property
+    def reconstructs(self) -> bool:
+        return self.generate is None
 
     def error(self, images: Tensor) -> Tensor:
         """Sum over all elements of (X - A(X))^2 for each image: [N] (APuDAE, equation 7)."""
         return (images - self.denoise(images)).square().flatten(1).sum(1)
 
     def offers(self) -> dict:
-        return {"denoise": self.denoise, "error": self.error, "calibration": self.calibration}
+        return {
+            "denoise": self.denoise,
+            "error": self.error,
+            "calibration": self.calibration,
+            "generate": self.generate,
+        }
 
 
 def denoiser(
@@ -86,8 +99,22 @@ def denoiser(
         return None
     value = store.read_json(calibration) if calibration else None
     network = trained("denoisers", path, entry, images)
+    if hasattr(network, "codes"):
+        return Denoiser(_refuses(entry), generate=network)
     _check_shape(network, entry, images.shape)
     return Denoiser(network, value)
+
+
+def _refuses(entry: dict) -> Images:
+    """In the place of a denoiser, where there is a generator."""
+
+    def refuse(images: Tensor) -> Tensor:
+        raise BadInput(
+            f"denoisers.{entry['name']}: {entry['function']} makes images of codes and denoises "
+            "none; it serves `gan.defense_gan`, and others need an autoencoder"
+        )
+
+    return refuse
 
 
 def _check_shape(network: nn.Module, entry: dict, shape: tuple[int, int, int]) -> None:
@@ -108,6 +135,37 @@ def _check_shape(network: nn.Module, entry: dict, shape: tuple[int, int, int]) -
         )
 
 
+_NAMES = {"ConvTranspose2d": "DeConv2d", "ReLU": "Relu"}  # in APuDAE's Table 1
+
+
+def layers(network: nn.Module) -> list[dict]:
+    """Convolutions and dense layers in the order of their definition, for a table.
+
+    Of each its name with those of the norms and activations that follow it, kernel, stride, padding
+    (None of a dense layer), filters, and parameters with those of the norms.
+    """
+    found: list[dict] = []
+    for module in network.modules():
+        if next(module.children(), None) is not None:
+            continue
+        name = type(module).__name__
+        count = sum(parameter.numel() for parameter in module.parameters())
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            convolves = not isinstance(module, nn.Linear)
+            sizes = [
+                getattr(module, size)[0] if convolves else None
+                for size in ("kernel_size", "stride", "padding")
+            ]
+            filters = module.out_channels if convolves else module.out_features
+            values = (_NAMES.get(name, name), *sizes, filters, count)
+            keys = ("layer", "kernel", "stride", "padding", "filters", "parameters")
+            found.append(dict(zip(keys, values, strict=True)))
+        elif found:
+            found[-1]["layer"] += f"+{_NAMES.get(name, name)}"
+            found[-1]["parameters"] += count
+    return found
+
+
 def purifier(point: dict, using: Denoiser | None) -> Callable[[Tensor, Noise], Tensor]:
     """One point of a purifier's entry as `purify(images, noise)`."""
     function = load("purifiers", point)
@@ -119,32 +177,62 @@ def purifier(point: dict, using: Denoiser | None) -> Callable[[Tensor, Noise], T
     return purify
 
 
+def draws_noise(point: dict) -> bool:
+    """Whether a purifier's point is handed `noise`: another is the same at every draw."""
+    return "noise" in handed(load("purifiers", point))
+
+
+class Behind:
+    """A network behind a purifier, for the images of one batch: images -> outputs, over all draws.
+
+    `ask` gives outputs of images with the noise of one draw. What it draws goes on from call to
+    call, image by image: no two calls draw alike, and which rows are asked together changes
+    nothing.
+    """
+
+    def __init__(self, ask: Callable[[Tensor, Noise], Tensor], noises: Sequence[Noise]):
+        self._ask, self._noises = ask, noises
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return sum(self._ask(images, noise) for noise in self._noises) / len(self._noises)
+
+    def take(self, rows: Tensor) -> "Behind":
+        """The same for some rows of the batch, which share these streams."""
+        return Behind(self._ask, [noise.take(rows) for noise in self._noises])
+
+    @property
+    def each(self) -> list["Behind"]:
+        """Itself for each draw alone."""
+        return [Behind(self._ask, [noise]) for noise in self._noises]
+
+
 def behind(
     purify: Callable[[Tensor, Noise], Tensor],
     predict: Images,
     through: str,
     using: Denoiser | None,
-    noise: Noise,
+    *noises: Noise,
 ) -> Images:
     """`predict` behind a purifier, with the gradient that an attacker who knows it takes.
 
     `through` full differentiates the purifier, identity passes the gradient by it (BPDA with
     identity, Athalye et al. 2018), denoiser puts the denoiser in its place (APuDAE, counter
-    attack A).
+    attack A). `noises` are the purifier's, one for each draw (expectation over transformation).
     """
 
-    def identity(images: Tensor) -> Tensor:
+    def full(images: Tensor, noise: Noise) -> Tensor:
+        return predict(purify(images, noise))
+
+    def identity(images: Tensor, noise: Noise) -> Tensor:
         with torch.no_grad():
             purified = purify(images, noise)
         return predict(images + (purified - images).detach())
 
-    if through == "identity":
-        return identity
     if through == "denoiser":
         if using is None:
             raise BadInput("through: the purifier uses no denoiser; take `through: full`")
         return lambda images: predict(using.denoise(images))
-    return lambda images: predict(purify(images, noise))
+    return Behind(identity if through == "identity" else full, noises)
 
 
 def probabilities(predict: Images) -> Images:

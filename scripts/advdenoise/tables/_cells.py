@@ -27,8 +27,14 @@ class Cell:
 
 
 class Cells(list[Cell]):
-    """The cells of a table with notes of its own, sentences that are told below it."""
+    """The cells of a table with notes of its own, sentences that are told below it.
 
-    def __init__(self, cells: Iterable[Cell], notes: Iterable[str] = ()):
+    `printed` are the paper's lines by row and column where it has no rows and columns of ours.
+    """
+
+    def __init__(
+        self, cells: Iterable[Cell], notes: Iterable[str] = (), printed: dict | None = None
+    ):
         super().__init__(cells)
         self.notes = tuple(notes)
+        self.printed = printed

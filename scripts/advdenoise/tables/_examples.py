@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scripts.advdenoise import store
+from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.threats import CLEAN, NO_PURIFIER, parse
 
 
@@ -88,10 +89,21 @@ def _read(path: Path, rows: slice) -> list[Seen]:
                     **{name: _channels_last(group[name][rows]) for name in ("seen", "purified")},
                     **{name: group[name][rows] for name in names},
                     maps={name: _maps(group[f"maps/{name}"], rows) for name in settings["maps"]},
-                    about=about | {"attack_point": attack_point, "purifier_point": point},
+                    about=about
+                    | {
+                        "attack_point": attack_point,
+                        "purifier_point": point,
+                        "printed_attack": _printed(settings, attack, attack_point),
+                    },
                 )
                 found.append(seen)
     return found
+
+
+def _printed(settings: dict, attack: str, point: str) -> str:
+    if attack == CLEAN:
+        return CLEAN
+    return _labels.attack(settings["attacks"][attack], point, attack)
 
 
 def _maps(group, rows: slice) -> Maps:

@@ -8,6 +8,7 @@ ATTACKS = {
     "gradient.mi_fgsm": "mi-FGSM",
     "minimal.deepfool": "DeepFool",
     "minimal.carlini_wagner": "C&W",
+    "blackbox.square": "Square",
     "noise.uniform": "random",
 }
 DETECTORS = {"trees.random_forest": "Random Forest", "svm.svc": "SVC", "trees.xgboost": "XGB"}
@@ -23,6 +24,7 @@ DATASETS = {
     "cifar10": "CIFAR-10",
     "cifar10_grey": "CIFAR-10 (grey 28x28)",
     "tiny_imagenet": "TinyImageNet",
+    "imagenet": "ImageNet",
 }
 
 

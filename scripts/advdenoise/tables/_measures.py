@@ -10,6 +10,7 @@ from scripts.advdenoise.schemas import DETECTION
 from scripts.advdenoise.statistics import Estimate, Scored
 from scripts.advdenoise.tables._cells import Cell
 from scripts.advdenoise.tables._read import Results, read
+from scripts.advdenoise.threats import CLEAN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,27 +38,82 @@ Label = Callable[[dict], tuple[str, str]]
 
 
 def accuracy(
-    predictions: Results, label: Label, unit: str = "%", by: tuple[str, ...] = ()
+    predictions: Results,
+    label: Label,
+    unit: str = "%",
+    by: tuple[str, ...] = (),
+    among_top: bool = False,
 ) -> list[Cell]:
     """Share of images that are classified rightly, over all images and replicates (Wilson).
 
     Draws of a random purifier are averaged for each image first. `by` are further columns that
-    tell groups apart.
+    tell groups apart; `among_top` is that of `is_right`.
     """
     cells = []
-    for about, images in correct(predictions, by):
+    for about, images in correct(predictions, by, among_top):
         estimate = statistics.wilson(images.sum(), len(images))
-        spread = _spread(images.groupby("seed").mean())
-        metric = "clean accuracy" if about["threat"] == "clean" else "robust accuracy"
-        cells.append(_cell(label(about), metric, unit, estimate, spread, about))
+        spread = spread_of(images.groupby("seed").mean())
+        metric = accuracy_name(about["threat"] == "clean", among_top)
+        cells.append(cell(label(about), metric, unit, estimate, spread, about))
     return cells
 
 
-def correct(predictions: Results, by: tuple[str, ...] = ()) -> Iterator[tuple[dict, "pd.Series"]]:
+def correct(
+    predictions: Results, by: tuple[str, ...] = (), among_top: bool = False
+) -> Iterator[tuple[dict, "pd.Series"]]:
     """Names of a group, and of its images by seed and id the share of draws classified rightly."""
     for about, rows in _groups(predictions.frame, [*_PREDICTED, "purifier_point", *by]):
-        right = (rows["prediction"] == rows["label"]).astype(float)
+        right = is_right(rows, among_top).astype(float)
         yield about, right.groupby([rows["seed"], rows["id"]]).mean()
+
+
+def is_right(rows: "pd.DataFrame", among_top: bool = False) -> "pd.Series":
+    """Whether each row's prediction is its label.
+
+    `among_top`: whether the label is among the k = max(1, classes // 100) largest outputs, which
+    APuDAE counts as a hit on ImageNet.
+    """
+    right = rows["prediction"] == rows["label"]
+    if not among_top:
+        return right
+    most = (rows["classes"] // 100).clip(lower=1)
+    return right.where(most == 1, rows["label_rank"] < most)
+
+
+def accuracy_name(is_clean: bool, among_top: bool) -> str:
+    """What an accuracy is called."""
+    name = "clean accuracy" if is_clean else "robust accuracy"
+    return f"{name} among the top 1 % of classes" if among_top else name
+
+
+def top(predictions: Results) -> tuple[Results, int]:
+    """The rows with a hit wherever `is_right` among the top; also the largest k that counts."""
+    frame = predictions.frame
+    judged = frame.assign(prediction=frame["label"].where(is_right(frame, among_top=True), -1))
+    return predictions.of(judged), int((frame["classes"] // 100).clip(lower=1).max())
+
+
+def chosen(
+    predictions: Results, chooses: Callable[[dict], bool]
+) -> tuple[Results, tuple[int, int]]:
+    """The rows of images that are right when clean, by the first group that `chooses`.
+
+    Also how many images these are and of how many, of each data set, split and replicate. Data sets
+    and splits that no such group has judged keep all.
+    """
+    kept: dict[tuple, set] = {}
+    for about, right in correct(predictions):
+        if about["threat"] == CLEAN and chooses(about):
+            where = (about["dataset"], about["split"])
+            kept.setdefault(where, set(right.index[right == 1]))
+    frame = predictions.frame
+    images = ["dataset", "split", "seed", "id"]
+    whole = [
+        (dataset, split) not in kept or (seed, image) in kept[dataset, split]
+        for dataset, split, seed, image in frame[images].itertuples(index=False, name=None)
+    ]
+    count, of = (len(some[images].drop_duplicates()) for some in (frame[whole], frame))
+    return predictions.of(frame[whole]), (count, of)
 
 
 def chance(predictions: Results) -> dict[tuple[str, str], float]:
@@ -97,9 +153,9 @@ def auc_difference(
             *(_scored(rows[side], runs[side]) for side in sides)
         )
         areas = [_areas(rows[side], runs[side]) for side in sides]
-        spread = _spread([areas[0][run] - areas[1][run] for run in sorted(common)])
+        spread = spread_of([areas[0][run] - areas[1][run] for run in sorted(common)])
         about = about | {"protocol": f"{first} - {second}"}
-        cells.append(_cell(label(about), "AUC difference", "AUC", estimate, spread, about))
+        cells.append(cell(label(about), "AUC difference", "AUC", estimate, spread, about))
     return cells
 
 
@@ -139,7 +195,7 @@ def true_positive_rates(
             row, column = label(about)
             metric = f"TPR at {rate:.0%} FPR"
             printed = row, f"{column} {metric}"
-            cells.append(_cell(printed, metric, "", estimate, _spread(np.array(found)), about))
+            cells.append(cell(printed, metric, "", estimate, spread_of(np.array(found)), about))
     return cells
 
 
@@ -149,16 +205,16 @@ def distance(distances: Results, measure: str, label: Label) -> list[Cell]:
     for about, rows in _groups(distances.frame, _OBSERVED):
         values = rows[measure].astype(float)
         estimate = statistics.bootstrap_mean(values.to_numpy(), rows["id"].to_numpy())
-        spread = _spread(values.groupby(rows["seed"]).mean())
-        cells.append(_cell(label(about), measure, "", estimate, spread, about))
+        spread = spread_of(values.groupby(rows["seed"]).mean())
+        cells.append(cell(label(about), measure, "", estimate, spread, about))
     return cells
 
 
 def _area(printed: tuple[str, str], rows: "pd.DataFrame", about: dict) -> Cell:
     runs = _runs(rows)
     estimate = statistics.bootstrap_auc(*_scored(rows, runs))
-    spread = _spread(list(_areas(rows, runs).values()))
-    return _cell(printed, "AUC", "AUC", estimate, spread, about)
+    spread = spread_of(list(_areas(rows, runs).values()))
+    return cell(printed, "AUC", "AUC", estimate, spread, about)
 
 
 def _scored(rows: "pd.DataFrame", runs: np.ndarray) -> Scored:
@@ -185,12 +241,12 @@ def _groups(frame: "pd.DataFrame", names: list[str]):
         yield dict(zip(names, values, strict=True)), rows
 
 
-def _spread(values) -> float:
+def spread_of(values) -> float:
     """Standard deviation between replicates or splits; NaN where there is one."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
-def _cell(printed, metric: str, unit: str, estimate: Estimate, spread: float, about: dict) -> Cell:
+def cell(printed, metric: str, unit: str, estimate: Estimate, spread: float, about: dict) -> Cell:
     factor = 100 if unit == "%" else 1
     scaled = Estimate(
         estimate.value * factor, estimate.low * factor, estimate.high * factor, estimate.n

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-_NAMES = ("seed", "dataset", "split", "suite", "threat")
+_NAMES = ("seed", "dataset", "split", "suite", "threat", "classes")
 # A row's hidden values are thousands, and no table looks at them.
 _COLUMNS = {"iqr": [*IQR.names, "probabilities"]}
 _ENTRIES = ("classifier", "purifier", "denoiser", "detector", "attribution")

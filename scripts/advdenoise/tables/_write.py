@@ -10,6 +10,7 @@ from scripts.advdenoise.tables._cells import YES_NO, Cell, Cells
 
 # Of other hardware, and of other images: shown beside the published ones and not compared.
 _SECONDS, _SEGMENTS = "s", "segments"
+_COUNT = "count"
 _TIMED = ["Seconds are the median of all repetitions, with their range, on the machine at hand."]
 PUBLISHED = Path(__file__).parents[3] / "config" / "published"
 
@@ -45,7 +46,9 @@ def write(
     own. Seconds stand in columns of
     their own, named so, in the CSV.
     """
-    printed = published_numbers(paper, table)
+    printed = cells.printed if isinstance(cells, Cells) else None
+    if printed is None:
+        printed = published_numbers(paper, table)
     own = cells.notes if isinstance(cells, Cells) else ()
     cells = _apart(cells)
     store.write_text(paths["csv"], _csv(cells, printed))
@@ -165,7 +168,7 @@ def _short(value: float, unit: str) -> str:
         return f"{value:.1f}"
     if unit == "byte":
         return _bytes(value)
-    if unit in (_SECONDS, _SEGMENTS):
+    if unit in (_SECONDS, _SEGMENTS, _COUNT):
         return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
     return f"{value:.3g}" if abs(value) < 0.1 else f"{value:.3f}"
 

@@ -1,9 +1,19 @@
 """Accuracy tables that belong to no paper: every threat against every purifier."""
 
 from scripts.advdenoise.tables import _labels
-from scripts.advdenoise.tables._cells import Cell
+from scripts.advdenoise.tables._cells import Cell, Cells
 from scripts.advdenoise.tables._measures import accuracy
 from scripts.advdenoise.tables._read import Results
+from scripts.advdenoise.tables._worst import ADAPTIVE, ALL, OBLIVIOUS, met
+from scripts.advdenoise.tables._worst import worst_case as worst
+from scripts.advdenoise.threats import CLEAN
+
+_COLUMNS = {
+    CLEAN: "clean",
+    OBLIVIOUS: "worst of the attacks that do not know the purifier",
+    ADAPTIVE: "worst of the attacks that know it",
+    ALL: "worst of all attacks",
+}
 
 
 def by_threat(predictions: Results) -> list[Cell]:
@@ -15,3 +25,28 @@ def by_threat(predictions: Results) -> list[Cell]:
         return f"{about['dataset']}, {about['classifier']}: {threat}", purifier
 
     return accuracy(predictions, label)
+
+
+def worst_case(predictions: Results, *, among_top: bool = False) -> Cells:
+    """Clean accuracy, and robust accuracy where each image meets the attack that is worst for it.
+
+    Rows are defences, columns what the attackers know. With `among_top` a hit is a label among the
+    max(1, classes // 100) largest outputs. Notes say what each defence was tried on.
+    """
+
+    def label(about: dict) -> tuple[str, str]:
+        names = [about[name] for name in ("dataset", "classifier", "purifier", "purifier_point")]
+        return _defence(*names), _COLUMNS[about["attacker"]]
+
+    tried: dict[tuple[str, ...], list[str]] = {}
+    for defence, threats in met(predictions).items():
+        tried.setdefault(tuple(threats), []).append(_defence(*defence))
+    notes = [
+        f"{'; '.join(defences)}: {len(threats)} threats, {', '.join(threats)}."
+        for threats, defences in tried.items()
+    ]
+    return Cells(worst(predictions, label, among_top=among_top), notes)
+
+
+def _defence(dataset: str, classifier: str, purifier: str, point: str) -> str:
+    return f"{dataset}, {classifier}: {_labels.with_point(purifier, point)}"

@@ -1,34 +1,291 @@
-"""Tables of "APuDAE": accuracy of purification on CIFAR-10."""
+"""Tables of "APuDAE": accuracy behind purifiers, oblivious and counter attacks, the networks."""
 
-from scripts.advdenoise.tables import _labels
-from scripts.advdenoise.tables._cells import Cell
-from scripts.advdenoise.tables._measures import accuracy
-from scripts.advdenoise.tables._read import Results
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
-# The table's BIM may start at random.
-_PRINTED_ATTACKS = {"PGD": "BIM"}
-_PRINTED_PURIFIERS = {"basic.none": "No Defense", "basic.direct": "APuDAE (Direct)"}
+from scripts.advdenoise.statistics import Estimate
+from scripts.advdenoise.tables import _apudae_claims, _labels
+from scripts.advdenoise.tables import _purifications as known
+from scripts.advdenoise.tables._cells import Cell, Cells
+from scripts.advdenoise.tables._claims import Claims
+from scripts.advdenoise.tables._measures import accuracy, chosen, top
+from scripts.advdenoise.tables._purifications import Places
+from scripts.advdenoise.tables._read import Results, read_values
+from scripts.advdenoise.tables._write import published_lines
+from scripts.advdenoise.threats import CLEAN
+
+_WORST = (
+    "Counter attack B: of its scan the point with the lowest accuracy counts for each defence; all "
+    "points stand below. Its interval is that of a point chosen after the fact.",
+    "Adversarial Training knows no purifier: its accuracy under BIM stands in both rows, as in the "
+    "paper.",
+)
+_TOP = (
+    "An image counts as right where its label is among the {} % of all classes that come first, at "
+    "least one: top-{}."
+)
+_CHOSEN = (
+    "As in the paper images are those that the undefended classifier has right: {} of {}, all "
+    "replicates together."
+)
+# In the order of Table 1's columns.
+_SIZES = ("kernel", "stride", "padding", "filters")
 
 
-def purifiers(predictions: Results) -> list[Cell]:
-    """Table 3: rows are purifiers, columns attacks; accuracy as a fraction."""
+def architecture(calibration: list[Path]) -> Cells:
+    """Table 1: layers of the denoisers with kernel, stride, padding, filters and parameters.
+
+    They are read from the networks. Equal layers in a row are one line, which counts them. Beside a
+    layer stands the paper's of the same kind and stride, of which it is not known how often it is
+    repeated.
+    """
+    found, notes = {}, []
+    for value, settings in read_values(calibration):
+        about = {"dataset": settings["dataset"], "denoiser": settings["denoiser"]["name"]}
+        found.setdefault(tuple(about.values()), (about, value, settings["denoiser"]))
+    cells, printed = [], {}
+    for about, value, entry in found.values():
+        several = f"{about['dataset']}, {about['denoiser']}: " if len(found) > 1 else ""
+        for first, count, layer in _runs(value["layers"]):
+            last = first + count - 1
+            place = str(first) if count == 1 else f"{first}-{last}"
+            row = f"{several}{place} {layer['layer']}"
+            numbers = {"layers": count, **{name: layer[name] for name in _SIZES}}
+            numbers["parameters"] = count * layer["parameters"]
+            for name, number in numbers.items():
+                if number is not None:
+                    cells.append(Cell(row, name, name, "count", _exactly(number), about=about))
+            printed |= {(row, name): line for name, line in _printed_sizes(layer)}
+        total = sum(layer["parameters"] for layer in value["layers"])
+        settled = known.with_defaults("denoisers", entry)
+        told = known.shown(settled, list(settled["settings"]))
+        notes.append(f"{several}{entry['function']}, {told}: {total:,} parameters.")
+    notes += [
+        f"The paper's layer {line['row']}: {line['column']}, {line['raw']}."
+        for line in published_lines("apudae", "table1")
+        if not line["value"].startswith("(")
+    ]
+    return Cells(cells, notes, printed)
+
+
+def attacks(predictions: Results) -> Cells:
+    """Table 2: rows are attacks, columns defences; accuracy as a fraction.
+
+    "APuDAE" is the entry's first point of variant A, MagNet that of its first autoencoder.
+    """
+    places = Places(predictions)
+    names = {known.A: "APuDAE"}
+    rows = {CLEAN: "Clean", known.BIM: "PGD"}
+    printed = {known.NONE, known.ROBUST, known.GAN, known.MAGNET, known.DIRECT, "APuDAE"}
 
     def label(about: dict) -> tuple[str, str]:
-        purifier = predictions.entry("purifier", about["purifier"])
-        function = purifier["points"][about["purifier_point"]]["function"]
-        name = _labels.with_point(about["purifier"], about["purifier_point"])
-        printed = _PRINTED_PURIFIERS.get(function, name)
-        training = predictions.entry("classifier", about["classifier"])["training"]
-        if training["function"] == "adversarial.pgd" and function == "basic.none":
-            printed = "Adversarial Training"
-        return printed, _printed_attack(predictions, about)
+        attack, defence = places.attack(about), places.defence(about)
+        name = names.get(defence, defence)
+        column = held(about, name) if name in printed else places.own(about)
+        return rows.get(attack, attack), column
 
-    return accuracy(predictions, label, unit="fraction")
+    held = _first_of_a_name(places)
+    return Cells(accuracy(predictions, label, unit="fraction"))
 
 
-def _printed_attack(predictions: Results, about: dict) -> str:
-    if about["threat"] == "clean":
-        return "clean"
-    entry = predictions.attack(about["threat"])
-    method = _labels.attack(entry, about["attack_point"], about["threat"].partition("@")[0])
-    return _PRINTED_ATTACKS.get(method, method) + ("+" if "+" in about["threat"] else "")
+def purifiers(predictions: Results) -> Cells:
+    """Table 3: rows are defences, columns attacks; accuracy as a fraction."""
+    places = Places(predictions)
+    held = _first_of_a_name(places)
+
+    def label(about: dict) -> tuple[str, str]:
+        defence = places.defence(about)
+        if defence == known.A:
+            printed = f"APuDAE (A, n={places.point(about)['settings']['steps']})"
+        elif len(defence) == 1:
+            printed = f"APuDAE({defence})"
+        else:
+            printed = defence
+        is_own = defence in (known.NOISY, known.TURNED)
+        return places.own(about) if is_own else held(about, printed), places.attack(about)
+
+    return Cells(accuracy(predictions, label, unit="fraction"))
+
+
+def top_classes(predictions: Results) -> Cells:
+    """Table 4: rows are defences, columns attacks; accuracy among the top 1 % of the classes.
+
+    n1, n2, n3 are the steps of variant A in increasing order, B and C are A with noise and from
+    random transformations. Images are those that the undefended classifier has right.
+    """
+    places = Places(predictions)
+    held = _first_of_a_name(places)
+    judged, k = top(predictions)
+    few, of = chosen(judged, lambda about: places.defence(about) == known.NONE)
+    steps = _steps_of_a(predictions, places)
+    names = {known.NONE: "No defense", known.ROBUST: "Adv. Training"}
+    names |= {known.NOISY: "APuDAE (B)", known.TURNED: "APuDAE (C)", known.DIRECT: known.DIRECT}
+
+    def label(about: dict) -> tuple[str, str]:
+        defence = places.defence(about)
+        if defence == known.A:
+            number = steps.index(places.point(about)["settings"]["steps"]) + 1
+            printed = f"APuDAE (A, n{number})"
+        else:
+            printed = names.get(defence, places.own(about))
+        return held(about, printed), places.attack(about)
+
+    cells = [
+        replace(cell, metric=f"top-{k} {cell.metric}")
+        for cell in accuracy(few, label, unit="fraction")
+    ]
+    told = [f"n{place} = {number}" for place, number in enumerate(steps, start=1)]
+    notes = [_TOP.format(1, k), _CHOSEN.format(*of), *([", ".join(told) + "."] if told else [])]
+    return Cells(cells, notes)
+
+
+def counter_attacks(predictions: Results) -> Cells:
+    """Table 5: rows are data sets and counter attacks, columns defences; accuracy as a fraction.
+
+    "APuDAE (Best)" is the first variant that was attacked so. An accuracy is among the top 1 % of
+    the classes, at least one.
+    """
+    places = Places(predictions)
+    held = _first_of_a_name(places)
+    judged, k = top(predictions)
+
+    def label(about: dict) -> tuple[str, str]:
+        defence = places.defence(about)
+        printed = _apudae_claims.BEST if places.is_variant(about) else defence
+        return places.attack(about), held(about, printed)
+
+    cells = accuracy(judged, label, unit="fraction")
+    shown: list[Cell] = []
+    for cell in cells:
+        if cell.row == known.COUNTER_A:
+            shown.append(replace(cell, row=f"{_name(cell)} A"))
+        elif cell.row in (known.BIM, known.SECOND) and cell.column == known.ROBUST:
+            shown += [replace(cell, row=f"{_name(cell)} {letter}") for letter in "AB"]
+    scans: dict[tuple, list[Cell]] = {}
+    for cell in cells:
+        if cell.row == known.COUNTER_B:
+            where = (cell.about["dataset"], cell.about["split"], cell.about["classifier"])
+            scans.setdefault((*where, cell.column), []).append(cell)
+    for scan in scans.values():
+        worst = min(scan, key=lambda cell: cell.estimate.value)
+        shown.append(replace(worst, row=f"{_name(worst)} B"))
+    shown += [told for scan in scans.values() for told in _scan(scan, places)]
+    return Cells(shown, [*_WORST, *([_TOP.format(1, k)] if k > 1 else [])])
+
+
+def sweep(predictions: Results) -> Cells:
+    """The appendix: a variant's accuracy for each of the settings in which its points differ.
+
+    Rows are a variant and these settings, in their order, columns attacks. Points of equal settings
+    are shown once; variants with one point are left out.
+    """
+    places = Places(predictions)
+    points: dict[str, list[dict]] = {}
+    for about in _purifier_points(predictions):
+        point = places.point(about)
+        if point["function"].startswith("apudae."):
+            points.setdefault(point["function"], []).append(point)
+    names = {function: known.differing(found) for function, found in points.items()}
+    several = predictions.frame["dataset"].nunique() > 1
+
+    def order(about: dict) -> tuple:
+        point = places.point(about)
+        settings = [point["settings"].get(name) for name in names[point["function"]]]
+        return point["function"], [float(s) if not isinstance(s, str) else s for s in settings]
+
+    def label(about: dict) -> tuple[str, str]:
+        point = places.point(about)
+        settings = known.shown(point, names[point["function"]])
+        dataset = f"{about['dataset']}: " if several else ""
+        return f"{dataset}{places.defence(about)}, {settings}", places.attack(about)
+
+    frame = predictions.frame
+    keys = ["purifier", "purifier_point"]
+    wanted = [
+        (about["purifier"], about["purifier_point"])
+        for about in _purifier_points(predictions)
+        if names.get(places.point(about)["function"])
+    ]
+    frame = frame[[pair in set(wanted) for pair in zip(*(frame[k] for k in keys), strict=True)]]
+    cells = accuracy(predictions.of(frame), label, unit="fraction") if len(frame) else []
+    first: dict[tuple, Cell] = {}
+    for cell in cells:
+        first.setdefault((cell.row, cell.column, cell.about["classifier"]), cell)
+    return Cells(sorted(first.values(), key=lambda cell: order(cell.about)))
+
+
+def claims(predictions: Results, calibration: list[Path]) -> Claims:
+    """The paper's own claims, each judged by what was measured here.
+
+    `calibration` gives the mean error of clean images, by which a variant decides. A claim that the
+    results cannot decide says why.
+    """
+    return _apudae_claims.claims(predictions, calibration)
+
+
+def _first_of_a_name(places: Places) -> Callable[[dict, str], str]:
+    """Gives a printed name to the first purifier that asks for it, to others their own."""
+    holders: dict[tuple, tuple] = {}
+
+    def held(about: dict, printed: str) -> str:
+        mine = (about["purifier"], about["purifier_point"])
+        where = (about["dataset"], about["classifier"], printed)
+        return printed if holders.setdefault(where, mine) == mine else places.own(about)
+
+    return held
+
+
+def _purifier_points(predictions: Results) -> list[dict]:
+    names = ["classifier", "purifier", "purifier_point"]
+    found = predictions.frame[names].drop_duplicates().itertuples(index=False, name=None)
+    return [dict(zip(names, values, strict=True)) for values in found]
+
+
+def _steps_of_a(predictions: Results, places: Places) -> list[int]:
+    """The steps of variant A's points, in increasing order."""
+    points = [places.point(about) for about in _purifier_points(predictions)]
+    return sorted({p["settings"]["steps"] for p in points if p["function"] == "apudae.a"})
+
+
+def _name(cell: Cell) -> str:
+    return _labels.DATASETS.get(cell.about["dataset"], cell.about["dataset"])
+
+
+def _scan(scan: list[Cell], places: Places) -> list[Cell]:
+    """Every point of counter attack B's scan, named by the settings in which they differ."""
+    points = [places.attack_point(cell.about) for cell in scan]
+    names = known.differing(points)
+    told = []
+    for cell, point in zip(scan, points, strict=True):
+        setting = f", {known.shown(point, names)}" if names else ""
+        told.append(replace(cell, row=f"{_name(cell)} B, scan{setting}"))
+    return told
+
+
+def _runs(layers: list[dict]) -> list[tuple[int, int, dict]]:
+    """Number of the first, count and description of equal layers in a row."""
+    runs: list[tuple[int, int, dict]] = []
+    for number, layer in enumerate(layers, start=1):
+        if runs and runs[-1][2] == layer:
+            first, count, _ = runs.pop()
+            runs.append((first, count + 1, layer))
+        else:
+            runs.append((number, 1, layer))
+    return runs
+
+
+def _printed_sizes(layer: dict) -> list[tuple[str, dict]]:
+    """The paper's sizes of the layer of the same kind and stride; c are the image's channels."""
+    for line in published_lines("apudae", "table1"):
+        sizes = dict(zip(_SIZES, line["raw"].strip("()").split(","), strict=False))
+        kind = line["column"].partition("+")[0]
+        if kind == layer["layer"].partition("+")[0] and sizes.get("stride") == str(layer["stride"]):
+            return [(name, {**line, "value": size, "raw": size}) for name, size in sizes.items()]
+    return []
+
+
+def _exactly(value: float) -> Estimate:
+    """A number that was not estimated."""
+    return Estimate(float(value), math.nan, math.nan, 1)

@@ -1,0 +1,75 @@
+"""Steps along the sign of a gradient, inside the L-infinity ball and [0,1]."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from scripts.advdenoise.attacks._ball import limits
+from scripts.advdenoise.errors import BadInput
+
+
+def ascend(
+    images: Tensor,
+    slope: Callable[[Tensor], Tensor],
+    perturbation: Tensor | None,
+    epsilon: float | Tensor,
+    alpha: float | Tensor,
+    steps: int | Tensor,
+    mu: float | None = None,
+) -> Tensor:
+    """Take `steps` (one number, or [N,1,1,1]) from `perturbation`, which is changed in place.
+
+    None stands for the image itself: no memory is passed over to add nothing. `slope` gives the
+    gradient at images [N,C,H,W], whose length does not matter; an image where it is not finite
+    rests for that step. A negative `alpha` descends. `mu` is the decay of the momentum, where there
+    is one.
+    """
+    lower, upper = limits(images, epsilon)
+    if perturbation is not None:
+        torch.clamp(perturbation, lower, upper, out=perturbation)
+    alpha = torch.as_tensor(alpha, dtype=images.dtype, device=images.device)
+    momentum = None if mu is None else torch.zeros_like(images)
+    direction = torch.empty_like(images)
+    for step in range(int(torch.as_tensor(steps).max())):
+        gradient = slope(images if perturbation is None else images + perturbation)
+        finite = gradient.sum(_per_image(gradient), keepdim=True).isfinite()
+        if momentum is not None:
+            gradient = momentum.mul_(mu).add_(_unit(gradient).where(finite, 0))
+        torch.sign(gradient, out=direction)  # that of NaN is 0
+        length = alpha * (finite & (step < steps))
+        if perturbation is None:
+            perturbation = direction * length
+        else:
+            perturbation.addcmul_(direction, length)
+        torch.clamp(perturbation, lower, upper, out=perturbation)
+    return torch.zeros_like(images) if perturbation is None else perturbation
+
+
+def gradient(seen: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
+    """Of `loss`, a sum over images, in the images `seen`; that of weights is not computed."""
+    with torch.enable_grad():
+        seen = seen.detach().requires_grad_()
+        return torch.autograd.grad(loss(seen), seen)[0]
+
+
+def step_size(
+    epsilon: float | Tensor, alpha: float | None, alpha_per_epsilon: float | None
+) -> float | Tensor:
+    """The step in pixel units; BadInput unless exactly one of the two settings is given."""
+    if (alpha is None) == (alpha_per_epsilon is None):
+        raise BadInput(
+            "settings of an attack with steps: give either alpha (step in pixel units) or "
+            "alpha_per_epsilon (step as a share of epsilon), one of the two"
+        )
+    return alpha if alpha_per_epsilon is None else alpha_per_epsilon * epsilon
+
+
+def _unit(gradient: Tensor) -> Tensor:
+    """Each image's gradient scaled to an L1 norm of 1; a vanishing one stays 0."""
+    norm = torch.linalg.vector_norm(gradient, 1, _per_image(gradient), keepdim=True)
+    return gradient / (norm + 1e-12)
+
+
+def _per_image(batch: Tensor) -> tuple[int, ...]:
+    return tuple(range(1, batch.ndim))

@@ -1,0 +1,130 @@
+"""What purification does to reconstruction errors and to images."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from scripts.advdenoise.components import suggest
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.figures._sheet import Row, Tile, sheet
+from scripts.advdenoise.tables import _labels
+from scripts.advdenoise.tables._examples import Seen, of_one_replicate, read_seen
+from scripts.advdenoise.tables._purifications import Places
+from scripts.advdenoise.tables._read import Results
+from scripts.advdenoise.threats import CLEAN
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_BINS = 40
+_GROUPS = ["dataset", "classifier", "purifier", "purifier_point"]
+
+
+def errors(predictions: Results, *, variant: str, attack: str = "BIM") -> Figure:
+    """Reconstruction errors of clean and adversarial images, before and after (Fig. 3).
+
+    One row of two panels, before and after purification, for each first point of `variant` ("A"
+    to "G") in a data set; both have the bins of the first. `attack` is a printed name.
+    """
+    places = Places(predictions)
+    frame = predictions.frame[predictions.frame["seed"] == predictions.frame["seed"].iloc[0]]
+    pairs = _pairs(frame, places, variant, attack)
+    figure, axes = plt.subplots(
+        len(pairs), 2, figsize=(8, 2.8 * len(pairs)), squeeze=False, sharex="row"
+    )
+    for row, (name, clean, attacked) in zip(axes, pairs, strict=True):
+        before = np.concatenate([some["error_before"] for some in (clean, attacked)])
+        after = np.concatenate([some["error_after"] for some in (clean, attacked)])
+        bins = np.linspace(0, max(before.max(), after.max()) or 1.0, _BINS + 1)
+        for axis, column, when in zip(row, _COLUMNS, ("before", "after"), strict=True):
+            for some, label in ((clean, "clean"), (attacked, attack)):
+                axis.hist(some[column], bins, alpha=0.6, label=label)
+            axis.set_title(f"{name}, {when}", fontsize=7)
+            axis.set_xlabel("reconstruction error")
+        row[0].set_ylabel("images")
+        row[0].legend(fontsize=7)
+    return figure
+
+
+def strips(
+    examples: list[Path],
+    *,
+    attack: str = "BIM",
+    purifiers: list[str] | None = None,
+    images: int = 6,
+) -> Figure:
+    """Images as they are, under an attack, and purified in several ways (Fig. 2).
+
+    Rows of the first `images` images, of the first replicate; `purifiers` names points that are
+    shown (`purifier` or `purifier point`), all by default. Above an image stands what is predicted,
+    in red where that is wrong.
+    """
+    rows: list[Row] = []
+    begun: set[tuple] = set()
+    for seen in of_one_replicate(read_seen(examples, images)):
+        about = seen.about
+        name = _labels.with_point(about["purifier"], about["purifier_point"])
+        if about["printed_attack"] != attack or (purifiers and name not in purifiers):
+            continue
+        where = tuple(about[key] for key in ("dataset", "classifier", "threat", "attack_point"))
+        if where not in begun:
+            begun.add(where)
+            rows += [Row("clean", _clean(seen)), Row(attack, _attacked(seen))]
+        if seen.is_purified:
+            tiles = zip(seen.purified, seen.prediction, strict=True)
+            rows.append(Row(name, _tiles(seen, tiles)))
+    if not rows:
+        raise BadInput(
+            f"figures: no example images are under {attack!r} behind the purifiers asked for; "
+            "correct `attack` or `purifiers`, or cross others"
+        )
+    return sheet(rows)
+
+
+_COLUMNS = ("error_before", "error_after")
+
+
+def _pairs(
+    frame: "pd.DataFrame", places: Places, variant: str, attack: str
+) -> list[tuple[str, "pd.DataFrame", "pd.DataFrame"]]:
+    """Name, clean and attacked rows of the first point of a variant in each data set."""
+    found: dict[str, dict[str, pd.DataFrame]] = {}
+    names: set[str] = set()
+    for values, rows in frame.groupby([*_GROUPS, "threat", "attack_point"], sort=False):
+        about = dict(zip([*_GROUPS, "threat", "attack_point"], values, strict=True))
+        if places.defence(about) != variant:
+            continue
+        printed = places.attack(about)
+        names.add(printed)
+        if printed in (CLEAN, attack):
+            name = f"{about['dataset']}, {places.own(about)}"
+            found.setdefault(name, {}).setdefault(printed, rows[rows["draw"] == 0])
+    pairs = {}
+    for name, both in found.items():
+        if {CLEAN, attack} <= both.keys():
+            pairs.setdefault(name.partition(",")[0], (name, both[CLEAN], both[attack]))
+    if not pairs:
+        met = f"; {suggest(attack, names - {CLEAN})}" if names else ""
+        raise BadInput(f"figures: no purifier of variant {variant!r} met {attack!r}{met}")
+    return list(pairs.values())
+
+
+def _clean(seen: Seen) -> list[Tile]:
+    return [
+        Tile(picture, seen.classes[label])
+        for picture, label in zip(seen.images, seen.labels, strict=True)
+    ]
+
+
+def _attacked(seen: Seen) -> list[Tile]:
+    return _tiles(seen, zip(seen.seen, seen.seen_probabilities.argmax(1), strict=True))
+
+
+def _tiles(seen: Seen, pairs) -> list[Tile]:
+    return [
+        Tile(picture, seen.classes[prediction], prediction != label)
+        for (picture, prediction), label in zip(pairs, seen.labels, strict=True)
+    ]

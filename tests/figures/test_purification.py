@@ -1,0 +1,61 @@
+"""Figures of "APuDAE": whose errors and images are shown."""
+
+import copy
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.figures import purification
+from scripts.advdenoise.tables._read import read_stage
+from tests.fake_results import IMAGES, Results
+from tests.figures.test_figures import drawn, texts
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, apudae_file):
+    return Results(tmp_path_factory.mktemp("apudae"), copy.deepcopy(apudae_file))
+
+
+def test_figures_of_apudae(results, tmp_path):
+    found = drawn(results, "apudae", tmp_path)
+    assert set(found) == {"figure2", "figure3a", "figure3b", "figure3c"}
+    words = {name: texts(figure) for name, figure in found.items()}
+    assert {"clean", "BIM", "apudae direct", "apudae f"} <= set(words["figure2"])
+    assert "apudae g" not in words["figure2"] and "FGSM" not in words["figure2"]
+    # As it is the first image is an airplane, attacked all are trucks, purified the first two.
+    assert words["figure2"].count("airplane") == 1 and words["figure2"].count("truck") == 8
+    for name, point in (("figure3a", "a12"), ("figure3b", "b"), ("figure3c", "d")):
+        for when in ("before", "after"):
+            assert f"cifar10, apudae {point}, {when}" in words[name]
+        assert {"clean", "BIM", "reconstruction error", "images"} <= set(words[name])
+
+
+def test_histograms_count_the_variants_errors_before_and_after(results):
+    inputs = results.inputs("figures", "apudae", "figure3c")
+    predictions = read_stage("predictions", inputs["predictions"])
+    frame = predictions.frame
+    frame["error_before"] = np.where(frame["threat"] == "clean", 1.0, 3.0)
+    of_d = frame["purifier_point"] == "d"
+    frame["error_after"] = np.where(of_d & (frame["attack_point"] == "bim"), 2.0, 0.5)
+    figure = purification.errors(predictions, variant="D")
+    before, after = figure.axes
+    for axis, places in ((before, (1.0, 3.0)), (after, (0.5, 2.0))):
+        for container, place in zip(axis.containers, places, strict=True):
+            heights = {bar.get_x(): bar.get_height() for bar in container if bar.get_height()}
+            ((left, height),) = heights.items()
+            assert height == IMAGES and left <= place <= left + 3.0 / 40 + 1e-9
+    plt.close(figure)
+
+
+def test_an_attack_or_variant_that_was_not_met_is_told(results):
+    inputs = results.inputs("figures", "apudae", "figure3a")
+    predictions = read_stage("predictions", inputs["predictions"])
+    with pytest.raises(BadInput, match=r"variant 'A' met 'BIN'; did you mean 'BIM'"):
+        purification.errors(predictions, variant="A", attack="BIN")
+    with pytest.raises(BadInput, match="no purifier of variant 'H' met 'BIM'$"):
+        purification.errors(predictions, variant="H")
+    examples = results.inputs("figures", "apudae", "figure2")["examples"]
+    with pytest.raises(BadInput, match="no example images are under 'C&W'"):
+        purification.strips(examples, attack="C&W")

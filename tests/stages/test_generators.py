@@ -1,0 +1,81 @@
+"""A generator in a denoiser's place: its purifier gets it, and all else says what it is not."""
+
+import numpy as np
+import pytest
+import torch
+
+from scripts.advdenoise import store
+from scripts.advdenoise.denoisers.gan import wgan
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.purifiers.gan import defense_gan
+from scripts.advdenoise.schemas import HISTORY, PREDICTIONS
+from scripts.advdenoise.stages import models
+from scripts.advdenoise.stages.data import open_images
+
+ENTRY = {"name": "mine", "function": "gan.wgan", "settings": {"latent": 4, "width": 2}}
+FILE = "seed0/digits/predictions/plain/direct/small/few.parquet"
+SETTINGS = {"steps": 3, "restarts": 2}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("gan") / "mine.safetensors"
+    network = wgan((1, 28, 28), **ENTRY["settings"])
+    store.write_weights(path, network.state_dict(), {"settings": {}})
+    return path
+
+
+@pytest.fixture
+def using(world, weights):
+    with open_images(world.make("images/digits/few.h5")) as clean:
+        return models.denoiser(weights, None, ENTRY, clean)
+
+
+def test_it_denoises_no_image(using):
+    assert not using.reconstructs
+    images = torch.zeros(2, 1, 28, 28)
+    for call in (using.denoise, using.error, using.offers()["denoise"], using.offers()["error"]):
+        with pytest.raises(BadInput, match="denoisers.mine: gan.wgan makes images of codes"):
+            call(images)
+    purify = models.purifier({"function": "basic.direct", "settings": {}}, using)
+    with pytest.raises(BadInput, match="others need an autoencoder"):
+        purify(images, Noise(0, range(2), "x"))
+
+
+def test_the_training_stage_makes_one(world, tmp_path):
+    file = "seed0/digits/denoisers/of_noise.safetensors"
+    entry = world.settings(file)["denoiser"] | ENTRY
+    training = {"function": "gan.wgan_gp", "settings": {"critic_steps": 1}, "epochs": 2}
+    entry["training"] = entry["training"] | training
+    entry["trained_on"] = [{"threat": "clean", "share": 1}]
+    path = world.run(file, tmp_path / "mine.safetensors", {"denoiser": entry, "noises": {}})
+    history = store.read_table(tmp_path / "mine.history.parquet", HISTORY).to_pandas()
+    assert history["metric"].tolist() == ["distance"] * 2
+    assert history[["value", "held_out_value"]].notna().all(axis=None)
+    with open_images(world.make("images/digits/few.h5")) as clean:
+        generate = models.denoiser(path, None, entry, clean).generate
+    made = generate(torch.zeros(2, *generate.codes))
+    assert made.shape == (2, 1, 28, 28) and not made.requires_grad and not generate.training
+
+
+def test_its_purifier_is_judged_without_reconstruction_errors(world, weights, tmp_path):
+    settings = world.settings(FILE)
+    point = {"function": "gan.defense_gan", "settings": SETTINGS}
+    purifier = {"name": "rival", "denoiser": "mine", "draws": 2, "points": {"default": point}}
+    changes = {"purifier": purifier, "denoiser": {**settings["denoiser"], **ENTRY}}
+    changes["threats"] = ["clean"]
+    path = world.run(FILE, tmp_path / "a.parquet", changes, adversarial=[], denoiser=weights)
+    found = store.read_table(path, PREDICTIONS).to_pandas()
+    assert len(found) == 2 * 12 and found["error_before"].isna().all()
+    assert found["error_after"].isna().all()
+    with open_images(world.make("images/digits/few.h5")) as clean:
+        generate = models.denoiser(weights, None, ENTRY, clean).generate
+        images = torch.from_numpy(clean.stored[:] / np.float32(255))
+        for draw in range(2):
+            noise = Noise(0, clean.ids, "rival", "defender", draw=draw)
+            purified = defense_gan(images, generate, noise, **SETTINGS)
+            expected = (purified - images).square().flatten(1).mean(1)
+            part = found[found["draw"] == draw]
+            assert np.allclose(part["mse_after"], expected, rtol=1e-4)

@@ -1,0 +1,268 @@
+"""Tables of "APuDAE": which row is whose, the worst of a scan, the top classes, the layers."""
+
+import copy
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from scripts.advdenoise.components import load, provide
+from scripts.advdenoise.stages import table
+from scripts.advdenoise.tables import _purifications
+from scripts.advdenoise.tables._read import read_stage
+from scripts.advdenoise.tables._write import published_numbers
+from tests.fake_results import IMAGES, Results
+
+
+class Made:
+    """The cells of a table, from fabricated results that may be changed first."""
+
+    def __init__(self, root, config: dict):
+        self.results = Results(root, copy.deepcopy(config))
+        self._read: dict[str, dict] = {}
+
+    def cells(self, name: str, *changes):
+        if name not in self._read:
+            inputs = self.results.inputs("tables", "apudae", name)
+            self._read[name] = {stage: read_stage(stage, files) for stage, files in inputs.items()}
+        given = dict(self._read[name])
+        if changes:
+            frame = given["predictions"].frame.copy()
+            for change in changes:
+                change(frame)
+            given["predictions"] = given["predictions"].of(frame)
+        entry = self.results.flow.config["experiments"]["apudae"]["tables"][name]
+        return provide(load("tables", entry), **given)
+
+    def by_label(self, name: str, *changes) -> dict:
+        cells = self.cells(name, *changes)
+        found = {(cell.row, cell.column): cell for cell in cells}
+        assert len(found) == len(cells)
+        return found
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, apudae_file):
+    return Made(tmp_path_factory.mktemp("apudae"), apudae_file)
+
+
+def rows(frame, **names) -> np.ndarray:
+    chosen = np.ones(len(frame), dtype=bool)
+    for name, value in names.items():
+        chosen &= frame[name].isin([value] if isinstance(value, str) else value).to_numpy()
+    assert chosen.any()
+    return chosen
+
+
+def right(share: float, **names):
+    """Lets the first `share` of the images of these rows be classified rightly."""
+
+    def change(frame) -> None:
+        hits = frame["id"].rank(method="dense") <= share * frame["id"].nunique()
+        guessed = np.where(hits, frame["label"], (frame["label"] + 1) % 10)
+        chosen = rows(frame, **names)
+        frame["prediction"] = np.where(chosen, guessed, frame["prediction"])
+        frame["label_rank"] = np.where(chosen, np.where(hits, 0, 1), frame["label_rank"])
+
+    return change
+
+
+@pytest.mark.parametrize("name", ["table2", "table3", "table4", "table5"])
+def test_every_printed_number_has_one_cell_of_its_kind(made, name):
+    cells = made.by_label(name)
+    printed = published_numbers("apudae", name)
+    assert printed.keys() <= cells.keys()
+    for place, line in printed.items():
+        assert cells[place].unit == line["unit"]
+
+
+def test_table_2_stands_for_the_entries_that_its_names_say(made):
+    cells = made.by_label("table2")
+    expected = {
+        "No Defense": ("mlp", "none", "default"),
+        "Adversarial Training": ("robust_mlp", "none", "default"),
+        "Defense-GAN": ("mlp", "defense_gan", "default"),
+        "MagNet": ("mlp", "magnet1", "default"),
+        "magnet2": ("mlp", "magnet2", "default"),
+        "APuDAE (Direct)": ("mlp", "apudae", "direct"),
+        "APuDAE": ("mlp", "apudae", "a12"),
+        "apudae a15": ("mlp", "apudae", "a15"),
+        "apudae f": ("mlp", "apudae", "f"),
+    }
+    attacks = {
+        "Clean": "default",
+        "FGSM": "fgsm",
+        "R-FGSM": "r_fgsm",
+        "PGD": "pgd",
+        "CW": "default",
+    }
+    for column, names in expected.items():
+        for row, point in attacks.items():
+            about = cells[row, column].about
+            found = (about["classifier"], about["purifier"], about["purifier_point"])
+            assert found == names and about["attack_point"] == point
+    assert {row for row, _ in cells} == {*attacks}
+
+
+def test_table_3_names_the_variants_and_what_they_do_not_name_stands_apart(made):
+    cells = made.by_label("table3")
+    for row, point in (
+        ("APuDAE (Direct)", "direct"),
+        ("APuDAE (A, n=12)", "a12"),
+        ("APuDAE (A, n=15)", "a15"),
+        ("APuDAE (A, n=18)", "a18"),
+        *((f"APuDAE({letter})", letter.lower()) for letter in "BCDEFG"),
+        ("apudae g_each_step", "g_each_step"),
+    ):
+        assert cells[row, "BIM"].about["purifier_point"] == point
+        assert cells[row, "BIM"].about["attack_point"] == "bim"
+    assert {column for _, column in cells} == {"clean", "random", "FGSM", "R-FGSM", "BIM", "CW"}
+
+
+def test_draws_are_averaged_image_by_image(made):
+    def first_draw_alone(frame) -> None:
+        chosen = rows(frame, purifier_point="f", attack_point="bim")
+        hit = frame["draw"] == 0
+        guessed = np.where(hit, frame["label"], (frame["label"] + 1) % 10)
+        frame["prediction"] = np.where(chosen, guessed, frame["prediction"])
+
+    cell = made.by_label("table3", first_draw_alone)["APuDAE(F)", "BIM"]
+    assert cell.estimate.value == pytest.approx(1 / 3) and cell.estimate.n == IMAGES
+
+
+def test_table_4_is_of_images_that_the_undefended_classifier_has_right(made):
+    half = right(0.5, purifier="none", threat="clean", classifier="resnet18")
+    cells = made.by_label("table4", half, right(0.1, purifier_point="noise"))
+    assert {cell.estimate.n for cell in cells.values()} == {IMAGES // 2}
+    assert cells["No defense", "clean"].estimate.value == 1
+    assert cells["APuDAE (B)", "random"].estimate.value == pytest.approx(0.2)
+    for row, point in (("n1", "a12"), ("n2", "a15"), ("n3", "a18")):
+        assert cells[f"APuDAE (A, {row})", "clean"].about["purifier_point"] == point
+    assert cells["APuDAE (C)", "clean"].about["purifier_point"] == "transformed"
+    # The setting with fewer steps is the first, whatever the order of the entry.
+    assert cells["No defense", "BIM first setting"].about["attack_point"] == "few"
+    notes = " ".join(made.cells("table4", half).notes)
+    assert f"{IMAGES // 2} of {IMAGES}" in notes and "n1 = 12, n2 = 15, n3 = 18." in notes
+
+
+@pytest.mark.parametrize(("classes", "k"), [(10, 1), (199, 1), (200, 2), (1000, 10)])
+def test_a_label_among_one_percent_of_the_classes_is_right(made, classes, k):
+    def many(frame) -> None:
+        frame["classes"] = classes
+        frame["label_rank"] = np.where(rows(frame, threat="clean"), 0, frame["id"] - 100)
+        first = frame["label_rank"] == 0
+        frame["prediction"] = np.where(first, frame["label"], (frame["label"] + 1) % 10)
+
+    cells = made.by_label("table4", many)
+    cell = cells["APuDAE (C)", "random"]
+    assert cell.estimate.value == pytest.approx(k / IMAGES)
+    assert cell.metric == f"top-{k} robust accuracy"
+
+
+def test_table_5_takes_the_worst_of_the_scan_for_each_defence(made):
+    shares = {"l001": 0.8, "l01": 0.3, "l1": 0.5, "l10": 0.9}
+    threats = {"direct_red": "counter_b@resnet18+direct_red", "best_f": "counter_b@resnet18+best_f"}
+    changes = [
+        right(shares[point], threat=threats["best_f"], attack_point=point) for point in shares
+    ]
+    changes += [
+        right(round(1 - shares[p], 2), threat=threats["direct_red"], attack_point=p) for p in shares
+    ]
+    changes.append(right(0.7, threat="colour@robust_resnet18", attack_point="bim"))
+    cells = made.by_label("table5", *changes)
+    best, direct = (cells["CIFAR-10 B", f"APuDAE ({name})"] for name in ("Best", "Direct"))
+    assert best.estimate.value == pytest.approx(0.3) and best.about["attack_point"] == "l01"
+    assert direct.estimate.value == pytest.approx(0.1) and direct.about["attack_point"] == "l10"
+    for weight, share in (("0.01", 0.8), ("0.1", 0.3), ("1", 0.5), ("10", 0.9)):
+        cell = cells[f"CIFAR-10 B, scan, weight = {weight}", "APuDAE (Best)"]
+        assert cell.estimate.value == pytest.approx(share)
+    for letter in "AB":
+        cell = cells[f"CIFAR-10 {letter}", "Adversarial Training"]
+        assert cell.estimate.value == pytest.approx(0.7)
+        assert cell.about["classifier"] == "robust_resnet18"
+    assert cells["MNIST A", "APuDAE (Best)"].about["purifier"] == "best_a"
+    assert cells["ImageNet A", "APuDAE (Best)"].about["purifier"] == "best_c"
+    assert not [row for row, _ in cells if "unrolled" in row]
+
+
+def test_the_sweep_names_the_settings_that_differ_in_their_order(made):
+    cells = made.cells("sweep")
+    found = list(dict.fromkeys(cell.row for cell in cells))
+    assert found == [
+        "A, steps = 3",
+        "A, steps = 12",
+        "A, steps = 15",
+        "A, steps = 18",
+        "A, steps = 30",
+        "G, resize = 0.05, rotation = 5, each_step = False",
+        "G, resize = 0.1, rotation = 10, each_step = False",
+        "G, resize = 0.1, rotation = 10, each_step = True",
+        "G, resize = 0.2, rotation = 20, each_step = False",
+    ]
+    assert {cell.column for cell in cells} == {"clean", "random", "FGSM", "R-FGSM", "BIM", "CW"}
+    of_a3 = {c.column for c in cells if c.row == "A, steps = 3"}
+    assert of_a3 == {"clean", "random", "FGSM", "R-FGSM", "BIM"}
+
+
+def test_table_1_counts_equal_layers_beside_the_papers(made):
+    cells = made.by_label("table1")
+    row = "cifar10, red: 2-4 Conv2d+Relu+BatchNorm2d"
+    values = {column: cells[row, column].estimate.value for r, column in cells if r == row}
+    assert values == {
+        "layers": 3,
+        "kernel": 3,
+        "stride": 1,
+        "padding": 1,
+        "filters": 64,
+        "parameters": 180,
+    }
+    made_so = made.cells("table1")
+    printed = {place: line["raw"] for place, line in made_so.printed.items()}
+    assert [printed[row, name] for name in ("kernel", "stride", "padding", "filters")] == [
+        "3",
+        "1",
+        "1",
+        "64",
+    ]
+    assert printed["mnist, red: 8 DeConv2d", "filters"] == "c"
+    notes = " ".join(made_so.notes)
+    assert "480 parameters" in notes and "output = residual" in notes and "Sigmoid" in notes
+
+
+def test_of_two_attacks_of_one_method_the_second_stands_under_its_own_name(apudae, tmp_path):
+    apudae["suites"]["colour"]["threats"] += ["ten_steps", "colour@robust_resnet18", "unrolled+"]
+    apudae["suites"]["colour"]["purifiers"] = ["none", "best_f"]
+    columns = {column for _, column in Made(tmp_path, apudae).by_label("table3")}
+    assert {"BIM", "ten_steps", "colour bim@robust_resnet18", "unrolled+"} <= columns
+
+
+def test_what_makes_a_counter_attack():
+    entry = {"name": "x", "points": {"default": {"function": "gradient.bim", "settings": {}}}}
+    assert _purifications.counter_attack(entry, "default") is None
+    counter = _purifications.counter_attack(entry | {"through": "denoiser"}, "default")
+    assert counter == "counter attack A"
+    entry["points"]["default"]["function"] = "adaptive.counter_b"
+    assert _purifications.counter_attack(entry, "default") == "counter attack B"
+
+
+@pytest.mark.parametrize("name", ["table1", "table4", "table5", "sweep", "claims"])
+def test_the_stage_writes_them(made, tmp_path, name):
+    results = made.results
+    job = results.flow.job("table", {"paper": "apudae", "table": name})
+    inputs = {stage: [results.make(f) for f in files] for stage, files in job.inputs.items()}
+    paths = {kind: tmp_path / f"{name}.{kind}" for kind in ("csv", "markdown", "latex")}
+    table.run(json.loads(json.dumps(job.settings)), **paths, **inputs)
+    lines = list(csv.DictReader(paths["csv"].read_text(encoding="utf-8").splitlines()))
+    if name == "claims":
+        assert lines and all(line["verdict"] for line in lines)
+        return
+    told = {(line["row"], line["column"]): line for line in lines}
+    if name == "table4":
+        assert told["APuDAE (C)", "clean"]["published"] == "0.926"
+        assert told["APuDAE (C)", "clean"]["difference"]
+    if name == "table5":
+        assert told["ImageNet B", "APuDAE (Best)"]["published"] == "0.407"
+        assert told["CIFAR-10 A", "Adversarial Training"]["difference"]
+    if name == "table1":
+        assert "| 64 (64)" in paths["markdown"].read_text(encoding="utf-8")
