@@ -143,12 +143,12 @@ BROKEN = {
     ),
     "known purifier with two points": (
         {
-            "purifiers.direct_gaussian": {
-                "denoiser": "red_gaussian",
+            "purifiers.best": {
+                "denoiser": "red",
                 "points": {"a": {"function": "basic.direct"}, "b": {"function": "basic.direct"}},
             }
         },
-        ["suites.adaptive.threats", "direct_gaussian", "2 points"],
+        ["suites.knowing.threats", "best", "2 points"],
     ),
     "denoiser trained on an attack that knows it": (
         {"denoisers.dae_pgd.trained_on": [{"threat": "pgd@cnn4+direct_pgd", "share": 1}]},
@@ -348,6 +348,8 @@ def test_everywhere_reaches_every_suite_and_detection(quick):
     for suite in read["suites"].values():
         assert "mine" in suite["purifiers"]
         assert "pgd+" in suite["threats"]
+    assert configuration.unknowable(read, "pgd+", "apudae").startswith("'pgd+' knows purifier")
+    assert configuration.unknowable(read, "pgd+", "mine") is None
 
 
 def test_a_data_root_is_asked_for_only_where_it_is_read(quick, tmp_path):

@@ -336,8 +336,8 @@ def test_an_attack_reads_what_its_threat_knows(quick):
     assert job(graph, "attack", threat="bounded@resnet18").inputs == plain
     surrogate = {"surrogate": f"{folder}/classifiers/cnn26.safetensors"}
     assert job(graph, "attack", threat="transferred@resnet18").inputs == plain | surrogate
-    denoiser = {"denoiser": f"{folder}/denoisers/red_gaussian.safetensors"}
-    adaptive = job(graph, "attack", threat="bounded_bim@resnet18+direct_gaussian")
+    denoiser = {"denoiser": f"{folder}/denoisers/red.safetensors"}
+    adaptive = job(graph, "attack", threat="bpda@resnet18+best_direct")
     assert adaptive.inputs == plain | denoiser
 
 

@@ -223,7 +223,7 @@ def _convert_unit(key: str, entry: dict) -> None:
 
 
 def _put_everywhere(config: dict) -> None:
-    everywhere = config.pop("everywhere", {})
+    everywhere = config.setdefault("everywhere", {})
     for kind in ("purifiers", "detectors"):
         for name in everywhere.get(kind, []):
             _known(config, kind, name, f"everywhere.{kind}")
@@ -493,8 +493,8 @@ def check_threat(config: dict, text: str, key: str) -> Threat:
             f"attacks.{threat.attack}{known_only[0]}: holds only where the attack knows the "
             f"purifier, but {key} uses it as {text!r}; write {threat.attack}+"
         )
-    if threat.purifier:
-        _check_known(config, key, text, threat.purifier)
+    if threat.purifier and (reason := unknowable(config, text, threat.purifier)):
+        raise BadInput(f"{key}: {reason}")
     return threat
 
 
@@ -545,31 +545,36 @@ def _check_crossing(config: dict, key: str, stage: str, crossing: dict) -> None:
 
 
 def _check_knowledge(config: dict) -> None:
-    """Attacks of suites can know the purifiers at hand; no denoiser is trained on one that does."""
+    """Attacks of suites can know the purifiers at hand; no denoiser is trained on one that does.
+
+    An attack that is put everywhere meets those that it can know.
+    """
+    spread = config["everywhere"].get("attacks", [])
     for name, suite in config["suites"].items():
         for text in suite["threats"]:
-            if threats.parse(text).purifier == "":
+            if threats.parse(text).purifier == "" and text not in spread:
                 for purifier in suite["purifiers"]:
-                    _check_known(config, f"suites.{name}.threats", text, purifier)
+                    if reason := unknowable(config, text, purifier):
+                        raise BadInput(f"suites.{name}.threats: {reason}")
     for name in config["denoisers"]:
         _check_acyclic(config, name, [name])
 
 
-def _check_known(config: dict, key: str, text: str, purifier: str) -> None:
-    """A purifier that an attack knows has one point, and the denoiser that the attack looks at."""
+def unknowable(config: dict, text: str, purifier: str) -> str | None:
+    """Why an attack cannot know a purifier: it has several points, or no denoiser to look at."""
     entry, attack = config["purifiers"][purifier], config["attacks"][threats.parse(text).attack]
     looks = attack.get("through") == "denoiser" or _DENOISER & _handed_to(attack)
     if looks and purifier != NO_PURIFIER and "denoiser" not in entry:
-        raise BadInput(
-            f"{key}: {text!r} looks at the denoiser of purifier {purifier!r}, which uses none; "
+        return (
+            f"{text!r} looks at the denoiser of purifier {purifier!r}, which uses none; "
             "take the purifier or the threat out"
         )
-    points = entry["points"]
-    if len(points) > 1:
-        raise BadInput(
-            f"{key}: {text!r} knows purifier {purifier!r}, which has {len(points)} points; an "
-            "attack can know only one: make an entry of its own with the point that is attacked"
+    if len(points := entry["points"]) > 1:
+        return (
+            f"{text!r} knows purifier {purifier!r}, which has {len(points)} points; an attack can "
+            "know only one: make an entry of its own with the point that is attacked"
         )
+    return None
 
 
 def _check_acyclic(config: dict, start: str, path: list[str]) -> None:

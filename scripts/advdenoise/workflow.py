@@ -546,8 +546,16 @@ class Flow:
     def _suite_threats(
         self, suite: str, dataset: str, classifier: str, purifier: str
     ) -> list[Threat]:
-        """A suite's threats against the classifier and the purifier at hand."""
-        texts = self.config["suites"][suite]["threats"]
+        """A suite's threats against the classifier and the purifier at hand.
+
+        One that is to know the purifier and cannot was put into the suite by `everywhere`.
+        """
+        texts = [
+            text
+            for text in self.config["suites"][suite]["threats"]
+            if threats.parse(text).purifier != ""
+            or not configuration.unknowable(self.config, text, purifier)
+        ]
         met = [threats.parse(text).against(classifier, purifier) for text in texts]
         return [t for t in dict.fromkeys(met) if self._threat_fits(t, dataset)]
 

@@ -39,9 +39,9 @@ def chosen(frame, **values):
 
 
 def test_accuracy_counts_images_of_all_replicates(results):
-    found = read(results.inputs("tables", "apudae", "table3")["predictions"])
+    found = read(results.inputs("tables", "dapas", "accuracy")["predictions"])
     cells = accuracy.by_threat(found)
-    assert len(cells) == 2 * 5  # two purifiers; clean and four points
+    assert len(cells) == 2 * 3  # two purifiers; clean and two points
     for cell in cells:
         names = ("threat", "attack_point", "purifier")
         rows = chosen(found.frame, **{name: cell.about[name] for name in names})
@@ -57,9 +57,10 @@ def test_accuracy_counts_images_of_all_replicates(results):
 
 
 def test_draws_of_an_image_count_as_one(results):
-    results.flow.config["purifiers"]["direct_gaussian"]["draws"] = 4
-    found = read(results.inputs("tables", "apudae", "table3")["predictions"])
-    cells = [c for c in accuracy.by_threat(found) if c.about["purifier"] == "direct_gaussian"]
+    entry = results.flow.config["purifiers"]["direct_bimodal"]
+    entry["draws"], entry["points"]["default"]["function"] = 4, "apudae.f"
+    found = read(results.inputs("tables", "dapas", "accuracy")["predictions"])
+    cells = [c for c in accuracy.by_threat(found) if c.about["purifier"] == "direct_bimodal"]
     for cell in cells:
         names = ("threat", "attack_point", "purifier")
         rows = chosen(found.frame, **{name: cell.about[name] for name in names})
@@ -264,7 +265,8 @@ def test_distances_are_means_over_images(results):
 def test_calibration_has_the_interval_of_a_mean(results):
     cells = denoisers.calibration(results.inputs("tables", "apudae", "calibration")["calibration"])
     assert [(cell.row, cell.column) for cell in cells] == [
-        (f"patches, red_gaussian, seed {seed}", column)
+        (f"{name}, seed {seed}", column)
+        for name in ("patches, red", "patches, unet", "digits, red_grey")
         for seed in (0, 1)
         for column in ("mean", "deviation")
     ]
@@ -280,6 +282,7 @@ def test_one_replicate_has_no_spread(tmp_path, quick):
 
 
 def test_a_row_is_named_by_what_tells_something_new(results):
-    found = read(results.inputs("tables", "apudae", "adaptive")["predictions"])
-    rows = {cell.row for cell in accuracy.by_threat(found)}
-    assert rows == {"patches, resnet18: clean", "patches, resnet18: bounded_bim+"}
+    found = read(results.inputs("tables", "apudae", "worst_case")["predictions"])
+    rows = {cell.row for cell in accuracy.by_threat(found) if cell.column == "best"}
+    known = ("clean", "bounded bim", "unrolled+", "square+", "counter_a@resnet18+best_direct")
+    assert rows >= {f"patches, resnet18: {threat}" for threat in known}

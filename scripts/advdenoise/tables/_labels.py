@@ -8,7 +8,6 @@ ATTACKS = {
     "gradient.mi_fgsm": "mi-FGSM",
     "minimal.deepfool": "DeepFool",
     "minimal.carlini_wagner": "C&W",
-    "blackbox.square": "Square",
     "noise.uniform": "random",
 }
 DETECTORS = {"trees.random_forest": "Random Forest", "svm.svc": "SVC", "trees.xgboost": "XGB"}
@@ -26,6 +25,7 @@ DATASETS = {
     "tiny_imagenet": "TinyImageNet",
     "imagenet": "ImageNet",
 }
+SPELLINGS = {"ImageNet-1000": "ImageNet"}  # one data set under two names
 
 
 def threat(name: str, point: str, classifier: str) -> str:

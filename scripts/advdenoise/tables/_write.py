@@ -23,7 +23,11 @@ def published_lines(paper: str, table: str) -> list[dict]:
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+        lines = list(csv.DictReader(file))
+    return [
+        line | {"dataset": _labels.SPELLINGS.get(line["dataset"], line["dataset"])}
+        for line in lines
+    ]
 
 
 def published_numbers(paper: str, table: str) -> dict[tuple[str, str], dict]:
