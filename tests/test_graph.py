@@ -20,37 +20,39 @@ from tests import mini
 COUNTS = {
     "config": {
         "images": 7,
-        "train_classifier": 5,
-        "attack": 18,
-        "train_denoiser": 6,
-        "calibrate": 1,
+        "train_classifier": 8,
+        "attack": 34,
+        "train_denoiser": 12,
+        "calibrate": 3,
         "cost": 2,
-        "evaluate": 15,
+        "evaluate": 30,
         "distances": 1,
         "iqr": 6,
         "detect": 3,
-        "examples": 4,
-        "table": 18,
+        "examples": 5,
+        "table": 24,
         "figures_propagation": 1,
         "figures_feature_losses": 1,
+        "figures_apudae": 1,
         "figures_segfault": 1,
         "all": 1,
     },
     "papers": {
-        "images": 14,
-        "train_classifier": 29,
-        "attack": 148,
-        "train_denoiser": 48,
-        "calibrate": 3,
+        "images": 20,
+        "train_classifier": 38,
+        "attack": 331,
+        "train_denoiser": 66,
+        "calibrate": 12,
         "cost": 6,
-        "evaluate": 88,
+        "evaluate": 172,
         "distances": 2,
         "iqr": 18,
         "detect": 12,
-        "examples": 12,
-        "table": 18,
+        "examples": 15,
+        "table": 25,
         "figures_propagation": 1,
         "figures_feature_losses": 1,
+        "figures_apudae": 1,
         "figures_segfault": 1,
         "all": 1,
     },
@@ -71,6 +73,18 @@ COUNTS = {
 }
 # Jobs of a paper at the papers' scale with reduced counts.
 REDUCED = {
+    "apudae": {
+        "images": 9,
+        "train_classifier": 4,
+        "attack": 54,
+        "train_denoiser": 6,
+        "calibrate": 3,
+        "evaluate": 31,
+        "examples": 1,
+        "table": 10,
+        "figures_apudae": 1,
+        "apudae": 1,
+    },
     "feature_losses": {
         "images": 8,
         "train_classifier": 6,
@@ -316,7 +330,7 @@ def test_no_name_of_an_empty_kind_matches(quick):
 def test_every_paper_has_its_own_targets(quick):
     graph = Flow(configuration.read(quick))
     targets = [path for paper in PAPERS for path in graph.targets(paper)]
-    assert len(targets) == len(set(targets)) == 3 * 18 + 11
+    assert len(targets) == len(set(targets)) == 3 * 24 + 15
     assert all(path.startswith("results/quick/") for path in targets)
     with pytest.raises(BadInput, match="'dappas' is not configured; did you mean 'dapas'?"):
         graph.targets("dappas")
