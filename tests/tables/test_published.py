@@ -92,7 +92,8 @@ def test_what_no_printed_label_claims_stands_under_its_own_name(cells, paper, ta
         # Nor steps of another rule, another autoencoder, a transformation each time, a scan, and
         # each attack on each data set.
         "apudae": r"^apudae g_each_step \| |\| bounded_bim10$|\| apudae_mnist b15$|\| magnet2$|"
-        r"^apudae_imagenet transformed_each_step \| |^random \| |\| (R-)?FGSM$|^\S+ B, scan, weight = [\d.]+ \| ",
+        r"^apudae_imagenet transformed_each_step \| |^random \| |\| (R-)?FGSM$|"
+        r"^\S+ B, scan, weight = [\d.]+ \| ",
     }[paper]
     for row, column in own:
         assert re.search(allowed, f"{row} | {column}"), (row, column, sorted(rows), sorted(columns))
