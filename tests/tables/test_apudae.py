@@ -30,7 +30,8 @@ class Made:
         if changes:
             frame = given["predictions"].frame.copy()
             for change in changes:
-                change(frame)
+                changed = change(frame)
+                frame = frame if changed is None else changed
             given["predictions"] = given["predictions"].of(frame)
         entry = self.results.flow.config["experiments"]["apudae"]["tables"][name]
         return provide(load("tables", entry), **given)
@@ -184,6 +185,21 @@ def test_table_5_takes_the_worst_of_the_scan_for_each_defence(made):
     assert cells["MNIST A", "APuDAE (Best)"].about["purifier"] == "best_a"
     assert cells["ImageNet A", "APuDAE (Best)"].about["purifier"] == "best_c"
     assert not [row for row, _ in cells if "unrolled" in row]
+
+
+@pytest.mark.parametrize("name", ["table4", "table5"])
+def test_a_robust_network_that_is_not_there_is_told(made, name):
+    """As at the papers' scale, where ImageNet's is a file of the user's."""
+
+    def without(frame):
+        return frame[~rows(frame, dataset="imagenet", classifier="robust_resnet18")]
+
+    def told(*changes) -> list[str]:
+        return [note for note in made.cells(name, *changes).notes if "not run" in note]
+
+    assert told() == []
+    (note,) = told(without)
+    assert "on ImageNet: not run" in note and "purifier: none" in note
 
 
 def test_the_sweep_names_the_settings_that_differ_in_their_order(made):

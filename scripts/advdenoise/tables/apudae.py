@@ -30,6 +30,10 @@ _CHOSEN = (
     "As in the paper images are those that the undefended classifier has right: {} of {}, all "
     "replicates together."
 )
+_NOT_RUN = (
+    "{} on {}: not run. A robust network of one's own is another classifier with a crossing of its "
+    "own, `purifier: none`."
+)
 # In the order of Table 1's columns.
 _SIZES = ("kernel", "stride", "padding", "filters")
 
@@ -138,7 +142,8 @@ def top_classes(predictions: Results) -> Cells:
     ]
     told = [f"n{place} = {number}" for place, number in enumerate(steps, start=1)]
     notes = [_TOP.format(1, k), _CHOSEN.format(*of), *([", ".join(told) + "."] if told else [])]
-    return Cells(cells, notes)
+    robust = names[known.ROBUST]
+    return Cells(cells, notes + _not_run(robust, cells, [c for c in cells if c.row == robust]))
 
 
 def counter_attacks(predictions: Results) -> Cells:
@@ -172,7 +177,8 @@ def counter_attacks(predictions: Results) -> Cells:
         worst = min(scan, key=lambda cell: cell.estimate.value)
         shown.append(replace(worst, row=f"{_name(worst)} B"))
     shown += [told for scan in scans.values() for told in _scan(scan, places)]
-    return Cells(shown, [*_WORST, *([_TOP.format(1, k)] if k > 1 else [])])
+    lacking = _not_run(known.ROBUST, shown, [c for c in shown if c.column == known.ROBUST])
+    return Cells(shown, [*_WORST, *([_TOP.format(1, k)] if k > 1 else []), *lacking])
 
 
 def sweep(predictions: Results) -> Cells:
@@ -247,6 +253,12 @@ def _steps_of_a(predictions: Results, places: Places) -> list[int]:
     """The steps of variant A's points, in increasing order."""
     points = [places.point(about) for about in _purifier_points(predictions)]
     return sorted({p["settings"]["steps"] for p in points if p["function"] == "apudae.a"})
+
+
+def _not_run(defence: str, cells: list[Cell], own: list[Cell]) -> list[str]:
+    """A sentence for each data set on which a printed defence has no cell of its `own`."""
+    lacking = dict.fromkeys(map(_name, cells)).keys() - set(map(_name, own))
+    return [_NOT_RUN.format(defence, dataset) for dataset in sorted(lacking)]
 
 
 def _name(cell: Cell) -> str:
