@@ -88,9 +88,9 @@ REDUCED = {
     "feature_losses": {
         "images": 8,
         "train_classifier": 6,
-        "attack": 42,
-        "evaluate": 22,
-        "train_denoiser": 14,
+        "attack": 38,
+        "evaluate": 20,
+        "train_denoiser": 12,
         "examples": 3,
         "table": 3,
         "figures_feature_losses": 1,
