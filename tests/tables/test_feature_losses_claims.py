@@ -175,8 +175,18 @@ def test_accuracy_on_both_sides_of_the_classifiers_data(made):
     test = one(claims, "clean accuracy of UNSECURED in %, MNIST, test")
     assert train.estimate.value == 100 and test.estimate.value == 50
     assert test.verdict == "does not" and test.estimate.n == IMAGES
-    achieved = one(claims, "accuracy of OURS in %, MNIST, PGD")
+    achieved = one(claims, "accuracy of OURS in %, MNIST, PGD, test")
     assert achieved.claimed.least == 82 and not achieved.lacking
+
+
+def test_what_is_achieved_on_a_part_of_the_test_images_counts(made):
+    def only_a_part(frame) -> None:
+        frame["split"] = frame["split"].replace({"test": "studied"})
+
+    claims = made.claims(only_a_part, right(0.5, purifier="features_pgd"))
+    achieved = one(claims, "accuracy of OURS in %, MNIST, PGD, studied")
+    assert achieved.estimate.value == 50 and achieved.verdict == "does not"
+    assert one(claims, "clean accuracy of UNSECURED in %, MNIST, test").lacking
 
 
 def test_the_least_confidence_of_the_images_shown(made, tmp_path, feature_losses):

@@ -193,10 +193,21 @@ def _of_the_text(measured: dict[tuple[str, str], Measured]) -> Iterator[Claim]:
     for line in (*published_lines(PAPER, "table1"), *published_lines(PAPER, "table2")):
         if line["row"] == f"PGD / {OURS}":
             sentence = _ACHIEVED.format(line["value"], line["dataset"])
-            quantity = f"accuracy of {OURS} in %, {line['dataset']}, PGD"
-            claimed = Range(float(line["value"]) - _POINTS)
             place = Place("PGD", OURS)
-            yield _accuracy(sentence, quantity, claimed, measured, line, "test", place)
+            split = _attacked(measured, line["dataset"], place)
+            quantity = f"accuracy of {OURS} in %, {line['dataset']}, PGD, {split}"
+            claimed = Range(float(line["value"]) - _POINTS)
+            yield _accuracy(sentence, quantity, claimed, measured, line, split, place)
+
+
+def _attacked(measured: dict[tuple[str, str], Measured], printed: str, place: Place) -> str:
+    """The split of a printed data set with these results: the test images, or a part of them."""
+    splits = [
+        split
+        for (dataset, split), here in measured.items()
+        if _labels.DATASETS.get(dataset) == printed and place in here
+    ]
+    return splits[0] if splits and "test" not in splits else "test"
 
 
 def _of_confidence(shown: list[Seen]) -> Iterator[Claim]:
