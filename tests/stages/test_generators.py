@@ -79,3 +79,21 @@ def test_its_purifier_is_judged_without_reconstruction_errors(world, weights, tm
             expected = (purified - images).square().flatten(1).mean(1)
             part = found[found["draw"] == draw]
             assert np.allclose(part["mse_after"], expected, rtol=1e-4)
+
+
+def test_attacks_that_know_its_purifier_go_through_the_generator(world, weights, tmp_path):
+    file = "seed0/digits/adversarial/bim@small+direct/few.h5"
+    settings = world.settings(file)
+    point = {"function": "gan.defense_gan", "settings": SETTINGS}
+    changes = {
+        "denoiser": {**settings["denoiser"], **ENTRY},
+        "purifier": {**settings["purifier"], "points": {"default": point}},
+    }
+    found = {}
+    for through in ("identity", "full"):
+        changes["attack"] = {**settings["attack"], "through": through}
+        path = world.run(file, tmp_path / f"{through}.h5", changes, denoiser=weights)
+        with store.open_hdf5(path, "adversarial") as stored:
+            found[through] = stored["points/default/perturbation"][:]
+        assert np.abs(found[through]).max() > 0.1
+    assert not np.allclose(found["identity"], found["full"])

@@ -45,7 +45,7 @@ def run(
         if surrogate:
             source = models.classifier(surrogate, settings["surrogate"], clean)
         using = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
-        models.check_frozen(target, source, using.denoise if using else None)
+        models.check_frozen(target, source, using.network if using else None)
         attacker = _Attacker(settings, target, source, using, goal)
         inputs = filter(None, (images, victim, surrogate, denoiser, calibration))
         digest = state_digest(settings, code, *inputs)

@@ -75,6 +75,10 @@ class Denoiser:
     def reconstructs(self) -> bool:
         return self.generate is None
 
+    @property
+    def network(self) -> nn.Module:
+        return self.denoise if self.generate is None else self.generate
+
     def error(self, images: Tensor) -> Tensor:
         """Sum over all elements of (X - A(X))^2 for each image: [N] (APuDAE, equation 7)."""
         return (images - self.denoise(images)).square().flatten(1).sum(1)
