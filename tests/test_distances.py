@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from torch import nn
 
 from scripts.advdenoise import distances
-from scripts.advdenoise.distances import Taps, distance, layer_distances
+from scripts.advdenoise.distances import Taps, distance, layer_distances, rectified
 from scripts.advdenoise.errors import BadInput
 
 finite = st.floats(-1e6, 1e6, width=32)
@@ -170,6 +170,19 @@ def test_reduce_sees_each_map_once_it_is_there(model):
         model(torch.zeros(2, 1, 4, 4))
         assert taps.take() == {"first": (2, 2, 4, 4), "second": (2, 2, 4, 4)}
     assert seen == ["first", "second"]
+
+
+def test_rectified_maps_are_copies_after_relu_but_for_the_last(model):
+    names = ["first", "second"]
+    with Taps(model, names) as taps:
+        model(x := torch.randn(2, 1, 4, 4))
+        plain = taps.take()
+    assert all((plain[name] < 0).any() for name in names)
+    with Taps(model, names, rectified(names)) as taps:
+        model(x)
+        found = taps.take()
+    assert torch.equal(found["first"], plain["first"].clamp_min(0))
+    assert torch.equal(found["second"], plain["second"])
 
 
 def test_taps_are_gone_afterwards(model):

@@ -98,6 +98,20 @@ def _named(model: nn.Module, names: Sequence[str], key: str) -> dict[str, nn.Mod
     return {name: modules[name] for name in names}
 
 
+def rectified(names: Sequence[str]) -> Callable[[str, Tensor], Tensor]:
+    """What `Taps` keeps to see maps after ReLU; the last of `names`, the logits, stays as it is.
+
+    In "propagation" (section 4) "except for the last FC layer, all feature maps were observed after
+    Relu", while modules that end before a norm, as in pre-activation and densely connected
+    networks, give negative values too.
+    """
+
+    def keep(name: str, output: Tensor) -> Tensor:
+        return output.clone() if name == names[-1] else output.relu()
+
+    return keep
+
+
 class Distance(NamedTuple):
     """Distances of N pairs of maps of one layer.
 

@@ -70,6 +70,78 @@ def test_local_weights(resnet, tmp_path, name):
         timm_model(SHAPE, 10, model="resnet18", weights=str(path))
 
 
+@pytest.fixture
+def stock(tmp_path):
+    """A file as timm gives it: the whole network, for its 1,000 classes."""
+    torch.manual_seed(1)
+    tensors = timm_model(SHAPE, 1000, model="test_resnet").layers.state_dict()
+    save_file(tensors, tmp_path / "stock.safetensors")
+    return str(tmp_path / "stock.safetensors"), tensors
+
+
+@pytest.mark.parametrize("head", ["linear", "conv", "prelu"])
+@pytest.mark.parametrize("classes", [10, 1000])
+def test_a_stock_file_gives_all_but_the_head(stock, head, classes):
+    path, tensors = stock
+    network = timm_model(SHAPE, classes, model="test_resnet", weights=path, head=head).layers
+    own = network.state_dict()
+    body = {name for name in own if not name.startswith("fc.")}
+    assert body == {name for name in tensors if not name.startswith("fc.")}
+    assert all(torch.equal(own[name], tensors[name]) for name in body)
+    stays = head == "linear" and classes == 1000
+    assert stays == torch.equal(own.get("fc.weight", torch.zeros(0)), tensors["fc.weight"])
+
+
+@pytest.mark.parametrize("head", ["linear", "conv", "prelu"])
+def test_a_file_of_this_workflow_gives_the_head_too(head, tmp_path):
+    torch.manual_seed(1)
+    trained = timm_model(SHAPE, 10, model="test_resnet", head=head).eval()
+    save_file(trained.state_dict(), tmp_path / "w.safetensors")
+    asked = {"model": "test_resnet", "head": head, "weights": str(tmp_path / "w.safetensors")}
+    network, images = timm_model(SHAPE, 10, **asked).eval(), torch.rand(2, *SHAPE)
+    with torch.no_grad():
+        assert torch.equal(network(images), trained(images))
+    other = {"linear": "prelu", "conv": "linear", "prelu": "conv"}[head]
+    with pytest.raises(BadInput, match=r"does not hold 'test_resnet' for 10 classes .* fc\."):
+        timm_model(SHAPE, 10, **asked | {"head": other})
+
+
+def test_a_convolution_in_the_place_of_pooling_and_dense_layer():
+    torch.manual_seed(0)
+    network = timm_model(SHAPE, 10, model="test_resnet", head="conv").eval()
+    maps, images = [], torch.rand(3, *SHAPE)
+    network.layers.fc.register_forward_pre_hook(lambda _, given: maps.append(given[0]))
+    with torch.no_grad():
+        logits = network(images)
+        conv = network.layers.fc.conv
+        assert maps[0].shape == (3, 96, 2, 2) and conv.kernel_size == (2, 2)
+        assert torch.allclose(logits, maps[0].flatten(1) @ conv.weight.flatten(1).T + conv.bias)
+
+
+def test_prelu_behind_the_logits():
+    torch.manual_seed(0)
+    network = timm_model(SHAPE, 10, model="test_resnet", head="prelu").eval()
+    linear, images = network.layers.fc.linear, torch.rand(3, *SHAPE)
+    plain = []
+    linear.register_forward_hook(lambda *args: plain.append(args[2]))
+    with torch.no_grad():
+        logits = network(images)
+    assert (plain[0] < 0).any()
+    assert torch.allclose(logits, torch.where(plain[0] < 0, 0.25 * plain[0], plain[0]))
+    assert sum(p.numel() for p in network.layers.fc.prelu.parameters()) == 1
+
+
+def test_the_stride_of_the_stem_doubles_the_maps():
+    sides, images = {}, torch.rand(1, *SHAPE)
+    for stride in (None, 1, 2):
+        network = timm_model(SHAPE, 10, model="resnet18", stem_stride=stride).eval()
+        network.layers.layer4.register_forward_hook(
+            lambda *args, stride=stride: sides.update({stride: args[2].shape[2:]})
+        )
+        assert network(images).shape == (1, 10)
+    assert sides == {None: (2, 2), 1: (4, 4), 2: (2, 2)}
+
+
 def test_a_file_that_is_no_state_dict(tmp_path):
     torch.save([torch.zeros(3)], tmp_path / "list.pt")
     with pytest.raises(BadInput, match="is no state dict"):
@@ -89,3 +161,11 @@ def test_mistakes_are_one_sentence():
         timm_model(SHAPE, 10, model="resnet18", weights="nowhere.pt", pretrained=True)
     with pytest.raises(BadInput, match="does not take the images of 64x64"):
         timm_model(SHAPE, 10, model="vit_tiny_patch16_224")
+    with pytest.raises(BadInput, match="does not begin with a convolution of overlapping windows"):
+        timm_model(SHAPE, 10, model="test_vit", size=160, stem_stride=8)
+    with pytest.raises(BadInput, match="0 is no stride"):
+        timm_model(SHAPE, 10, model="resnet18", stem_stride=0)
+    with pytest.raises(BadInput, match="'dense' is none of linear, conv, prelu"):
+        timm_model(SHAPE, 10, model="resnet18", head="dense")
+    with pytest.raises(BadInput, match="cannot have the head 'conv'"):
+        timm_model(SHAPE, 10, model="test_vit", size=160, head="conv")

@@ -53,6 +53,6 @@ def test_weights_start_as_he_says():
 
 
 def test_refuses_sides_that_do_not_close():
-    with pytest.raises(BadInput, match="28x32; with 5 poolings it takes sides that 32 divides"):
+    with pytest.raises(BadInput, match="28x32; with 5 halvings it takes sides that 32 divides"):
         unet((1, 28, 32))
     assert unet((1, 28, 32), width=2, poolings=2)(torch.rand(1, 1, 28, 32)).shape[2:] == (28, 32)

@@ -3,8 +3,9 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
-from scripts.advdenoise.denoisers.unet import hgd
+from scripts.advdenoise.denoisers.unet import classic, hgd
 from scripts.advdenoise.errors import BadInput
 
 
@@ -64,5 +65,50 @@ def test_hgd_learns_to_take_noise_away():
 
 @pytest.mark.parametrize("shape", [(1, 30, 28), (1, 28, 26), (3, 33, 33)])
 def test_hgd_refuses_sides_that_halving_loses(shape):
-    with pytest.raises(BadInput, match="3 scales take sides that 4 divides"):
+    with pytest.raises(BadInput, match="with 2 halvings it takes sides that 4 divides"):
         hgd(shape)
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
+
+
+def test_classic_has_its_size():
+    with torch.device("meta"):
+        assert parameters(classic((3, 64, 64))) == 31_037_763
+        assert parameters(classic((3, 64, 64), batch_norm=False)) == 31_031_875
+
+
+def test_classic_computes_what_is_described():
+    """Written out without norms, in the order in which the network was built."""
+    torch.manual_seed(0)
+    network = classic((3, 16, 8), width=4, poolings=2, batch_norm=False).eval()
+    images = torch.rand(2, 3, 16, 8)
+    layers = iter([m for m in network.modules() if isinstance(m, nn.Conv2d)])
+    doubling = iter([m for m in network.modules() if isinstance(m, nn.ConvTranspose2d)])
+
+    def twice(maps):
+        for _ in range(2):
+            maps = next(layers)(maps).relu()
+        return maps
+
+    full = twice(2 * images - 1)
+    half = twice(functional.max_pool2d(full, 2))
+    quarter = twice(functional.max_pool2d(half, 2))
+    maps = twice(torch.cat([half, next(doubling)(quarter)], dim=1))
+    maps = twice(torch.cat([full, next(doubling)(maps)], dim=1))
+    expected = (next(layers)(maps) + 1) / 2
+    assert next(layers, None) is None and next(doubling, None) is None
+    assert torch.allclose(network.train()(images), expected, atol=1e-6)
+    assert torch.allclose(network.eval()(images), expected.clamp(0, 1), atol=1e-6)
+
+
+def test_classic_has_a_norm_behind_each_convolution():
+    network = classic((1, 16, 16), width=2, poolings=1)
+    kinds = [type(m) for block in network.down for m in block]
+    assert kinds == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * 4
+
+
+def test_classic_refuses_sides_that_halving_loses():
+    with pytest.raises(BadInput, match="28x32; with 4 halvings it takes sides that 16 divides"):
+        classic((1, 28, 32))

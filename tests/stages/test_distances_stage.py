@@ -115,6 +115,15 @@ def test_only_the_first_images_are_observed(world, tmp_path):
     assert np.allclose(part["l2"], few["l2"], rtol=1e-4, atol=1e-6)
 
 
+def test_post_relu_changes_what_is_negative_but_for_the_logits(world, tmp_path):
+    """Layer 0 is a convolution, layer 6 follows a ReLU, layer 9 gives the logits."""
+    plain = rows(world.make(ADAPTIVE))
+    after = rows(world.run(ADAPTIVE, tmp_path / "relu.parquet", {"post_relu": True}))
+    assert list(plain["layer"]) == list(after["layer"]) and (after["l2"] <= plain["l2"]).all()
+    changed = (plain["l2"] != after["l2"]).groupby(plain["layer_index"]).any()
+    assert list(changed) == [True, False, False]
+
+
 def test_sets_in_another_order_are_a_bug_and_not_a_result(world, tmp_path):
     threats = world.settings(ADAPTIVE)["threats"][::-1]
     with pytest.raises(RuntimeError, match="differ in their order"):

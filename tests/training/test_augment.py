@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.training._augment import _cut, _move, augment
+from scripts.advdenoise.training._augment import _cut, _move, _window, augment
 
 N = 64
 
@@ -106,8 +106,55 @@ def test_rotations_and_shifts_stay_inside_their_limits():
         assert move.max() > 1.5 and move.min() < -1.5 and abs(move.mean()) < 0.2
 
 
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (6, 12)])
+def test_a_quarter_of_the_area_is_half_the_sides(height, width):
+    """The upper left window, enlarged, is what interpolation makes of it inside its border."""
+    images = pictures(height, width)
+    corner = torch.tensor([[0.5, -0.5, -0.5]]).expand(N, 3)
+    found = _move(images, of_each(0), of_each(0), of_each(0), corner)
+    window = images[:, :, : height // 2, : width // 2]
+    expected = torch.nn.functional.interpolate(window, (height, width), mode="bilinear")
+    inside = (..., slice(0, height - 1), slice(0, width - 1))
+    torch.testing.assert_close(found[inside], expected[inside], atol=1e-5, rtol=0)
+
+
+def test_windows_lie_inside_and_have_all_sizes_and_places():
+    random = torch.rand(2000, 3, generator=torch.Generator().manual_seed(0))
+    side, *centre = _window(random, 0.49).unbind(1)
+    area = side**2
+    assert area.min() >= 0.49 and area.max() <= 1 and area.mean() == pytest.approx(0.745, abs=0.02)
+    for place in centre:
+        assert ((place.abs() + side) <= 1 + 1e-6).all()
+        large, small = side > 0.95, side < 0.75
+        assert place[large].abs().max() <= 0.05
+        assert place[small].max() > 0.2 and place[small].min() < -0.2
+    assert torch.corrcoef(torch.stack(centre))[0, 1].abs() < 0.1
+
+
+def test_scale_enlarges_by_the_windows_of_each_image():
+    images = pictures()
+    found = augment(images, noise(), scale=0.5)
+    streams = noise()
+    streams.uniform(images.new_empty(N, 6))
+    windows = _window(streams.uniform(images.new_empty(N, 3)), 0.5)
+    for i in (0, 7, 20):
+        side, column, row = windows[i].tolist()
+        theta = torch.tensor([[[side, 0, column], [0, side, row]]])
+        grid = torch.nn.functional.affine_grid(theta, [1, 3, 8, 8], align_corners=False)
+        expected = torch.nn.functional.grid_sample(
+            images[i : i + 1], grid, padding_mode="border", align_corners=False
+        )
+        torch.testing.assert_close(found[i : i + 1], expected, atol=1e-5, rtol=0)
+
+
+def test_a_window_leaves_other_moves_their_numbers():
+    """So the setting changes no run without it."""
+    flipped = augment(pictures(), noise(), scale=0.999999, flip=True)
+    torch.testing.assert_close(flipped, augment(pictures(), noise(), flip=True), atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize(
-    "settings", [{"crop": 2}, {"shift": 0.1, "rotation": 15.0}, {"flip": True}]
+    "settings", [{"scale": 0.6}, {"crop": 2}, {"shift": 0.1, "rotation": 15.0}, {"flip": True}]
 )
 def test_layout_range_and_independence_of_the_batch(settings):
     images = pictures().contiguous(memory_format=torch.channels_last)

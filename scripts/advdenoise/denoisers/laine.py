@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.denoisers._sides import check_sides
 
 Shape = tuple[int, int, int]
 _SLOPE = 0.1  # of the leaky ReLUs
@@ -22,14 +22,8 @@ def unet(shape: Shape, *, width: int = 48, poolings: int = 5) -> nn.Module:
 
     Raises BadInput for sides that halving does not bring back: multiples of 32 with 5 poolings.
     """
-    depth, height, side = shape
-    step = 2**poolings
-    if height % step or side % step:
-        raise BadInput(
-            f"laine.unet cannot give back images of {height}x{side}; with {poolings} poolings it "
-            f"takes sides that {step} divides"
-        )
-    network = _UNet(depth, width, poolings)
+    check_sides("laine.unet", shape, poolings)
+    network = _UNet(shape[0], width, poolings)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, a=_SLOPE)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.denoisers._sides import check_sides
 
 Shape = tuple[int, int, int]
 
@@ -23,14 +23,27 @@ def hgd(shape: Shape, *, widths: Sequence[int] = (32, 64, 128), convolutions: in
 
     Raises BadInput for sides that halving does not bring back.
     """
-    depth, height, side = shape
-    step = 2 ** (len(widths) - 1)
-    if height % step or side % step:
-        raise BadInput(
-            f"unet.hgd cannot give back images of {height}x{side}; {len(widths)} scales take sides "
-            f"that {step} divides"
-        )
-    return _Hgd(depth, widths, convolutions)
+    check_sides("unet.hgd", shape, len(widths) - 1)
+    return _Hgd(shape[0], widths, convolutions)
+
+
+def classic(
+    shape: Shape, *, width: int = 64, poolings: int = 4, batch_norm: bool = True
+) -> nn.Module:
+    """The U-Net of Ronneberger et al. 2015 with padded convolutions, a denoiser of "propagation".
+
+    Two 3x3 convolutions with batch norm and ReLU at each size: `width` maps at full size, twice as
+    many at each size below, halved by `poolings` max-pools. On the way back 2x2 transposed
+    convolutions of stride 2 double the sides and halve the maps, and those that were pooled are put
+    beside; a 1x1 convolution ends it. Both ends work on [-1,1] (section 2.3 of "propagation"): it
+    is fed 2x - 1, and gives (output + 1) / 2. 31,037,763 parameters for colour images, without
+    `batch_norm` 31,031,875. In training mode the output is not clamped to [0,1]: a clamped element
+    has no gradient.
+
+    Raises BadInput for sides that halving does not bring back: multiples of 16 with 4 poolings.
+    """
+    check_sides("unet.classic", shape, poolings)
+    return _Classic(shape[0], [width * 2**level for level in range(poolings + 1)], batch_norm)
 
 
 class _Hgd(nn.Module):
@@ -60,13 +73,41 @@ class _Hgd(nn.Module):
         return denoised if self.training else denoised.clamp(0, 1)
 
 
-def _block(last: int, width: int, convolutions: int, stride: int = 1) -> nn.Sequential:
+class _Classic(nn.Module):
+    def __init__(self, depth: int, widths: list[int], batch_norm: bool):
+        super().__init__()
+        above = [depth, *widths[:-1]]
+        self.down = nn.ModuleList(
+            _block(last, width, 2, batch_norm=batch_norm)
+            for last, width in zip(above, widths, strict=True)
+        )
+        pairs = list(zip(widths[1:], widths[:-1], strict=True))[::-1]
+        self.doubled = nn.ModuleList(
+            nn.ConvTranspose2d(below, width, 2, stride=2) for below, width in pairs
+        )
+        self.up = nn.ModuleList(
+            _block(2 * width, width, 2, batch_norm=batch_norm) for _, width in pairs
+        )
+        self.last = nn.Conv2d(widths[0], depth, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps, skips = self.down[0](2 * images - 1), []
+        for block in self.down[1:]:
+            skips.append(maps)
+            maps = block(functional.max_pool2d(maps, 2))
+        for double, block in zip(self.doubled, self.up, strict=True):
+            maps = block(torch.cat([skips.pop(), double(maps)], dim=1))
+        denoised = (self.last(maps) + 1) / 2
+        return denoised if self.training else denoised.clamp(0, 1)
+
+
+def _block(
+    last: int, width: int, convolutions: int, stride: int = 1, batch_norm: bool = True
+) -> nn.Sequential:
     layers: list[nn.Module] = []
     for number in range(convolutions):
-        layers += [
-            nn.Conv2d(last, width, 3, stride if number == 0 else 1, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-        ]
+        step = stride if number == 0 else 1
+        layers.append(nn.Conv2d(last, width, 3, step, padding=1, bias=not batch_norm))
+        layers += [nn.BatchNorm2d(width), nn.ReLU()] if batch_norm else [nn.ReLU()]
         last = width
     return nn.Sequential(*layers)

@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from scripts.advdenoise import store
-from scripts.advdenoise.distances import Taps, layer_distances
+from scripts.advdenoise.distances import Taps, layer_distances, rectified
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.schemas import DISTANCES
 from scripts.advdenoise.stages import models
@@ -45,8 +45,9 @@ def run(
         columns = Columns(DISTANCES)
         count = min(settings["images"], len(clean))
         batches = clean.batches(settings["batch"], device, count)
+        reduce = rectified(settings["taps"]) if settings["post_relu"] else None
         # Not in inference mode: a purifier may take gradients of its own.
-        with Taps(network, settings["taps"]) as taps, torch.no_grad():
+        with Taps(network, settings["taps"], reduce) as taps, torch.no_grad():
             for batch in tqdm(batches, desc=f"distances {settings['suite']}", disable=None):
                 network(batch.images)
                 maps = taps.take()

@@ -16,33 +16,43 @@ def augment(
     crop: int = 0,
     shift: float = 0.0,
     rotation: float = 0.0,
+    scale: float = 1.0,
     flip: bool = False,
 ) -> Tensor:
     """Move every image of a batch by its own random numbers.
 
     `crop` is the CIFAR ResNets' augmentation, `shift` and `rotation` are those of Keras's
-    ImageDataGenerator.
+    ImageDataGenerator, `scale` is the random resized crop of "propagation" (section 2.2, "range
+    0.85~1.0").
 
     Args:
         images: [N, C, H, W] float32 in [0, 1].
-        noise: one stream per image; each gives six numbers if anything is asked for.
+        noise: one stream per image; each gives six numbers if anything is asked for, and three
+            more with `scale`.
         crop: pad by so many zero pixels on all sides, then cut out H x W at a random whole place.
         shift: move by up to this fraction of height and width, between pixels, border repeated.
         rotation: turn by up to so many degrees either way, between pixels, border repeated.
+        scale: enlarge a random window to the size of the image, between pixels: of the image's
+            shape, at a random place inside it, its area from this share to all of the image's.
         flip: mirror left and right with probability 1/2.
 
     Returns:
         Images of the same shape and range, channels-last where `images` are.
     """
-    if not (crop or shift or rotation or flip):
+    if not (crop or shift or rotation or scale < 1 or flip):
         return images
     layout = _layout(images)
     random = noise.uniform(images.new_empty(len(images), 6))
-    if shift or rotation:
+    window = None
+    if scale < 1:
+        window = _window(noise.uniform(images.new_empty(len(images), 3)), scale)
+    if shift or rotation or scale < 1:
         turn, down, right = (2 * random[:, :3] - 1).unbind(1)
         # Under autocast places would have eight bits, too few.
         with torch.autocast(images.device.type, enabled=False):
-            images = _move(images, turn * math.radians(rotation), down * shift, right * shift)
+            images = _move(
+                images, turn * math.radians(rotation), down * shift, right * shift, window
+            )
     if crop or flip:
         corners = (random[:, 3:5] * (2 * crop + 1)).long()
         images = _cut(images, crop, corners, mirrored=(random[:, 5] < 0.5) & flip)
@@ -73,10 +83,23 @@ def _cut(images: Tensor, pad: int, corners: Tensor, mirrored: Tensor) -> Tensor:
     return cut.view(n, height, width, depth).permute(0, 3, 1, 2)
 
 
-def _move(images: Tensor, angles: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Turn anticlockwise by `angles` [N] (radians) around the centre, then shift.
+def _window(random: Tensor, scale: float) -> Tensor:
+    """Side and centre of a window in each image, [N, 3], from numbers in [0, 1).
 
-    `down` and `right` are fractions of height and width, [N]. Bilinear, border repeated.
+    The side is a fraction of the image's, its square uniform in [scale, 1]; column and row of the
+    centre are in grid_sample's coordinates.
+    """
+    side = (scale + (1 - scale) * random[:, :1]).sqrt()
+    return torch.cat([side, (1 - side) * (2 * random[:, 1:] - 1)], dim=1)
+
+
+def _move(
+    images: Tensor, angles: Tensor, down: Tensor, right: Tensor, window: Tensor | None = None
+) -> Tensor:
+    """Enlarge a window, turn it anticlockwise by `angles` [N] (radians) around its centre, shift.
+
+    `down` and `right` are fractions of height and width, [N], of what is turned; without `window`
+    that is the whole image. Bilinear, border repeated.
     """
     height, width = images.shape[2:]
     cosine, sine = torch.cos(angles), torch.sin(angles)
@@ -89,6 +112,9 @@ def _move(images: Tensor, angles: Tensor, down: Tensor, right: Tensor) -> Tensor
         dim=1,
     )
     offset = theta @ torch.stack([-2 * right, -2 * down], dim=1)[:, :, None]
+    if window is not None:
+        theta, offset = (window[:, :1, None] * matrix for matrix in (theta, offset))
+        offset = offset + window[:, 1:, None]
     grid = functional.affine_grid(
         torch.cat([theta, offset], dim=2), list(images.shape), align_corners=False
     )

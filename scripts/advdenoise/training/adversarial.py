@@ -22,6 +22,7 @@ def pgd(
     crop: int = 0,
     shift: float = 0.0,
     rotation: float = 0.0,
+    scale: float = 1.0,
     flip: bool = False,
 ) -> Update:
     """Cross-entropy at the adversarial images of PGD (Madry et al. 2018, equation 2.1).
@@ -32,10 +33,11 @@ def pgd(
 
     Args:
         epsilon, alpha: radius of the L-infinity ball and step, in pixel units.
-        crop, shift, rotation, flip: augmentation before the attack, as `plain.classify`'s.
+        crop, shift, rotation, scale, flip: augmentation before the attack, as `plain.classify`'s.
     """
     if model.training:
-        images = augment(images, noise, crop=crop, shift=shift, rotation=rotation, flip=flip)
+        moves = {"crop": crop, "shift": shift, "rotation": rotation, "scale": scale, "flip": flip}
+        images = augment(images, noise, **moves)
     budget = {"epsilon": epsilon, "alpha": alpha, "steps": steps}
     with attacked(model):
         if random_start:

@@ -23,15 +23,18 @@ def classify(
     crop: int = 0,
     shift: float = 0.0,
     rotation: float = 0.0,
+    scale: float = 1.0,
     flip: bool = False,
 ) -> Update:
     """Cross-entropy of a classifier; metric `accuracy`.
 
     In train mode images are cut out of themselves padded by `crop` pixels of zero, shifted by up to
-    the fraction `shift`, turned by up to `rotation` degrees and mirrored half of the time (`flip`).
+    the fraction `shift`, turned by up to `rotation` degrees, enlarged to leave a random window of
+    the share `scale` of their area or more, and mirrored half of the time (`flip`).
     """
     if model.training:
-        images = augment(images, noise, crop=crop, shift=shift, rotation=rotation, flip=flip)
+        moves = {"crop": crop, "shift": shift, "rotation": rotation, "scale": scale, "flip": flip}
+        images = augment(images, noise, **moves)
     logits = model(images)
     return functional.cross_entropy(logits, labels), {"accuracy": accuracy(logits, labels)}
 
