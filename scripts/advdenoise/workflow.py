@@ -198,7 +198,11 @@ class Flow:
             "classifier": self._named("classifiers", classifier),
         }
         used = [("classifiers", entry), ("training", entry["training"])]
-        return Job(self._training_images(dataset, entry), settings, used)
+        inputs = self._training_images(dataset, entry)
+        if start := entry["training"].get("start"):
+            inputs["start"] = self.classifier(seed, dataset, start)
+            settings["start"] = self._named("classifiers", start)
+        return Job(inputs, settings, used)
 
     def _train_denoiser(self, seed: str, dataset: str, denoiser: str) -> Job:
         entry = self.config["denoisers"][denoiser]
@@ -226,6 +230,9 @@ class Flow:
             inputs["network"] = self.classifier(seed, dataset, network)
             settings["network"] = self._named("classifiers", network)
             used.append(("classifiers", self.config["classifiers"][network]))
+        if start := entry["training"].get("start"):
+            inputs["start"] = self.denoiser(seed, dataset, start)
+            settings["start"] = self._named("denoisers", start)
         return Job(inputs, settings, used)
 
     def _calibrate(self, seed: str, dataset: str, denoiser: str) -> Job:
@@ -545,6 +552,10 @@ class Flow:
             return self._fits("denoisers", entry["denoiser"], dataset)
         if kind == "attacks" and "surrogate" in entry:
             return self._fits("classifiers", entry["surrogate"], dataset)
+        trained = kind in ("classifiers", "denoisers")
+        start = entry["training"].get("start") if trained else None
+        if start and not self._fits(kind, start, dataset):
+            return False
         if kind == "denoisers":
             sources = [threats.parse(s["threat"]) for s in entry["trained_on"] if "threat" in s]
             return all(self._threat_fits(threat, dataset) for threat in sources)

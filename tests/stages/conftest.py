@@ -61,6 +61,22 @@ classifiers:
       epochs: 2
       batch: 32
       optimiser: {name: adam, lr: 0.01}
+  early: &early
+    <<: *small
+    training: &learn
+      function: plain.classify
+      epochs: 9
+      batch: 32
+      optimiser: {name: adam, lr: 0.01}
+      stop: {measured_on: held_out, accuracy: 0.5}
+  late:
+    <<: *early
+    training:
+      <<: *learn
+      epochs: 1
+      start: early
+      stop: {measured_on: train, accuracy: 0.9}
+      phases: [{epochs: 12, optimiser: {name: sgd, lr: 0.05, momentum: 0.9}}]
   untrained: # as it comes
     function: vgg.vgg16
     settings: {width: 2}
@@ -111,6 +127,18 @@ denoisers:
     <<: *denoiser
     trained_on: [{threat: fgsm@small, share: 0.25}, {threat: cycled@small, share: 0.75}]
     training: {<<: *reconstruct, split: some, epochs: 1}
+  tuned: # its second phase in an entry of its own
+    <<: *denoiser
+    training: {<<: *reconstruct, start: of_noise, epochs: 1, optimiser: {name: adam, lr: 1.0e-7}}
+  of_mixture: # "propagation"'s shares of attacks on two victims
+    <<: *denoiser
+    trained_on:
+      - {threat: fgsm@small, share: 0.05}
+      - {threat: transferred@small, share: 0.30}
+      - {threat: bim@small, share: 0.05}
+      - {threat: fgsm@other, share: 0.30}
+      - {threat: bim@other, share: 0.30}
+    training: {<<: *reconstruct, split: some, batch: 20, epochs: 2}
   of_features:
     function: autoencoders.seven_layer
     trained_on: [{threat: fgsm@small, share: 1}]

@@ -103,7 +103,7 @@ PHASES = [
 
 def test_phases_interrupted_after_every_batch_are_bit_equal(tmp_path, train):
     """Also where the next phase has another optimiser, and while the stop rule measures."""
-    settings = {"epochs": 1, "phases": PHASES, "stop": {"on": "held_out", "accuracy": 1.1}}
+    settings = {"epochs": 1, "phases": PHASES, "stop": {"measured_on": "held_out", "accuracy": 1.1}}
     whole = network()
     expected = train(whole, tmp_path / "whole", **settings)
     moments = [(iteration, True) for iteration in range(4 * BATCHES)]
@@ -165,7 +165,7 @@ def test_the_moments_of_a_phase_are_not_those_of_the_one_before(tmp_path, train)
 def test_training_stops_at_a_clean_accuracy(tmp_path, on, first, last, train, digits):
     settings = {"optimiser": {"name": "adam", "lr": 0.01}, "schedule": {}}
     model = network()
-    stop = {"on": on, "accuracy": 0.6}
+    stop = {"measured_on": on, "accuracy": 0.6}
     history = train(model, tmp_path / "a", epochs=20, stop=stop, **settings)
     column, other = ("value", "held_out_value")[:: 1 if on == "train" else -1]
     rows = [row for row in history if row["metric"] == _loop.CLEAN_ACCURACY]
@@ -185,7 +185,7 @@ def test_training_stops_at_a_clean_accuracy(tmp_path, on, first, last, train, di
 
 def test_a_stop_ends_the_later_phases_too_and_is_kept(tmp_path, train):
     never = {"name": "sgd", "lr": 0.1}
-    settings = {"stop": {"on": "train", "accuracy": 0.0}, "epochs": 1, "phases": PHASES}
+    settings = {"stop": {"measured_on": "train", "accuracy": 0.0}, "epochs": 1, "phases": PHASES}
     model = network()
     history = train(model, tmp_path, optimiser=never, **settings)
     assert {row["epoch"] for row in history} == {1}
@@ -195,7 +195,7 @@ def test_a_stop_ends_the_later_phases_too_and_is_kept(tmp_path, train):
 
 
 def test_an_accuracy_that_is_not_reached_is_told(tmp_path, train, caplog):
-    train(network(), tmp_path, epochs=1, stop={"on": "held_out", "accuracy": 1.0})
+    train(network(), tmp_path, epochs=1, stop={"measured_on": "held_out", "accuracy": 1.0})
     assert "net: an accuracy of 1 on held_out was not reached in 1 epochs" in caplog.text
 
 

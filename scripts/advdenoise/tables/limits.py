@@ -39,7 +39,7 @@ def by_primary_mse(limits: Results) -> Cells:
     steps, chosen, notes, printed = [], [], [], {}
     for values, rows in limits.frame.groupby(_PLACE, sort=False):
         about = dict(zip(_PLACE, values, strict=True))
-        column = printed_set(limits.attack(about["threat"]), about)
+        column = _printed_set(limits.attack(about["threat"]), about)
         cells = [_cell(f"{limit}", column, group, about) for limit, group in rows.groupby("steps")]
         steps += cells
         line = lines.get(column)
@@ -58,7 +58,7 @@ def by_primary_mse(limits: Results) -> Cells:
     return Cells([*chosen, *steps], notes, printed)
 
 
-def printed_set(attack: dict, about: dict) -> str:
+def _printed_set(attack: dict, about: dict) -> str:
     """The paper's name of an adversarial set; the threat's own where it has none."""
     victim = threats.parse(about["threat"]).victim
     function = attack["points"][about["attack_point"]]["function"]

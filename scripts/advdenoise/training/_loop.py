@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 _READ_EVERY = 32
 # What the stop rule looks at, in the history.
 CLEAN_ACCURACY = "clean_accuracy"
+_TOLD_AS = {"train": "value", "held_out": "held_out_value"}
 
 
 def train(
@@ -66,9 +67,9 @@ def train(
             optimiser's settings are those of `_optimisers.Optimiser`; an L2 term c * sum(w^2) of
             the loss is `weight_decay: 2c`, the same gradient at no cost. `phases` are what follows
             these epochs: each has epochs, optimiser and schedule of its own and begins without
-            moments, its epochs and iterations counted from 0 by the learning rate. `stop: {on,
-            accuracy}` ends all of it after the first epoch with that accuracy of a classifier on
-            `train` (the examples) or `held_out`: of clean images, in eval mode.
+            moments, its epochs and iterations counted from 0 by the learning rate. `stop:
+            {measured_on, accuracy}` ends all of it after the first epoch with that accuracy of a
+            classifier on `train` (the examples) or `held_out`: of clean images, in eval mode.
         seed: the replicate's seed.
         name: what is trained, for messages and as a source of randomness.
         state: folder that keeps the state from epoch to epoch and the lock; call
@@ -259,7 +260,7 @@ class _Run:
         stop = self.loop.get("stop")
         if stop is None:
             return None
-        examples = self.examples if stop["on"] == "train" else self.held_out
+        examples = self.examples if stop["measured_on"] == "train" else self.held_out
         self.model.eval()
         right = 0
         for index in torch.arange(len(examples)).split(self.loop["batch"]):
@@ -284,9 +285,9 @@ class _Run:
             row = {"metric": metric, "value": value, "held_out_value": held_out.get(metric)}
             self.history.append({**common, **row})
         if accuracy is not None:
-            told = {"held_out": "held_out_value", "train": "value"}[self.loop["stop"]["on"]]
-            row = {"metric": CLEAN_ACCURACY, "value": None, "held_out_value": None}
-            self.history.append({**common, **row, told: accuracy})
+            values = dict.fromkeys(("value", "held_out_value"))
+            values[_TOLD_AS[self.loop["stop"]["measured_on"]]] = accuracy
+            self.history.append({**common, "metric": CLEAN_ACCURACY, **values})
             self.stopped = accuracy >= self.loop["stop"]["accuracy"]
             means |= {CLEAN_ACCURACY: accuracy}
         if not sys.stderr.isatty():
@@ -298,7 +299,7 @@ class _Run:
     def _tell_if_missed(self) -> None:
         stop = self.loop.get("stop")
         if stop and not self.stopped:
-            missed = f"an accuracy of {stop['accuracy']:g} on {stop['on']} was not reached"
+            missed = f"an accuracy of {stop['accuracy']:g} on {stop['measured_on']} was not reached"
             log.warning("%s: %s in %d epochs", self.name, missed, self.epochs)
 
     def _leave_if_asked(self, state: State, interruption: Interruption) -> None:
