@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from scripts.advdenoise import configuration, store, threats
 from scripts.advdenoise.components import signature
-from scripts.advdenoise.schemas import COST, DETECTION, DISTANCES, PREDICTIONS, iqr_schema
+from scripts.advdenoise.schemas import COST, DETECTION, DISTANCES, LIMITS, PREDICTIONS, iqr_schema
 from scripts.advdenoise.workflow import Flow
 
 PLACES = {
@@ -19,6 +19,7 @@ PLACES = {
     "detect": "detection/{suite}/{detector}/{attribution}/{classifier}/{split}.parquet",
     "iqr": "iqr/{threat}/{attribution}/{classifier}/{split}.parquet",
     "cost": "cost/{attribution}/{classifier}/{split}.parquet",
+    "limits": "limits/{threat}/{split}.parquet",
     "examples": "examples/{threat}/{purifier}/{classifier}/{split}.h5",
     "calibrate": "denoisers/{denoiser}.calibration.json",
 }
@@ -194,6 +195,14 @@ class Results:
                     }
                 )
         self._write(path, rows, iqr_schema(10, 10), settings)
+
+    def _limits(self, path: Path, settings: dict) -> None:
+        rows = []
+        for name, point in settings["attack"]["points"].items():
+            mse = self.random.random(IMAGES) / 255**2
+            for steps in range(point["settings"]["steps"] + 1):
+                rows.append({"id": IDS, "attack_point": name, "steps": steps, "mse": mse * steps})
+        self._write(path, rows, LIMITS, settings)
 
     def _cost(self, path: Path, settings: dict) -> None:
         """An image of the point at place p has 10 (p + 1) segments."""

@@ -27,6 +27,15 @@ def take(config: dict, key: str) -> None:
     del config[last]
 
 
+STOPPED = {"function": "stopped.i_fgsm", "settings": {"steps": 2, "alpha": 0.1}}
+
+
+def searching(threat: str) -> dict:
+    """A table of the limits of a threat's steps."""
+    crossing = {"dataset": "digits", "split": "test", "threat": threat}
+    return {"function": "limits.by_primary_mse", "limits": crossing}
+
+
 # What is changed in the quick configuration, and what the one sentence must hold.
 BROKEN = {
     "unknown key at the top": ({"datasetz": {}}, ["datasetz", "unknown key", "'datasets'"]),
@@ -201,6 +210,90 @@ BROKEN = {
             "denoisers.red_gaussian.training.network": "cnn4",
         },
         ["denoisers.red_gaussian.training.network", "'patches'", "datasets"],
+    ),
+    "a start that is not configured": (
+        {"classifiers.cnn4.training.start": "cnn5"},
+        ["classifiers.cnn4.training.start", "'cnn5'", "'cnn4'"],
+    ),
+    "a start of another architecture": (
+        {"classifiers.cnn4.training.start": "cnn26"},
+        ["classifiers.cnn4.training.start", "'cnn26'", "do not fit"],
+    ),
+    "a start of other settings": (
+        {
+            "classifiers.wider": {
+                "function": "convnets.elu_cnn",
+                "settings": {"width": 9, "momentum": 0.1},
+                "training": {
+                    "function": "plain.classify",
+                    "epochs": 1,
+                    "batch": 8,
+                    "optimiser": {"name": "sgd", "lr": 0.1},
+                    "start": "cnn26",
+                },
+            }
+        },
+        ["classifiers.wider.training.start", "'cnn26'", "other settings"],
+    ),
+    "a start of another data set": (
+        {
+            "classifiers.cnn4.datasets": ["patches"],
+            "classifiers.cnn4.training.start": "robust4",
+        },
+        ["classifiers.cnn4.training.start", "'robust4'", "'patches'"],
+    ),
+    "a classifier that starts from itself": (
+        {"classifiers.cnn4.training.start": "cnn4"},
+        ["classifiers.cnn4.training.start", "starts from itself"],
+    ),
+    "starts in a circle": (
+        {
+            "classifiers.cnn4.training.start": "robust4",
+            "classifiers.robust4.training.start": "cnn4",
+        },
+        ["classifiers.cnn4.training.start", "starts from itself"],
+    ),
+    "a denoiser that starts from one trained on what knows it": (
+        {
+            "denoisers.plain_pgd.training.start": "dae_pgd",
+            "denoisers.dae_pgd.trained_on": [{"threat": "pgd@cnn4+direct_plain_pgd", "share": 1}],
+            "purifiers.direct_plain_pgd": {"function": "basic.direct", "denoiser": "plain_pgd"},
+        },
+        ["denoisers.", "'plain_pgd'", "knows"],
+    ),
+    "a denoiser that stops at an accuracy": (
+        {"denoisers.plain_pgd.training.stop": {"measured_on": "train", "accuracy": 0.9}},
+        ["denoisers.plain_pgd.training.stop", "no accuracy"],
+    ),
+    "a stop at the accuracy on images that are not held out": (
+        {
+            "classifiers.cnn4.training.stop": {"measured_on": "held_out", "accuracy": 0.9},
+            "datasets.digits.splits": {"test": {"size": 250}},
+        },
+        ["classifiers.cnn4.training.stop.measured_on", "'digits'", "held_out"],
+    ),
+    "a stop at an accuracy in percent": (
+        {"classifiers.cnn4.training.stop": {"measured_on": "train", "accuracy": 99.5}},
+        ["classifiers.cnn4.training.stop.accuracy", "at most 1"],
+    ),
+    "a phase without an optimiser": (
+        {"classifiers.cnn4.training.phases": [{"epochs": 2}]},
+        ["classifiers.cnn4.training.phases.0", "'optimiser'"],
+    ),
+    "a limit that is looked for without a stop rule": (
+        {"experiments.dapas.tables.limits": searching("pgd@cnn4")},
+        ["experiments.dapas.tables.limits.limits.threat", "'pgd@cnn4'", "no stop rule"],
+    ),
+    "a limit that is looked for without a victim": (
+        {
+            "attacks.stopped": STOPPED,
+            "experiments.dapas.tables.limits": searching("stopped"),
+        },
+        ["experiments.dapas.tables.limits.limits.threat", "write stopped@classifier"],
+    ),
+    "a figure on demand": (
+        {"experiments.propagation.figures.figure2.on_demand": True},
+        ["experiments.propagation.figures.figure2.on_demand", "take it out"],
     ),
     "a classifier whose training looks at a network": (
         {"classifiers.cnn4.training.function": "features.reconstruct"},

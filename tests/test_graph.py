@@ -378,6 +378,92 @@ def test_a_denoiser_s_job_reads_the_network_that_its_training_looks_at():
     assert looking.code("train_denoiser")(names) != without.code("train_denoiser")(names)
 
 
+STARTING = """
+classifiers:
+  early: &cnn
+    function: convnets.lenet
+    settings: {channels: [4, 8], hidden: 16}
+    training: {function: plain.classify, epochs: 1, batch: 8, optimiser: {name: sgd, lr: 0.1}}
+  late:
+    <<: *cnn
+    training:
+      function: plain.classify
+      epochs: 2
+      batch: 8
+      optimiser: {name: sgd, lr: 0.1}
+      start: early
+      stop: {measured_on: train, accuracy: 0.9}
+denoisers:
+  tuned:
+    function: autoencoders.seven_layer
+    settings: {channels: [4, 2]}
+    trained_on: [{threat: fgsm@late, share: 1}]
+    training: &training
+      function: plain.reconstruct
+      epochs: 1
+      batch: 8
+      optimiser: {name: sgd, lr: 0.1}
+      start: dae
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "kind", "name", "start"),
+    [
+        ("train_classifier", "classifiers", "late", "early"),
+        ("train_denoiser", "denoisers", "tuned", "dae"),
+    ],
+)
+def test_a_training_reads_the_weights_that_it_starts_from(rule, kind, name, start):
+    graph = flow(STARTING)
+    found = graph.job(rule, {"dataset": "digits", "seed": "0", rule.partition("_")[2]: name})
+    assert found.inputs["start"] == f"results/mini/seed0/digits/{kind}/{start}.safetensors"
+    assert found.settings["start"]["name"] == start
+    assert found.settings["start"]["training"]["epochs"] in (1, 3)
+    other = graph.job(rule, {"dataset": "digits", "seed": "0", rule.partition("_")[2]: start})
+    assert "start" not in other.inputs and "start" not in other.settings
+
+
+def test_what_starts_from_an_entry_of_other_data_sets_is_left_out():
+    more = """
+datasets: {more: {function: embedded.digits, splits: {held_out: {size: 10}, test: {size: 20}}}}
+denoisers: {dae: {trained_on: [{threat: other@cnn, share: 1}]}}
+attacks: {other: {function: gradient.fgsm, settings: {epsilon: 0.1}, datasets: [digits]}}
+"""
+    graph = flow(STARTING, more)
+    assert graph._fits("denoisers", "tuned", "digits")
+    assert not graph._fits("denoisers", "tuned", "more")
+
+
+SEARCHED = """
+attacks:
+  walked: {function: stopped.i_fgsm, settings: {steps: 2, alpha: 0.1}, surrogate: cnn}
+limits: {images: 20}
+experiments:
+  defence:
+    tables:
+      limits:
+        on_demand: true
+        function: limits.by_primary_mse
+        limits: {dataset: digits, threat: walked@cnn, split: test}
+"""
+
+
+def test_the_search_for_limits_is_made_on_demand():
+    graph = flow(SEARCHED)
+    assert "limits" not in "".join(graph.targets("defence"))
+    assert graph.constraints()["table"].count("limits")
+    made = graph.job("table", {"paper": "defence", "table": "limits"})
+    path = "results/mini/seed0/digits/limits/walked@cnn/test.parquet"
+    assert made.inputs == {"limits": [path]}
+    names = {"dataset": "digits", "seed": "0", "threat": "walked@cnn", "split": "test"}
+    attack, search = graph.job("attack", names), graph.job("limits", names)
+    assert search.inputs == attack.inputs and search.components == attack.components
+    assert search.settings["images"] == 20
+    assert search.settings["attack"]["points"]["default"]["settings"]["steps"] == 64
+    assert attack.settings["attack"]["points"]["default"]["settings"]["steps"] == 2
+
+
 def test_an_adaptive_suite_meets_each_purifier_with_the_attack_on_it():
     graph = flow("suites: {purified: {threats: [clean, pgd+]}}")
     for purifier, threat in (("direct", "pgd@cnn+direct"), ("none", "pgd@cnn")):

@@ -17,6 +17,8 @@ from typing import NamedTuple
 from scripts.advdenoise.errors import BadInput
 
 LIBRARY = Path(__file__).parent
+# Settings of networks that name weights to start from.
+_FIRST_WEIGHTS = ("pretrained", "weights")
 
 
 class Signature(NamedTuple):
@@ -48,6 +50,13 @@ def suggest(word: str, options) -> str:
 def module_file(kind: str, entry: dict) -> Path:
     """The source file that holds an entry's function."""
     return LIBRARY / kind / f"{entry['function'].partition('.')[0]}.py"
+
+
+def without_first_weights(entry: dict) -> dict:
+    """The entry without the weights that a training starts from, which may have to be fetched."""
+    settings = entry.get("settings", {})
+    kept = {name: value for name, value in settings.items() if name not in _FIRST_WEIGHTS}
+    return {**entry, "settings": kept}
 
 
 def load(kind: str, entry: dict) -> functools.partial:

@@ -31,6 +31,7 @@ CROSSINGS = {
     "calibration": ("denoiser",),
     "cost": ("attribution", "classifier", "split"),
     "examples": ("threat", "purifier", "classifier", "split"),
+    "limits": ("threat", "split"),
 }
 KIND_OF = {
     "dataset": "datasets",
@@ -44,6 +45,8 @@ KIND_OF = {
 BUILT_IN_SPLITS = ("train", "held_out", "test")
 # The batch that "segfault" tells the cost of (Table 7), and how often it is measured.
 _COST = {"images": 128, "repetitions": 3}
+# How far a search for the limit of an attack's steps goes, and how many images it looks at.
+_LIMITS = {"images": 1000, "steps": 64}
 # Settings of an attack that are lengths in pixels and so follow `epsilon_unit`.
 _LENGTHS = ("epsilon", "alpha")
 # What a purifier, or an attack that knows one, is handed of its denoiser.
@@ -153,6 +156,7 @@ def _complete(config: dict) -> None:
     config.setdefault("distances", {"images": 1, "taps": {}})
     config.setdefault("hidden", {"per_layer": 1, "taps": {}})
     config["cost"] = _COST | config.get("cost", {})
+    config["limits"] = _LIMITS | config.get("limits", {})
     for name, entry in config["attacks"].items():
         _expand_epsilons(f"attacks.{name}", entry)
     for kind in ("attacks", "purifiers", "attributions", "detectors"):
@@ -269,6 +273,8 @@ def _check_entries(config: dict) -> None:
             key = f"{kind}.{name}.training"
             asked = components.check("training", key, entry["training"])
             _check_looking(kind, key, entry["training"], asked)
+            if "stop" in entry["training"] and kind != "classifiers":
+                raise BadInput(f"{key}.stop: a denoiser has no accuracy; take it out")
     for kind in ("attacks", "purifiers", "attributions", "detectors"):
         for name, entry in config[kind].items():
             for point_name, point in entry["points"].items():
@@ -401,10 +407,16 @@ def _check_names(config: dict) -> None:
     for name, entry in config["purifiers"].items():
         if "denoiser" in entry:
             _known(config, "denoisers", entry["denoiser"], f"purifiers.{name}.denoiser")
+    for kind in ("classifiers", "denoisers"):
+        for name, entry in config[kind].items():
+            if "start" in entry["training"]:
+                _check_start(config, kind, name)
+            if entry["training"].get("stop", {}).get("measured_on") == "held_out":
+                _check_held_out(config, f"{kind}.{name}", entry)
     for name, entry in config["denoisers"].items():
         _check_sources(config, f"denoisers.{name}.trained_on", entry["trained_on"])
         if "network" in entry["training"]:
-            _check_network(config, f"denoisers.{name}", entry)
+            _check_trained(config, f"denoisers.{name}", entry, "network", "classifiers")
     for name, suite in config["suites"].items():
         for text in suite["threats"]:
             check_threat(config, text, f"suites.{name}.threats")
@@ -423,15 +435,46 @@ def _check_names(config: dict) -> None:
                 _check_product(config, f"experiments.{name}.{part}.{product_name}", product)
 
 
-def _check_network(config: dict, key: str, entry: dict) -> None:
-    """The network is there for every data set of the denoiser."""
-    name = entry["training"]["network"]
-    network = _known(config, "classifiers", name, f"{key}.training.network")
+def _check_trained(config: dict, key: str, entry: dict, word: str, kind: str) -> dict:
+    """The trained entry that a training names is there for every data set of its own."""
+    name = entry["training"][word]
+    named = _known(config, kind, name, f"{key}.training.{word}")
     for dataset in entry.get("datasets", config["datasets"]):
-        if dataset not in network.get("datasets", [dataset]):
+        if dataset not in named.get("datasets", [dataset]):
             raise BadInput(
-                f"{key}.training.network: {name!r} is not for data set {dataset!r}; add it to "
-                f"classifiers.{name}.datasets or say {key}.datasets without it"
+                f"{key}.training.{word}: {name!r} is not for data set {dataset!r}; add it to "
+                f"{kind}.{name}.datasets or say {key}.datasets without it"
+            )
+    return named
+
+
+def _check_start(config: dict, kind: str, name: str) -> None:
+    """A start is trained before, and its weights fit."""
+    key, entry = f"{kind}.{name}", config[kind][name]
+    start = entry["training"]["start"]
+    if _architecture(_check_trained(config, key, entry, "start", kind)) != _architecture(entry):
+        raise BadInput(
+            f"{key}.training.start: {start!r} has another function or other settings, so that its "
+            "weights do not fit; give both the same or take the start out"
+        )
+    path = [name]
+    while start := config[kind].get(path[-1], {}).get("training", {}).get("start"):
+        if start in path:
+            raise BadInput(f"{key}.training.start: {name!r} starts from itself; name another entry")
+        path.append(start)
+
+
+def _architecture(entry: dict) -> tuple[str, dict]:
+    """What decides the shapes of an entry's weights, and what the network makes of them."""
+    return entry["function"], components.without_first_weights(entry)["settings"]
+
+
+def _check_held_out(config: dict, key: str, entry: dict) -> None:
+    for dataset in entry.get("datasets", config["datasets"]):
+        if "held_out" not in config["datasets"][dataset]["splits"]:
+            raise BadInput(
+                f"{key}.training.stop.measured_on: data set {dataset!r} holds nothing out; add the "
+                f"split held_out to it or say {key}.datasets without it"
             )
 
 
@@ -499,6 +542,8 @@ def check_threat(config: dict, text: str, key: str) -> Threat:
 
 
 def _check_product(config: dict, key: str, product: dict) -> None:
+    if "on_demand" in product and ".figures." in key:
+        raise BadInput(f"{key}.on_demand: figures are drawn in one job; take it out")
     stages = [stage for stage in CROSSINGS if stage in product]
     if not stages:
         raise BadInput(f"{key}: is made from nothing; add one of {', '.join(CROSSINGS)}")
@@ -525,6 +570,8 @@ def _check_crossing(config: dict, key: str, stage: str, crossing: dict) -> None:
         threat = check_threat(config, text, f"{key}.threat")
         if threat.purifier == "" and "purifier" not in wanted:
             raise BadInput(f"{key}.threat: {text!r} names no purifier; write it after the +")
+        if stage == "limits":
+            _check_limited(config, f"{key}.threat", text)
     for dataset in crossing["dataset"]:
         splits = {*BUILT_IN_SPLITS, *config["datasets"][dataset]["splits"]}
         for split in crossing.get("split", []):
@@ -539,6 +586,15 @@ def _check_crossing(config: dict, key: str, stage: str, crossing: dict) -> None:
                 f"distances.taps: classifier {classifier!r} has no taps, but {key} asks for its "
                 "layers; name the modules to observe"
             )
+
+
+def _check_limited(config: dict, key: str, text: str) -> None:
+    """A threat whose limit is looked for: an attack with a stop rule, on a victim of its own."""
+    threat = threats.parse(text)
+    if threat.is_clean or "watch" not in _handed_to(config["attacks"][threat.attack]):
+        raise BadInput(f"{key}: {text!r} has no stop rule; take an attack that has one")
+    if threat.victim is None:
+        raise BadInput(f"{key}: {text!r} names no victim; write {threat.attack}@classifier")
 
 
 # ---------------------------------------------------------------- who knows whom
@@ -557,7 +613,7 @@ def _check_knowledge(config: dict) -> None:
                     if reason := unknowable(config, text, purifier):
                         raise BadInput(f"suites.{name}.threats: {reason}")
     for name in config["denoisers"]:
-        _check_acyclic(config, name, [name])
+        _check_acyclic(config, [name])
 
 
 def unknowable(config: dict, text: str, purifier: str) -> str | None:
@@ -577,18 +633,27 @@ def unknowable(config: dict, text: str, purifier: str) -> str | None:
     return None
 
 
-def _check_acyclic(config: dict, start: str, path: list[str]) -> None:
-    for source in config["denoisers"][path[-1]]["trained_on"]:
+def _check_acyclic(config: dict, path: list[str]) -> None:
+    """No denoiser is trained on what knows it, or starts from one that is; `path` ends with it."""
+    name = path[-1]
+    entry = config["denoisers"][name]
+    reasons = {}
+    if start := entry["training"].get("start"):
+        reasons[start] = (
+            f"training.start: {start!r} is trained on what knows {name!r}; start from another"
+        )
+    for source in entry["trained_on"]:
         purifier = threats.parse(source.get("threat", CLEAN)).purifier
         denoiser = config["purifiers"][purifier].get("denoiser") if purifier else None
-        if denoiser is None:
-            continue
-        if denoiser in path:
-            raise BadInput(
-                f"denoisers.{start}.trained_on: {source['threat']!r} knows the denoiser "
-                f"{denoiser!r} that is trained on it; train on an attack that does not know it"
+        if denoiser:
+            reasons[denoiser] = (
+                f"trained_on: {source['threat']!r} knows the denoiser {denoiser!r} that is trained "
+                "on it; train on an attack that does not know it"
             )
-        _check_acyclic(config, start, [*path, denoiser])
+    for denoiser, reason in reasons.items():
+        if denoiser in path:
+            raise BadInput(f"denoisers.{name}.{reason}")
+        _check_acyclic(config, [*path, denoiser])
 
 
 def uses_data_root(config: dict, dataset: str) -> bool:

@@ -112,7 +112,7 @@ class Flow:
         return self._jobs[key]
 
     def targets(self, paper: str) -> list[str]:
-        """The tables and figures of one experiment."""
+        """The tables and figures of one experiment, without those that are made on demand."""
         experiment = self.config["experiments"].get(paper)
         if experiment is None:
             raise BadInput(
@@ -121,7 +121,8 @@ class Flow:
             )
         tables = [
             f"{self.root}/tables/{paper}/{table}.{suffix}"
-            for table in experiment["tables"]
+            for table, entry in experiment["tables"].items()
+            if not entry.get("on_demand")
             for suffix in TABLE_FORMATS
         ]
         return tables + list(self.figures(paper).values())
@@ -197,7 +198,11 @@ class Flow:
             "classifier": self._named("classifiers", classifier),
         }
         used = [("classifiers", entry), ("training", entry["training"])]
-        return Job(self._training_images(dataset, entry), settings, used)
+        inputs = self._training_images(dataset, entry)
+        if start := entry["training"].get("start"):
+            inputs["start"] = self.classifier(seed, dataset, start)
+            settings["start"] = self._named("classifiers", start)
+        return Job(inputs, settings, used)
 
     def _train_denoiser(self, seed: str, dataset: str, denoiser: str) -> Job:
         entry = self.config["denoisers"][denoiser]
@@ -225,6 +230,9 @@ class Flow:
             inputs["network"] = self.classifier(seed, dataset, network)
             settings["network"] = self._named("classifiers", network)
             used.append(("classifiers", self.config["classifiers"][network]))
+        if start := entry["training"].get("start"):
+            inputs["start"] = self.denoiser(seed, dataset, start)
+            settings["start"] = self._named("denoisers", start)
         return Job(inputs, settings, used)
 
     def _calibrate(self, seed: str, dataset: str, denoiser: str) -> Job:
@@ -257,6 +265,18 @@ class Flow:
         used = [("classifiers", self.config["classifiers"][name]) for name in models.values()]
         used += [("attacks", point) for point in entry["points"].values()]
         return Job(inputs, settings, used + _purifier_components(purifier, denoiser))
+
+    def _limits(self, seed: str, dataset: str, threat: str, split: str) -> Job:
+        """As an attack's job, with the largest limit in the place of the entry's own."""
+        job, asked = self._attack(seed, dataset, threat, split), self.config["limits"]
+        entry = job.settings["attack"]
+        points = {
+            name: {**point, "settings": point["settings"] | {"steps": asked["steps"]}}
+            for name, point in entry["points"].items()
+        }
+        attack = entry | {"points": points}
+        told = {"attack": attack, "attacks": {entry["name"]: attack}, "images": asked["images"]}
+        return job._replace(settings=job.settings | told)
 
     def _evaluate(
         self, seed: str, dataset: str, suite: str, purifier: str, classifier: str, split: str
@@ -504,7 +524,8 @@ class Flow:
             names = dict(zip(keys, values, strict=True))
             if "threat" in names:
                 threat = threats.parse(names["threat"])
-                against = threat.against(names["classifier"], names.get("purifier", NO_PURIFIER))
+                classifier = names.get("classifier", threat.victim)
+                against = threat.against(classifier, names.get("purifier", NO_PURIFIER))
                 names["threat"] = str(against)
             if stage == "predictions" and "purifier" not in names:
                 for purifier in self.config["suites"][names["suite"]]["purifiers"]:
@@ -532,6 +553,10 @@ class Flow:
             return self._fits("denoisers", entry["denoiser"], dataset)
         if kind == "attacks" and "surrogate" in entry:
             return self._fits("classifiers", entry["surrogate"], dataset)
+        trained = kind in ("classifiers", "denoisers")
+        start = entry["training"].get("start") if trained else None
+        if start and not self._fits(kind, start, dataset):
+            return False
         if kind == "denoisers":
             sources = [threats.parse(s["threat"]) for s in entry["trained_on"] if "threat" in s]
             return all(self._threat_fits(threat, dataset) for threat in sources)

@@ -35,7 +35,19 @@ attacks:
     points: {w1: {settings: {weight: 0.1}}, w2: {settings: {weight: 1}}}
   by: {function: gradient.pgd, settings: {epsilon: 0.1, alpha: 0.05, steps: 3}, through: identity}
   borrowed: {function: gradient.fgsm, settings: {epsilon: 0.1}, surrogate: robust}
+  walked: {function: stopped.i_fgsm, settings: {steps: 2, alpha: 0.1}, surrogate: robust}
+limits: {images: 40}
 classifiers:
+  phased:
+    function: convnets.lenet
+    settings: {channels: [4, 8], hidden: 16}
+    training:
+      function: plain.classify
+      epochs: 3
+      batch: 32
+      optimiser: {name: sgd, lr: 0.1}
+      phases: [{epochs: 2, optimiser: {name: sgd, lr: 0.01}}]
+      stop: {measured_on: train, accuracy: 0.9}
   robust:
     function: convnets.lenet
     settings: {channels: [4, 8], hidden: 32}
@@ -84,7 +96,7 @@ DAE = 'denoisers autoencoders.seven_layer {"channels": [4, 2]} 1x28x28x10'
 def counting() -> Counting:
     config = yaml.safe_load(mini.CONFIG.read_text(encoding="utf-8"))
     for kind, entries in yaml.safe_load(MORE).items():
-        config[kind] |= entries
+        config.setdefault(kind, {}).update(entries)
     config = configuration.read(copy.deepcopy(config))
     facts = {"segments": SEGMENTS, "parameters": PARAMETERS}
     return Counting(Flow(config), Extents(config), lambda thing, name: facts[name])
@@ -111,6 +123,24 @@ def test_training_counts_epochs_images_batches_and_what_is_held_out(counting):
     uses, size = count(counting, "train_classifier", **names)
     assert uses == {(CNN, "update"): 3 * 256, (CNN, "step"): 3 * 8, (CNN, "forward"): 3 * 64}
     assert size == 4 * PARAMETERS
+
+
+def test_all_phases_and_looks_at_the_accuracy_count(counting):
+    """How soon training stops is not known: the most it can take."""
+    uses, _ = count(counting, "train_classifier", classifier="phased")
+    assert uses == {
+        (CNN, "update"): 5 * 256,
+        (CNN, "step"): 5 * 8,
+        (CNN, "forward"): 5 * (64 + 256),
+    }
+
+
+def test_a_search_for_limits_counts_the_largest_one(counting):
+    uses, size = count(counting, "limits", threat="walked@cnn")
+    assert uses == {(ROBUST, "gradient"): 64 * 40, (CNN, "forward"): 64 * 40 + 40}
+    assert size == 60 * 40 * 65
+    uses, _ = count(counting, "attack", threat="walked@cnn")
+    assert uses == {(ROBUST, "gradient"): 2 * 64, (CNN, "forward"): 2 * 64 + 64}
 
 
 def test_adversarial_training_takes_its_steps_before_each_update(counting):

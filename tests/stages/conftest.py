@@ -23,6 +23,7 @@ from scripts.advdenoise.stages import (
     export,
     images,
     iqr,
+    limits,
     training,
 )
 from scripts.advdenoise.workflow import Flow
@@ -60,6 +61,22 @@ classifiers:
       epochs: 2
       batch: 32
       optimiser: {name: adam, lr: 0.01}
+  early: &early
+    <<: *small
+    training: &learn
+      function: plain.classify
+      epochs: 9
+      batch: 32
+      optimiser: {name: adam, lr: 0.01}
+      stop: {measured_on: held_out, accuracy: 0.5}
+  late:
+    <<: *early
+    training:
+      <<: *learn
+      epochs: 1
+      start: early
+      stop: {measured_on: train, accuracy: 0.9}
+      phases: [{epochs: 12, optimiser: {name: sgd, lr: 0.05, momentum: 0.9}}]
   untrained: # as it comes
     function: vgg.vgg16
     settings: {width: 2}
@@ -91,6 +108,11 @@ attacks:
   counter: {function: gradient.fgsm, settings: {epsilon: 0.2}, through: denoiser}
   random: {function: noise.uniform, settings: {epsilon: 0.2}}
   gaussian: {function: noise.gaussian, settings: {sigma: 0.1}}
+  searched: {function: stopped.line_search, settings: {steps: 5, increment: 0.01}, surrogate: other}
+  stepped:
+    points:
+      plain: {function: stopped.i_fgsm, settings: {steps: 2, alpha: 0.03}}
+      momentum: {function: stopped.mi_fgsm, settings: {steps: 2, alpha: 0.03}}
 denoisers:
   of_noise: &denoiser
     function: autoencoders.red_net
@@ -105,6 +127,18 @@ denoisers:
     <<: *denoiser
     trained_on: [{threat: fgsm@small, share: 0.25}, {threat: cycled@small, share: 0.75}]
     training: {<<: *reconstruct, split: some, epochs: 1}
+  tuned: # its second phase in an entry of its own
+    <<: *denoiser
+    training: {<<: *reconstruct, start: of_noise, epochs: 1, optimiser: {name: adam, lr: 1.0e-7}}
+  of_mixture: # "propagation"'s shares of attacks on two victims
+    <<: *denoiser
+    trained_on:
+      - {threat: fgsm@small, share: 0.05}
+      - {threat: transferred@small, share: 0.30}
+      - {threat: bim@small, share: 0.05}
+      - {threat: fgsm@other, share: 0.30}
+      - {threat: bim@other, share: 0.30}
+    training: {<<: *reconstruct, split: some, batch: 20, epochs: 2}
   of_features:
     function: autoencoders.seven_layer
     trained_on: [{threat: fgsm@small, share: 1}]
@@ -136,6 +170,7 @@ detectors:
 suites:
   plain: {threats: [clean, fgsm, cycled], purifiers: [none, direct]}
   adaptive: {threats: [clean, bim+], purifiers: [direct, adversarially]}
+limits: {images: 10, steps: 24}
 distances:
   images: 12
   taps: {small: [layers.0, layers.6, layers.9]}
@@ -167,6 +202,7 @@ STAGES = {
     ),
     "calibrate": (calibrate.run, "seed{seed}/{dataset}/denoisers/{denoiser}.calibration.json"),
     "attack": (attack.run, "seed{seed}/{dataset}/adversarial/{threat}/{split}.h5"),
+    "limits": (limits.run, "seed{seed}/{dataset}/limits/{threat}/{split}.parquet"),
     "evaluate": (
         evaluate.run,
         "seed{seed}/{dataset}/predictions/{suite}/{purifier}/{classifier}/{split}.parquet",

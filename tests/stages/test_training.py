@@ -93,6 +93,59 @@ def test_without_held_out_images_nothing_is_told_of_them(world, tmp_path):
     assert found["held_out_loss"].isna().all() and found["held_out_value"].isna().all()
 
 
+# ---------------------------------------------------------------- start and stop
+
+
+def test_a_classifier_stops_early_and_another_goes_on_from_it(world):
+    early, late = (world.make(CLASSIFIER.format(name)) for name in ("early", "late"))
+    told = {}
+    for path, column in ((early, "held_out_value"), (late, "value")):
+        rows = history(path)
+        told[path] = rows[rows["metric"] == "clean_accuracy"][column]
+        assert told[path].notna().all()
+    assert 1 <= len(told[early]) < 9 and told[early].iloc[-1] >= 0.5 > told[early][:-1].max()
+    assert 1 < len(told[late]) < 13 and told[late].iloc[-1] >= 0.9 > told[late][:-1].max()
+    assert store.read_provenance(late)["settings"]["start"]["name"] == "early"
+    settings = world.settings(CLASSIFIER.format("late"))["classifier"]
+    with open_images(world.make("images/digits/train.h5")) as clean:
+        network = models.trained("classifiers", late, settings, clean)
+        images = torch.from_numpy(clean.stored[:] / np.float32(255))
+        with torch.no_grad():
+            right = network(images).argmax(1).numpy() == clean.labels
+    assert told[late].iloc[-1] == pytest.approx(right.mean(), abs=1e-6)
+
+
+def test_training_begins_with_the_weights_of_its_start(world, monkeypatch, tmp_path):
+    begun = {}
+
+    def watched(model, step, examples, loop, **others):
+        begun.update({name: value.clone() for name, value in model.state_dict().items()})
+        return []
+
+    early, denoiser = CLASSIFIER.format("early"), DENOISER.format("of_noise")
+    stored, _ = store.read_weights(world.make(early))
+    denoising, _ = store.read_weights(world.make(denoiser))
+    monkeypatch.setattr(training, "train", watched)
+    world.run(CLASSIFIER.format("late"), tmp_path / "late.safetensors")
+    assert all(torch.equal(value, begun[name]) for name, value in stored.items())
+    begun.clear()
+    world.run(DENOISER.format("tuned"), tmp_path / "tuned.safetensors")
+    assert all(torch.equal(value, begun[name]) for name, value in denoising.items())
+
+
+def test_another_start_is_another_state(world, examples):
+    file = DENOISER.format("tuned")
+    before = examples(file)["digest"]
+    world.make(DENOISER.format("of_noise")).touch()
+    assert examples(file)["digest"] != before
+
+
+def test_a_start_of_another_network_is_refused(world, tmp_path):
+    other = world.make(CLASSIFIER.format("other"))
+    with pytest.raises(BadInput, match="holds weights of another network than classifiers.late"):
+        world.run(CLASSIFIER.format("late"), tmp_path / "x.safetensors", start=other)
+
+
 # ---------------------------------------------------------------- examples
 
 
@@ -155,6 +208,53 @@ def test_a_denoiser_meets_threats_in_their_shares(world, examples):
     assert turns[0] != turns[1]
     # The adversarial sets hold the training images alone.
     assert given["held_out"] is None
+
+
+MIXTURE = {
+    "fgsm@small": 0.05,
+    "transferred@small": 0.30,
+    "bim@small": 0.05,
+    "fgsm@other": 0.30,
+    "bim@other": 0.30,
+}
+
+
+def test_every_batch_of_a_mixture_holds_its_shares_exactly(world, examples):
+    """Attacks with different victims and surrogates, told apart by what they did to each image."""
+    given = examples(DENOISER.format("of_mixture"))
+    attacked = {}
+    with open_images(world.make("images/digits/some.h5")) as clean:
+        images = torch.from_numpy(clean.stored[:] / np.float32(255))
+        ids = clean.ids
+    for threat in MIXTURE:
+        with store.open_hdf5(world.make(f"seed0/digits/adversarial/{threat}/some.h5")) as file:
+            perturbation = torch.from_numpy(file["points/default/perturbation"][:])
+        attacked[threat] = (images + perturbation).clamp(0, 1)
+    met = {threat: set() for threat in MIXTURE}
+    for epoch in range(3):
+        order = torch.randperm(64, generator=torch.Generator().manual_seed(epoch))
+        for index in order[:60].split(20):
+            noise = Noise(0, ids[index.numpy()], "test", draw=epoch)
+            batch = given["examples"].batch(index, noise, epoch)
+            assert torch.allclose(batch["targets"], images[index], atol=1e-7)
+            fits = {
+                threat: (batch["images"] - made[index]).flatten(1).abs().amax(1) < 1e-6
+                for threat, made in attacked.items()
+            }
+            # Where two attacks did the same to an image, it may be either's.
+            told = sum(fit.int() for fit in fits.values())
+            assert (told >= 1).all()
+            for threat, share in MIXTURE.items():
+                alone = int((fits[threat] & (told == 1)).sum())
+                assert alone <= round(20 * share) <= int(fits[threat].sum())
+                met[threat] |= set(index[fits[threat]].tolist())
+    assert all(len(images) > 2 for images in met.values())
+    assert len(met["bim@other"]) > 25  # other images in each epoch
+
+
+def test_a_denoiser_is_trained_on_a_mixture(world):
+    found = history(world.make(DENOISER.format("of_mixture")))
+    assert found["loss"].iloc[-1] < found["loss"].iloc[0]
 
 
 def test_a_denoiser_is_trained_and_denoises(world):

@@ -147,15 +147,16 @@ class Counting:
         Those of the clean images are taken once, as far as memory allows.
         """
         loop = s["denoiser"]["training"]
-        if "network" not in s or not loop["epochs"]:
+        epochs = _epochs(loop)
+        if "network" not in s or not epochs:
             return Counter()
         network = self._network("classifiers", s["network"], s)
         images = self._extents.size(s["dataset"], loop.get("split", "train"))
         judged = 0 if s["threats"] else self._held_out(s)
         return Counter(
             {
-                Use(network, GRADIENT): loop["epochs"] * images,
-                Use(network, FORWARD): loop["epochs"] * judged + images + judged,
+                Use(network, GRADIENT): epochs * images,
+                Use(network, FORWARD): epochs * judged + images + judged,
             }
         )
 
@@ -165,7 +166,18 @@ class Counting:
         return Work(Counter({Use(network, FORWARD): images}), 0, ())
 
     def _attack(self, s: dict) -> Work:
-        images, entry = self._images_of(s), s["attack"]
+        images, points = self._images_of(s), len(s["attack"]["points"])
+        size = 4 * images * self._pixels(s) * points
+        return Work(self._perturb(s, images), size, _functions(s["attack"]))
+
+    def _limits(self, s: dict) -> Work:
+        images = min(s["images"], self._images_of(s))
+        limits = sum(p["settings"]["steps"] + 1 for p in s["attack"]["points"].values())
+        return Work(self._perturb(s, images), _ROW * images * limits, _functions(s["attack"]))
+
+    def _perturb(self, s: dict, images: int) -> Counter:
+        """What an attack on so many images takes; of one with a stop rule the most it can take."""
+        entry = s["attack"]
         victim = self._network("classifiers", s["victim"], s)
         source = self._network("classifiers", s["surrogate"], s) if "surrogate" in s else victim
         through = entry.get("through", "full")
@@ -187,8 +199,7 @@ class Counting:
             looks = 1 + (entry.get("labels") in ("predicted", "random_target"))
             seen = Counter({Use(victim, FORWARD): 1}) + self._purify(s)
             uses += _times(seen, images * looks)
-        size = 4 * images * self._pixels(s) * len(entry["points"])
-        return Work(uses, size, _functions(entry))
+        return uses
 
     def _evaluate(self, s: dict) -> Work:
         purifier, denoiser = s["purifier"], s["denoiser"]
@@ -284,8 +295,13 @@ class Counting:
         if held_out:
             judged = self._held_out(s)
             uses += Counter({Use(network, FORWARD): judged, Use(network, INNER): inner * judged})
+        if stop := loop.get(
+            "stop"
+        ):  # looked at after each epoch; how soon it is reached is not known
+            on_train = stop["measured_on"] == "train"
+            uses[Use(network, FORWARD)] += images if on_train else self._held_out(s)
         size = 4 * self._facts(network, PARAMETERS)
-        return Work(_times(+uses, loop["epochs"]), size, (loop["function"],))
+        return Work(_times(+uses, _epochs(loop)), size, (loop["function"],))
 
     def _leave_one_out(self, s: dict) -> tuple[Counter, Counter]:
         """Superpixel maps of an image, and passes of it whole and without each superpixel."""
@@ -345,6 +361,11 @@ class Counting:
 def _thing(kind: str, entry: dict, size: tuple[int, ...]) -> Thing:
     settings = json.dumps(entry.get("settings", {}), sort_keys=True)
     return Thing(kind, entry["function"], settings, tuple(size))
+
+
+def _epochs(loop: dict) -> int:
+    """Of all phases of a training."""
+    return sum(phase["epochs"] for phase in (loop, *loop.get("phases", ())))
 
 
 def _draws(s: dict) -> int:

@@ -10,16 +10,13 @@ from torch import Tensor, nn
 from scripts.advdenoise import store
 from scripts.advdenoise.classifiers._elu import quicken
 from scripts.advdenoise.classifiers._fold import fold
-from scripts.advdenoise.components import handed, load, provide
+from scripts.advdenoise.components import handed, load, provide, without_first_weights
 from scripts.advdenoise.devices import device
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.stages.data import ImageSet
 
 Images = Callable[[Tensor], Tensor]
-
-# Settings of networks that name weights to start from.
-_FIRST_WEIGHTS = ("pretrained", "weights")
 
 
 def build(kind: str, entry: dict, shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -30,15 +27,8 @@ def build(kind: str, entry: dict, shape: tuple[int, int, int], classes: int) -> 
     return quicken(provide(load(kind, entry), shape=shape, classes=classes))
 
 
-def without_first_weights(entry: dict) -> dict:
-    """The entry without the weights that a training starts from, which may have to be fetched."""
-    settings = entry.get("settings", {})
-    kept = {name: value for name, value in settings.items() if name not in _FIRST_WEIGHTS}
-    return {**entry, "settings": kept}
-
-
-def trained(kind: str, path: Path, entry: dict, images: ImageSet) -> nn.Module:
-    """A network with its stored weights: frozen, in eval mode, channels-last.
+def started(kind: str, path: Path, entry: dict, images: ImageSet) -> nn.Module:
+    """A network with its stored weights.
 
     Raises BadInput where weights and network do not fit, DamagedFile where the file is damaged.
     """
@@ -51,6 +41,12 @@ def trained(kind: str, path: Path, entry: dict, images: ImageSet) -> nn.Module:
             f"{path} holds weights of another network than {kind}.{entry['name']}; delete it and "
             f"run `snakemake --cores all {path}`"
         ) from None
+    return network
+
+
+def trained(kind: str, path: Path, entry: dict, images: ImageSet) -> nn.Module:
+    """As `started`, but frozen, in eval mode and channels-last."""
+    network = started(kind, path, entry, images)
     network.eval().requires_grad_(False)
     return network.to(device(), memory_format=torch.channels_last)
 

@@ -20,6 +20,7 @@ def run(
     calibration: list[Path] | None = None,
     cost: list[Path] | None = None,
     examples: list[Path] | None = None,
+    limits: list[Path] | None = None,
 ) -> None:
     """Aggregate result files into one table."""
     function = load("tables", settings["entry"])
@@ -31,6 +32,7 @@ def run(
         "calibration": calibration,
         "cost": cost,
         "examples": examples,
+        "limits": limits,
     }
     key = f"experiments.{settings['paper']}.tables.{settings['table']}"
     for name in handed(function):

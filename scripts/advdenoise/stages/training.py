@@ -30,8 +30,9 @@ def train_classifier(
     history: Path,
     resume: Path,
     held_out: Path | None = None,
+    start: Path | None = None,
 ) -> None:
-    """Train a classifier; write its weights and the history of its training."""
+    """Train a classifier, from the weights `start`; write its weights and its history."""
     entry = settings["classifier"]
     with ExitStack() as files:
         clean, pixels = _open(files, images)
@@ -40,8 +41,8 @@ def train_classifier(
         if held_out:
             other, its_pixels = _open(files, held_out)
             test = Clean(its_pixels, other.labels, other.ids)
-        digest = state_digest(settings, code, images)
-        job = _Job("classifiers", entry, settings, state_folder(resume, weights), digest)
+        digest = state_digest(settings, code, images, *filter(None, [start]))
+        job = _Job("classifiers", entry, settings, state_folder(resume, weights), digest, start)
         _write(job, job.train(clean, examples, test), weights, history)
 
 
@@ -55,10 +56,12 @@ def train_denoiser(
     resume: Path,
     held_out: Path | None = None,
     network: Path | None = None,
+    start: Path | None = None,
 ) -> None:
     """Train a denoiser on what its entry names; write its weights and history.
 
-    `network` holds the weights of the classifier that the training step looks at.
+    `network` holds the weights of the classifier that the training step looks at, `start` those
+    that the denoiser has at first.
 
     Held-out loss is told only where all inputs are made afresh from noise: an adversarial set
     holds the training images alone.
@@ -79,8 +82,9 @@ def train_denoiser(
         looked_at = None
         if network:
             looked_at = models.trained("classifiers", network, settings["network"], clean)
-        digest = state_digest(settings, code, images, *adversarial, *filter(None, [network]))
-        job = _Job("denoisers", entry, settings, state_folder(resume, weights), digest)
+        read = [images, *adversarial, *filter(None, [network, start])]
+        digest = state_digest(settings, code, *read)
+        job = _Job("denoisers", entry, settings, state_folder(resume, weights), digest, start)
         _write(job, job.train(clean, examples, test, looked_at), weights, history)
 
 
@@ -103,13 +107,17 @@ def _part(source: dict, settings: dict, sets: dict) -> Part:
 
 @dataclass
 class _Job:
-    """One training: what is trained, and where its state lies until the weights are written."""
+    """One training: what is trained, and where its state lies until the weights are written.
+
+    `start` holds the weights that it begins with, where these are not its network's own.
+    """
 
     kind: str
     entry: dict
     settings: dict
     state: Path
     digest: str
+    start: Path | None = None
     started: float = field(default_factory=time.time)
 
     def train(
@@ -123,7 +131,10 @@ class _Job:
         name = f"{self.kind}.{self.entry['name']}"
         seed = hashlib.sha256(json.dumps([self.settings["seed"], name]).encode()).digest()
         torch.manual_seed(int.from_bytes(seed[:8], "little") >> 1)
-        network = models.build(self.kind, self.entry, clean.shape, len(clean.classes))
+        if self.start:
+            network = models.started(self.kind, self.start, self.entry, clean)
+        else:
+            network = models.build(self.kind, self.entry, clean.shape, len(clean.classes))
         rows = train(
             network,
             load("training", self.entry["training"]),
