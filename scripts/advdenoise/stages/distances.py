@@ -29,7 +29,10 @@ def run(
     denoiser: list[Path] | None = None,
     calibration: list[Path] | None = None,
 ) -> None:
-    """Write the distances for a suite's threats, without and with its purifiers."""
+    """Write the distances for a suite's threats, without and with its purifiers.
+
+    The classifier's entry is told with its capacity and the `shapes` of its observed maps.
+    """
     started = time.time()
     device = models.device()
     met_names = list(dict.fromkeys(threat for threat, _ in settings["meetings"]))
@@ -50,12 +53,15 @@ def run(
             for batch in tqdm(batches, desc=f"distances {settings['suite']}", disable=None):
                 network(batch.images)
                 maps = taps.take()
+                shapes = {name: list(map_.shape[1:]) for name, map_ in maps.items()}
                 for met in threats.meet(batch):
                     for entry, point, purify in _meeting(settings, purifiers, met.threat):
                         noise = Noise(settings["seed"], batch.ids, entry["name"], "defender")
                         network(purify(_seen(batch, met), noise))
                         _add(columns, batch, met, entry["name"], point, maps, taps.take())
-        store.write_table(output, columns.table(), store.provenance(settings, started))
+        entry = settings["classifier"] | models.capacity(network) | {"shapes": shapes}
+        provenance = store.provenance(settings | {"classifier": entry}, started)
+        store.write_table(output, columns.table(), provenance)
 
 
 def _purifiers(settings: dict, denoisers: list[Path], calibrations: list[Path], clean: ImageSet):

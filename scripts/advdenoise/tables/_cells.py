@@ -14,7 +14,8 @@ class Cell:
 
     `row` and `column` are the printed labels, `unit` is % or the measure's own (YES_NO where 1 is
     shown as yes and 0 as no), `spread` the standard deviation between replicates (NaN for one),
-    `about` the names that it comes from.
+    `about` the names that it comes from. A `text`, such as a network's name, stands in the number's
+    place.
     """
 
     row: str
@@ -24,6 +25,7 @@ class Cell:
     estimate: Estimate
     spread: float = float("nan")
     about: dict = field(default_factory=dict)
+    text: str = ""
 
 
 class Cells(list[Cell]):
