@@ -2,8 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from scripts.advdenoise.statistics import Estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 YES_NO = "yes/no"
 
@@ -40,3 +44,9 @@ class Cells(list[Cell]):
         super().__init__(cells)
         self.notes = tuple(notes)
         self.printed = printed
+
+
+class Rows(NamedTuple):
+    """What is too long to print: rows for programs, one Parquet in the place of a table's files."""
+
+    frame: "pd.DataFrame"
