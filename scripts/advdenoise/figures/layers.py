@@ -9,8 +9,9 @@ from scripts.advdenoise.components import suggest
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.tables._explorer import at_last_layer, joined
 from scripts.advdenoise.tables._measures import distance
-from scripts.advdenoise.tables._propagation import Places
+from scripts.advdenoise.tables._propagation import NONE, Places
 from scripts.advdenoise.tables._read import Results
+from scripts.advdenoise.threats import CLEAN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +36,8 @@ def curves(distances: Results, *, measure: str | list[str]) -> Figure:
     for name in measures:
         for cell in distance(distances, name, lambda about: ("", "")):
             about = cell.about
+            if about["threat"] == CLEAN and places.setting(about) == NONE:
+                continue  # the image itself
             network = f"{about['dataset']}, " * several + places.network(about)
             row = panels.setdefault((network, name), {})
             named = row.setdefault(places.setting(about), {})
@@ -44,7 +47,7 @@ def curves(distances: Results, *, measure: str | list[str]) -> Figure:
     figure, axes = plt.subplots(
         len(panels), len(settings), figsize=size, squeeze=False, sharey="row", layout="constrained"
     )
-    for line, ((network, name), row) in zip(axes, sorted(panels.items(), key=_first), strict=True):
+    for line, ((network, name), row) in zip(axes, panels.items(), strict=True):
         for axis, setting in zip(line, settings, strict=True):
             for set_, points in row.get(setting, {}).items():
                 _curve(axis, set_, points)
@@ -90,11 +93,6 @@ def explorer(
     figure.legend(handles, labels, fontsize=7, loc="outside right upper")
     figure.suptitle(", ".join([*found["dataset"].unique(), classifier]))
     return figure
-
-
-def _first(item) -> str:
-    (network, _), _ = item
-    return network
 
 
 def _curve(axis, name: str, points: list) -> None:
