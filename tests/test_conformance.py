@@ -36,6 +36,9 @@ MINIATURE = {
         "gradient.mi_fgsm": {"steps": 3, "alpha_per_epsilon": 0.5},
         "gradient.r_fgsm": {"start_radius": 0.02},
         "minimal.carlini_wagner": {"binary_search_steps": 3, "steps": 20, "initial_const": 1.0},
+        "stopped.line_search": {"steps": 40, "increment": 0.005},
+        "stopped.i_fgsm": {"steps": 8, "alpha": 0.02},
+        "stopped.mi_fgsm": {"steps": 8, "alpha": 0.02},
         "noise.blind_gaussian": {"sigma_max": 0.3},
         "noise.gaussian": {"sigma": 0.3},
         "noise.bimodal": {"mode": 0.2, "sigma": 0.05},
@@ -347,6 +350,7 @@ class Attacked:
         self.labels = torch.arange(6) % 5
         self.model = Victim(shape).eval()
         self.epsilon = torch.linspace(0.02, EPSILON, 6).view(-1, 1, 1, 1)
+        self.shown = []
 
     def run(self, rows=slice(None), targeted: bool = False, per_image: bool = True, seed: int = 0):
         rows = torch.arange(6)[rows]
@@ -363,6 +367,7 @@ class Attacked:
             classifier=self.model,
             denoise=smooth,
             error=lambda x: (x - smooth(x)).square().flatten(1).sum(1),
+            watch=self.shown.append,
             noise=Noise(seed, rows, "test"),
         )
 

@@ -11,6 +11,7 @@ ALL = {
     "detection": schemas.DETECTION,
     "history": schemas.HISTORY,
     "cost": schemas.COST,
+    "limits": schemas.LIMITS,
     "iqr": schemas.iqr_schema(classes=7, hidden=50),
 }
 

@@ -31,6 +31,7 @@ CROSSINGS = {
     "calibration": ("denoiser",),
     "cost": ("attribution", "classifier", "split"),
     "examples": ("threat", "purifier", "classifier", "split"),
+    "limits": ("threat", "split"),
 }
 KIND_OF = {
     "dataset": "datasets",
@@ -44,6 +45,8 @@ KIND_OF = {
 BUILT_IN_SPLITS = ("train", "held_out", "test")
 # The batch that "segfault" tells the cost of (Table 7), and how often it is measured.
 _COST = {"images": 128, "repetitions": 3}
+# How far a search for the limit of an attack's steps goes, and how many images it looks at.
+_LIMITS = {"images": 1000, "steps": 64}
 # Settings of an attack that are lengths in pixels and so follow `epsilon_unit`.
 _LENGTHS = ("epsilon", "alpha")
 # What a purifier, or an attack that knows one, is handed of its denoiser.
@@ -153,6 +156,7 @@ def _complete(config: dict) -> None:
     config.setdefault("distances", {"images": 1, "taps": {}})
     config.setdefault("hidden", {"per_layer": 1, "taps": {}})
     config["cost"] = _COST | config.get("cost", {})
+    config["limits"] = _LIMITS | config.get("limits", {})
     for name, entry in config["attacks"].items():
         _expand_epsilons(f"attacks.{name}", entry)
     for kind in ("attacks", "purifiers", "attributions", "detectors"):
@@ -499,6 +503,8 @@ def check_threat(config: dict, text: str, key: str) -> Threat:
 
 
 def _check_product(config: dict, key: str, product: dict) -> None:
+    if "on_demand" in product and ".figures." in key:
+        raise BadInput(f"{key}.on_demand: figures are drawn in one job; take it out")
     stages = [stage for stage in CROSSINGS if stage in product]
     if not stages:
         raise BadInput(f"{key}: is made from nothing; add one of {', '.join(CROSSINGS)}")
@@ -525,6 +531,8 @@ def _check_crossing(config: dict, key: str, stage: str, crossing: dict) -> None:
         threat = check_threat(config, text, f"{key}.threat")
         if threat.purifier == "" and "purifier" not in wanted:
             raise BadInput(f"{key}.threat: {text!r} names no purifier; write it after the +")
+        if stage == "limits":
+            _check_limited(config, f"{key}.threat", text)
     for dataset in crossing["dataset"]:
         splits = {*BUILT_IN_SPLITS, *config["datasets"][dataset]["splits"]}
         for split in crossing.get("split", []):
@@ -539,6 +547,15 @@ def _check_crossing(config: dict, key: str, stage: str, crossing: dict) -> None:
                 f"distances.taps: classifier {classifier!r} has no taps, but {key} asks for its "
                 "layers; name the modules to observe"
             )
+
+
+def _check_limited(config: dict, key: str, text: str) -> None:
+    """A threat whose limit is looked for: an attack with a stop rule, on a victim of its own."""
+    threat = threats.parse(text)
+    if threat.is_clean or "watch" not in _handed_to(config["attacks"][threat.attack]):
+        raise BadInput(f"{key}: {text!r} has no stop rule; take an attack that has one")
+    if threat.victim is None:
+        raise BadInput(f"{key}: {text!r} names no victim; write {threat.attack}@classifier")
 
 
 # ---------------------------------------------------------------- who knows whom

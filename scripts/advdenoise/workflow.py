@@ -111,7 +111,7 @@ class Flow:
         return self._jobs[key]
 
     def targets(self, paper: str) -> list[str]:
-        """The tables and figures of one experiment."""
+        """The tables and figures of one experiment, without those that are made on demand."""
         experiment = self.config["experiments"].get(paper)
         if experiment is None:
             raise BadInput(
@@ -121,6 +121,7 @@ class Flow:
         tables = [
             f"{self.root}/tables/{paper}/{table}.{suffix}"
             for table, entry in experiment["tables"].items()
+            if not entry.get("on_demand")
             for suffix in (ROWS_FORMATS if _gives_rows(entry) else TABLE_FORMATS)
         ]
         return tables + list(self.figures(paper).values())
@@ -256,6 +257,18 @@ class Flow:
         used = [("classifiers", self.config["classifiers"][name]) for name in models.values()]
         used += [("attacks", point) for point in entry["points"].values()]
         return Job(inputs, settings, used + _purifier_components(purifier, denoiser))
+
+    def _limits(self, seed: str, dataset: str, threat: str, split: str) -> Job:
+        """As an attack's job, with the largest limit in the place of the entry's own."""
+        job, asked = self._attack(seed, dataset, threat, split), self.config["limits"]
+        entry = job.settings["attack"]
+        points = {
+            name: {**point, "settings": point["settings"] | {"steps": asked["steps"]}}
+            for name, point in entry["points"].items()
+        }
+        attack = entry | {"points": points}
+        told = {"attack": attack, "attacks": {entry["name"]: attack}, "images": asked["images"]}
+        return job._replace(settings=job.settings | told)
 
     def _evaluate(
         self, seed: str, dataset: str, suite: str, purifier: str, classifier: str, split: str
@@ -508,7 +521,8 @@ class Flow:
             names = dict(zip(keys, values, strict=True))
             if "threat" in names:
                 threat = threats.parse(names["threat"])
-                against = threat.against(names["classifier"], names.get("purifier", NO_PURIFIER))
+                classifier = names.get("classifier", threat.victim)
+                against = threat.against(classifier, names.get("purifier", NO_PURIFIER))
                 names["threat"] = str(against)
             if stage == "predictions" and "purifier" not in names:
                 for purifier in self.config["suites"][names["suite"]]["purifiers"]:

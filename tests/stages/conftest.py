@@ -23,6 +23,7 @@ from scripts.advdenoise.stages import (
     export,
     images,
     iqr,
+    limits,
     training,
 )
 from scripts.advdenoise.workflow import Flow
@@ -91,6 +92,11 @@ attacks:
   counter: {function: gradient.fgsm, settings: {epsilon: 0.2}, through: denoiser}
   random: {function: noise.uniform, settings: {epsilon: 0.2}}
   gaussian: {function: noise.gaussian, settings: {sigma: 0.1}}
+  searched: {function: stopped.line_search, settings: {steps: 5, increment: 0.01}, surrogate: other}
+  stepped:
+    points:
+      plain: {function: stopped.i_fgsm, settings: {steps: 2, alpha: 0.03}}
+      momentum: {function: stopped.mi_fgsm, settings: {steps: 2, alpha: 0.03}}
 denoisers:
   of_noise: &denoiser
     function: autoencoders.red_net
@@ -136,6 +142,7 @@ detectors:
 suites:
   plain: {threats: [clean, fgsm, cycled], purifiers: [none, direct]}
   adaptive: {threats: [clean, bim+], purifiers: [direct, adversarially]}
+limits: {images: 10, steps: 24}
 distances:
   images: 12
   taps: {small: [layers.0, layers.6, layers.9]}
@@ -167,6 +174,7 @@ STAGES = {
     ),
     "calibrate": (calibrate.run, "seed{seed}/{dataset}/denoisers/{denoiser}.calibration.json"),
     "attack": (attack.run, "seed{seed}/{dataset}/adversarial/{threat}/{split}.h5"),
+    "limits": (limits.run, "seed{seed}/{dataset}/limits/{threat}/{split}.parquet"),
     "evaluate": (
         evaluate.run,
         "seed{seed}/{dataset}/predictions/{suite}/{purifier}/{classifier}/{split}.parquet",

@@ -256,7 +256,7 @@ def test_of_a_linear_network_a_target_gives_the_sign_of_its_weights():
     entry = {"name": "aimed", "labels": {"target": "odd"}, "points": {"default": settings}}
     clean = data.ImageSet("images.h5", None, np.arange(3), np.arange(3), ["even", "odd"])
     goal = clean.target_of(entry)
-    attacker = attack._Attacker(
+    attacker = attack.Attacker(
         {"attack": entry, "seed": 0, "purifier": None}, network, network, None, goal
     )
     batch = data.Batch(slice(0, 3), images, torch.tensor([0, 1, 0]), np.arange(3))

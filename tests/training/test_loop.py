@@ -95,6 +95,110 @@ def test_interrupted_after_every_batch_is_bit_equal(tmp_path, optimiser, train):
     assert not resumed.training
 
 
+PHASES = [
+    {"epochs": 1, "optimiser": {"name": "sgd", "lr": 0.02, "momentum": 0.9, "decay": 0.5}},
+    {"epochs": 2, "optimiser": {"name": "adam", "lr": 0.01}, "schedule": {"1": 0.001}},
+]
+
+
+def test_phases_interrupted_after_every_batch_are_bit_equal(tmp_path, train):
+    """Also where the next phase has another optimiser, and while the stop rule measures."""
+    settings = {"epochs": 1, "phases": PHASES, "stop": {"on": "held_out", "accuracy": 1.1}}
+    whole = network()
+    expected = train(whole, tmp_path / "whole", **settings)
+    moments = [(iteration, True) for iteration in range(4 * BATCHES)]
+    step = ending(STEP, *moments, (BATCHES, False), (2 * BATCHES, False))
+    for _ in range(len(moments) + 2):
+        with pytest.raises(Preempted):
+            train(network(), tmp_path / "often", step=step, **settings)
+    resumed = network()
+    history = train(resumed, tmp_path / "often", step=step, **settings)
+    assert_equal(resumed, whole)
+    assert without_seconds(history) == without_seconds(expected)
+
+
+def test_a_phase_begins_as_a_training_of_its_own_would(tmp_path, train):
+    """By hand: the weights go on, and optimiser, schedule and decay begin anew."""
+    seen = []
+
+    def noting(model, images, labels, noise, iteration, epoch):
+        if model.training:
+            seen.append((epoch, iteration))
+        return STEP(model, images, labels, noise)
+
+    model = network()
+    history = train(model, tmp_path / "a", step=noting, epochs=1, schedule={}, phases=PHASES)
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+    assert seen == [(i // BATCHES, i) for i in range(4 * BATCHES)]
+    rates = [0.003 / (1 + 0.01 * 3), 0.02 / (1 + 0.5 * 3), 0.01, 0.001]
+    assert [row["lr"] for row in history] == pytest.approx(rates)
+
+    first = network()
+    train(first, tmp_path / "b", epochs=1, schedule={})
+    assert not torch.equal(first[0].weight, model[0].weight)
+    # A second phase of no epochs changes nothing; one of a tiny rate hardly anything.
+    same, near = network(), network()
+    none = {"epochs": 0, "optimiser": {"name": "adam", "lr": 1.0}}
+    train(same, tmp_path / "c", epochs=1, schedule={}, phases=[none])
+    assert_equal(same, first)
+    tiny = {"epochs": 1, "optimiser": {"name": "sgd", "lr": 1e-9}}
+    train(near, tmp_path / "d", epochs=1, schedule={}, phases=[tiny])
+    assert (near[0].weight - first[0].weight).abs().max() < 1e-7
+
+
+def test_the_moments_of_a_phase_are_not_those_of_the_one_before(tmp_path, train):
+    """Momentum alone would go on moving: without a gradient nothing may move any more."""
+
+    def still(model, images, labels, epoch):
+        scale = 1.0 if epoch == 0 else 0.0
+        return scale * plain_loss(model, images, labels), {}
+
+    momentum = {"name": "sgd", "lr": 0.05, "momentum": 0.9}
+    once, twice = network(), network()
+    common = {"step": still, "optimiser": momentum, "schedule": {}, "epochs": 1}
+    train(once, tmp_path / "a", **common)
+    train(twice, tmp_path / "b", phases=[{"epochs": 1, "optimiser": momentum}], **common)
+    assert torch.equal(once[0].weight, twice[0].weight)
+
+
+@pytest.mark.parametrize(("on", "first", "last"), [("train", 0, 100), ("held_out", 100, 150)])
+def test_training_stops_at_a_clean_accuracy(tmp_path, on, first, last, train, digits):
+    settings = {"optimiser": {"name": "adam", "lr": 0.01}, "schedule": {}}
+    model = network()
+    stop = {"on": on, "accuracy": 0.6}
+    history = train(model, tmp_path / "a", epochs=20, stop=stop, **settings)
+    column, other = ("value", "held_out_value")[:: 1 if on == "train" else -1]
+    rows = [row for row in history if row["metric"] == _loop.CLEAN_ACCURACY]
+    told = [row[column] for row in rows]
+    assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
+    assert all(row[other] is None for row in rows)
+    assert 1 < len(told) < 20 and told[-1] >= 0.6 and max(told[:-1]) < 0.6
+    batch = digits(first, last).batch(torch.arange(last - first), None, 0)
+    with torch.no_grad():
+        right = (model(batch["images"]).argmax(1) == batch["labels"]).float().mean()
+    assert told[-1] == pytest.approx(right.item())
+    # The weights are those of a training of so many epochs.
+    plainly = network()
+    train(plainly, tmp_path / "b", epochs=len(told), **settings)
+    assert_equal(model, plainly)
+
+
+def test_a_stop_ends_the_later_phases_too_and_is_kept(tmp_path, train):
+    never = {"name": "sgd", "lr": 0.1}
+    settings = {"stop": {"on": "train", "accuracy": 0.0}, "epochs": 1, "phases": PHASES}
+    model = network()
+    history = train(model, tmp_path, optimiser=never, **settings)
+    assert {row["epoch"] for row in history} == {1}
+    again = network()
+    assert train(again, tmp_path, optimiser=never, **settings) == history
+    assert_equal(again, model)
+
+
+def test_an_accuracy_that_is_not_reached_is_told(tmp_path, train, caplog):
+    train(network(), tmp_path, epochs=1, stop={"on": "held_out", "accuracy": 1.0})
+    assert "net: an accuracy of 1 on held_out was not reached in 1 epochs" in caplog.text
+
+
 def test_usr1_asks_the_same_and_handlers_are_put_back(tmp_path, train):
     before = signal.getsignal(signal.SIGUSR1)
     with pytest.raises(Preempted, match="SIGUSR1 received; the state after epoch 0, batch 2"):

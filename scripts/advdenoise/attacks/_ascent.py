@@ -1,11 +1,14 @@
 """Steps along the sign of a gradient, inside the L-infinity ball and [0,1]."""
 
+import functools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from scripts.advdenoise.attacks._ball import limits
+from scripts.advdenoise.attacks._predict import Predict, each
 from scripts.advdenoise.errors import BadInput
 
 
@@ -33,9 +36,9 @@ def ascend(
     direction = torch.empty_like(images)
     for step in range(int(torch.as_tensor(steps).max())):
         gradient = slope(images if perturbation is None else images + perturbation)
-        finite = gradient.sum(_per_image(gradient), keepdim=True).isfinite()
+        finite = is_finite(gradient)
         if momentum is not None:
-            gradient = momentum.mul_(mu).add_(_unit(gradient).where(finite, 0))
+            gradient = momentum.mul_(mu).add_(unit(gradient).where(finite, 0))
         torch.sign(gradient, out=direction)  # that of NaN is 0
         length = alpha * (finite & (step < steps))
         if perturbation is None:
@@ -53,6 +56,25 @@ def gradient(seen: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
         return torch.autograd.grad(loss(seen), seen)[0]
 
 
+def entropy_slope(seen: Tensor, labels: Tensor, predict: Predict) -> Tensor:
+    """The gradient of the cross-entropy, summed over images and over the draws of `predict`.
+
+    The sum over draws, for only the direction counts.
+    """
+
+    def of(ask: Predict) -> Tensor:
+        return gradient(
+            seen, lambda given: functional.cross_entropy(ask(given), labels, reduction="sum")
+        )
+
+    return functools.reduce(torch.add, map(of, each(predict)))
+
+
+def is_finite(gradient: Tensor) -> Tensor:
+    """Whether each image's gradient is: [N,1,1,1]."""
+    return gradient.sum(_per_image(gradient), keepdim=True).isfinite()
+
+
 def step_size(
     epsilon: float | Tensor, alpha: float | None, alpha_per_epsilon: float | None
 ) -> float | Tensor:
@@ -65,7 +87,7 @@ def step_size(
     return alpha if alpha_per_epsilon is None else alpha_per_epsilon * epsilon
 
 
-def _unit(gradient: Tensor) -> Tensor:
+def unit(gradient: Tensor) -> Tensor:
     """Each image's gradient scaled to an L1 norm of 1; a vanishing one stays 0."""
     norm = torch.linalg.vector_norm(gradient, 1, _per_image(gradient), keepdim=True)
     return gradient / (norm + 1e-12)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 Predict = Callable[[Tensor], Tensor]
+# Is shown perturbations while an attack is under way.
+Watch = Callable[[Tensor], None]
 
 
 def of_rows(predict: Predict, rows: Tensor) -> Predict:

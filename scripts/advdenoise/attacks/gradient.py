@@ -14,15 +14,12 @@ units or `alpha_per_epsilon` times epsilon; exactly one of the two is given, els
 raised. An image whose gradient is not finite rests for that step.
 """
 
-import functools
-
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from scripts.advdenoise.attacks._ascent import ascend, gradient, step_size
+from scripts.advdenoise.attacks._ascent import ascend, entropy_slope, step_size
 from scripts.advdenoise.attacks._kurakin import kurakin_steps
-from scripts.advdenoise.attacks._predict import Predict, each
+from scripts.advdenoise.attacks._predict import Predict
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
 
@@ -130,18 +127,10 @@ def _ascend(
     """`ascend` the cross-entropy, or descend it where `targeted`."""
 
     def slope(seen: Tensor) -> Tensor:
-        # The sum over draws, for only the direction counts.
-        return functools.reduce(torch.add, (_slope(seen, labels, ask) for ask in each(predict)))
+        return entropy_slope(seen, labels, predict)
 
     alpha = -alpha if targeted else alpha
     return ascend(images, slope, perturbation, epsilon, alpha, steps, mu)
-
-
-def _slope(seen: Tensor, labels: Tensor, predict: Predict) -> Tensor:
-    def loss(given: Tensor) -> Tensor:
-        return functional.cross_entropy(predict(given), labels, reduction="sum")
-
-    return gradient(seen, loss)
 
 
 def _kurakin_steps(epsilon: float | Tensor) -> int | Tensor:

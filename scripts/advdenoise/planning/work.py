@@ -165,7 +165,18 @@ class Counting:
         return Work(Counter({Use(network, FORWARD): images}), 0, ())
 
     def _attack(self, s: dict) -> Work:
-        images, entry = self._images_of(s), s["attack"]
+        images, points = self._images_of(s), len(s["attack"]["points"])
+        size = 4 * images * self._pixels(s) * points
+        return Work(self._perturb(s, images), size, _functions(s["attack"]))
+
+    def _limits(self, s: dict) -> Work:
+        images = min(s["images"], self._images_of(s))
+        limits = sum(p["settings"]["steps"] + 1 for p in s["attack"]["points"].values())
+        return Work(self._perturb(s, images), _ROW * images * limits, _functions(s["attack"]))
+
+    def _perturb(self, s: dict, images: int) -> Counter:
+        """What an attack on so many images takes; of one with a stop rule the most it can take."""
+        entry = s["attack"]
         victim = self._network("classifiers", s["victim"], s)
         source = self._network("classifiers", s["surrogate"], s) if "surrogate" in s else victim
         through = entry.get("through", "full")
@@ -187,8 +198,7 @@ class Counting:
             looks = 1 + (entry.get("labels") in ("predicted", "random_target"))
             seen = Counter({Use(victim, FORWARD): 1}) + self._purify(s)
             uses += _times(seen, images * looks)
-        size = 4 * images * self._pixels(s) * len(entry["points"])
-        return Work(uses, size, _functions(entry))
+        return uses
 
     def _evaluate(self, s: dict) -> Work:
         purifier, denoiser = s["purifier"], s["denoiser"]

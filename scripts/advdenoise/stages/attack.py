@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scripts.advdenoise import store
+from scripts.advdenoise.attacks._predict import Watch
 from scripts.advdenoise.components import load, provide
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.resume import forget, state_digest, state_folder
@@ -39,14 +40,7 @@ def run(
     started = time.time()
     state = state_folder(resume, output)
     with open_images(images) as clean:
-        goal = clean.target_of(settings["attack"])
-        target = models.classifier(victim, settings["victim"], clean)
-        source = target
-        if surrogate:
-            source = models.classifier(surrogate, settings["surrogate"], clean)
-        using = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
-        models.check_frozen(target, source, using.denoise if using else None)
-        attacker = _Attacker(settings, target, source, using, goal)
+        attacker = open_attacker(settings, clean, victim, surrogate, denoiser, calibration)
         inputs = filter(None, (images, victim, surrogate, denoiser, calibration))
         digest = state_digest(settings, code, *inputs)
         made_by = store.provenance(settings, started)
@@ -66,7 +60,7 @@ def run(
 
 def _write_point(
     group: h5py.Group,
-    attacker: "_Attacker",
+    attacker: "Attacker",
     name: str,
     clean: ImageSet,
     settings: dict,
@@ -106,7 +100,30 @@ def image_epsilons(point: dict, count: int) -> np.ndarray:
     return np.asarray(cycle, dtype=np.float32)[np.arange(count) // every % len(cycle)]
 
 
-class _Attacker:
+def open_attacker(
+    settings: dict,
+    clean: ImageSet,
+    victim: Path,
+    surrogate: Path | None,
+    denoiser: Path | None,
+    calibration: Path | None,
+) -> "Attacker":
+    """The attack of a job's settings on images, with the networks of these files."""
+    goal = clean.target_of(settings["attack"])
+    target = models.classifier(victim, settings["victim"], clean)
+    source = target
+    if surrogate:
+        source = models.classifier(surrogate, settings["surrogate"], clean)
+    using = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
+    models.check_frozen(target, source, using.denoise if using else None)
+    return Attacker(settings, target, source, using, goal)
+
+
+def _look_away(perturbation: Tensor) -> None:
+    """What most jobs do while an attack is under way."""
+
+
+class Attacker:
     """One attack entry with the networks that it looks at; `goal` is its one target class."""
 
     def __init__(
@@ -116,8 +133,13 @@ class _Attacker:
         self.victim, self.surrogate = victim, surrogate
         self.draws = _draws(settings)
 
-    def __call__(self, point: dict, batch: Batch, epsilons: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Perturbations [N,C,H,W], and whether the victim errs [N], behind a known purifier."""
+    def __call__(
+        self, point: dict, batch: Batch, epsilons: np.ndarray, watch: Watch = _look_away
+    ) -> tuple[Tensor, Tensor]:
+        """Perturbations [N,C,H,W], and whether the victim errs [N], behind a known purifier.
+
+        An attack with a stop rule lets `watch` see the perturbations after each step.
+        """
         entry = self.settings["attack"]
         victim = self._behind(self.victim, batch, "trial", "full", self.draws)
         predict = self.surrogate
@@ -136,6 +158,7 @@ class _Attacker:
             victim=victim,
             classifier=self.victim,
             noise=noise,
+            watch=watch,
             **self._offers(),
         )
         if not bool(perturbation.isfinite().all()):

@@ -20,6 +20,7 @@ def run(
     calibration: list[Path] | None = None,
     cost: list[Path] | None = None,
     examples: list[Path] | None = None,
+    limits: list[Path] | None = None,
 ) -> None:
     """Aggregate result files into one table."""
     given = {
@@ -30,6 +31,7 @@ def run(
         "calibration": calibration,
         "cost": cost,
         "examples": examples,
+        "limits": limits,
     }
     made = made_of(settings, given)
     write = _claims.write if isinstance(made, _claims.Claims) else _write.write

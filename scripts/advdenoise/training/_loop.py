@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 # Losses wait on the device for so many batches, so that a GPU is not halted after each.
 _READ_EVERY = 32
+# What the stop rule looks at, in the history.
+CLEAN_ACCURACY = "clean_accuracy"
 
 
 def train(
@@ -61,7 +64,11 @@ def train(
         loop: `epochs`, `batch`, `optimiser: {name, lr, ...}` and, optionally,
             `schedule: {epochs: lr}`, the learning rate once so many epochs are done. The
             optimiser's settings are those of `_optimisers.Optimiser`; an L2 term c * sum(w^2) of
-            the loss is `weight_decay: 2c`, the same gradient at no cost.
+            the loss is `weight_decay: 2c`, the same gradient at no cost. `phases` are what follows
+            these epochs: each has epochs, optimiser and schedule of its own and begins without
+            moments, its epochs and iterations counted from 0 by the learning rate. `stop: {on,
+            accuracy}` ends all of it after the first epoch with that accuracy of a classifier on
+            `train` (the examples) or `held_out`: of clean images, in eval mode.
         seed: the replicate's seed.
         name: what is trained, for messages and as a source of randomness.
         state: folder that keeps the state from epoch to epoch and the lock; call
@@ -73,7 +80,8 @@ def train(
 
     Returns:
         one row per epoch and metric, as `schemas.HISTORY`; `epoch` counts from 1, means are over
-        images. A step without metrics gives one row with its loss.
+        images. A step without metrics gives one row with its loss. What `stop` looks at is the
+        metric `clean_accuracy`.
 
     Raises:
         BadInput: the loss or the weights are no longer finite; the GPU's memory does not suffice.
@@ -99,8 +107,10 @@ class _Run:
         self.step, self.examples, self.held_out = step, examples, held_out
         self.loop, self.seed, self.name, self.device = loop, seed, name, device
         self.network = network
-        self.optimiser = Optimiser(model, loop["optimiser"], name)
+        self.phases = _phases(loop)
+        self.epochs = sum(phase.loop["epochs"] for phase in self.phases)
         self.epoch = self.iteration = self.batch = 0
+        self.stopped = False
         self.lr = self.seconds = 0.0
         self.sums: dict[str, list[float]] = {}
         self.unread: list[tuple[int, Tensor, dict[str, Tensor]]] = []
@@ -111,23 +121,34 @@ class _Run:
                 some: References(self._quietly(make), some, loop["batch"], device)
                 for some in filter(None, (examples, held_out))
             }
+        self._begin_phase()
 
     def train(self, state: State, interruption: Interruption) -> list[dict]:
         self._resume(state)
-        epochs = self.loop["epochs"]
         # Also with one epoch left of several: a resumed training compares with the same bits.
-        if epochs > 1 and self.epoch < epochs:
+        if self.epochs > 1 and self._goes_on():
             self._keep_references(state, interruption)
-        with _bar(self.name, epochs * len(self._batches()), self.iteration) as bar:
-            while self.epoch < epochs:
+        with _bar(self.name, self.epochs * len(self._batches()), self.iteration) as bar:
+            while self._goes_on():
                 self._train_epoch(state, interruption, bar)
                 held_out = self._evaluate(state, interruption)
+                accuracy = self._clean_accuracy(state, interruption)
                 bar.set_postfix(_named(_means(self.sums), held_out))
-                self._end_epoch(held_out)
+                self._end_epoch(held_out, accuracy)
                 self._save(state)
                 _stop_if_asked(interruption, self.name, self.epoch)
+        self._tell_if_missed()
         self.model.eval()
         return self.history
+
+    def _goes_on(self) -> bool:
+        return self.epoch < self.epochs and not self.stopped
+
+    def _begin_phase(self) -> None:
+        """Take up the phase that this epoch belongs to, with an optimiser of its own."""
+        self.phase = [phase for phase in self.phases if phase.first <= self.epoch][-1]
+        self.phase_iteration = self.phase.first * len(self._batches())
+        self.optimiser = Optimiser(self.model, self.phase.loop["optimiser"], self.name)
 
     def _keep_references(self, state: State, interruption: Interruption) -> None:
         for references in self.references.values():
@@ -154,7 +175,8 @@ class _Run:
         noise = Noise(self.seed, self.examples.ids[index], self.name, draw=self.epoch)
         loss, metrics = self._step(self.examples, index, noise)
         loss.backward()
-        self.lr = learning_rate(self.loop, self.epoch, self.iteration)
+        of_phase = (self.epoch - self.phase.first, self.iteration - self.phase_iteration)
+        self.lr = learning_rate(self.phase.loop, *of_phase)
         self.optimiser.step(self.lr)
         self.unread.append((len(index), loss.detach(), metrics))
         self.batch += 1
@@ -232,7 +254,22 @@ class _Run:
             _add(sums, len(index), _values([loss], [metrics])[0])
         return _means(sums)
 
-    def _end_epoch(self, held_out: dict[str, float]) -> None:
+    def _clean_accuracy(self, state: State, interruption: Interruption) -> float | None:
+        """The accuracy that the stop rule looks at: of clean images, in eval mode."""
+        stop = self.loop.get("stop")
+        if stop is None:
+            return None
+        examples = self.examples if stop["on"] == "train" else self.held_out
+        self.model.eval()
+        right = 0
+        for index in torch.arange(len(examples)).split(self.loop["batch"]):
+            self._leave_if_asked(state, interruption)
+            clean = examples.batch(index, None, 0, self.device)
+            with torch.no_grad(), self._autocast():
+                right += (self.model(clean["targets"]).argmax(1) == clean["labels"]).sum()
+        return int(right) / len(examples)
+
+    def _end_epoch(self, held_out: dict[str, float], accuracy: float | None) -> None:
         means = _means(self.sums)
         loss = means.pop("loss")
         common = {
@@ -246,9 +283,23 @@ class _Run:
         for metric, value in (means or {"loss": loss}).items():
             row = {"metric": metric, "value": value, "held_out_value": held_out.get(metric)}
             self.history.append({**common, **row})
+        if accuracy is not None:
+            told = {"held_out": "held_out_value", "train": "value"}[self.loop["stop"]["on"]]
+            row = {"metric": CLEAN_ACCURACY, "value": None, "held_out_value": None}
+            self.history.append({**common, **row, told: accuracy})
+            self.stopped = accuracy >= self.loop["stop"]["accuracy"]
+            means |= {CLEAN_ACCURACY: accuracy}
         if not sys.stderr.isatty():
-            log.info("%s: %s", self.name, _line(self.loop["epochs"], common, means, held_out))
+            log.info("%s: %s", self.name, _line(self.epochs, common, means, held_out))
         self.epoch, self.batch, self.seconds, self.sums = self.epoch + 1, 0, 0.0, {}
+        if any(phase.first == self.epoch for phase in self.phases):
+            self._begin_phase()
+
+    def _tell_if_missed(self) -> None:
+        stop = self.loop.get("stop")
+        if stop and not self.stopped:
+            missed = f"an accuracy of {stop['accuracy']:g} on {stop['on']} was not reached"
+            log.warning("%s: %s in %d epochs", self.name, missed, self.epochs)
 
     def _leave_if_asked(self, state: State, interruption: Interruption) -> None:
         if interruption.asked:
@@ -269,10 +320,11 @@ class _Run:
         saved = state.load()
         if saved is None:
             return
-        self.model.load_state_dict(saved["weights"])
-        self.optimiser.load_state_dict(saved["optimiser"])
         for place in _PLACE:
             setattr(self, place, saved[place])
+        self._begin_phase()
+        self.model.load_state_dict(saved["weights"])
+        self.optimiser.load_state_dict(saved["optimiser"])
         log.info("%s: resumed after epoch %d, batch %d", self.name, self.epoch, self.batch)
 
     def _diverged(self, state: State, what: str, batch: int) -> None:
@@ -289,7 +341,23 @@ class _Run:
 
 
 # What a state holds beside weights and optimiser.
-_PLACE = ("epoch", "batch", "iteration", "lr", "seconds", "sums", "history")
+_PLACE = ("epoch", "batch", "iteration", "lr", "seconds", "sums", "history", "stopped")
+
+
+class _Phase(NamedTuple):
+    """The epochs of one optimiser; `first` counts from 0 over the whole training."""
+
+    first: int
+    loop: dict
+
+
+def _phases(loop: dict) -> list[_Phase]:
+    found: list[_Phase] = []
+    first = 0
+    for phase in (loop, *loop.get("phases", ())):
+        found.append(_Phase(first, phase))
+        first += phase["epochs"]
+    return found
 
 
 def _values(losses, metrics) -> list[dict[str, float]]:
