@@ -1,17 +1,24 @@
 """How the papers spell what the configuration names: the one place for it."""
 
+from scripts.advdenoise.threats import parse
+
 ATTACKS = {
     "gradient.fgsm": "FGSM",
     "gradient.r_fgsm": "R-FGSM",
     "gradient.bim": "BIM",
     "gradient.pgd": "PGD",
     "gradient.mi_fgsm": "mi-FGSM",
-    "stopped.line_search": "FGSM",
-    "stopped.i_fgsm": "i-FGSM",
-    "stopped.mi_fgsm": "mi-FGSM",
     "minimal.deepfool": "DeepFool",
     "minimal.carlini_wagner": "C&W",
     "noise.uniform": "random",
+}
+# The sets of "propagation" (Table 2) by function and whether the victim gives the gradient itself.
+SETS = {
+    ("stopped.line_search", True): "FGSM v1",
+    ("stopped.line_search", False): "FGSM v2",
+    ("stopped.i_fgsm", True): "i-FGSM v1",
+    ("stopped.i_fgsm", False): "i-FGSM v2",
+    ("stopped.mi_fgsm", False): "mi-FGSM",
 }
 # Networks by timm's names, or by the function that builds what stands in for them.
 CLASSIFIERS = {
@@ -66,6 +73,13 @@ def with_point(name: str, point: str) -> str:
 def attack(entry: dict, point: str, name: str) -> str:
     """The printed name of an attack's method; the entry's own where the papers have none."""
     return ATTACKS.get(entry["points"][point]["function"], with_point(name, point))
+
+
+def adversarial_set(entry: dict, threat: str, point: str) -> str | None:
+    """The printed name of the set that an attack makes of a victim; None where it has none."""
+    victim = parse(threat).victim
+    function = entry["points"][point]["function"]
+    return SETS.get((function, entry.get("surrogate", victim) == victim))
 
 
 def classifier(entry: dict) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PAPER = "propagation"
-SETS = ("FGSM v1", "FGSM v2", "i-FGSM v1", "i-FGSM v2", "mi-FGSM")
+SETS = tuple(_labels.SETS.values())
 ALL = "all sets"
 NONE, FN, UN = "w/o DN", "w/ FN", "w/ UN"
 _SETTINGS = {"FusionNet": FN, "U-Net": UN}
@@ -53,16 +53,11 @@ class Places:
             return CLEAN
         own = _labels.threat(about["threat"], point, about["classifier"])
         entry = self._results.attack(threat.attack)
-        stops = entry["points"][point]["function"].startswith("stopped.")
-        if not stops or threat.purifier is not None:
+        printed = _labels.adversarial_set(entry, about["threat"], point)
+        if printed is None or threat.purifier is not None:
             return own
-        method = _labels.attack(entry, point, threat.attack)
-        version = 1 if self.surrogate(about) == threat.victim else 2
-        printed = f"{method} v{version}"
-        printed = {"mi-FGSM v2": "mi-FGSM"}.get(printed, printed)
-        if printed not in SETS:
-            return own
-        return self._held(printed, own, about["threat"], about["dataset"])
+        where = (about["dataset"], about["classifier"])
+        return self._held(printed, own, f"{threat} {point}", *where)
 
     def surrogate(self, about: dict) -> str:
         """The name of the classifier that gives the gradient."""
