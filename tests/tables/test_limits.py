@@ -9,7 +9,7 @@ import pytest
 
 from scripts.advdenoise import store
 from scripts.advdenoise.schemas import LIMITS
-from scripts.advdenoise.tables import _write, limits
+from scripts.advdenoise.tables import _labels, _write, limits
 from scripts.advdenoise.tables._read import read_stage
 
 FUNCTIONS = {"f": "stopped.line_search", "i": "stopped.i_fgsm", "m": "stopped.mi_fgsm"}
