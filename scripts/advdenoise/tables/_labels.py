@@ -37,7 +37,7 @@ CLASSIFIERS = {
     "dense": "DenseNet-201",
 }
 HEADS = {"conv": "FC->Conv", "prelu": "PReLU after FC"}  # of "propagation", Table 7
-DENOISERS = {"fusionnet.fusionnet": "FusionNet", "unet.unet": "U-Net"}
+DENOISERS = {"fusionnet.fusionnet": "FusionNet", "unet.classic": "U-Net"}
 DETECTORS = {"trees.random_forest": "Random Forest", "svm.svc": "SVC", "trees.xgboost": "XGB"}
 SUPERPIXELS = {
     "slic": ("n_segments",),
