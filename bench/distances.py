@@ -1,16 +1,17 @@
 """The distances stage against the bare forward passes that it needs, and its memory.
 
-    python -m bench.distances [--images 256] [--rounds 5] [--threads 1]
+    python -m bench.distances [--images 128] [--batch 32] [--rounds 3] [--threads 1]
 
 from the repository's root. Networks with fresh weights look at photographs of 32x32: a CIFAR
-ResNet-18 of half the usual width, tapped after its stem and each stage and at the logits, and the
-26-layer CNN, tapped after each of its 12 convolutions' norms, pools and at the logits. They meet
-three sets of random noise, which cost nothing to make, without and with a narrow RED-Net.
+ResNet-18, tapped after its stem, each stage and at the logits, and the 26-layer CNN, tapped after
+each convolution's norm, its pools and at the logits: many elements to compare beside the least
+arithmetic. They meet three sets of random noise, which cost nothing to make, without and with a
+narrow RED-Net.
 
 The job's whole work (`run`: it opens files, loads networks, passes, compares, writes) takes turns
-with bare passes on tensors in memory, as the job has them (eval mode, channels-last, batches of
-128): of the clean images, of those with noise, and of what the denoiser makes of either, its own
-passes among them. An image is counted once for each pass of the classifier.
+with bare passes on tensors in memory, as the job has them (eval mode, channels-last, equal
+batches): of the clean images, of those with noise, and of what the denoiser makes of either, its
+own passes among them. An image is counted once for each pass of the classifier.
 
 Printed, medians over the rounds: passes a second of both ways in wall time, the ratio of the job's
 seconds to those of the bare passes in wall and in CPU time, and what the job holds at most for a
@@ -25,14 +26,13 @@ import tempfile
 import time
 from pathlib import Path
 
-BATCH = 128
 CONFIGURATION = """
 scale: bench
 seeds: [0]
 batch: {batch}
 datasets: {{patches: {{function: embedded.patches, settings: {{train: {crops}, test: 1}}}}}}
 classifiers:
-  resnet18: {{function: resnet.cifar_resnet18, settings: {{width: 32}}, training: &fresh
+  resnet18: {{function: resnet.cifar_resnet18, training: &fresh
     {{function: plain.classify, epochs: 0, batch: 64, optimiser: {{name: adam, lr: 0.001}}}}}}
   cnn26: {{function: convnets.elu_cnn, training: *fresh}}
 attacks:
@@ -63,8 +63,10 @@ experiments: {{}}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The distances stage against bare passes.")
-    parser.add_argument("--images", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=128)
+    # A quarter of the images is to fill one, so that both peaks are of whole batches.
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--classifiers", nargs="+", default=["resnet18", "cnn26"])
     options = parser.parse_args()
@@ -77,7 +79,7 @@ def main() -> None:
     head = ("classifier", "bare passes/s", "the job's", "wall", "CPU", "MB, a quarter", "MB, all")
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     with tempfile.TemporaryDirectory() as folder:
-        made = Files(Path(folder), options.images)
+        made = Files(Path(folder), options)
         for name in options.classifiers:
             print(f"| {name} | {compare(made, name, options)} |", flush=True)
 
@@ -85,13 +87,14 @@ def main() -> None:
 class Files:
     """What the stages before the distances give, made once."""
 
-    def __init__(self, root: Path, images: int):
+    def __init__(self, root: Path, options):
         import yaml
 
         from scripts.advdenoise import configuration
         from scripts.advdenoise.workflow import Flow
 
-        text = CONFIGURATION.format(batch=BATCH, images=images, crops=-(-images // 8))
+        images, crops = options.images, -(-options.images // 8)
+        text = CONFIGURATION.format(batch=options.batch, images=images, crops=crops)
         self.flow = Flow(configuration.read(yaml.safe_load(text)))
         self._root = root
 
@@ -136,7 +139,7 @@ def compare(made: Files, classifier: str, options) -> str:
     with tempfile.TemporaryDirectory() as folder:
         given["output"] = Path(folder) / "distances.parquet"
         job = functools.partial(distances.run, **given)
-        bare = Bare(given, options.images)
+        bare = Bare(given)
         rounds = [(seconds(bare), seconds(job)) for _ in range(options.rounds + 1)][1:]
         peaks = []
         for images in (options.images // 4, options.images):
@@ -154,7 +157,7 @@ def compare(made: Files, classifier: str, options) -> str:
 class Bare:
     """The passes of a job on tensors in memory."""
 
-    def __init__(self, given: dict, count: int):
+    def __init__(self, given: dict):
         from scripts.advdenoise.stages import models
         from scripts.advdenoise.stages.data import open_images
         from scripts.advdenoise.stages.threats import open_threats
@@ -172,7 +175,7 @@ class Bare:
             (entry,) = (p["denoiser_entry"] for p in settings["purifiers"] if "denoiser" in p)
             self._denoise = models.trained("denoisers", *given["denoiser"], entry, clean)
             self._seen = []
-            for batch in clean.batches(BATCH, device, count):
+            for batch in clean.batches(settings["batch"], device, settings["images"]):
                 for met in threats.meet(batch):
                     noise = 0 if met.perturbation is None else met.perturbation
                     self._seen.append(batch.images + noise)
