@@ -19,7 +19,7 @@ report = $(results)/report.html
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help quick test test-slow slurm-test lint bench bench-attacks bench-attribution bench-feature-losses budget plan unit-costs clean clean-results
+.PHONY: help quick test test-slow slurm-test lint bench bench-attacks bench-attribution bench-feature-losses bench-purifiers bench-distances budget plan unit-costs clean clean-results
 
 help:
 	@echo "make quick          install what is needed, run the quick scale, write its report"
@@ -33,6 +33,7 @@ help:
 	@echo "make bench-attribution  leave-one-out features: the authors' way, full passes, ours"
 	@echo "make bench-feature-losses  training with feature losses: the loss network's share, the kept maps' gain"
 	@echo "make bench-purifiers  what purifying costs in passes of the denoiser"
+	@echo "make bench-distances  the distances job against the bare passes that it needs"
 	@echo "make bench          the other benchmarks"
 	@echo "make clean          remove the environments and caches"
 	@echo "make clean-results  remove results, logs, benchmark files and Snakemake's records"
@@ -85,6 +86,9 @@ bench-feature-losses: .venv/dev.stamp
 
 bench-purifiers: .venv/dev.stamp
 	python -m bench.purifiers
+
+bench-distances: .venv/dev.stamp
+	python -m bench.distances
 
 bench: .venv/dev.stamp
 	@for file in bench/*.py; do \

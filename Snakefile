@@ -29,6 +29,7 @@ include: "rules/detect.smk"
 include: "rules/examples.smk"
 include: "rules/export.smk"
 include: "rules/table.smk"
+include: "rules/rows.smk"
 include: "rules/figures.smk"
 
 

@@ -68,3 +68,15 @@ def apudae_file(quick_file) -> dict:
 def apudae(apudae_file) -> dict:
     """A copy of it for a test to change."""
     return copy.deepcopy(apudae_file)
+
+
+@pytest.fixture(scope="session")
+def propagation_file(quick_file) -> dict:
+    """The quick configuration with an experiment that makes all of "propagation", and no other."""
+    return whole(quick_file, "propagation")
+
+
+@pytest.fixture
+def propagation(propagation_file) -> dict:
+    """A copy of it for a test to change."""
+    return copy.deepcopy(propagation_file)

@@ -136,7 +136,10 @@ class Results:
                                 "cos_d": self.random.random(IMAGES) / 50,
                             }
                         )
-        self._write(path, rows, DISTANCES, settings)
+        shapes = {layer: [4, 2, 2] for layer in settings["taps"]}
+        told = {"parameters": 1_500_000, "layers": 5, "shapes": shapes}
+        entry = settings["classifier"] | told
+        self._write(path, rows, DISTANCES, settings | {"classifier": entry})
 
     def _detect(self, path: Path, settings: dict) -> None:
         rows = []

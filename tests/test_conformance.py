@@ -77,6 +77,7 @@ MINIATURE = {
         "trees.xgboost": {"trees": 20},
     },
     "figures": {
+        "layers.explorer": {"classifier": "cnn"},
         "layers.curves": {"measure": "ne_d"},
         "purification.errors": {"variant": "A"},
         "superpixels.boundaries": {"method": "slic"},

@@ -24,7 +24,8 @@ _FIRST_WEIGHTS = ("pretrained", "weights")
 class Signature(NamedTuple):
     """What a component asks for: `handed` by name, `required` and `optional` settings.
 
-    `types` are the annotations of settings, as written, `defaults` the values of optional ones.
+    `types` are the annotations of settings, as written, `defaults` the values of optional ones,
+    `returns` is the annotation of what it gives.
     """
 
     handed: tuple[str, ...]
@@ -32,6 +33,7 @@ class Signature(NamedTuple):
     optional: tuple[str, ...]
     types: dict[str, str]
     defaults: dict
+    returns: str
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -82,20 +84,21 @@ def signatures(kind: str, module: str) -> dict[str, Signature]:
     """The public functions of one module, read from its syntax tree: no import, no torch."""
     tree = ast.parse((LIBRARY / kind / f"{module}.py").read_text(encoding="utf-8"))
     return {
-        node.name: _signature(node.args)
+        node.name: _signature(node.args, ast.unparse(node.returns) if node.returns else "")
         for node in tree.body
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
     }
 
 
-def _signature(arguments: ast.arguments) -> Signature:
+def _signature(arguments: ast.arguments, returns: str) -> Signature:
     keywords = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     required, optional = [], []
     for argument, default in keywords:
         (required if default is None else optional).append(argument.arg)
     names = [argument.arg for argument in arguments.posonlyargs + arguments.args]
     types = {a.arg: ast.unparse(a.annotation) for a in arguments.kwonlyargs if a.annotation}
-    return Signature(tuple(names), tuple(required), tuple(optional), types, _defaults(arguments))
+    defaults = _defaults(arguments)
+    return Signature(tuple(names), tuple(required), tuple(optional), types, defaults, returns)
 
 
 def _defaults(arguments: ast.arguments) -> dict:

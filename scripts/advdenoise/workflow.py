@@ -18,6 +18,7 @@ from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.threats import CLEAN, NO_PURIFIER, Threat
 
 TABLE_FORMATS = ("csv", "md", "tex")
+ROWS_FORMATS = ("parquet",)
 
 
 class Job(NamedTuple):
@@ -61,10 +62,7 @@ class Flow:
         }
         threat = f"{name['attacks']}@{name['classifiers']}(\\+{name['purifiers']})?"
         own = [split for entry in config["datasets"].values() for split in entry["splits"]]
-        products = {
-            part: _either(p for e in config["experiments"].values() for p in e[part])
-            for part in ("tables", "figures")
-        }
+        tables = [pair for e in config["experiments"].values() for pair in e["tables"].items()]
         return {
             "seed": r"[0-9]+",
             "dataset": name["datasets"],
@@ -77,7 +75,8 @@ class Flow:
             "attribution": name["attributions"],
             "detector": name["detectors"],
             "paper": name["experiments"],
-            "table": products["tables"],
+            "table": _either({name for name, entry in tables if not _gives_rows(entry)}),
+            "rows": _either({name for name, entry in tables if _gives_rows(entry)}),
         }
 
     def inputs(self, rule: str):
@@ -123,7 +122,7 @@ class Flow:
             f"{self.root}/tables/{paper}/{table}.{suffix}"
             for table, entry in experiment["tables"].items()
             if not entry.get("on_demand")
-            for suffix in TABLE_FORMATS
+            for suffix in (ROWS_FORMATS if _gives_rows(entry) else TABLE_FORMATS)
         ]
         return tables + list(self.figures(paper).values())
 
@@ -480,6 +479,12 @@ class Flow:
         }
         return Job(inputs, settings, [("tables", entry)])
 
+    def _rows(self, paper: str, rows: str) -> Job:
+        entry = self.config["experiments"][paper]["tables"][rows]
+        inputs, left_out = self._product_inputs(paper, entry)
+        settings = {"paper": paper, "table": rows, "entry": _bare(entry), "left_out": left_out}
+        return Job(inputs, settings, [("tables", entry)])
+
     def _published(self, paper: str, table: str) -> dict[str, str]:
         """Digests of the paper's numbers: the table's own, or all that a table may compare with."""
         folder = REPOSITORY / "config" / "published"
@@ -658,6 +663,11 @@ class Flow:
 def _either(names) -> str:
     """A pattern for one of the names; one that matches nothing where there are none."""
     return f"({'|'.join(map(re.escape, sorted(names)))})" if names else "(?!)"
+
+
+def _gives_rows(entry: dict) -> bool:
+    """Whether a table's function gives rows for programs and no cells."""
+    return components.signature("tables", "tables", entry["function"]).returns == "Rows"
 
 
 def _handed(kind: str, points: dict) -> set[str]:

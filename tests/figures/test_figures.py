@@ -47,9 +47,33 @@ def test_layer_curves_show_every_threat_and_layer(results, tmp_path):
     for name, axis in (("figure2", "NE-D (by n)"), ("figure3", "COS-D")):
         words = texts(found[name])
         assert axis in words and words.count("layer") == 2  # one panel for each purifier
-        assert {"patches, resnet18, none", "patches, resnet18, direct_gaussian"} <= set(words)
-        assert words.count("transferred") == 2
+        assert {"ResNet-18 w/o DN", "ResNet-18 w/ direct_gaussian"} <= set(words)
+        assert words.count("transferred") == 1  # one legend for a row
         assert {str(place) for place in range(1, 7)} <= set(words)
+
+
+def test_figures_of_propagation(tmp_path, propagation):
+    found = drawn(Results(tmp_path / "files", propagation), "propagation", tmp_path)
+    words = {name: texts(figure) for name, figure in found.items()}
+    assert {"VGG-19 w/ FN", "DenseNet-201 w/ UN", "FGSM v2", "mi-FGSM"} <= set(words["figure2"])
+    assert words["figure2"].count("NE-D (by n)") == words["figure3"].count("COS-D") == 5
+    assert words["figure5"].count("FC->Conv w/ UN") == 2
+    assert {"NE-D (by n)", "COS-D"} <= set(words["figure5"])
+    judged = words["explorer_cnn26"]
+    assert {"accuracy", "score xgboost pixels", "patches, cnn26"} <= set(judged)
+    assert {"clean, none", "bim, direct_red", "bim+, direct_red"} <= set(judged)
+    assert judged.count("COS-D at the last layer") == 2
+    # No detector was asked about the other network.
+    assert "accuracy" in words["explorer_vgg19"]
+    assert not [word for word in words["explorer_vgg19"] if word.startswith("score")]
+
+
+def test_an_explorer_of_another_classifier_is_told(tmp_path, propagation):
+    entry = propagation["experiments"]["propagation"]["figures"]["explorer_cnn26"]
+    propagation["experiments"]["propagation"]["figures"] = {"explorer": entry}
+    entry["settings"] = {"classifier": "vgg"}
+    with pytest.raises(BadInput, match="no distances of classifier 'vgg'; did you mean 'vgg19'"):
+        drawn(Results(tmp_path / "files", propagation), "propagation", tmp_path)
 
 
 @pytest.fixture(scope="module")

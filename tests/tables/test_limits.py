@@ -9,7 +9,7 @@ import pytest
 
 from scripts.advdenoise import store
 from scripts.advdenoise.schemas import LIMITS
-from scripts.advdenoise.tables import _write, limits
+from scripts.advdenoise.tables import _labels, _write, limits
 from scripts.advdenoise.tables._read import read_stage
 
 FUNCTIONS = {"f": "stopped.line_search", "i": "stopped.i_fgsm", "m": "stopped.mi_fgsm"}
@@ -64,9 +64,8 @@ def test_the_published_numbers_are_those_of_the_paper():
 
 def test_without_a_surrogate_the_victim_gives_the_gradient():
     entry = {"points": {"default": {"function": "stopped.i_fgsm"}}}
-    about = {"threat": "mine@a", "attack_point": "default"}
-    assert limits._printed_set(entry, about) == "i-FGSM v1"
-    assert limits._printed_set(entry | {"surrogate": "b"}, about) == "i-FGSM v2"
+    assert _labels.adversarial_set(entry, "mine@a", "default") == "i-FGSM v1"
+    assert _labels.adversarial_set(entry | {"surrogate": "b"}, "mine@a", "default") == "i-FGSM v2"
 
 
 def test_rows_are_means_under_each_limit(found):

@@ -280,6 +280,9 @@ class Counting:
     def _table(self, s: dict) -> Work:
         return Work(Counter(), 0, ())
 
+    def _rows(self, s: dict) -> Work:
+        return Work(Counter(), 0, ())
+
     def _figures(self, s: dict) -> Work:
         return Work(Counter(), 0, ())
 

@@ -29,7 +29,10 @@ def run(
     denoiser: list[Path] | None = None,
     calibration: list[Path] | None = None,
 ) -> None:
-    """Write the distances for a suite's threats, without and with its purifiers."""
+    """Write the distances for a suite's threats, without and with its purifiers.
+
+    The classifier's entry is told with its capacity and the `shapes` of its observed maps.
+    """
     started = time.time()
     device = models.device()
     met_names = list(dict.fromkeys(threat for threat, _ in settings["meetings"]))
@@ -49,14 +52,19 @@ def run(
         # Not in inference mode: a purifier may take gradients of its own.
         with Taps(network, settings["taps"], reduce) as taps, torch.no_grad():
             for batch in tqdm(batches, desc=f"distances {settings['suite']}", disable=None):
-                network(batch.images)
-                maps = taps.take()
+                maps = _maps(network, taps, batch.images)
+                shapes = {name: list(map_.shape[1:]) for name, map_ in maps.items()}
                 for met in threats.meet(batch):
                     for entry, point, purify in _meeting(settings, purifiers, met.threat):
                         noise = Noise(settings["seed"], batch.ids, entry["name"], "defender")
-                        network(purify(_seen(batch, met), noise))
-                        _add(columns, batch, met, entry["name"], point, maps, taps.take())
-        store.write_table(output, columns.table(), store.provenance(settings, started))
+                        purified = purify(_seen(batch, met), noise)
+                        # Images that nobody touched need no pass of their own.
+                        touched = purified is not batch.images
+                        other = _maps(network, taps, purified) if touched else maps
+                        _add(columns, batch, met, entry["name"], point, maps, other)
+        entry = settings["classifier"] | models.capacity(network) | {"shapes": shapes}
+        provenance = store.provenance(settings | {"classifier": entry}, started)
+        store.write_table(output, columns.table(), provenance)
 
 
 def _purifiers(settings: dict, denoisers: list[Path], calibrations: list[Path], clean: ImageSet):
@@ -76,6 +84,11 @@ def _meeting(settings: dict, purifiers, threat: str):
     """The purifiers that meet a threat: under an adaptive one just the one that it knows."""
     meetings = [purifier for met, purifier in settings["meetings"] if met == threat]
     return [found for found in purifiers if found[0]["name"] in meetings]
+
+
+def _maps(network: torch.nn.Module, taps: Taps, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    network(images)
+    return taps.take()
 
 
 def _seen(batch: Batch, met: Met) -> torch.Tensor:

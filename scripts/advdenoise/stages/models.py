@@ -166,6 +166,12 @@ def layers(network: nn.Module) -> list[dict]:
     return found
 
 
+def capacity(network: nn.Module) -> dict:
+    """Number of parameters, and of convolutions and dense layers, for a table."""
+    count = sum(parameter.numel() for parameter in network.parameters())
+    return {"parameters": count, "layers": len(layers(network))}
+
+
 def purifier(point: dict, using: Denoiser | None) -> Callable[[Tensor, Noise], Tensor]:
     """One point of a purifier's entry as `purify(images, noise)`."""
     function = load("purifiers", point)

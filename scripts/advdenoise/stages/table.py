@@ -23,7 +23,6 @@ def run(
     limits: list[Path] | None = None,
 ) -> None:
     """Aggregate result files into one table."""
-    function = load("tables", settings["entry"])
     given = {
         "predictions": predictions,
         "distances": distances,
@@ -34,6 +33,15 @@ def run(
         "examples": examples,
         "limits": limits,
     }
+    made = made_of(settings, given)
+    write = _claims.write if isinstance(made, _claims.Claims) else _write.write
+    paths = {"csv": csv, "markdown": markdown, "latex": latex}
+    write(made, settings["paper"], settings["table"], settings["left_out"], paths)
+
+
+def made_of(settings: dict, given: dict[str, list[Path] | None]):
+    """What a table's function makes of the files that it reads."""
+    function = load("tables", settings["entry"])
     key = f"experiments.{settings['paper']}.tables.{settings['table']}"
     for name in handed(function):
         if not given[name]:
@@ -41,7 +49,4 @@ def run(
                 f"{key}: {settings['entry']['function']} reads {name}, but the crossing gives "
                 f"none; add {name} that fit"
             )
-    made = function(**{name: read_stage(name, given[name]) for name in handed(function)})
-    write = _claims.write if isinstance(made, _claims.Claims) else _write.write
-    paths = {"csv": csv, "markdown": markdown, "latex": latex}
-    write(made, settings["paper"], settings["table"], settings["left_out"], paths)
+    return function(**{name: read_stage(name, given[name]) for name in handed(function)})

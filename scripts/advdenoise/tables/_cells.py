@@ -2,8 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from scripts.advdenoise.statistics import Estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 YES_NO = "yes/no"
 
@@ -14,7 +18,8 @@ class Cell:
 
     `row` and `column` are the printed labels, `unit` is % or the measure's own (YES_NO where 1 is
     shown as yes and 0 as no), `spread` the standard deviation between replicates (NaN for one),
-    `about` the names that it comes from.
+    `about` the names that it comes from. A `text`, such as a network's name, stands in the number's
+    place.
     """
 
     row: str
@@ -24,6 +29,7 @@ class Cell:
     estimate: Estimate
     spread: float = float("nan")
     about: dict = field(default_factory=dict)
+    text: str = ""
 
 
 class Cells(list[Cell]):
@@ -38,3 +44,9 @@ class Cells(list[Cell]):
         super().__init__(cells)
         self.notes = tuple(notes)
         self.printed = printed
+
+
+class Rows(NamedTuple):
+    """What is too long to print: rows for programs, one Parquet in the place of a table's files."""
+
+    frame: "pd.DataFrame"

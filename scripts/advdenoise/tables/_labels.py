@@ -1,5 +1,7 @@
 """How the papers spell what the configuration names: the one place for it."""
 
+from scripts.advdenoise.threats import parse
+
 ATTACKS = {
     "gradient.fgsm": "FGSM",
     "gradient.r_fgsm": "R-FGSM",
@@ -10,6 +12,32 @@ ATTACKS = {
     "minimal.carlini_wagner": "C&W",
     "noise.uniform": "random",
 }
+# The sets of "propagation" (Table 2) by function and whether the victim gives the gradient itself.
+SETS = {
+    ("stopped.line_search", True): "FGSM v1",
+    ("stopped.line_search", False): "FGSM v2",
+    ("stopped.i_fgsm", True): "i-FGSM v1",
+    ("stopped.i_fgsm", False): "i-FGSM v2",
+    ("stopped.mi_fgsm", False): "mi-FGSM",
+}
+# Networks by timm's names, or by the function that builds what stands in for them.
+CLASSIFIERS = {
+    "resnet18": "ResNet-18",
+    "cifar_resnet18": "ResNet-18",
+    "resnetv2_50": "ResNet V2-50",
+    "preactivated": "ResNet V2-50",
+    "vgg19": "VGG-19",
+    "plain": "VGG-19",
+    "senet154": "SENet-154",
+    "legacy_senet154": "SENet-154",
+    "squeezed": "SENet-154",
+    "inception_resnet_v2": "Inception-ResNet V2",
+    "inception": "Inception-ResNet V2",
+    "densenet201": "DenseNet-201",
+    "dense": "DenseNet-201",
+}
+HEADS = {"conv": "FC->Conv", "prelu": "PReLU after FC"}  # of "propagation", Table 7
+DENOISERS = {"fusionnet.fusionnet": "FusionNet", "unet.classic": "U-Net"}
 DETECTORS = {"trees.random_forest": "Random Forest", "svm.svc": "SVC", "trees.xgboost": "XGB"}
 SUPERPIXELS = {
     "slic": ("n_segments",),
@@ -45,6 +73,27 @@ def with_point(name: str, point: str) -> str:
 def attack(entry: dict, point: str, name: str) -> str:
     """The printed name of an attack's method; the entry's own where the papers have none."""
     return ATTACKS.get(entry["points"][point]["function"], with_point(name, point))
+
+
+def adversarial_set(entry: dict, threat: str, point: str) -> str | None:
+    """The printed name of the set that an attack makes of a victim; None where it has none."""
+    victim = parse(threat).victim
+    function = entry["points"][point]["function"]
+    return SETS.get((function, entry.get("surrogate", victim) == victim))
+
+
+def classifier(entry: dict) -> str:
+    """The printed name of a network, of a modified one its head's; its own where there is none."""
+    settings = entry.get("settings", {})
+    if settings.get("head") in HEADS:
+        return HEADS[settings["head"]]
+    built = entry["function"].partition(".")[2]
+    return CLASSIFIERS.get(settings.get("model", built).partition(".")[0], entry["name"])
+
+
+def denoiser(entry: dict) -> str:
+    """The printed name of an autoencoder; its own where the papers have none."""
+    return DENOISERS.get(entry["function"], entry["name"])
 
 
 def epsilon(entry: dict, value: float) -> str:

@@ -200,14 +200,36 @@ def true_positive_rates(
 
 
 def distance(distances: Results, measure: str, label: Label) -> list[Cell]:
-    """Mean over images of a layer-wise distance (`ne_d`, `ne_d_sqrt` or `cos_d`), bootstrapped."""
+    """Mean over images of a layer-wise distance (`ne_d`, `ne_d_sqrt` or `cos_d`), bootstrapped.
+
+    `deviation` is the standard deviation between images, `elements` the size of the layer's map.
+    """
     cells = []
     for about, rows in _groups(distances.frame, _OBSERVED):
         values = rows[measure].astype(float)
-        estimate = statistics.bootstrap_mean(values.to_numpy(), rows["id"].to_numpy())
-        spread = spread_of(values.groupby(rows["seed"]).mean())
-        cells.append(cell(label(about), measure, "", estimate, spread, about))
+        told = about | {"elements": int(rows["elements"].iloc[0]), "deviation": spread_of(values)}
+        cells.append(_mean(label(about), measure, "", values, rows, told))
     return cells
+
+
+def noise(predictions: Results, column: str, label: Label, unit: str, factor: float) -> list[Cell]:
+    """Mean over images of `factor` times a squared difference to the clean image, bootstrapped.
+
+    `column` is `mse_before` or `mse_after`.
+    """
+    cells = []
+    for about, rows in _groups(predictions.frame, [*_PREDICTED, "purifier_point"]):
+        values = factor * rows[column].astype(float)
+        cells.append(_mean(label(about), "MSE", unit, values, rows, about))
+    return cells
+
+
+def _mean(
+    printed, metric: str, unit: str, values: "pd.Series", rows: "pd.DataFrame", about: dict
+) -> Cell:
+    estimate = statistics.bootstrap_mean(values.to_numpy(), rows["id"].to_numpy())
+    spread = spread_of(values.groupby(rows["seed"]).mean())
+    return cell(printed, metric, unit, estimate, spread, about)
 
 
 def _area(printed: tuple[str, str], rows: "pd.DataFrame", about: dict) -> Cell:

@@ -126,6 +126,8 @@ def _numbers(cell: Cell) -> dict:
     numbers = {name: getattr(cell.estimate, name) for name in ("value", "low", "high")}
     numbers["spread"] = cell.spread
     told = {f"{name}{end}": number(value) for name, value in numbers.items()}
+    if cell.text:
+        told["value"] = cell.text
     return told | {"n": cell.estimate.n}
 
 
@@ -148,7 +150,7 @@ def _ordered(found: list[str], printed: list[str]) -> list[str]:
 
 def _text(cell: Cell, found: dict) -> str:
     estimate = cell.estimate
-    shown = _short(estimate.value, cell.unit)
+    shown = cell.text or _short(estimate.value, cell.unit)
     if not math.isnan(estimate.low):
         low, high = _short(estimate.low, cell.unit), _short(estimate.high, cell.unit)
         shown += f" [{low}, {high}]"
@@ -196,5 +198,6 @@ def number(value: float) -> str:
 def _is_comparable(cell: Cell, found: dict) -> bool:
     """Whether the published number is of the same data set and unit; others are just shown."""
     dataset = _labels.DATASETS.get(cell.about.get("dataset"))
-    comparable = cell.unit not in (_SECONDS, _SEGMENTS) and not is_copied(found)
+    is_number = not cell.text and cell.unit not in (_SECONDS, _SEGMENTS)
+    comparable = is_number and not is_copied(found)
     return comparable and bool(found) and (found["dataset"], found["unit"]) == (dataset, cell.unit)

@@ -4,23 +4,17 @@ from typing import TYPE_CHECKING
 
 from scripts.advdenoise import statistics, threats
 from scripts.advdenoise.statistics import Estimate
+from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._cells import Cell, Cells
 from scripts.advdenoise.tables._measures import spread_of
+from scripts.advdenoise.tables._propagation import PIXELS
 from scripts.advdenoise.tables._read import Results
 from scripts.advdenoise.tables._write import published_lines
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# The sets of "propagation" (Table 2) by function and whether the victim gives the gradient itself.
-SETS = {
-    ("stopped.line_search", True): "FGSM v1",
-    ("stopped.line_search", False): "FGSM v2",
-    ("stopped.i_fgsm", True): "i-FGSM v1",
-    ("stopped.i_fgsm", False): "i-FGSM v2",
-    ("stopped.mi_fgsm", False): "mi-FGSM",
-}
-UNIT, LEVELS = "pixel^2", 255**2  # mean squared differences are told on the scale 0..255
+UNIT = "pixel^2"  # mean squared differences are told on the scale 0..255
 NEAREST, LIMIT = "at the nearest limit", "nearest limit"
 _PLACE = ["dataset", "split", "threat", "attack_point"]
 
@@ -39,7 +33,8 @@ def by_primary_mse(limits: Results) -> Cells:
     steps, chosen, notes, printed = [], [], [], {}
     for values, rows in limits.frame.groupby(_PLACE, sort=False):
         about = dict(zip(_PLACE, values, strict=True))
-        column = _printed_set(limits.attack(about["threat"]), about)
+        threat, point = about["threat"], about["attack_point"]
+        column = _labels.adversarial_set(limits.attack(threat), threat, point) or threat
         cells = [_cell(f"{limit}", column, group, about) for limit, group in rows.groupby("steps")]
         steps += cells
         line = lines.get(column)
@@ -58,16 +53,8 @@ def by_primary_mse(limits: Results) -> Cells:
     return Cells([*chosen, *steps], notes, printed)
 
 
-def _printed_set(attack: dict, about: dict) -> str:
-    """The paper's name of an adversarial set; the threat's own where it has none."""
-    victim = threats.parse(about["threat"]).victim
-    function = attack["points"][about["attack_point"]]["function"]
-    own = attack.get("surrogate", victim) == victim
-    return SETS.get((function, own), about["threat"])
-
-
 def _cell(row: str, column: str, rows: "pd.DataFrame", about: dict) -> Cell:
-    values = rows["mse"].astype(float) * LEVELS
+    values = rows["mse"].astype(float) * PIXELS
     estimate = statistics.bootstrap_mean(values.to_numpy(), rows["id"].to_numpy())
     spread = spread_of(values.groupby(rows["seed"]).mean())
     return Cell(row, column, "MSE", UNIT, estimate, spread, about)

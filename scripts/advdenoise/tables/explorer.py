@@ -1,0 +1,21 @@
+"""The propagation explorer: how far noise travels, and what classifier and detector make of it."""
+
+from scripts.advdenoise.tables import _explorer
+from scripts.advdenoise.tables._cells import Rows
+from scripts.advdenoise.tables._read import Results
+
+
+def rows(
+    distances: Results,
+    predictions: Results,
+    detection: Results,
+    *,
+    protocol: str = "grouped",
+    representation: str = "probabilities",
+) -> Rows:
+    """Distances, predictions and detectors' scores of the same images, joined.
+
+    A row for each image, threat, purifier and layer. `protocol` and `representation` are those
+    under which detectors gave the scores; what was not computed for an image is null.
+    """
+    return Rows(_explorer.joined(distances, predictions, detection, protocol, representation))

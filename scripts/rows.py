@@ -1,0 +1,10 @@
+"""Rows for programs, joined from result files.
+
+Run by the rule of the same name; by hand see `python -m scripts.rows --help`.
+"""
+
+from scripts.advdenoise.stages.command import main
+from scripts.advdenoise.stages.rows import run
+
+if __name__ == "__main__":
+    main(run)

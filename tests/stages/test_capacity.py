@@ -1,0 +1,48 @@
+"""What the distances job tells of the network that it observed, and the passes that it spares."""
+
+import torch
+
+from scripts.advdenoise import store
+from scripts.advdenoise.classifiers.convnets import lenet
+from scripts.advdenoise.stages import models
+
+PLAIN = "seed0/digits/distances/plain/small/few.parquet"
+
+
+def test_layers_and_parameters_are_counted():
+    network = lenet((1, 28, 28), 10, channels=[4, 8], hidden=16)
+    convolutions = 4 * 25 + 4 + 8 * 4 * 25 + 8
+    dense = sum(
+        p.numel()
+        for m in network.modules()
+        if isinstance(m, torch.nn.Linear)
+        for p in m.parameters()
+    )
+    assert models.capacity(network) == {"parameters": convolutions + dense, "layers": 4}
+
+
+def test_the_file_tells_the_networks_capacity_and_the_shapes_of_its_maps(world):
+    path = world.make(PLAIN)
+    entry = store.read_provenance(path)["settings"]["classifier"]
+    assert entry["name"] == "small" and entry["layers"] == 4 and entry["parameters"] > 0
+    assert list(entry["shapes"]) == ["layers.0", "layers.6", "layers.9"]
+    assert entry["shapes"]["layers.9"] == [10]
+    frame = store.read_table(path).to_pandas()
+    elements = frame.groupby("layer")["elements"].first()
+    for layer, shape in entry["shapes"].items():
+        assert elements[layer] == torch.Size(shape).numel()
+
+
+def test_a_clean_image_without_purifier_needs_no_second_pass(world, tmp_path, monkeypatch):
+    passes, forward = [], torch.nn.Module.__call__
+
+    def counted(module, *given, **named):
+        if type(module).__name__ == "Normalised":
+            passes.append(len(given[0]))
+        return forward(module, *given, **named)
+
+    world.make(PLAIN)
+    monkeypatch.setattr(torch.nn.Module, "__call__", counted)
+    world.run(PLAIN, tmp_path / "again.parquet")
+    # 12 images: clean, clean denoised, and three attack points without and with the denoiser.
+    assert sum(passes) == 12 * (1 + 1 + 2 * 3)

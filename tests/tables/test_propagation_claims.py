@@ -1,0 +1,179 @@
+"""The claims of "propagation": from results whose answers are known, and from its own tables."""
+
+import numpy as np
+import pytest
+
+from scripts.advdenoise.tables._claims import Claim
+from tests.tables.test_propagation import SETS, Made, curve, right, rows, setting
+
+HERE = "tiny_imagenet, train: "
+
+
+class Told(Made):
+    """The claims by quantity and range."""
+
+    def claims(self, *changes) -> dict[str, Claim]:
+        found = self.cells("claims", *changes)
+        told = {claim.quantity: claim for claim in found}
+        assert len(told) == len(found)
+        return told
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, propagation_file):
+    return Told(tmp_path_factory.mktemp("claims"), propagation_file)
+
+
+def verdict(claims: dict, quantity: str) -> str:
+    return claims[HERE + quantity].verdict
+
+
+def test_published_values_are_those_of_the_papers_tables(made):
+    claims = made.claims(
+        *(right(0.2, purifier="none", classifier=name) for name in ("resnetv2_50", "densenet201")),
+        right(0.9, purifier=["fusionnet", "unet"], classifier="densenet201"),
+    )
+    for quantity, published in (
+        # By hand from Tables 5 and 7: means over the sets of 14.18 - 13.70, 64.74 - 66.50, ...
+        ("gain in points of ResNet V2-50 - DenseNet-201, w/ FN", "0.480"),
+        ("accuracy of FC->Conv - DenseNet-201 in points, w/o DN", "-1.760"),
+        ("accuracy of PReLU after FC - DenseNet-201 in points, w/ UN", "-1.520"),
+        ("rank correlation of noise and accuracy of VGG-19", None),
+    ):
+        claim = claims[HERE + quantity]
+        assert not claim.lacking
+        if published is not None:
+            assert claim.published == published, quantity
+        else:
+            assert -1 < float(claim.published) < 0
+    # By hand from Table 1: ranks of ten pairs of noise and accuracy.
+    words = "tiny_imagenet, test: rank correlation of noise and accuracy of Inception-ResNet V2"
+    noise = [0.166, 0.268, 6.018, 2.703, 1.071, 0.689, 3.621, 1.415, 1.262, 0.574]
+    accuracy = [80.24, 80.31, 27.06, 45.47, 59.37, 66.77, 29.6, 45.68, 76.43, 78.41]
+    ranks = [np.argsort(np.argsort(values)) for values in (noise, accuracy)]
+    expected = 1 - 6 * ((ranks[0] - ranks[1]) ** 2).sum() / (10 * 99)
+    assert float(claims[words].published) == pytest.approx(expected, abs=5e-4)
+
+
+def test_ne_d_jumps_and_cos_d_vanishes(made):
+    claims = made.claims(
+        curve("vgg19", ne_d=[1, 2, 5], ne_d_sqrt=[1, 4, 2], cos_d=[0.1, 0.2, 0.01]),
+        curve("senet154", ne_d=[3, 2, 2], cos_d=[0.1, 0.2, 0.05]),
+        curve("resnetv2_50", ne_d=[1, 2, 3, 4], cos_d=[0.1, 0.2, 0.3, 0.4]),
+    )
+    jump = "{} of {} w/ FN, last layer / largest before"
+    assert claims[HERE + jump.format("NE-D", "VGG-19")].estimate.value == pytest.approx(2.5)
+    assert verdict(claims, jump.format("NE-D", "VGG-19")) == "holds"
+    assert verdict(claims, jump.format("NE-D/sqrt(n)", "VGG-19")) == "does not"
+    assert verdict(claims, jump.format("NE-D", "SENet-154")) == "does not"
+    end = "COS-D of {} w/o DN, last layer / the layer before"
+    assert verdict(claims, end.format("VGG-19")) == "holds"
+    assert verdict(claims, end.format("SENet-154")) == "does not"
+    resnet = claims[HERE + end.format("ResNet V2-50")]
+    assert resnet.verdict == "holds" and "not decreased" in resnet.sentence
+    assert resnet.estimate.value == pytest.approx(4 / 3)
+
+
+@pytest.mark.parametrize(("left", "verdict_"), [(0.75, "holds"), (0.9, "does not")])
+def test_ne_d_falls_behind_a_denoiser(made, left, verdict_):
+    last = {"classifier": "resnetv2_50", "layer_index": 3}
+    claims = made.claims(
+        setting("distances", ne_d=2)(**last),
+        setting("distances", ne_d=2 * left)(purifier="unet", **last),
+    )
+    for name in ("FGSM v2", "i-FGSM v2"):
+        claim = claims[f"{HERE}fall in % of NE-D of ResNet V2-50, last layer, {name}, w/ UN"]
+        assert claim.verdict == verdict_ and claim.published == "20 to 30"
+        assert claim.estimate.value == pytest.approx(100 * (1 - left))
+
+
+def test_cos_d_in_the_middle_layers(made):
+    middle = {"classifier": "vgg19", "layer_index": 1}
+    claims = made.claims(
+        setting("distances", cos_d=0.4)(**middle),
+        setting("distances", cos_d=0.1)(purifier="fusionnet", **middle),
+    )
+    claim = claims[f"{HERE}COS-D of VGG-19, middle layers, w/ FN / w/o DN"]
+    assert claim.verdict == "holds" and claim.estimate.value == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(("resnet", "verdict_"), [(1.0, "holds"), (0.4, "does not")])
+def test_who_gains_most(made, resnet, verdict_):
+    claims = made.claims(
+        right(0.2),
+        right(0.4, purifier="fusionnet"),
+        right(0.7, purifier="fusionnet", classifier="senet154"),
+        right(0.9, purifier="fusionnet", classifier="densenet201_conv"),  # is none of the five
+        right(resnet, purifier="fusionnet", classifier="resnetv2_50"),
+    )
+    claim = claims[f"{HERE}gain in points of ResNet V2-50 - SENet-154, w/ FN"]
+    assert claim.verdict == verdict_ and claim.estimate.n == 30
+    assert claim.estimate.value == pytest.approx(100 * (resnet - 0.7))
+
+
+def test_modified_networks_beside_the_one_that_they_were_made_of(made):
+    claims = made.claims(
+        curve("densenet201", ne_d=[1, 1, 4], cos_d=[0.1, 0.1, 0.02]),
+        curve("densenet201_conv", ne_d=[1, 1, 3], cos_d=[0.1, 0.1, 0.1]),
+        curve("densenet201_prelu", ne_d=[1, 1, 2], cos_d=[0.1, 0.1, 0.3]),
+        right(0.5, classifier=["densenet201", "densenet201_conv"]),
+        right(0.8, classifier="densenet201_prelu"),
+    )
+    words = "{} at the last layer w/ UN, {} / DenseNet-201"
+    for measure, network, value, told in (
+        ("NE-D", "FC->Conv", 0.75, "holds"),
+        ("COS-D", "FC->Conv", 5, "does not"),
+        ("NE-D", "PReLU after FC", 0.5, "holds"),
+        ("COS-D", "PReLU after FC", 15, "holds"),
+    ):
+        claim = claims[HERE + words.format(measure, network)]
+        assert claim.verdict == told and claim.estimate.value == pytest.approx(value)
+    words = "accuracy of {} - DenseNet-201 in points, w/o DN"
+    assert verdict(claims, words.format("FC->Conv")) == "holds"
+    assert verdict(claims, words.format("PReLU after FC")) == "does not"
+    assert claims[HERE + words.format("PReLU after FC")].estimate.value == pytest.approx(30)
+
+
+def in_order(stage, frame) -> None:
+    """The more noise a set has, the fewer of its images are right, denoised or not."""
+    if stage != "predictions":
+        return
+    cases = [(t, p) for t in SETS.values() for p in ("none", "fusionnet", "unet")]
+    for place, (threat, purifier) in enumerate(cases):
+        names = {"threat": threat, "purifier": purifier}
+        right(1 - place / 15, **names)(stage, frame)
+        frame.loc[rows(frame, **names), ["mse_before", "mse_after"]] = place / 255**2
+
+
+def test_accuracy_that_follows_noise_and_that_does_not(made):
+    words = "rank correlation of noise and accuracy of VGG-19"
+    found = made.claims(in_order)[HERE + words]
+    assert found.estimate.value == pytest.approx(-1) and found.verdict != "holds"
+    out = {"threat": SETS["mi-FGSM"], "purifier": "unet"}
+    found = made.claims(in_order, right(1.0, **out))[HERE + words]
+    assert found.verdict == "holds" and found.estimate.value > -0.9
+
+
+def test_other_images_are_not_compared(made):
+    def others(stage, frame) -> None:
+        frame.loc[rows(frame, classifier="densenet201_prelu"), "id"] += 1000
+
+    claims = made.claims(others)
+    for words in ("COS-D at the last layer w/ FN, {}", "accuracy of {} in points, w/ FN"):
+        pair = "PReLU after FC {} DenseNet-201".format("/" if "COS" in words else "-")
+        claim = claims[HERE + words.format(pair)]
+        assert claim.verdict == "not decidable: the images are not the same"
+
+
+def test_what_was_not_computed_is_not_decidable(tmp_path, propagation):
+    table = propagation["experiments"]["propagation"]["tables"]["claims"]
+    crossing = {
+        "dataset": "tiny_imagenet",
+        "classifier": "vgg19",
+        "suite": "clean",
+        "split": "train",
+    }
+    table["distances"] = table["predictions"] = crossing
+    claims = Told(tmp_path, propagation).claims()
+    assert all(claim.verdict.startswith("not decidable: ") for claim in claims.values())
+    assert len(claims) == 11
