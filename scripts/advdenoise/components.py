@@ -24,11 +24,13 @@ _FIRST_WEIGHTS = ("pretrained", "weights")
 class Signature(NamedTuple):
     """What a component asks for: `handed` by name, `required` and `optional` settings.
 
+    `needed` are those of `handed` that have no default: it cannot do without them.
     `types` are the annotations of settings, as written, `defaults` the values of optional ones,
     `returns` is the annotation of what it gives.
     """
 
     handed: tuple[str, ...]
+    needed: tuple[str, ...]
     required: tuple[str, ...]
     optional: tuple[str, ...]
     types: dict[str, str]
@@ -70,13 +72,22 @@ def load(kind: str, entry: dict) -> functools.partial:
 
 def handed(function) -> tuple[str, ...]:
     """The names of what a (bound) component is handed, keyword-only settings left out."""
+    return tuple(parameter.name for parameter in _handed(function))
+
+
+def needed(function) -> tuple[str, ...]:
+    """Those of `handed` that have no default."""
+    return tuple(p.name for p in _handed(function) if p.default is inspect.Parameter.empty)
+
+
+def _handed(function) -> list[inspect.Parameter]:
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
-    return tuple(p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds)
+    return [p for p in inspect.signature(function).parameters.values() if p.kind in kinds]
 
 
 def provide(function, **available):
     """Call a component with those of `available` that it lists by name."""
-    return function(**{name: available[name] for name in handed(function)})
+    return function(**{name: available[name] for name in handed(function) if name in available})
 
 
 @functools.cache
@@ -98,7 +109,9 @@ def _signature(arguments: ast.arguments, returns: str) -> Signature:
     names = [argument.arg for argument in arguments.posonlyargs + arguments.args]
     types = {a.arg: ast.unparse(a.annotation) for a in arguments.kwonlyargs if a.annotation}
     defaults = _defaults(arguments)
-    return Signature(tuple(names), tuple(required), tuple(optional), types, defaults, returns)
+    needed = names[: len(names) - len(arguments.defaults)]
+    kinds = (tuple(kind) for kind in (names, needed, required, optional))
+    return Signature(*kinds, types, defaults, returns)
 
 
 def _defaults(arguments: ast.arguments) -> dict:

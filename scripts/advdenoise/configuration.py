@@ -313,7 +313,7 @@ def _check_reads(key: str, product: dict, asked: components.Signature) -> None:
                 f"{key}.{stage}: {product['function']} reads {' and '.join(asked.handed)}, not "
                 f"{stage}; take it out"
             )
-    for stage in asked.handed:
+    for stage in asked.needed:
         if given and stage not in given:
             raise BadInput(f"{key}: {product['function']} reads {stage}; add the key {stage!r}")
 

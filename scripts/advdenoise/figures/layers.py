@@ -61,7 +61,7 @@ def curves(distances: Results, *, measure: str | list[str]) -> Figure:
 def explorer(
     distances: Results,
     predictions: Results,
-    detection: Results,
+    detection: Results | None = None,
     *,
     classifier: str,
     protocol: str = "grouped",

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from scripts.advdenoise.components import handed, load
+from scripts.advdenoise.components import load, needed, provide
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.tables import _claims, _write
 from scripts.advdenoise.tables._read import read_stage
@@ -43,10 +43,11 @@ def made_of(settings: dict, given: dict[str, list[Path] | None]):
     """What a table's function makes of the files that it reads."""
     function = load("tables", settings["entry"])
     key = f"experiments.{settings['paper']}.tables.{settings['table']}"
-    for name in handed(function):
+    for name in needed(function):
         if not given[name]:
             raise BadInput(
                 f"{key}: {settings['entry']['function']} reads {name}, but the crossing gives "
                 f"none; add {name} that fit"
             )
-    return function(**{name: read_stage(name, given[name]) for name in handed(function)})
+    read = {name: read_stage(name, files) for name, files in given.items() if files}
+    return provide(function, **read)

@@ -19,7 +19,7 @@ _PREDICTED = ["label", "right", "confidence", "mse_before", "mse_after"]
 def joined(
     distances: Results,
     predictions: Results,
-    detection: Results,
+    detection: Results | None,
     protocol: str,
     representation: str,
 ) -> pd.DataFrame:
@@ -35,6 +35,8 @@ def joined(
     observed = observed.drop_duplicates([*_SEEN, "layer_index"])
     found = observed.merge(_predicted(predictions.frame), on=_SEEN, how="left")
     found["label"] = found["label"].astype("Int32")  # whole also where some are null
+    if detection is None:
+        return found
     scores = _scores(detection.frame, protocol, representation)
     return found.merge(scores, on=[*_IMAGE, *_THREAT], how="left")
 

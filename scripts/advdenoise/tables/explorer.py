@@ -8,7 +8,7 @@ from scripts.advdenoise.tables._read import Results
 def rows(
     distances: Results,
     predictions: Results,
-    detection: Results,
+    detection: Results | None = None,
     *,
     protocol: str = "grouped",
     representation: str = "probabilities",
@@ -16,6 +16,8 @@ def rows(
     """Distances, predictions and detectors' scores of the same images, joined.
 
     A row for each image, threat, purifier and layer. `protocol` and `representation` are those
-    under which detectors gave the scores; what was not computed for an image is null.
+    A row for each image, threat, purifier and layer. `protocol` and `representation` are those
+    under which detectors gave the scores; what was not computed for an image is null, and without
+    `detection` there are no scores.
     """
     return Rows(_explorer.joined(distances, predictions, detection, protocol, representation))
