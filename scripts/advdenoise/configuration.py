@@ -61,6 +61,7 @@ def read(raw: dict) -> dict:
     `everywhere` is put into the crossings, every entry holds its points in full. Raises `BadInput`.
     """
     config = _numbers(copy.deepcopy(raw), "")
+    _leave_out_nulls(config)
     _check_schema(config)
     _complete(config)
     _check_entries(config)
@@ -84,6 +85,24 @@ def _numbers(value, key: str):
     if float(match[2]) == 0:
         raise BadInput(f"{key}: {value!r} divides by zero; write a number")
     return float(match[1]) / float(match[2])
+
+
+def _leave_out_nulls(config: dict) -> None:
+    """With null a file takes out what one below has: an entry, a table or figure, its crossing."""
+    places = [config.get(kind) for kind in (*KINDS, "suites")]
+    for experiment in _dicts(config.get("experiments")):
+        for product in ("tables", "figures"):
+            places += [experiment.get(product), *_dicts(experiment.get(product))]
+    for entries in places:
+        if isinstance(entries, dict):
+            for name in [name for name, entry in entries.items() if entry is None]:
+                del entries[name]
+
+
+def _dicts(entries) -> list[dict]:
+    """Those of a mapping's values that are mappings: the schema has not been checked yet."""
+    values = entries.values() if isinstance(entries, dict) else ()
+    return [value for value in values if isinstance(value, dict)]
 
 
 @functools.cache

@@ -56,6 +56,18 @@ def test_tiny_imagenet(tiny):
     assert np.abs(colours - [[0, 200, 0], [50, 0, 0], [0, 0, 100]]).max() < 4
 
 
+def test_the_first_classes_of_tiny_imagenet(tiny):
+    source = folders.tiny_imagenet(tiny, classes=2)
+    assert source.classes == ["n01", "n02"]
+    assert source.train_labels.tolist() == [0, 0, 1, 1]
+    assert source.test_labels.tolist() == [0, 1]
+    whole = folders.tiny_imagenet(tiny)
+    assert (source.read(np.arange(6)) == whole.read(np.array([0, 1, 2, 3, 7, 8]))).all()
+    for count in (1, 4):
+        with pytest.raises(BadInput, match=f"settings.classes is {count}; .* from 2 to 3"):
+            folders.tiny_imagenet(tiny, classes=count)
+
+
 def test_tiny_imagenet_grey_images_get_three_channels(tiny):
     path = tiny / folders.TINY_IMAGENET / "train/n01/images/n01_0.JPEG"
     save(path, (90, 90, 90), mode="L")

@@ -19,19 +19,30 @@ TINY_IMAGENET = "tiny-imagenet-200"
 BROKEN_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
-@holds(lambda: Extent(100_000, 10_000, (3, 64, 64), 200, "the whole of Tiny ImageNet"))
-def tiny_imagenet(root: Path) -> Source:
+def _like_tiny_imagenet(*, classes: int | None = None) -> Extent:
+    count = classes or 200
+    return Extent(500 * count, 50 * count, (3, 64, 64), count, "the whole of Tiny ImageNet")
+
+
+@holds(_like_tiny_imagenet)
+def tiny_imagenet(root: Path, *, classes: int | None = None) -> Source:
     """Tiny ImageNet, 64x64 colour, in its own layout; its validation part is the test part.
 
-    The classes are those of `wnids.txt` in sorted order, as readers of image folders number them.
-    Raises `BadInput` naming the file or folder that is missing, empty or names what is not there,
+    The classes are those of `wnids.txt` in sorted order, as readers of image folders number them,
+    or the first `classes` of them. Raises `BadInput` naming the file or folder that is missing, empty or names what is not there,
     on reading `DamagedFile` naming an image that cannot be decoded or has another size.
     """
     layout = f"{TINY_IMAGENET}/ with wnids.txt, train/<class>/images/ and val/images/"
     folder = below(root, TINY_IMAGENET, layout)
-    classes = sorted(_lines(folder / "wnids.txt"))
+    listed = sorted(_lines(folder / "wnids.txt"))
+    if classes is not None and not 2 <= classes <= len(listed):
+        raise BadInput(
+            f"folders.tiny_imagenet: settings.classes is {classes}; give a number from 2 to "
+            f"{len(listed)}, as many as wnids.txt lists"
+        )
+    names = listed[:classes]
     train = []
-    for name in classes:
+    for name in names:
         there = f"train/{name}/images"
         files = sorted(_files(folder / there))
         if not files:
@@ -40,10 +51,12 @@ def tiny_imagenet(root: Path) -> Source:
                 "unpack the data set again"
             )
         train.append([f"{there}/{file}" for file in files])
-    val_files, val_labels = _annotations(folder, classes)
-    labels = np.repeat(np.arange(len(classes)), [len(files) for files in train])
-    names = np.concatenate([*(_table(files) for files in train), _table(val_files)])
-    return Source(classes, labels, val_labels, _reader(folder, names, _exactly_64))
+    val_files, val_labels = _annotations(folder, listed)
+    chosen = val_labels < len(names)
+    val_files = [file for file, taken in zip(val_files, chosen, strict=True) if taken]
+    labels = np.repeat(np.arange(len(names)), [len(files) for files in train])
+    files = np.concatenate([*(_table(files) for files in train), _table(val_files)])
+    return Source(names, labels, val_labels[chosen], _reader(folder, files, _exactly_64))
 
 
 def _like_imagenet(*, size: int = 256, **_) -> Extent:
