@@ -78,8 +78,8 @@ BROKEN = {
     ),
     "a fraction by zero": ({"attacks.fgsm.settings.epsilon": "8/0"}, ["divides by zero"]),
     "surrogate that is not configured": (
-        {"attacks.transferred.surrogate": "resnet"},
-        ["attacks.transferred.surrogate", "'resnet'", "resnet18"],
+        {"attacks.black_box.surrogate": "resnet"},
+        ["attacks.black_box.surrogate", "'resnet'", "resnet18"],
     ),
     "denoiser that is not configured": (
         {"purifiers.direct_pgd.denoiser": "dae_pdg"},
@@ -206,10 +206,10 @@ BROKEN = {
     ),
     "a network of too few data sets": (
         {
-            "denoisers.red_gaussian.training.function": "logits.guided",
-            "denoisers.red_gaussian.training.network": "cnn4",
+            "denoisers.red_bimodal.training.function": "logits.guided",
+            "denoisers.red_bimodal.training.network": "cnn4",
         },
-        ["denoisers.red_gaussian.training.network", "'patches'", "datasets"],
+        ["denoisers.red_bimodal.training.network", "'patches'", "datasets"],
     ),
     "a start that is not configured": (
         {"classifiers.cnn4.training.start": "cnn5"},
@@ -345,7 +345,7 @@ BROKEN = {
             "experiments.dapas.tables.accuracy.distances": {
                 "dataset": "patches",
                 "classifier": "resnet18",
-                "suite": "transferred",
+                "suite": "propagation",
                 "split": "test",
             }
         },
@@ -353,7 +353,7 @@ BROKEN = {
     ),
     "distances of a classifier without taps": (
         {"distances.taps": {"cnn4": ["fc1"]}},
-        ["distances.taps", "'resnet18'"],
+        ["distances.taps", "'resnetv2_50'"],
     ),
     "detector everywhere that is not configured": (
         {"everywhere": {"detectors": ["off_the_shelve"]}},
@@ -435,7 +435,7 @@ def test_a_list_of_epsilons_is_one_point_each(quick):
 
 
 def test_everywhere_reaches_every_suite_and_detection(quick):
-    quick["purifiers"]["mine"] = {"function": "basic.direct", "denoiser": "red_gaussian"}
+    quick["purifiers"]["mine"] = {"function": "basic.direct", "denoiser": "red_bimodal"}
     quick["everywhere"] = {"purifiers": ["mine"], "attacks": ["pgd+"]}
     read = configuration.read(quick)
     for suite in read["suites"].values():
@@ -443,6 +443,20 @@ def test_everywhere_reaches_every_suite_and_detection(quick):
         assert "pgd+" in suite["threats"]
     assert configuration.unknowable(read, "pgd+", "apudae").startswith("'pgd+' knows purifier")
     assert configuration.unknowable(read, "pgd+", "mine") is None
+
+
+def test_null_takes_an_entry_or_a_crossing_out(quick):
+    tables = quick["experiments"]["propagation"]["tables"]
+    without = copy.deepcopy(quick)
+    del without["experiments"]["propagation"]["tables"]["table7"], without["attacks"]["square"]
+    del without["experiments"]["propagation"]["tables"]["explorer_all"]["detection"]
+    without["suites"]["knowing"]["threats"].remove("square+")
+    tables["table7"] = tables["explorer_all"]["detection"] = quick["attacks"]["square"] = None
+    quick["suites"]["knowing"] = without["suites"]["knowing"]
+    assert configuration.read(quick) == configuration.read(without)
+    quick["attacks"]["bpda"] = None
+    with pytest.raises(BadInput, match="'bpda'"):
+        configuration.read(quick)
 
 
 def test_a_data_root_is_asked_for_only_where_it_is_read(quick, tmp_path):

@@ -174,12 +174,12 @@ def test_parsing_the_workflow_imports_nothing_heavy():
     run(code + without("torch", "numpy", "pandas", "pyarrow", "h5py", "sklearn", "matplotlib"))
 
 
-def test_tables_and_figures_run_without_torch():
+def test_images_tables_and_figures_run_without_torch():
     code = (
-        "from scripts import figures, table\n"
+        "from scripts import figures, images, rows, table\n"
         "import importlib\n"
         "from scripts.advdenoise import components\n"
-        "for kind in ('tables', 'figures'):\n"
+        "for kind in ('datasets', 'tables', 'figures'):\n"
         "    for module in components.modules(kind):\n"
         "        importlib.import_module(f'scripts.advdenoise.{kind}.{module}')\n"
     )

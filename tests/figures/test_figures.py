@@ -43,13 +43,13 @@ def texts(figure: ElementTree.Element) -> list[str]:
 
 def test_layer_curves_show_every_threat_and_layer(results, tmp_path):
     found = drawn(results, "propagation", tmp_path)
-    assert set(found) == {"figure2", "figure3"}
+    assert {"figure2", "figure3", "figure5", "figure6"} < set(found)
     for name, axis in (("figure2", "NE-D (by n)"), ("figure3", "COS-D")):
         words = texts(found[name])
-        assert axis in words and words.count("layer") == 2  # one panel for each purifier
-        assert {"ResNet-18 w/o DN", "ResNet-18 w/ direct_gaussian"} <= set(words)
-        assert words.count("transferred") == 1  # one legend for a row
-        assert {str(place) for place in range(1, 7)} <= set(words)
+        assert words.count(axis) == 5 and words.count("layer") == 15  # networks and denoisers
+        assert {"ResNet V2-50 w/o DN", "VGG-19 w/ FN", "DenseNet-201 w/ UN"} <= set(words)
+        assert words.count("i-FGSM v2") == 5  # one legend for a row
+        assert {str(place) for place in range(1, 9)} <= set(words)
 
 
 def test_figures_of_propagation(tmp_path, propagation):

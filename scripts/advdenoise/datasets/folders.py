@@ -29,8 +29,9 @@ def tiny_imagenet(root: Path, *, classes: int | None = None) -> Source:
     """Tiny ImageNet, 64x64 colour, in its own layout; its validation part is the test part.
 
     The classes are those of `wnids.txt` in sorted order, as readers of image folders number them,
-    or the first `classes` of them. Raises `BadInput` naming the file or folder that is missing, empty or names what is not there,
-    on reading `DamagedFile` naming an image that cannot be decoded or has another size.
+    or the first `classes` of them. Raises `BadInput` naming the file or folder that is missing,
+    empty or names what is not there, on reading `DamagedFile` naming an image that cannot be
+    decoded or has another size.
     """
     layout = f"{TINY_IMAGENET}/ with wnids.txt, train/<class>/images/ and val/images/"
     folder = below(root, TINY_IMAGENET, layout)
