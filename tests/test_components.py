@@ -11,6 +11,7 @@ from scripts.advdenoise.components import (
     check,
     functions,
     handed,
+    needed,
     load,
     provide,
     signature,
@@ -163,8 +164,17 @@ def test_provide_hands_over_what_is_listed_by_name():
     bound = functools.partial(component, factor=5)
     assert handed(bound) == ("labels", "images")
     assert provide(bound, images=1, labels=2) == (2, 1, 5)
-    with pytest.raises(KeyError, match="labels"):
+    with pytest.raises(TypeError, match="labels"):
         provide(component, images=1)
+
+
+def test_a_component_can_do_without_what_has_a_default():
+    def component(images, labels=None, *, factor=1):
+        return images, labels, factor
+
+    assert needed(component) == ("images",) and handed(component) == ("images", "labels")
+    assert provide(component, images=1) == (1, None, 1)
+    assert provide(component, images=1, labels=2) == (1, 2, 1)
 
 
 def test_what_syntax_says_is_what_python_says():

@@ -248,10 +248,10 @@ def test_a_matrix_without_other_attacks_says_what_to_set(detected):
 
 
 def test_distances_are_means_over_images(results):
-    found = read(results.inputs("tables", "propagation", "layers")["distances"])
+    found = read(results.inputs("tables", "propagation", "figure4")["distances"])
     cells = layers.by_layer(found)
     assert len({(cell.row, cell.column) for cell in cells}) == len(cells)
-    names = ("threat", "purifier", "layer_index")
+    names = ("classifier", "threat", "attack_point", "purifier", "layer_index")
     for cell in cells:
         rows = chosen(found.frame, **{name: cell.about[name] for name in names})
         assert cell.estimate.value == pytest.approx(rows[cell.metric].mean())

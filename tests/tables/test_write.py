@@ -245,7 +245,12 @@ def run_table(results, paper, name, tmp_path, **changes):
 
 
 QUICK = yaml.safe_load((Path(__file__).parents[2] / "config" / "config.yaml").read_text())
-TABLES = [(p, t) for p, entry in QUICK["experiments"].items() for t in entry["tables"]]
+TABLES = [
+    (paper, name)
+    for paper, experiment in QUICK["experiments"].items()
+    for name, entry in experiment["tables"].items()
+    if entry["function"] != "explorer.rows"  # for programs
+]
 
 
 @pytest.mark.parametrize(("paper", "name"), TABLES)
@@ -258,7 +263,8 @@ def test_every_table_of_the_quick_scale_is_made(tmp_path, quick, paper, name):
         return
     assert all(line["row"] and line["column"] for line in lines)
     for line in lines:  # seconds stand in columns of their own
-        assert line["value"] or any(line[key] for key in line if key.endswith("_seconds"))
+        undefined = "the normaliser's share" in line["column"]  # where made-up distances do not jump
+        assert line["value"] or undefined or any(line[k] for k in line if k.endswith("_seconds"))
 
 
 def test_what_is_not_for_a_data_set_is_told(tmp_path, quick):

@@ -20,7 +20,8 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
     """Run `call`; the most that was taken beyond what is held before, None where no one tells.
 
     On a GPU what torch allocated there; else resident memory, as Linux counts it. What is freed
-    meanwhile goes back to the system, so that the peak is of what is held at one time.
+    meanwhile goes back to the system, so that the peak is of what is held at one time. (What fits
+    into a hole that the process has left in its heap before does not: measure early in a process.)
     """
     if device.type == "cuda":
         return _peak_of_gpu(call, device)
