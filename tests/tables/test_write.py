@@ -263,7 +263,7 @@ def test_every_table_of_the_quick_scale_is_made(tmp_path, quick, paper, name):
         return
     assert all(line["row"] and line["column"] for line in lines)
     for line in lines:  # seconds stand in columns of their own
-        undefined = "the normaliser's share" in line["column"]  # where made-up distances do not jump
+        undefined = "the normaliser's share" in line["column"]  # of no jump
         assert line["value"] or undefined or any(line[k] for k in line if k.endswith("_seconds"))
 
 
