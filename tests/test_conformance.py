@@ -20,7 +20,7 @@ from scripts.advdenoise import store
 from scripts.advdenoise.classifiers._fold import fold
 from scripts.advdenoise.components import functions, load, provide, signature
 from scripts.advdenoise.configuration import CROSSINGS, KINDS
-from scripts.advdenoise.datasets._source import Source
+from scripts.advdenoise.datasets._source import IGNORED, Source
 from scripts.advdenoise.metrics import roc_auc
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.purifiers import apudae
@@ -623,9 +623,17 @@ def test_an_embedded_data_set_is_a_source(name):
     assert all(isinstance(label, str) for label in source.classes)
     labels = np.concatenate([source.train_labels, source.test_labels])
     assert labels.dtype == np.int64 and len(source.train_labels) and len(source.test_labels)
-    assert set(labels) == set(range(len(source.classes)))
     ids = np.array([len(labels) - 1, 0, 3, 0])
     read = source.read(ids)
+    if source.masks:
+        assert not labels.any()
+        masks = source.masks(ids)
+        assert masks.dtype == np.uint8 and masks.shape == (4, *read.shape[2:])
+        known = set(range(len(source.classes)))
+        assert set(np.unique(source.masks(np.arange(len(labels))))) - {IGNORED} == known
+        assert np.array_equal(source.masks(ids[:1])[0], masks[0])
+    else:
+        assert set(labels) == set(range(len(source.classes)))
     assert read.dtype == np.uint8 and read.ndim == 4 and len(read) == 4
     assert np.array_equal(read[1], read[3]) and not np.array_equal(read[0], read[1])
     assert np.array_equal(source.read(ids[:1])[0], read[0])

@@ -13,6 +13,9 @@ import numpy as np
 
 from scripts.advdenoise.errors import BadInput
 
+# The value in a mask of a pixel that has no class
+IGNORED = 255
+
 
 class Extent(NamedTuple):
     """How many images a data set has, of which shape [C, H, W], in how many classes.
@@ -44,12 +47,17 @@ class Source:
     Ids 0 .. n_train - 1 are the training part, n_train .. n_train + n_test - 1 the test part.
     `train_labels` and `test_labels` are int64 indices into `classes`; `read` takes an integer
     array of n ids and returns uint8 images [n, C, H, W] in 0..255, in the order of the ids.
+
+    A dense data set has a class for each pixel: `masks` takes ids as `read` does and returns uint8
+    [n, H, W], indices into `classes`, `IGNORED` where a pixel has none. Its labels are zeros, which
+    only say how many images there are.
     """
 
     classes: list[str]
     train_labels: np.ndarray
     test_labels: np.ndarray
     read: Callable[[np.ndarray], np.ndarray]
+    masks: Callable[[np.ndarray], np.ndarray] | None = None
 
     def labels(self, ids: np.ndarray) -> np.ndarray:
         """The int64 labels [n] of the images with these ids."""
