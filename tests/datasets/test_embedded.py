@@ -108,14 +108,14 @@ def test_reduction_mixes_no_pixels_across_blocks():
 
 
 def test_scenes_stand_in_a_frame_and_are_the_same_for_good():
-    source = embedded.scenes(train=3, test=2, side=97, digits=4)
+    source = embedded.scenes(train=3, test=2, size=97, digits=4)
     ids = np.array([4, 1])
     images, masks = source.read(ids), source.masks(ids)
     assert images.shape == (2, 3, 97, 97) and masks.shape == (2, 97, 97)
     assert source.classes == ["background", "0", "1", "2", "3"]
     assert masks.max() < 5 and all((mask > 0).mean() > 0.02 for mask in masks)
     # Fewer or more scenes of either part leave a scene as it is.
-    more = embedded.scenes(train=5, test=9, side=97, digits=4)
+    more = embedded.scenes(train=5, test=9, size=97, digits=4)
     assert np.array_equal(more.read(np.array([6, 1])), images)
     assert np.array_equal(more.masks(np.array([6, 1])), masks)
     # Frozen up to rounding: weights and tables on disk are tied to these scenes.
@@ -151,7 +151,7 @@ def test_scenes_of_the_two_parts_share_no_digit_and_no_pixel():
     ("settings", "message"),
     [
         ({"train": 0}, "train is 0; give a whole number from 1$"),
-        ({"side": 160}, "side is 160; give a whole number from 32 to 151"),
+        ({"size": 160}, "size is 160; give a whole number from 32 to 151"),
         ({"digits": 11}, "digits is 11"),
         ({"test": 1.5}, "test is 1.5"),
     ],

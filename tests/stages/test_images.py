@@ -50,8 +50,8 @@ def test_same_bytes_in_every_file(tmp_path):
 
 def test_a_dense_set_has_masks_and_no_labels(tmp_path):
     path = tmp_path / "scenes.h5"
-    images.run(settings(function="embedded.scenes", train=2, test=5, side=65), path)
-    source = embedded.scenes(train=2, test=5, side=65)
+    images.run(settings(function="embedded.scenes", train=2, test=5, size=65), path)
+    source = embedded.scenes(train=2, test=5, size=65)
     with open_hdf5(path, "images") as file:
         assert sorted(file) == ["ids", "images", "masks"]
         assert (file["masks"].dtype, file["masks"].chunks) == (np.uint8, (1, 65, 65))

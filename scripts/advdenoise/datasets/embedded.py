@@ -70,15 +70,15 @@ def patches(*, train: int = 400, test: int = 100) -> Source:
     return in_memory(list(PHOTOGRAPHS), images, everything, len(labels["train"]))
 
 
-def _scenes(*, train: int = 240, test: int = 60, side: int = 129, digits: int = 10) -> Extent:
-    return Extent(train, test, (3, side, side), 1 + digits)
+def _scenes(*, train: int = 240, test: int = 60, size: int = 129, digits: int = 10) -> Extent:
+    return Extent(train, test, (3, size, size), 1 + digits)
 
 
 @holds(_scenes)
-def scenes(*, train: int = 240, test: int = 60, side: int = 129, digits: int = 10) -> Source:
+def scenes(*, train: int = 240, test: int = 60, size: int = 129, digits: int = 10) -> Source:
     """Handwritten digits on photographs, each with a mask of its own pixels: a dense data set.
 
-    A scene is a crop of `side` x `side` pixels of one of scikit-image's photographs, reduced until
+    A scene is a crop of `size` x `size` pixels of one of scikit-image's photographs, reduced until
     its shorter side is nearest to 512 pixels. Two to four of scikit-learn's digits stand in its
     quarters, enlarged from 8x8 (bicubic) to between 0.3 and 0.46 of the side, in an ink of black
     and full primary colours that is far from the background there. Their mask is where ink covers
@@ -90,13 +90,13 @@ def scenes(*, train: int = 240, test: int = 60, side: int = 129, digits: int = 1
     part and number alone, so fewer or more of them leave the others as they are.
 
     `train` and `test` are numbers of scenes. Raises `BadInput` for a number of scenes below one, of
-    digits that is not 1 to 10, and a side that is not 32 to 151, the width of the narrowest part.
+    digits that is not 1 to 10, and a size that is not 32 to 151, the width of the narrowest part.
     """
     bounds = {"train": (train, 1, None), "test": (test, 1, None)}
-    bounds |= {"side": (side, 32, 151), "digits": (digits, 1, 10)}
+    bounds |= {"size": (size, 32, 151), "digits": (digits, 1, 10)}
     for name, (value, least, most) in bounds.items():
         _check_number(name, value, least, most)
-    painter = _Painter(side, digits)
+    painter = _Painter(size, digits)
     places = [("train", i) for i in range(train)] + [("test", i) for i in range(test)]
 
     def read(ids: np.ndarray) -> np.ndarray:
