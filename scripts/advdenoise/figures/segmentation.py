@@ -13,6 +13,7 @@ from scripts.advdenoise.configuration import looks_at_model
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.figures._palette import colour, coloured
 from scripts.advdenoise.figures._sheet import SIDE, Row, Tile, sheet
+from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._dapas import NONE, PAPER, Group, Places, World, method, worlds
 from scripts.advdenoise.tables._examples import Scenes, of_one_replicate, read_scenes
 from scripts.advdenoise.tables._read import Results
@@ -45,32 +46,27 @@ def attacked(examples: list[Path], *, attack: str = "I-FGSM", images: int = 3) -
     return _with_legend(rows, before, [before.seen_prediction, seen.seen_prediction])
 
 
-def denoised(examples: list[Path], *, images: int = 2) -> Figure:
+def denoised(examples: list[Path], *, noise: str | None = None, images: int = 2) -> Figure:
     """Clean and noisy images, each before and behind the denoiser (Fig. 4).
 
-    Rows are the first `images` images of each noise, of the first replicate; above an image stands
+    Rows are the first `images` images of each noise, of the first replicate; `noise` is an attack
+    that looks at no model, with its point if it has several, all by default. Above an image stands
     its peak signal-to-noise ratio to the clean one, in dB.
     """
     found = of_one_replicate(read_scenes(examples, images))
     clean = _clean(found, _ALIKE)
+    noises: dict[str, list[Scenes]] = {}
+    for scenes in found:
+        if scenes.attack is not None and not looks_at_model(scenes.attack):
+            name = _labels.with_point(scenes.attack["name"], scenes.about["attack_point"])
+            noises.setdefault(name, []).append(scenes)
+    if not noises:
+        raise BadInput("figures: no example images are noisy; cross an attack that sees no model")
+    if noise and noise not in noises:
+        raise BadInput(f"figures: no example images have {noise!r}; {suggest(noise, noises)}")
     rows = []
-    for noisy in found:
-        if noisy.attack is None or looks_at_model(noisy.attack):
-            continue
-        before = _like(clean, noisy, _ALIKE)
-        for place, image in enumerate(before.images):
-            shown = {
-                "clean": image,
-                "clean, denoised": before.purified[place],
-                "noisy": noisy.seen[place],
-                "noisy, denoised": noisy.purified[place],
-            }
-            tiles = [Tile(picture, _rated(name, picture, image)) for name, picture in shown.items()]
-            rows.append(Row(noisy.about["purifier"], tiles))
-    if not rows:
-        raise BadInput(
-            "figures: no example images are noisy; cross an attack that looks at no model, and clean"
-        )
+    for noisy in noises[noise] if noise else sum(noises.values(), []):
+        rows += _restored(_like(clean, noisy, _ALIKE), noisy)
     return sheet(rows, _side(rows))
 
 
@@ -182,6 +178,20 @@ def _strongest(found: list[Scenes], attack: str) -> tuple[Scenes, str]:
         raise BadInput(f"figures: no example images are under {attack!r}; {suggest(attack, named)}")
     epsilon, scenes = max(named[attack], key=lambda pair: pair[0])
     return scenes, attack if math.isnan(epsilon) else f"{attack}, epsilon {epsilon:g}"
+
+
+def _restored(clean: Scenes, noisy: Scenes) -> list[Row]:
+    rows = []
+    for place, image in enumerate(clean.images):
+        shown = {
+            "clean": image,
+            "clean, denoised": clean.purified[place],
+            "noisy": noisy.seen[place],
+            "noisy, denoised": noisy.purified[place],
+        }
+        tiles = [Tile(picture, _rated(name, picture, image)) for name, picture in shown.items()]
+        rows.append(Row(noisy.about["purifier"], tiles))
+    return rows
 
 
 def _rated(name: str, picture: np.ndarray, clean: np.ndarray) -> str:

@@ -181,16 +181,17 @@ def _of_attacks(sources: Sources) -> Iterator[Claim]:
 def _alike(sources: Sources) -> Claim:
     """By how much FGSM's ratios at large budgets differ."""
     side = Side(FGSM, NONE)
-    claim = Claim(_ALIKE, "RatioATT of FGSM, largest - smallest in points", Range(most=_SIMILAR))
+    quantity = f"RatioATT of FGSM in points, largest - smallest at epsilons from {_LARGE:g} on"
+    claim = Claim(_ALIKE, quantity, Range(most=_SIMILAR))
     large = [epsilon for epsilon in sources.met([side]) if epsilon >= _LARGE]
     if len(large) < 2:
-        return replace(claim, lacking=f"{side} was not judged at two budgets from {_LARGE:g} on")
+        return replace(claim, lacking="FGSM had no two such budgets")
 
     def extent(shares: Shares) -> np.ndarray:
         values = [shares[side.under(epsilon)] for epsilon in large]
         return np.max(values, axis=0) - np.min(values, axis=0)
 
-    return _settled(_with_budgets(claim, "epsilon", large), sources, [side], large, extent)
+    return _settled(claim, sources, [side], large, extent)
 
 
 def _of_noises(sources: Sources) -> Iterator[Claim]:
@@ -272,13 +273,16 @@ def _compared(
         means = [np.mean([shares[s.under(e)] for e in budgets], axis=0) for s in sides]
         return compare(*means)
 
-    several = "mean over epsilon" if len(budgets) > 1 else "epsilon"
-    return _settled(_with_budgets(claim, several, budgets), sources, sides, budgets, of)
+    return _settled(_with_budgets(claim, budgets), sources, sides, budgets, of)
 
 
-def _with_budgets(claim: Claim, word: str, budgets: list[float]) -> Claim:
-    told = ", ".join(f"{epsilon:g}" for epsilon in budgets if not math.isnan(epsilon))
-    return replace(claim, quantity=f"{claim.quantity}, {word} {told}") if told else claim
+def _with_budgets(claim: Claim, budgets: list[float]) -> Claim:
+    if math.isnan(budgets[0]):  # of clean images
+        return claim
+    told = f"epsilon {budgets[0]:g}"
+    if len(budgets) > 1:
+        told = f"mean over {len(budgets)} epsilons from {budgets[0]:g} to {budgets[-1]:g}"
+    return replace(claim, quantity=f"{claim.quantity}, {told}")
 
 
 def _settled(

@@ -56,13 +56,12 @@ class Seen(NamedTuple):
 class Scenes(NamedTuple):
     """Images of a dense set under one point of an attack, before and behind a purifier's point.
 
-    `images`, `seen` and `purified` are [N,H,W,C] in [0,1]; `masks` are [N,H,W], 255 where a pixel
-    has no class, like the classes predicted for what is `seen` and for what is `purified`. `attack`
-    is the attack's entry, None of clean images.
+    `images`, `seen` and `purified` are [N,H,W,C] in [0,1], `seen_prediction` and `prediction` the
+    classes [N,H,W] that are predicted for what is seen and for what is purified. `attack` is the
+    attack's entry, None of clean images.
     """
 
     images: np.ndarray
-    masks: np.ndarray
     classes: list[str]
     seen: np.ndarray
     purified: np.ndarray
@@ -126,7 +125,6 @@ def _read_scenes(path: Path, rows: slice) -> list[Scenes]:
         _check_kind(file, path, "masks")
         common = {
             "images": _channels_last(file["images"][rows]),
-            "masks": file["masks"][rows],
             "classes": json.loads(file.attrs["classes"]),
             "attack": settings["attacks"].get(parse(settings["threat"]).attack),
         }
@@ -157,7 +155,7 @@ def _check_kind(file, path: Path, wanted: str) -> None:
     if wanted not in file:
         found = "masks" if wanted == "labels" else "labels"
         raise BadInput(
-            f"figures: {path} holds images with {found}, and the figure shows images with {wanted}; "
+            f"figures: {path} holds images with {found}, but the figure shows some with {wanted}; "
             "cross another data set"
         )
 

@@ -162,17 +162,17 @@ def mious(predictions: Results) -> Iterator[tuple[dict, Miou]]:
 
 
 def _miou(rows: "pd.DataFrame") -> Miou:
-    found = {}
+    found, images = {}, set()
     for seed, own in rows.groupby("seed"):
-        counts = np.stack(own["confusion"].to_list())
+        counts, ids = np.stack(own["confusion"].to_list()), own["id"].to_numpy()
         classes = math.isqrt(counts.shape[1])
-        sums, _ = statistics.resampled_sums(counts, own["id"].to_numpy())
+        sums, _ = statistics.resampled_sums(counts, ids)
         found[seed] = metrics.miou(sums.reshape(-1, classes, classes))
-    ids = rows[["seed", "id"]].drop_duplicates().sort_values(["seed", "id"])
+        images |= {(seed, image) for image in ids.tolist()}
     return Miou(
         np.mean(list(found.values()), axis=0),
         {seed: float(values[0]) for seed, values in found.items()},
-        tuple(ids.itertuples(index=False, name=None)),
+        tuple(sorted(images)),
     )
 
 
