@@ -33,11 +33,11 @@ def test_figures_of_dapas(results, tmp_path):
     words = {name: texts(figure) for name, figure in found.items()}
     # Two images: four pictures each, of one replicate and the largest budget.
     assert words["figure1"].count("prediction") == 4
-    assert words["figure1"].count("I-FGSM, epsilon 0.032") == 2
+    assert words["figure1"].count("I-FGSM, eps=0.032") == 2
     assert {"class0", "class2"} <= set(words["figure1"])
     assert not {"class1", "class3"} & set(words["figure1"])  # neither true nor purified masks
     assert {"class0", "class2", "class3"} <= set(words["figure6"])
-    assert {"FGSM, epsilon 0.032", "I-FGSM, epsilon 0.032", "denoised"} <= set(words["figure6"])
+    assert {"FGSM, eps=0.032", "I-FGSM, eps=0.032", "denoised"} <= set(words["figure6"])
     assert words["figure4"].count("dapas_gaussian") == 2
     assert {
         "Gaussian (sigma 0.004)",
@@ -97,7 +97,7 @@ def test_the_grid_has_four_rows_for_an_image(results):
     assert shown == [
         "image",
         "clean",
-        "I-FGSM to 1, epsilon 0.032",
+        "I-FGSM to 1, eps=0.032",
         "prediction",
         "denoised",
         "prediction after",

@@ -134,7 +134,7 @@ def ratios(predictions: Results, *, attack: str) -> Figure:
             budgets, values = _published(attack, noise)
             axis.plot(budgets, values, "x", color=f"C{number}", markersize=5)
         axis.set_xscale("log")
-        axis.set_ylim(0, 105)
+        axis.set_ylim(bottom=0)
         axis.set_title(f"{world.where[0]}, {world.where[2]}, {attack}", fontsize=9)
         axis.set_xlabel("epsilon")
         axis.plot([], [], "x", color="black", label="published")
@@ -177,7 +177,7 @@ def _strongest(found: list[Scenes], attack: str) -> tuple[Scenes, str]:
     if attack not in named:
         raise BadInput(f"figures: no example images are under {attack!r}; {suggest(attack, named)}")
     epsilon, scenes = max(named[attack], key=lambda pair: pair[0])
-    return scenes, attack if math.isnan(epsilon) else f"{attack}, epsilon {epsilon:g}"
+    return scenes, attack if math.isnan(epsilon) else f"{attack}, eps={epsilon:g}"
 
 
 def _restored(clean: Scenes, noisy: Scenes) -> list[Row]:
