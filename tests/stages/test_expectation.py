@@ -159,11 +159,11 @@ def test_rows_go_on_drawing_where_they_are(networks, images):
 # ---------------------------------------------------------------- the stage
 
 
-def attacker(networks, entry, point) -> attack._Attacker:
+def attacker(networks, entry, point) -> attack.Attacker:
     classifier, using = networks
     purifier = {"name": "best", "points": {"default": point}}
     settings = {"attack": entry, "seed": 0, "purifier": purifier, "threat": "eot@small+best"}
-    return attack._Attacker(settings, classifier, classifier, using, None)
+    return attack.Attacker(settings, classifier, classifier, using, None)
 
 
 def run(networks, entry, point, images, labels, rows=range(N)) -> torch.Tensor:
@@ -243,7 +243,7 @@ def test_without_a_purifier_counter_attack_b_is_bim(networks, images, labels):
     asked = {"name": "b", "points": {"default": point}}
     known = {"attack": asked, "seed": 0, "purifier": None, "threat": "b@small"}
     batch = data.Batch(slice(0, N), images, labels, np.array(IDS))
-    bare = attack._Attacker(known, classifier, classifier, None, None)
+    bare = attack.Attacker(known, classifier, classifier, None, None)
     found, _ = bare(point, batch, np.full(N, 0.1))
     assert torch.equal(found, gradient.bim(images, labels, False, classifier, **BIM["settings"]))
 
@@ -257,7 +257,7 @@ def test_a_targeted_cw_reaches_random_wrong_targets(networks, images, labels):
     classifier, _ = networks
     known = {"attack": asked, "seed": 0, "purifier": None, "threat": "cw@small"}
     batch = data.Batch(slice(0, N), images, labels, np.array(IDS))
-    attacking = attack._Attacker(known, classifier, classifier, None, None)
+    attacking = attack.Attacker(known, classifier, classifier, None, None)
     found, fooled = attacking(point, batch, np.full(N, np.nan))
     targets, targeted = attacking._labels(asked, batch, classifier, Noise(0, IDS, "cw"))
     assert targeted and (targets != labels).all() and len(set(targets.tolist())) > 1
