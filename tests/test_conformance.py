@@ -84,6 +84,7 @@ MINIATURE = {
         "layers.explorer": {"classifier": "cnn"},
         "layers.curves": {"measure": "ne_d"},
         "purification.errors": {"variant": "A"},
+        "segmentation.ratios": {"attack": "FGSM"},
         "superpixels.boundaries": {"method": "slic"},
     },
     "purifiers": {

@@ -206,11 +206,14 @@ def test_what_was_not_computed_is_not_decidable(made):
     some = some[~some["attack_point"].isin(["e5", "e6"]) | (some["threat"] != PLAIN["FGSM"])]
     claims = told(dapas.claims(made.predictions.of(some)))
     for words, reason in (
-        ("RatioRED in %, Uniform", "clean images behind Uniform was not judged"),
-        ("RatioROB of Uniform - worst other in points, FGSM", "FGSM behind Uniform was not judged"),
+        ("RatioRED in %, Uniform", "there are no results of clean images behind Uniform"),
+        (
+            "RatioROB of Uniform - worst other in points, FGSM",
+            "there are no results of FGSM behind Uniform",
+        ),
         (
             "RatioROB - RatioATT in points, Gaussian, adaptive I-FGSM",
-            "adaptive I-FGSM behind Gaussian was not judged",
+            "there are no results of adaptive I-FGSM behind Gaussian",
         ),
         (
             "RatioATT of FGSM in points, largest - smallest at epsilons from 0.008 on",

@@ -65,8 +65,11 @@ def denoised(examples: list[Path], *, noise: str | None = None, images: int = 2)
     if noise and noise not in noises:
         raise BadInput(f"figures: no example images have {noise!r}; {suggest(noise, noises)}")
     rows = []
-    for noisy in noises[noise] if noise else sum(noises.values(), []):
-        rows += _restored(_like(clean, noisy, _ALIKE), noisy)
+    for name in [noise] if noise else noises:
+        for noisy in noises[name]:
+            rows += _restored(
+                f"{name}\n{noisy.about['purifier']}", _like(clean, noisy, _ALIKE), noisy
+            )
     return sheet(rows, _side(rows))
 
 
@@ -180,17 +183,19 @@ def _strongest(found: list[Scenes], attack: str) -> tuple[Scenes, str]:
     return scenes, attack if math.isnan(epsilon) else f"{attack}, eps={epsilon:g}"
 
 
-def _restored(clean: Scenes, noisy: Scenes) -> list[Row]:
+def _restored(name: str, clean: Scenes, noisy: Scenes) -> list[Row]:
+    """Rows of clean and noisy images, each before and behind the denoiser."""
     rows = []
     for place, image in enumerate(clean.images):
-        shown = {
-            "clean": image,
-            "clean, denoised": clean.purified[place],
-            "noisy": noisy.seen[place],
-            "noisy, denoised": noisy.purified[place],
-        }
-        tiles = [Tile(picture, _rated(name, picture, image)) for name, picture in shown.items()]
-        rows.append(Row(noisy.about["purifier"], tiles))
+        shown = (
+            ("clean", image),
+            ("denoised", clean.purified[place]),
+            ("noisy", noisy.seen[place]),
+            ("denoised", noisy.purified[place]),
+        )
+        rows.append(
+            Row(name, [Tile(picture, _rated(word, picture, image)) for word, picture in shown])
+        )
     return rows
 
 

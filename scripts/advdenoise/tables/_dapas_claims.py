@@ -264,7 +264,7 @@ def _compared(
     budgets = sources.met(sides)[-1 if at_largest else 0 :]
     if not budgets:
         absent = [side for side in sides if not sources.met([side])]
-        lacking = f"{absent[0]} was not judged" if absent else "no budget is common to all"
+        lacking = f"there are no results of {absent[0]}" if absent else "no budget is common to all"
         if not sources.ours:
             lacking = "clean images were not judged without a defence"
         return replace(claim, lacking=lacking)

@@ -21,8 +21,8 @@ _ROUNDED = (
     "the published mIoU."
 )
 _STEPS = (
-    "I-FGSM is the paper's: steps of 0.25/255, so few that from epsilon 0.004 on they never use "
-    "the budget up. Under a name of its own stands what takes other steps."
+    "I-FGSM is the paper's: steps of 0.25/255, so few that above epsilon 0.002 they use only a "
+    "part of the budget. Under a name of its own stands what takes other steps."
 )
 _KNOWS = "adaptive: the attacker knows the denoiser, too, and goes through it."
 
