@@ -64,6 +64,11 @@ class Source:
         return np.concatenate([self.train_labels, self.test_labels])[ids]
 
 
+# What a function returns whose data set is dense: the configuration reads that without a call, and
+# the sides of its images are the function's setting `size`, one for both or [height, width].
+DenseSource = Source
+
+
 def in_memory(classes: list[str], images: np.ndarray, labels: np.ndarray, n_train: int) -> Source:
     """A `Source` over uint8 images [N, C, H, W] whose first `n_train` are the training part."""
     labels = np.asarray(labels, np.int64)
