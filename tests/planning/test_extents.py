@@ -33,12 +33,28 @@ def check(entry: dict, root=None) -> None:
     assert (found.train, found.test) == (len(source.train_labels), len(source.test_labels))
     assert found.shape == source.read(np.zeros(1, np.int64)).shape[1:]
     assert found.classes == len(source.classes)
+    assert found.dense == (source.masks is not None)
 
 
 @pytest.mark.parametrize("settings", [{}, {"train": 30}, {"train": 12, "test": 5}])
 def test_embedded_images(settings):
     check({"function": "embedded.patches", "settings": settings})
     check({"function": "embedded.digits"})
+    check({"function": "embedded.scenes", "settings": settings | {"size": 97, "digits": 3}})
+
+
+def test_images_with_masks_that_are_not_there():
+    entry = {"function": "segmentation.voc2012", "settings": {"sbd": True}}
+    assert extents(entry).of("other") == (10_582, 1449, (3, 513, 513), 21, None, True)
+    found = extents({"function": "segmentation.camvid"})
+    assert found.of("other")[:4] == (367, 233, (3, 353, 481), 11)
+    assert "as many images as the whole CamVid (367 and 233)" in found.assumptions[0]
+
+
+@needs("CamVid")
+def test_images_with_masks_of_a_data_root():
+    found = extents({"function": "segmentation.camvid"}, data_root=str(ROOT)).of("other")
+    assert (found.train, found.test, found.dense) == (40, 12, True)
 
 
 @pytest.mark.parametrize(

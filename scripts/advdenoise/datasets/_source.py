@@ -20,7 +20,8 @@ IGNORED = 255
 class Extent(NamedTuple):
     """How many images a data set has, of which shape [C, H, W], in how many classes.
 
-    `assumed` says, where the numbers of images depend on the user's folder, what stands for them.
+    `assumed` says, where the numbers of images depend on the user's folder, what stands for them;
+    `dense` whether there are masks.
     """
 
     train: int
@@ -28,6 +29,7 @@ class Extent(NamedTuple):
     shape: tuple[int, int, int]
     classes: int
     assumed: str | None = None
+    dense: bool = False
 
 
 def holds(extent: Callable[..., Extent]) -> Callable:

@@ -72,7 +72,7 @@ def patches(*, train: int = 400, test: int = 100) -> Source:
 
 
 def _scenes(*, train: int = 240, test: int = 60, size: int = 129, digits: int = 10) -> Extent:
-    return Extent(train, test, (3, size, size), 1 + digits)
+    return Extent(train, test, (3, size, size), 1 + digits, dense=True)
 
 
 @holds(_scenes)

@@ -69,7 +69,8 @@ class _Pair(NamedTuple):
 
 
 def _voc2012(*, size: int = 513, sbd: bool = False, **_) -> Extent:
-    return Extent(10_582 if sbd else 1464, 1449, (3, size, size), len(VOC_CLASSES))
+    train = 10_582 if sbd else 1464
+    return Extent(train, 1449, (3, size, size), len(VOC_CLASSES), dense=True)
 
 
 @holds(_voc2012)
@@ -168,7 +169,8 @@ def _complete(pairs: list[_Pair], listed: Path) -> list[_Pair]:
 
 
 def _camvid(*, size: Sequence[int] = (353, 481), **_) -> Extent:
-    return Extent(367, 233, (3, *size), len(CAMVID_CLASSES), "as many images as the whole CamVid")
+    assumed = "as many images as the whole CamVid"
+    return Extent(367, 233, (3, *size), len(CAMVID_CLASSES), assumed, dense=True)
 
 
 @holds(_camvid)
