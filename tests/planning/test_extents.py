@@ -99,7 +99,7 @@ def test_a_folder_is_assumed_until_its_root_is_given(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (9, 12)).save(path)
     counted = extents(entry, data_root=str(tmp_path))
-    assert counted.of("other") == (3, 2, (3, 8, 8), 2, None)
+    assert counted.of("other") == (3, 2, (3, 8, 8), 2, None, False)
     assert not counted.assumptions
 
 
@@ -112,6 +112,7 @@ def test_a_data_set_that_tells_nothing_is_read_or_asked_for(monkeypatch):
         (1, 28, 28),
         10,
         None,
+        False,
     )
     mnist = components.load("datasets", {"function": "archives.mnist"}).func
     monkeypatch.delattr(mnist, "extent")
