@@ -80,3 +80,15 @@ def propagation_file(quick_file) -> dict:
 def propagation(propagation_file) -> dict:
     """A copy of it for a test to change."""
     return copy.deepcopy(propagation_file)
+
+
+@pytest.fixture(scope="session")
+def dapas_file(quick_file) -> dict:
+    """The quick configuration with an experiment that makes all of "dapas", and no other."""
+    return whole(quick_file, "dapas")
+
+
+@pytest.fixture
+def dapas(dapas_file) -> dict:
+    """A copy of it for a test to change."""
+    return copy.deepcopy(dapas_file)

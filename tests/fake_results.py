@@ -10,7 +10,15 @@ import pyarrow as pa
 
 from scripts.advdenoise import configuration, store, threats
 from scripts.advdenoise.components import signature
-from scripts.advdenoise.schemas import COST, DETECTION, DISTANCES, LIMITS, PREDICTIONS, iqr_schema
+from scripts.advdenoise.schemas import (
+    COST,
+    DETECTION,
+    DISTANCES,
+    LIMITS,
+    PREDICTIONS,
+    iqr_schema,
+    segmentation_schema,
+)
 from scripts.advdenoise.workflow import Flow
 
 PLACES = {
@@ -25,6 +33,8 @@ PLACES = {
 }
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 SHAPES = dict.fromkeys(("digits", "mnist", "cifar10_grey"), (1, 28, 28))
+DENSE = {"voc2012": 6, "camvid": 4, "scenes": 5}  # data sets with masks, and how many classes
+SIDES = (33, 65)  # of their images
 IMAGES = 30
 IDS = np.arange(100, 100 + IMAGES)
 
@@ -72,7 +82,7 @@ class Results:
         columns = {
             name: np.concatenate([np.broadcast_to(row[name], len(row["id"])) for row in rows])
             for name in schema.names
-            if name not in ("predicted", "probabilities", "hidden")
+            if not pa.types.is_fixed_size_list(schema.field(name).type)
         }
         for name in set(schema.names) - set(columns):
             columns[name] = [list(x) for row in rows for x in row[name]]
@@ -85,6 +95,7 @@ class Results:
 
     def _evaluate(self, path: Path, settings: dict) -> None:
         rows = []
+        classes = DENSE.get(settings["dataset"])
         labels = self.random.integers(10, size=IMAGES)
         for threat in settings["threats"]:
             for name, point in self._points(settings, threat):
@@ -110,7 +121,15 @@ class Results:
                                 "epsilon": epsilon.astype(np.float32),
                             }
                         )
-        self._write(path, rows, PREDICTIONS, settings | {"classes": 10})
+                        if classes:
+                            rows[-1]["confusion"] = self._confusion(classes)
+        schema = segmentation_schema(classes) if classes else PREDICTIONS
+        self._write(path, rows, schema, settings | {"classes": classes or 10})
+
+    def _confusion(self, classes: int) -> np.ndarray:
+        """Of each image a matrix whose predictions are right for the most part."""
+        counts = self.random.integers(20, size=(IMAGES, classes, classes))
+        return (counts + 400 * np.eye(classes, dtype=int)).reshape(IMAGES, -1)
 
     def _distances(self, path: Path, settings: dict) -> None:
         rows = []
@@ -236,9 +255,15 @@ class Results:
     def _examples(self, path: Path, settings: dict) -> None:
         """An image of each class in turn; the superpixels of that at place p are p + 1 rows.
 
+        Images with masks are of class 1 on their left, predicted to be of class 2, and of class 3
+        where they are purified.
+
         Without a purifier all are taken for the target (or 9) with a confidence of 0.995, behind
         one the first two are, with 0.75.
         """
+        if settings["dataset"] in DENSE:
+            self._scenes(path, settings)
+            return
         count, shape = settings["images"], SHAPES.get(settings["dataset"], (3, 32, 32))
         with store.create_hdf5(path, {"settings": settings}, "examples") as file:
             named = CIFAR10 if settings["dataset"] == "cifar10" else None
@@ -278,6 +303,26 @@ class Results:
                     labels = np.stack([np.minimum(row, place) for place in range(count)])
                     group = file.require_group(f"superpixels/{name}")
                     store.add_array(group, point, labels, dtype=np.int32)
+
+    def _scenes(self, path: Path, settings: dict) -> None:
+        count = settings["images"]
+        left = np.broadcast_to(np.arange(SIDES[1]) < SIDES[1] // 2, (count, *SIDES))
+        pictures = np.random.default_rng(0).random((count, 3, *SIDES), dtype=np.float32)
+        with store.create_hdf5(path, {"settings": settings}, "examples") as file:
+            classes = [f"class{label}" for label in range(DENSE[settings["dataset"]])]
+            file.attrs["classes"] = json.dumps(classes)
+            store.add_array(file, "images", pictures)
+            store.add_array(file, "masks", left.astype(np.uint8))
+            store.add_array(file, "ids", IDS[:count])
+            is_clean = threats.parse(settings["threat"]).is_clean
+            for point, _ in self._points(settings, settings["threat"]):
+                for purifier_point in settings["purifier"]["points"]:
+                    group = file.create_group(f"{point}/{purifier_point}")
+                    seen = pictures if is_clean else (0.9 * pictures).astype(np.float32)
+                    store.add_array(group, "seen", seen)
+                    store.add_array(group, "purified", (0.5 + 0 * seen).astype(np.float32))
+                    for name, label in (("seen_prediction", 2), ("prediction", 3)):
+                        store.add_array(group, name, (label * left).astype(np.uint8))
 
     def _calibrate(self, path: Path, settings: dict) -> None:
         sizes = {"kernel": 3, "padding": 1, "parameters": 60}

@@ -20,7 +20,7 @@ from scripts.advdenoise import store
 from scripts.advdenoise.classifiers._fold import fold
 from scripts.advdenoise.components import functions, load, provide, signature
 from scripts.advdenoise.configuration import CROSSINGS, KINDS
-from scripts.advdenoise.datasets._source import Source
+from scripts.advdenoise.datasets._source import IGNORED, Source
 from scripts.advdenoise.metrics import roc_auc
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.purifiers import apudae
@@ -31,10 +31,14 @@ MINIATURE = {
     "attacks": {
         "adaptive.counter_b": {"steps": 3, "alpha_per_epsilon": 0.5, "weight": 0.1},
         "blackbox.square": {"queries": 40},
+        "corruptions.gaussian_blur": {"severity": 1},
+        "corruptions.gaussian_noise": {"severity": 1},
+        "corruptions.jpeg": {"severity": 1},
         "gradient.bim": {"steps": 3, "alpha_per_epsilon": 0.5},
         "gradient.pgd": {"steps": 3, "alpha_per_epsilon": 0.5},
         "gradient.mi_fgsm": {"steps": 3, "alpha_per_epsilon": 0.5},
         "gradient.r_fgsm": {"start_radius": 0.02},
+        "gradient.segpgd": {"steps": 3, "alpha_per_epsilon": 0.5},
         "minimal.carlini_wagner": {"binary_search_steps": 3, "steps": 20, "initial_const": 1.0},
         "stopped.line_search": {"steps": 40, "increment": 0.005},
         "stopped.i_fgsm": {"steps": 8, "alpha": 0.02},
@@ -80,6 +84,7 @@ MINIATURE = {
         "layers.explorer": {"classifier": "cnn"},
         "layers.curves": {"measure": "ne_d"},
         "purification.errors": {"variant": "A"},
+        "segmentation.ratios": {"attack": "FGSM"},
         "superpixels.boundaries": {"method": "slic"},
     },
     "purifiers": {
@@ -93,8 +98,16 @@ MINIATURE = {
         "features.reconstruct": {"layers": ["layers.1", "layers.0"], "weights": [0.2, 0.1]},
     },
 }
-# A generator and what trains it: neither takes images, so they have tests of their own.
-APART = ("gan.wgan", "gan.wgan_gp")
+# They have tests of their own: a generator and what trains it, for neither takes images, and
+# networks that take no images of 28x28.
+APART = (
+    "gan.wgan",
+    "gan.wgan_gp",
+    "autoencoders.elu_skips",
+    "segmentation.deeplab_v3",
+    "segmentation.deeplab_v3_plus",
+    "segmentation.small",
+)
 # How far an attack may go beyond its epsilon, as its docstring says.
 BEYOND_EPSILON = {"gradient.r_fgsm": 0.02}
 
@@ -591,6 +604,7 @@ def test_a_step_gives_a_loss_to_descend(name, training):
         images=given,
         targets=targets,
         labels=torch.arange(6) % 5,
+        masks=torch.arange(6) % 5,
         noise=Noise(0, range(6), "step"),
         iteration=0,
         epoch=0,
@@ -623,9 +637,17 @@ def test_an_embedded_data_set_is_a_source(name):
     assert all(isinstance(label, str) for label in source.classes)
     labels = np.concatenate([source.train_labels, source.test_labels])
     assert labels.dtype == np.int64 and len(source.train_labels) and len(source.test_labels)
-    assert set(labels) == set(range(len(source.classes)))
     ids = np.array([len(labels) - 1, 0, 3, 0])
     read = source.read(ids)
+    if source.masks:
+        assert not labels.any()
+        masks = source.masks(ids)
+        assert masks.dtype == np.uint8 and masks.shape == (4, *read.shape[2:])
+        known = set(range(len(source.classes)))
+        assert set(np.unique(source.masks(np.arange(len(labels))))) - {IGNORED} == known
+        assert np.array_equal(source.masks(ids[:1])[0], masks[0])
+    else:
+        assert set(labels) == set(range(len(source.classes)))
     assert read.dtype == np.uint8 and read.ndim == 4 and len(read) == 4
     assert np.array_equal(read[1], read[3]) and not np.array_equal(read[0], read[1])
     assert np.array_equal(source.read(ids[:1])[0], read[0])

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score, roc_curve
+from hypothesis.extra import numpy as arrays
+from sklearn.metrics import jaccard_score, roc_auc_score, roc_curve
 
-from scripts.advdenoise.metrics import accuracy, attack_success_rate, roc_auc, tpr_at_fpr
+from scripts.advdenoise.metrics import accuracy, attack_success_rate, miou, roc_auc, tpr_at_fpr
 
 # Few distinct scores, so that ties are the rule.
 ROWS = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=1, max_size=40)
@@ -81,3 +82,103 @@ def test_undefined_is_nan():
     for scores, is_adversarial in [([], []), ([1.0], [True]), ([0.0, np.nan], [True, False])]:
         assert math.isnan(roc_auc(scores, is_adversarial))
         assert math.isnan(tpr_at_fpr(scores, is_adversarial, 0.1))
+
+
+# ---------------------------------------------------------------- overlap of masks
+
+CLASSES = 5
+PIXELS = st.lists(
+    st.tuples(st.sampled_from([0, 1, 2, 4, 255]), st.sampled_from([0, 1, 3, 4])), max_size=30
+)
+
+
+def masks(pixels):
+    """True classes, 255 where there is none, and predicted ones of the pixels: [P] each."""
+    return np.array(pixels, dtype=np.int64).reshape(-1, 2).T
+
+
+def counted(true, predicted):
+    matrix = np.zeros((CLASSES, CLASSES), dtype=np.int64)
+    for row, column in zip(true, predicted, strict=True):
+        if row != 255:
+            matrix[row, column] += 1
+    return matrix
+
+
+def overlaps(true, predicted) -> list[float]:
+    """Intersection over union of each class by sets of places; NaN where both are empty."""
+    found = []
+    labelled = {i for i, label in enumerate(true) if label != 255}
+    for name in range(CLASSES):
+        ours, theirs = ({i for i in labelled if m[i] == name} for m in (true, predicted))
+        found.append(len(ours & theirs) / len(ours | theirs) if ours | theirs else math.nan)
+    return found
+
+
+@pytest.mark.filterwarnings("error")
+@given(PIXELS)
+def test_miou_against_sets_of_places_under_every_policy(pixels):
+    true, predicted = masks(pixels)
+    matrix, each = counted(true, predicted), np.array(overlaps(true, predicted))
+    if np.isnan(each).all():
+        assert math.isnan(miou(matrix))
+    else:
+        assert miou(matrix) == pytest.approx(np.nanmean(each))
+    for policy, value in (("zero", 0), ("one", 1)):
+        expected = np.where(np.isnan(each), value, each).mean()
+        assert miou(matrix, absent=policy) == pytest.approx(expected)
+
+
+@given(PIXELS)
+def test_miou_against_scikit_learn(pixels):
+    """Which counts absent classes as what `zero_division` says."""
+    true, predicted = masks(pixels)
+    kept = true != 255
+    if not kept.any():
+        return
+    for policy, value in (("zero", 0.0), ("one", 1.0)):
+        expected = jaccard_score(
+            true[kept],
+            predicted[kept],
+            labels=range(CLASSES),
+            average="macro",
+            zero_division=value,
+        )
+        assert miou(counted(true, predicted), absent=policy) == pytest.approx(expected)
+
+
+@pytest.mark.slow  # its import takes ten seconds
+def test_miou_against_torchmetrics():
+    """Which leaves absent classes out, as our default does."""
+    import torch
+    from torchmetrics.classification import MulticlassJaccardIndex
+
+    random = np.random.default_rng(0)
+    for classes in ([0, 1, 2, 3, 4], [0, 2], [3]):  # all, and some that are nowhere
+        metric = MulticlassJaccardIndex(CLASSES, average="macro", ignore_index=255)
+        total = np.zeros((CLASSES, CLASSES), dtype=int)
+        for _ in range(4):  # one matrix over all batches, and not a mean of batches
+            true = random.choice([*classes, 255], size=(3, 8, 9))
+            predicted = random.choice(classes, size=(3, 8, 9))
+            metric.update(torch.from_numpy(predicted), torch.from_numpy(true))
+            total += counted(true.ravel(), predicted.ravel())
+        assert miou(total) == pytest.approx(metric.compute().item(), abs=1e-6)
+
+
+def test_miou_by_hand():
+    """Class 0: 3 of 5, class 1: 1 of 3; class 2 is nowhere."""
+    matrix = [[3, 1, 0], [1, 1, 0], [0, 0, 0]]
+    assert miou(matrix) == pytest.approx((3 / 5 + 1 / 3) / 2)
+    assert miou(matrix, absent="zero") == pytest.approx((3 / 5 + 1 / 3) / 3)
+    assert miou(matrix, absent="one") == pytest.approx((3 / 5 + 1 / 3 + 1) / 3)
+    # Predicted somewhere, but true nowhere: present, with an overlap of 0.
+    assert miou([[3, 1], [0, 0]]) == pytest.approx(3 / 8)
+
+
+@given(arrays.arrays(np.int64, (3, 2, CLASSES, CLASSES), elements=st.integers(0, 9)))
+def test_miou_of_a_stack_is_that_of_each(matrices):
+    found = miou(matrices)
+    assert found.shape == (3, 2)
+    for place in np.ndindex(3, 2):
+        assert found[place] == pytest.approx(miou(matrices[place]), nan_ok=True)
+        assert miou(7 * matrices[place]) == pytest.approx(found[place], nan_ok=True)

@@ -13,6 +13,7 @@ ALL = {
     "cost": schemas.COST,
     "limits": schemas.LIMITS,
     "iqr": schemas.iqr_schema(classes=7, hidden=50),
+    "segmentation": schemas.segmentation_schema(classes=3),
 }
 
 
@@ -37,7 +38,7 @@ def test_schema_takes_nulls(tmp_path, name):
 def row(schema):
     def value(kind):
         if pa.types.is_fixed_size_list(kind):
-            return [0.5] * kind.list_size
+            return [0.5 if pa.types.is_floating(kind.value_type) else 2] * kind.list_size
         if pa.types.is_boolean(kind):
             return True
         return "word" if pa.types.is_string(kind) else 1
@@ -49,6 +50,15 @@ def test_vectors_have_the_lengths_asked_for():
     schema = schemas.iqr_schema(classes=7, hidden=50)
     lengths = [schema.field(n).type.list_size for n in ("predicted", "probabilities", "hidden")]
     assert lengths == [1, 7, 50]
+
+
+def test_predicted_masks_have_no_label_and_one_number_for_each_pair_of_classes():
+    schema = schemas.segmentation_schema(classes=3)
+    assert schema.field("confusion").type == pa.list_(pa.int32(), 9)
+    without = ["label", "prediction", "confidence", "label_rank"]
+    shared = [name for name in schemas.PREDICTIONS.names if name not in without]
+    assert schema.names == [*shared, "confusion"]
+    assert schemas.SEGMENTATION.names == shared
 
 
 def test_iqr_of_another_classifier_is_refused(tmp_path):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from scripts.advdenoise.metrics import miou
 from scripts.advdenoise.statistics import (
     Estimate,
     Scored,
@@ -21,6 +22,7 @@ from scripts.advdenoise.statistics import (
     pooled,
     resampled_auc,
     resampled_means,
+    resampled_sums,
     wilson,
 )
 
@@ -306,3 +308,66 @@ def test_means_of_columns_are_resampled_together():
     for column, row in zip(values.T, means, strict=True):
         alone = bootstrap_mean(column, groups, resamples=300, seed=5)
         assert interval_of(row, n) == pytest.approx(alone)
+
+
+def test_sums_of_columns_against_a_loop_over_images():
+    """An image's rows, such as the draws of a random purifier, are drawn together."""
+    random = np.random.default_rng(2)
+    groups = random.permutation(np.repeat(np.arange(100, 112), 2))
+    values = random.integers(0, 50, (24, 9))
+    sums, n = resampled_sums(values, groups, resamples=40, seed=7)
+    assert sums.shape == (41, 9) and n == 12
+    assert np.array_equal(sums[0], values.sum(axis=0))
+    (draws,) = _draws(12, 40, 7)
+    for drawn, found in zip(draws, sums[1:], strict=True):
+        expected = np.zeros(9)
+        for image, times in zip(range(100, 112), drawn, strict=True):
+            for _ in range(int(times)):
+                expected += values[groups == image].sum(axis=0)
+        assert np.array_equal(found, expected)
+
+
+def confusions(random, images: int, right: float) -> np.ndarray:
+    """Counts of three classes in images of their own mixtures: int [images, 9]."""
+    shares = random.dirichlet(np.ones(3), images)
+    found = np.zeros((images, 3, 3), dtype=int)
+    for name in range(3):
+        # An image is easy or hard as a whole: its pixels are not independent.
+        kept = np.clip(right + random.normal(0, 0.1, images), 0, 1)
+        pixels = (400 * shares[:, name]).astype(int)
+        found[:, name, name] = random.binomial(pixels, kept)
+        found[:, name, (name + 1) % 3] = pixels - found[:, name, name]
+    return found.reshape(images, 9)
+
+
+def test_the_interval_of_a_miou_covers_as_it_says():
+    """Images are drawn, not pixels: a bootstrap over pixels would be far too narrow."""
+    random = np.random.default_rng(3)
+    truth = miou(confusions(random, 100_000, 0.7).sum(axis=0).reshape(3, 3))
+    covered = 0
+    for seed in range(200):
+        drawn = confusions(random, 60, 0.7)
+        sums, n = resampled_sums(drawn, np.arange(60), resamples=300, seed=seed)
+        found = interval_of(miou(sums.reshape(-1, 3, 3)), n)
+        covered += found.low <= truth <= found.high
+    assert 0.9 <= covered / 200 <= 0.99
+
+
+def test_ratios_of_mious_are_resampled_jointly():
+    """Of the same images: narrower than of two sets that know nothing of each other."""
+    random = np.random.default_rng(4)
+    clean = confusions(random, 80, 0.8)
+    attacked = clean.reshape(80, 3, 3).copy()
+    moved = attacked[:, range(3), range(3)] // 2
+    attacked[:, range(3), range(3)] -= moved
+    attacked[:, range(3), [1, 2, 0]] += moved
+    first, second, other = (
+        miou(resampled_sums(values.reshape(80, 9), np.arange(80), seed=seed)[0].reshape(-1, 3, 3))
+        for values, seed in ((attacked, 0), (clean, 0), (clean, 1))
+    )
+    ratio, apart = interval_of(first / second, 80), interval_of(first / other, 80)
+    assert ratio.value == apart.value == first[0] / second[0]
+    assert ratio.low < ratio.value < ratio.high
+    assert ratio.high - ratio.low < 0.7 * (apart.high - apart.low)
+    same = interval_of(second / second, 80)
+    assert same[:3] == (1, 1, 1)

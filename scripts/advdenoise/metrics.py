@@ -1,4 +1,4 @@
-"""Accuracy, attack success and detection rates of whole sets of images, NaN where undefined."""
+"""Accuracy, attack success, overlap and detection rates of whole sets, NaN where undefined."""
 
 import math
 
@@ -20,6 +20,23 @@ def attack_success_rate(
     labels = np.asarray(labels)
     right = np.asarray(clean_predictions) == labels
     return _share((np.asarray(adversarial_predictions) != labels)[right])
+
+
+def miou(confusion: np.ndarray, absent: str = "skip") -> np.ndarray:
+    """Mean over classes of TP / (TP + FP + FN), their intersection over union: [...].
+
+    `confusion` [..., K, K] counts pixels, rows by their true class, columns by the predicted one.
+    A class that is neither true nor predicted anywhere is left out of the mean (`skip`), or counts
+    as 0 (`zero`) or 1 (`one`).
+    """
+    confusion = np.asarray(confusion, dtype=np.float64)
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    union = confusion.sum(-1) + confusion.sum(-2) - hits
+    present = union > 0
+    overlap = np.where(present, hits / np.where(present, union, 1), float(absent == "one"))
+    counted = present.sum(-1) if absent == "skip" else np.full(union.shape[:-1], union.shape[-1])
+    with np.errstate(invalid="ignore"):
+        return overlap.sum(-1) / counted
 
 
 def roc_auc(scores: np.ndarray, is_adversarial: np.ndarray) -> float:

@@ -24,6 +24,15 @@ PREDICTIONS = pa.schema(
     ]
 )
 
+# Predictions of a class for each pixel; what all such files share, `confusion` is the file's own.
+SEGMENTATION = pa.schema(
+    [
+        field
+        for field in PREDICTIONS
+        if field.name not in ("label", "prediction", "confidence", "label_rank")
+    ]
+)
+
 DISTANCES = pa.schema(
     [
         ("id", pa.int64()),
@@ -138,3 +147,13 @@ def iqr_schema(classes: int, hidden: int) -> pa.Schema:
     vectors = {"probabilities": classes, "hidden": hidden}
     fields = [pa.field(name, pa.list_(pa.float32(), size)) for name, size in vectors.items()]
     return pa.schema([*IQR, *fields])
+
+
+def segmentation_schema(classes: int) -> pa.Schema:
+    """Columns of predictions of one of `classes` for each pixel.
+
+    `confusion` counts an image's pixels that have a class: that at row * classes + column is of the
+    class `row` and taken for the class `column`.
+    """
+    matrix = pa.field("confusion", pa.list_(pa.int32(), classes * classes))
+    return pa.schema([*SEGMENTATION, matrix])

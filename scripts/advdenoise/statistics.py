@@ -165,6 +165,21 @@ def resampled_means(
     return np.concatenate(means).T, len(sizes)
 
 
+def resampled_sums(
+    values: np.ndarray, groups: np.ndarray, *, resamples: int = 1000, seed: int = 0
+) -> tuple[np.ndarray, int]:
+    """Sums of each column of `values` [N, K] over all images, then over resampled ones; and `n`.
+
+    The array is [1 + resamples, K]; `groups` [N] are the values' images, which are drawn together.
+    Two calls with equal images draw them alike, so that what follows from both sums is paired.
+    """
+    images, image = np.unique(groups, return_inverse=True)
+    sums = np.zeros((len(images), np.shape(values)[1]))
+    np.add.at(sums, image, values)
+    blocks = [np.ones((1, len(images))), *_draws(len(images), resamples, seed)]
+    return np.concatenate([counts @ sums for counts in blocks]), len(images)
+
+
 def interval_of(values: np.ndarray, n: int) -> Estimate:
     """The estimate that follows from a value and its resampled ones, [1 + resamples]."""
     return _percentiles(values[0], [np.asarray(values[1:], dtype=np.float64)], n)

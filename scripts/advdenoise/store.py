@@ -401,6 +401,12 @@ def write_table(path: str | Path, table: "pa.Table", provenance: dict) -> None:
         )
 
 
+def column_names(path: str | Path) -> list[str]:
+    """The names of a table's columns; BadInput or DamagedFile as `read_table`."""
+    with _open_parquet(path) as (file, _):
+        return file.schema_arrow.names
+
+
 def read_table(
     path: str | Path,
     schema: "pa.Schema | None" = None,

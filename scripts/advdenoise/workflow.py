@@ -208,11 +208,7 @@ class Flow:
         split = entry["training"].get("split", "train")
         sources = [s["threat"] for s in entry["trained_on"] if s.get("threat", CLEAN) != CLEAN]
         made = [threats.parse(text) for text in dict.fromkeys(sources)]
-        noises = {
-            source["noise"]: self._named("attacks", source["noise"])
-            for source in entry["trained_on"]
-            if "noise" in source
-        }
+        noises = self._noises(entry)
         settings = {
             "seed": int(seed),
             "dataset": dataset,
@@ -300,6 +296,8 @@ class Flow:
         if denoiser and "network" in denoiser["training"]:
             # It is not needed here: tables say what the denoiser was trained to please.
             settings["network"] = self._named("classifiers", denoiser["training"]["network"])
+        if denoiser and (noises := self._noises(denoiser)):
+            settings["noises"] = noises  # likewise: what it was trained on
         used = [("classifiers", self.config["classifiers"][classifier])]
         return Job(inputs, settings, used + _purifier_components(entry, denoiser))
 
@@ -607,6 +605,11 @@ class Flow:
     def _attack_entries(self, made) -> dict:
         names = sorted({threat.attack for threat in made if not threat.is_clean})
         return {name: self._named("attacks", name) for name in names}
+
+    def _noises(self, denoiser: dict) -> dict:
+        """The entries of the noises that a denoiser is trained on, by name."""
+        sources = denoiser["trained_on"]
+        return {s["noise"]: self._named("attacks", s["noise"]) for s in sources if "noise" in s}
 
     def _purifier(self, name: str | None) -> tuple[dict | None, dict | None]:
         """A purifier's entry and its denoiser's, each with its name."""

@@ -107,6 +107,60 @@ def test_reduction_mixes_no_pixels_across_blocks():
     assert np.abs(embedded._photograph("ihc.png") - means).max() <= 0.5
 
 
+def test_scenes_stand_in_a_frame_and_are_the_same_for_good():
+    source = embedded.scenes(train=3, test=2, size=97, digits=4)
+    ids = np.array([4, 1])
+    images, masks = source.read(ids), source.masks(ids)
+    assert images.shape == (2, 3, 97, 97) and masks.shape == (2, 97, 97)
+    assert source.classes == ["background", "0", "1", "2", "3"]
+    assert masks.max() < 5 and all((mask > 0).mean() > 0.02 for mask in masks)
+    # Fewer or more scenes of either part leave a scene as it is.
+    more = embedded.scenes(train=5, test=9, size=97, digits=4)
+    assert np.array_equal(more.read(np.array([6, 1])), images)
+    assert np.array_equal(more.masks(np.array([6, 1])), masks)
+    # Frozen up to rounding: weights and tables on disk are tied to these scenes.
+    counts = [np.bincount(mask.ravel(), minlength=5) for mask in masks]
+    assert np.allclose(counts, [[7832, 249, 0, 1328, 0], [8468, 0, 0, 0, 941]], atol=3)
+
+
+def test_a_mask_is_where_the_ink_is():
+    """Ink is black, white or a full primary; the crop below is found again beside it."""
+    painter = embedded._Painter(129, 10)
+    image, mask = painter.scene("test", 3)
+    bare = painter._crop("test", np.random.RandomState([3, True]))
+    changed = (image != bare).any(axis=2)
+    assert changed[mask > 0].mean() > 0.95
+    far = np.abs(image.astype(int) - bare).max(axis=2)
+    assert np.median(far[mask > 0]) > 4 * np.median(far[(mask == 0) & changed])
+
+
+def test_scenes_of_the_two_parts_share_no_digit_and_no_pixel():
+    painter = embedded._Painter(129, 10)
+    assert (len(painter._digits["train"]), len(painter._digits["test"])) == (1437, 360)
+    # One photograph whose pixels say which column they are from
+    columns = np.arange(451, dtype=np.uint16)[None, :, None].repeat(300, 0).repeat(3, 2)
+    painter._photographs = [columns]
+    crops = {
+        part: [painter._crop(part, np.random.RandomState(i)) for i in range(40)]
+        for part in ("train", "test")
+    }
+    assert np.max(crops["train"]) < 300 <= np.min(crops["test"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train": 0}, "train is 0; give a whole number from 1$"),
+        ({"size": 160}, "size is 160; give a whole number from 32 to 151"),
+        ({"digits": 11}, "digits is 11"),
+        ({"test": 1.5}, "test is 1.5"),
+    ],
+)
+def test_scenes_that_there_are_none_of(settings, message):
+    with pytest.raises(BadInput, match=f"^embedded.scenes: {message}"):
+        embedded.scenes(**settings)
+
+
 @pytest.mark.parametrize("settings", [{"train": 0}, {"test": -1}, {"train": 2.5}, {"test": True}])
 def test_counts_that_are_none(settings):
     with pytest.raises(BadInput, match="give a whole number from 1"):

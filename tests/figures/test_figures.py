@@ -300,7 +300,7 @@ def test_a_sheet_enlarges_its_tiles_without_smoothing():
     ]
     (axis,) = _sheet.sheet(rows).axes
     (canvas,) = (image.get_array() for image in axis.images)
-    side, gap, title = _sheet._SIDE, _sheet._GAP, _sheet._TITLE
+    side, gap, title = _sheet.SIDE, _sheet._GAP, _sheet._TITLE
     assert canvas.shape == (title + side + gap + side, 2 * side + gap, 3)
     first = canvas[title : title + side, :side]
     assert (first[: side // 2, : side // 2] == 1).all() and (

@@ -3,11 +3,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from scripts.advdenoise.datasets import embedded
 from scripts.advdenoise.errors import BadInput, DamagedFile
 from scripts.advdenoise.stages import images
+from scripts.advdenoise.stages.data import open_images
 from scripts.advdenoise.store import open_hdf5, read_provenance
 from tests.real_data import ROOT, needs
 
@@ -44,6 +46,31 @@ def test_same_bytes_in_every_file(tmp_path):
             stored.append((file["images"][:], file["ids"][:]))
     assert stored[0][0].shape == (32, 3, 32, 32)
     assert all(np.array_equal(*pair) for pair in zip(*stored, strict=True))
+
+
+def test_a_dense_set_has_masks_and_no_labels(tmp_path):
+    path = tmp_path / "scenes.h5"
+    images.run(settings(function="embedded.scenes", train=2, test=5, size=65), path)
+    source = embedded.scenes(train=2, test=5, size=65)
+    with open_hdf5(path, "images") as file:
+        assert sorted(file) == ["ids", "images", "masks"]
+        assert (file["masks"].dtype, file["masks"].chunks) == (np.uint8, (1, 65, 65))
+        ids = file["ids"][:]
+        assert np.array_equal(file["masks"][:], source.masks(ids))
+    with open_images(path) as clean:
+        assert clean.dense and len(clean) == 5
+        batch = clean.batch(np.array([1, 3]), torch.device("cpu"))
+        assert batch.labels.dtype == torch.int64
+        assert np.array_equal(batch.labels.numpy(), source.masks(ids[[1, 3]]))
+        assert [len(b.labels) for b in clean.batches(2, torch.device("cpu"))] == [2, 2, 1]
+
+
+def test_a_classification_set_has_labels_and_no_masks(tmp_path):
+    path = tmp_path / "digits.h5"
+    images.run(settings("few", splits={"few": {"of": "test", "size": 7}}), path)
+    with open_images(path) as clean:
+        assert not clean.dense and clean.labels.shape == (7,)
+        assert clean.batch(slice(2, 5), torch.device("cpu")).labels.dtype == torch.int64
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ CPU = torch.device("cpu")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux tells the peak")
 
 
-# A process of its own, as a job is one: the heap of a long run of tests has holes of any size, which
-# are filled before anything is mapped, and stay resident when they are free again.
+# A process of its own, as a job is one: the heap of a long run of tests has holes of any size that
+# are filled before anything is mapped and stay resident when they are free again.
 WORK = """
 import json
 import torch

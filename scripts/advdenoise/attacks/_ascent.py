@@ -9,7 +9,11 @@ from torch.nn import functional
 
 from scripts.advdenoise.attacks._ball import limits
 from scripts.advdenoise.attacks._predict import Predict, each
+from scripts.advdenoise.datasets._source import IGNORED
 from scripts.advdenoise.errors import BadInput
+
+# Weighs what has a label: from logits [N,K,...] and labels [N,...] to [N,...].
+Weigh = Callable[[Tensor, Tensor], Tensor]
 
 
 def ascend(
@@ -56,16 +60,34 @@ def gradient(seen: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
         return torch.autograd.grad(loss(seen), seen)[0]
 
 
-def entropy_slope(seen: Tensor, labels: Tensor, predict: Predict) -> Tensor:
-    """The gradient of the cross-entropy, summed over images and over the draws of `predict`.
+def entropy(logits: Tensor, labels: Tensor, weigh: Weigh | None = None) -> Tensor:
+    """The cross-entropy, summed over images.
+
+    Of dense logits [N,K,H,W] and masks [N,H,W] that of an image is the mean over its labelled
+    pixels, 0 where it has none. Before that, each pixel's is multiplied by its weight, if any.
+    """
+    dense = labels.ndim > 1
+    # Where an image has one label, 255 is a class like any other.
+    ignored = {"ignore_index": IGNORED} if dense else {}
+    found = functional.cross_entropy(logits, labels, **ignored, reduction="none")
+    if weigh is not None:
+        found = found * weigh(logits, labels)
+    if dense:
+        labelled = (labels != IGNORED).flatten(1).sum(1)
+        found = found.flatten(1).sum(1) / labelled.clamp(min=1)
+    return found.sum()
+
+
+def entropy_slope(
+    seen: Tensor, labels: Tensor, predict: Predict, weigh: Weigh | None = None
+) -> Tensor:
+    """The gradient of `entropy`, summed over the draws of `predict`.
 
     The sum over draws, for only the direction counts.
     """
 
     def of(ask: Predict) -> Tensor:
-        return gradient(
-            seen, lambda given: functional.cross_entropy(ask(given), labels, reduction="sum")
-        )
+        return gradient(seen, lambda given: entropy(ask(given), labels, weigh))
 
     return functools.reduce(torch.add, map(of, each(predict)))
 

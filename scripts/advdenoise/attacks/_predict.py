@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from scripts.advdenoise.errors import BadInput
+
 Predict = Callable[[Tensor], Tensor]
 # Is shown perturbations while an attack is under way.
 Watch = Callable[[Tensor], None]
@@ -31,3 +33,12 @@ def margin(outputs: Tensor, labels: Tensor, targeted: bool) -> Tensor:
     own = outputs.gather(1, labels[:, None])[:, 0]
     other = outputs.scatter(1, labels[:, None], -math.inf).max(1).values
     return other - own if targeted else own - other
+
+
+def refuse_masks(labels: Tensor, function: str) -> None:
+    """BadInput for masks [N,H,W], where `function` asks whether an image is fooled."""
+    if labels.ndim > 1:
+        raise BadInput(
+            f"attacks: {function} asks whether an image is fooled, but these images have a class "
+            "for each pixel; take gradient.fgsm, gradient.bim, gradient.pgd or gradient.segpgd"
+        )

@@ -8,9 +8,8 @@ classifier behind it, and an entry's `through: denoiser` makes BIM counter attac
 from collections.abc import Callable
 
 from torch import Tensor
-from torch.nn import functional
 
-from scripts.advdenoise.attacks._ascent import ascend, gradient, step_size
+from scripts.advdenoise.attacks._ascent import ascend, entropy, gradient, step_size
 from scripts.advdenoise.attacks._predict import Predict
 
 
@@ -34,15 +33,15 @@ def counter_b(
     lambda, which it chooses for each data set as the worst for the defence. Where `targeted`, the
     cross-entropy is lowered; the error is lowered always. With an error of 0 it is BIM.
 
-    Images are [N,C,H,W] in [0,1], labels int64 [N], `epsilon` the ball's radius in pixel units, a
-    number or [N,1,1,1]; a step is `alpha` in pixel units or `alpha_per_epsilon` times epsilon.
-    Raises BadInput unless one of the two is given.
+    Images are [N,C,H,W] in [0,1], labels int64 [N] or masks [N,H,W], whose CE is the mean over
+    labelled pixels; `epsilon` is the ball's radius in pixel units, a number or [N,1,1,1]; a step is
+    `alpha` in pixel units or `alpha_per_epsilon` times epsilon. Raises BadInput unless one of the
+    two is given.
     """
     sign = -1 if targeted else 1
 
     def loss(seen: Tensor) -> Tensor:
-        entropy = functional.cross_entropy(classifier(seen), labels, reduction="sum")
-        return sign * entropy - weight * error(seen).sum()
+        return sign * entropy(classifier(seen), labels) - weight * error(seen).sum()
 
     alpha = step_size(epsilon, alpha, alpha_per_epsilon)
     return ascend(images, lambda seen: gradient(seen, loss), None, epsilon, alpha, steps)

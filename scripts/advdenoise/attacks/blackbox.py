@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from scripts.advdenoise.attacks._ball import limits
-from scripts.advdenoise.attacks._predict import Predict, margin, of_rows
+from scripts.advdenoise.attacks._predict import Predict, margin, of_rows, refuse_masks
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
 
@@ -43,6 +43,7 @@ def square(
     number or [N,1,1,1]; `victim` gives outputs [N, classes], `noise` is a random stream per image.
     Raises BadInput for fewer than 2 queries or a share outside (0, 1].
     """
+    refuse_masks(labels, "blackbox.square")
     if queries < 2:
         raise BadInput(f"settings.queries: {queries} leaves none to search with; take 2 or more")
     if not 0 < share <= 1:

@@ -3,11 +3,13 @@
 Each returns the perturbation, so that images + perturbation is the adversarial image: inside [0,1]
 and inside the L-infinity ball after every step. All steps are taken, also by images that are fooled
 already. Images never influence each other: the loss is the cross-entropy of the logits, summed over
-the batch.
+the batch. Of dense predictions that of an image is the mean over its labelled pixels; one without
+any rests.
 
 What they are handed: `images` float [N,C,H,W] in [0,1]; `labels` int64 [N], whose cross-entropy
-is raised, or lowered where `targeted`; `predict` images -> logits, differentiable, in eval mode;
-`noise` one random stream per image. Where `predict` draws random numbers, the gradient is the mean
+is raised, or lowered where `targeted`, or masks [N,H,W] with 255 for pixels without a label;
+`predict` images -> logits [N,K] or [N,K,H,W], differentiable, in eval mode; `noise` one random
+stream per image. Where `predict` draws random numbers, the gradient is the mean
 over its `each`, drawn afresh at each step (expectation over transformation, Athalye et al. 2018).
 `epsilon` is the ball's radius in pixel units, a number or [N,1,1,1]. A step is `alpha` in pixel
 units or `alpha_per_epsilon` times epsilon; exactly one of the two is given, else BadInput is
@@ -91,6 +93,41 @@ def mi_fgsm(
     """
     alpha = step_size(epsilon, alpha, alpha_per_epsilon)
     return _ascend(images, labels, targeted, predict, None, epsilon, alpha, steps, mu)
+
+
+def segpgd(
+    images: Tensor,
+    labels: Tensor,
+    predict: Predict,
+    noise: Noise,
+    *,
+    epsilon: float | Tensor,
+    steps: int,
+    alpha: float | None = None,
+    alpha_per_epsilon: float | None = None,
+) -> Tensor:
+    """PGD that turns from pixels still right to those that are wrong (SegPGD, Gu et al. 2022).
+
+    In step t = 1, 2, ..., `steps` the cross-entropy of a pixel that is predicted right counts
+    1 - lambda, that of a wrong one lambda = (t - 1) / (2 steps), so that the first step looks at
+    right pixels alone (equations 4 and 5 and algorithm 1). Behind a purifier that draws random
+    numbers, right and wrong are those of each draw.
+    """
+    start = noise.uniform(images, -epsilon, epsilon).to(images.dtype)
+    alpha = step_size(epsilon, alpha, alpha_per_epsilon)
+    # `ascend` asks for one gradient a step.
+    of_wrong = (step / (2 * steps) for step in range(steps))
+
+    def slope(seen: Tensor) -> Tensor:
+        share = next(of_wrong)
+
+        def weigh(logits: Tensor, labels: Tensor) -> Tensor:
+            right = logits.argmax(1) == labels
+            return torch.where(right, 1 - share, share).to(logits.dtype)
+
+        return entropy_slope(seen, labels, predict, weigh)
+
+    return ascend(images, slope, start, epsilon, alpha, steps)
 
 
 def r_fgsm(

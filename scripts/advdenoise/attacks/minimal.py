@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from scripts.advdenoise.attacks._ball import limits
-from scripts.advdenoise.attacks._predict import Predict, margin, of_rows
+from scripts.advdenoise.attacks._predict import Predict, margin, of_rows, refuse_masks
 from scripts.advdenoise.errors import BadInput
 
 Hinge = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -54,6 +54,7 @@ def deepfool(
 
     Raises BadInput for another norm or fewer than 2 candidates.
     """
+    refuse_masks(labels, "minimal.deepfool")
     if norm not in ("linf", "l2"):
         raise BadInput(f"settings.norm: {norm!r} is unknown; take linf or l2")
     if candidates < 2:
@@ -122,6 +123,7 @@ def carlini_wagner(
     pixel of it is set to that. foolbox hands back 0 in the model's own unit there, which in
     "segfault" is the grey of 120.70748/255.
     """
+    refuse_masks(labels, "minimal.carlini_wagner")
     with torch.no_grad():
         fooled = margin(predict(images), labels, targeted) + confidence < 0
     perturbation = torch.zeros_like(images)

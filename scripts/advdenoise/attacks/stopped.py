@@ -21,7 +21,7 @@ from torch import Tensor
 
 from scripts.advdenoise.attacks._ascent import entropy_slope, is_finite, unit
 from scripts.advdenoise.attacks._ball import limits
-from scripts.advdenoise.attacks._predict import Predict, Watch, of_rows
+from scripts.advdenoise.attacks._predict import Predict, Watch, of_rows, refuse_masks
 
 # The line search is repeated once with so many smaller steps if it ends within as many.
 FINER = 20
@@ -134,6 +134,7 @@ class _Search:
     """Where the images of a batch stand: `perturbation`, and the places that are `left` to move."""
 
     def __init__(self, images: Tensor, labels: Tensor, targeted: bool, victim: Predict):
+        refuse_masks(labels, "an attack with a stop rule")
         self._images, self._labels, self._targeted = images, labels, targeted
         self._victim = victim
         self._lower, self._upper = limits(images, math.inf)

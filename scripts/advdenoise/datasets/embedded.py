@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from scripts.advdenoise.datasets._source import Extent, Source, holds, in_memory
+from scripts.advdenoise.datasets._source import DenseSource, Extent, Source, holds, in_memory
 from scripts.advdenoise.errors import BadInput
 
 TEST_DIGITS = 360
@@ -24,6 +24,7 @@ PHOTOGRAPHS = {
 CROP = 32
 CELL = 64
 FLAT = 4.0
+INK = 0.6
 
 
 @holds(lambda: Extent(1437, TEST_DIGITS, (1, 28, 28), 10))
@@ -35,11 +36,10 @@ def digits() -> Source:
     that they expect, with a margin for the strokes that touch the border of the 8x8 image. The
     last 360 images of the file are the test part, for other people wrote them than the rest.
     """
-    with gzip.open(_packaged("sklearn", "datasets/data/digits.csv.gz"), "rt") as file:
-        table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
-    images = np.stack([_enlarge(row.reshape(8, 8)) for row in table[:, :64]])
+    small, labels = _digits()
+    images = np.stack([_enlarge(image) for image in small])
     classes = [str(digit) for digit in range(10)]
-    return in_memory(classes, images[:, None], table[:, 64], len(table) - TEST_DIGITS)
+    return in_memory(classes, images[:, None], labels, len(labels) - TEST_DIGITS)
 
 
 def _patches(*, train: int = 400, test: int = 100) -> Extent:
@@ -71,6 +71,111 @@ def patches(*, train: int = 400, test: int = 100) -> Source:
     return in_memory(list(PHOTOGRAPHS), images, everything, len(labels["train"]))
 
 
+def _scenes(*, train: int = 240, test: int = 60, size: int = 129, digits: int = 10) -> Extent:
+    return Extent(train, test, (3, size, size), 1 + digits, dense=True)
+
+
+@holds(_scenes)
+def scenes(*, train: int = 240, test: int = 60, size: int = 129, digits: int = 10) -> DenseSource:
+    """Handwritten digits on photographs, each with a mask of its own pixels: a dense data set.
+
+    A scene is a crop of `size` x `size` pixels of one of scikit-image's photographs, reduced until
+    its shorter side is nearest to 512 pixels. Two to four of scikit-learn's digits stand in its
+    quarters, enlarged from 8x8 (bicubic) to between 0.3 and 0.46 of the side, in an ink of black
+    and full primary colours that is far from the background there and lets 0.4 of it through. Their
+    mask is where ink covers more than half of a pixel; everything else is class 0, `background`.
+    Only the digits below `digits` occur, so there are `digits` + 1 classes.
+
+    Test scenes are of other digits (the last 360 of the file, which other people wrote) and of
+    another part of the photographs (their right third) than training scenes. A scene depends on its
+    part and number alone, so fewer or more of them leave the others as they are.
+
+    `train` and `test` are numbers of scenes. Raises `BadInput` for a number of scenes below one, of
+    digits that is not 1 to 10, and a size that is not 32 to 151, the width of the narrowest part.
+    """
+    bounds = {"train": (train, 1, None), "test": (test, 1, None)}
+    bounds |= {"size": (size, 32, 151), "digits": (digits, 1, 10)}
+    for name, (value, least, most) in bounds.items():
+        _check_number(name, value, least, most)
+    painter = _Painter(size, digits)
+    places = [("train", i) for i in range(train)] + [("test", i) for i in range(test)]
+
+    def read(ids: np.ndarray) -> np.ndarray:
+        return np.stack([painter.scene(*places[i])[0].transpose(2, 0, 1) for i in ids])
+
+    def masks(ids: np.ndarray) -> np.ndarray:
+        return np.stack([painter.scene(*places[i])[1] for i in ids])
+
+    classes = ["background", *map(str, range(digits))]
+    return Source(classes, np.zeros(train, np.int64), np.zeros(test, np.int64), read, masks)
+
+
+class _Painter:
+    """Paints scenes: a photograph's crop with digits in some of its quarters."""
+
+    def __init__(self, side: int, digits: int):
+        self._side = side
+        small, labels = _digits()
+        last = len(labels) - TEST_DIGITS
+        self._digits = {
+            part: [(image, label) for image, label in zip(small[cut], labels[cut], strict=True)]
+            for part, cut in (("train", slice(last)), ("test", slice(last, None)))
+        }
+        for part, known in self._digits.items():
+            self._digits[part] = [(image, label) for image, label in known if label < digits]
+        self._photographs = [_photograph(file, 512) for file in PHOTOGRAPHS.values()]
+
+    def scene(self, part: str, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image uint8 [side, side, 3] and mask uint8 [side, side]."""
+        # RandomState's streams are frozen: the same scenes with every version of NumPy
+        random = np.random.RandomState([number, part == "test"])
+        image, mask = self._crop(part, random), np.zeros((self._side, self._side), np.uint8)
+        half = self._side // 2
+        for quarter in random.permutation(4)[: random.randint(2, 5)]:
+            digit, label = self._digits[part][random.randint(len(self._digits[part]))]
+            size = random.randint(round(0.3 * self._side), round(0.46 * self._side) + 1)
+            y, x = half * np.array(divmod(quarter, 2)) + random.randint(half - size + 1, size=2)
+            there = np.s_[y : y + size, x : x + size]
+            cover = _stretch(digit, size)
+            image[there] = _inked(image[there], INK * cover)
+            mask[there][cover > 0.5] = label + 1
+        return image, mask
+
+    def _crop(self, part: str, random: np.random.RandomState) -> np.ndarray:
+        photograph = self._photographs[random.randint(len(self._photographs))]
+        border = photograph.shape[1] * 2 // 3
+        photograph = photograph[:, border:] if part == "test" else photograph[:, :border]
+        y, x = (random.randint(length - self._side + 1) for length in photograph.shape[:2])
+        return photograph[y : y + self._side, x : x + self._side].copy()
+
+
+def _stretch(digit: np.ndarray, size: int) -> np.ndarray:
+    """A digit of 8x8 (0..16) as the share of ink in [0,1] at each of size x size pixels."""
+    bright = Image.fromarray(digit.astype(np.float32) / 16)
+    return np.clip(np.asarray(bright.resize((size, size), Image.Resampling.BICUBIC)), 0, 1)
+
+
+def _inked(background: np.ndarray, cover: np.ndarray) -> np.ndarray:
+    """The background where ink covers it by so much: full where it is dark, none where bright."""
+    ink = np.where(background.mean(axis=(0, 1)) < 128, 255, 0)
+    covered = background + cover[..., None] * (ink - background.astype(np.float32))
+    return np.rint(covered).astype(np.uint8)
+
+
+def _check_number(name: str, value, least: int, most: int | None) -> None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):
+        reach = f"from {least}" if most is None else f"from {least} to {most}"
+        raise BadInput(f"embedded.scenes: {name} is {value!r}; give a whole number {reach}")
+
+
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's digits: uint8 [1797, 8, 8] in 0..16, and which digit each is."""
+    with gzip.open(_packaged("sklearn", "datasets/data/digits.csv.gz"), "rt") as file:
+        table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
+    return table[:, :64].reshape(-1, 8, 8), table[:, 64]
+
+
 def _packaged(package: str, file: str) -> Path:
     """A data file inside an installed package, without importing it: that would cost seconds."""
     spec = importlib.util.find_spec(package)
@@ -92,10 +197,10 @@ def _enlarge(image: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(np.asarray(large)), 0, 255).astype(np.uint8)
 
 
-def _photograph(file: str) -> np.ndarray:
-    """A photograph of scikit-image, reduced: uint8 [H, W, 3]."""
+def _photograph(file: str, shorter: int = 256) -> np.ndarray:
+    """A photograph of scikit-image, reduced until its shorter side is about that: [H, W, 3]."""
     with Image.open(_packaged("skimage", f"data/{file}")) as image:
-        factor = max(1, round(min(image.size) / 256))
+        factor = max(1, round(min(image.size) / shorter))
         return np.asarray(image.convert("RGB").reduce(factor))
 
 

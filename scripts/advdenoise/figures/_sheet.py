@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-_SIDE = 112  # of a tile in pixels: four times that of the small images
+SIDE = 112  # of a tile in pixels: four times that of the small images
 _GAP, _TITLE = 6, 26  # between tiles, and above those with a title
 
 
@@ -25,20 +25,23 @@ class Row(NamedTuple):
     tiles: list[Tile]
 
 
-def sheet(rows: list[Row]) -> Figure:
-    """All rows below each other, every tile enlarged to the same size without smoothing."""
-    heights = [_SIDE + (_TITLE if any(t.title for t in row.tiles) else _GAP) for row in rows]
+def sheet(rows: list[Row], side: int = SIDE) -> Figure:
+    """All rows below each other, every tile brought to the same size without smoothing.
+
+    `side` is that of a tile in pixels.
+    """
+    heights = [side + (_TITLE if any(t.title for t in row.tiles) else _GAP) for row in rows]
     bottoms = np.cumsum(heights)
     columns = max(len(row.tiles) for row in rows)
     # One picture of all: matplotlib takes seconds for as many axes.
-    canvas = np.ones((bottoms[-1], columns * (_SIDE + _GAP) - _GAP, 3))
+    canvas = np.ones((bottoms[-1], columns * (side + _GAP) - _GAP, 3))
     figure, axis = plt.subplots(figsize=(canvas.shape[1] / 120, canvas.shape[0] / 120))
     for row, bottom in zip(rows, bottoms, strict=True):
-        top = bottom - _SIDE
-        axis.text(-8, top + _SIDE / 2, row.name, fontsize=6, ha="right", va="center")
+        top = bottom - side
+        axis.text(-8, top + side / 2, row.name, fontsize=6, ha="right", va="center")
         for column, tile in enumerate(row.tiles):
-            left = column * (_SIDE + _GAP)
-            picture = _enlarged(tile.picture)
+            left = column * (side + _GAP)
+            picture = _sized(tile.picture, side)
             canvas[top : top + len(picture), left : left + picture.shape[1]] = picture
             colour = "red" if tile.wrong else "black"
             axis.text(left, top - 6, tile.title, fontsize=5, color=colour)
@@ -47,11 +50,11 @@ def sheet(rows: list[Row]) -> Figure:
     return figure
 
 
-def _enlarged(picture: np.ndarray) -> np.ndarray:
+def _sized(picture: np.ndarray, side: int) -> np.ndarray:
     """In colour, its longer side as long as a tile's: [h,w,3]."""
     picture = picture.reshape(*picture.shape[:2], -1)
     height, width = (
-        max(1, round(_SIDE * side / max(picture.shape[:2]))) for side in picture.shape[:2]
+        max(1, round(side * length / max(picture.shape[:2]))) for length in picture.shape[:2]
     )
     rows = np.arange(height) * picture.shape[0] // height
     columns = np.arange(width) * picture.shape[1] // width

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from scripts.advdenoise import store
 from scripts.advdenoise.attacks._predict import Watch
 from scripts.advdenoise.components import load, provide
+from scripts.advdenoise.datasets._source import IGNORED
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.resume import forget, state_digest, state_folder
 from scripts.advdenoise.stages import models
@@ -36,7 +37,7 @@ def run(
     denoiser: Path | None = None,
     calibration: Path | None = None,
 ) -> None:
-    """Write the adversarial set of one threat."""
+    """Write the adversarial set of one threat; of a dense image set it holds no labels."""
     started = time.time()
     state = state_folder(resume, output)
     with open_images(images) as clean:
@@ -50,7 +51,8 @@ def run(
         ):
             file.attrs["threat"] = settings["threat"]
             store.add_array(file, "ids", clean.ids)
-            store.add_array(file, "labels", clean.labels)
+            if not clean.dense:  # masks are as large as perturbations, and stand with the images
+                store.add_array(file, "labels", clean.labels)
             for name, point in settings["attack"]["points"].items():
                 group = file.create_group(f"points/{name}")
                 group.attrs["entry"] = json.dumps(point)
@@ -89,7 +91,8 @@ def _write_point(
     store.add_array(group, "epsilon", epsilons)
     store.add_array(group, "success", success)
     right = int(success.sum())
-    print(f"{title}: the victim errs on {right} of {len(clean)} images")
+    what = "most labelled pixels of " if clean.dense else ""
+    print(f"{title}: the victim errs on {what}{right} of {len(clean)} images")
 
 
 def image_epsilons(point: dict, count: int) -> np.ndarray:
@@ -98,6 +101,15 @@ def image_epsilons(point: dict, count: int) -> np.ndarray:
         return np.full(count, point["settings"].get("epsilon", np.nan), dtype=np.float32)
     cycle, every = point["epsilons"]["cycle"], point["epsilons"]["every"]
     return np.asarray(cycle, dtype=np.float32)[np.arange(count) // every % len(cycle)]
+
+
+def errs(predictions: Tensor, labels: Tensor) -> Tensor:
+    """Where a prediction [N] is wrong; of masks [N,H,W] on more than half of what has a class."""
+    wrong = predictions != labels
+    if labels.ndim == 1:
+        return wrong
+    labelled = labels != IGNORED
+    return 2 * (wrong & labelled).flatten(1).sum(1) > labelled.flatten(1).sum(1)
 
 
 def open_attacker(
@@ -166,8 +178,8 @@ class Attacker:
         # Judged as evaluation will: with the defender's first draws, which the attack never met.
         judge = self._behind(self.victim, batch, "defender", "full")
         with torch.no_grad():
-            fooled = judge(batch.images + perturbation).argmax(1) != batch.labels
-        return perturbation, fooled
+            predictions = judge(batch.images + perturbation).argmax(1)
+        return perturbation, errs(predictions, batch.labels)
 
     def _offers(self) -> dict:
         """What the known purifier uses; without one, a denoiser that changes nothing."""
@@ -191,19 +203,25 @@ class Attacker:
     def _labels(
         self, entry: dict, batch: Batch, victim: Callable, noise: Noise
     ) -> tuple[Tensor, bool]:
-        """What the attack ascends, or descends to where it is targeted: [N]."""
+        """What the attack ascends, or descends to where it is targeted: [N], of masks [N,H,W]."""
         if self.goal is not None:  # of images of that class too: figures show every class
-            return torch.full_like(batch.labels, self.goal), True
+            return _where_labelled(torch.full_like(batch.labels, self.goal), batch.labels), True
         choice = entry.get("labels", "ground_truth")
         if choice == "ground_truth":
             return batch.labels, False
         with torch.no_grad():
             logits = victim(batch.images)
-        if choice == "predicted":
+        if choice == "predicted":  # of every pixel: who has no masks does not know which have none
             return logits.argmax(1), False
         others = logits.shape[1]
         shift = noise.integers(others - 1, batch.labels.device) + 1
-        return (batch.labels + shift) % others, True
+        shift = shift.view(-1, *[1] * (batch.labels.ndim - 1))
+        return _where_labelled((batch.labels + shift) % others, batch.labels), True
+
+
+def _where_labelled(goals: Tensor, labels: Tensor) -> Tensor:
+    """The classes to reach; a pixel of a mask that has no class has none to reach."""
+    return goals if labels.ndim == 1 else goals.where(labels != IGNORED, IGNORED)
 
 
 def _draws(settings: dict) -> int:

@@ -18,7 +18,10 @@ from scripts.advdenoise.errors import BadInput
 
 
 class Batch(NamedTuple):
-    """Some images of a set: places in it, float32 [N,C,H,W] in [0,1], labels [N], ids [N]."""
+    """Some images of a set: places in it, float32 [N,C,H,W] in [0,1], labels, ids [N].
+
+    Labels are int64 [N], of a dense set [N,H,W], where 255 is a pixel without a class.
+    """
 
     rows: slice | np.ndarray
     images: Tensor
@@ -28,16 +31,24 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """An image set on disk: uint8 [N,C,H,W], read as it is used; labels and ids in memory."""
+    """An image set on disk: uint8 [N,C,H,W], read as it is used; labels and ids in memory.
+
+    `labels` are int64 [N]; of a dense set they are its masks on disk, uint8 [N,H,W].
+    """
 
     path: Path
     stored: h5py.Dataset
-    labels: np.ndarray
+    labels: np.ndarray | h5py.Dataset
     ids: np.ndarray
     classes: list[str]
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def dense(self) -> bool:
+        """Whether each pixel has a class, and not each image."""
+        return self.labels.ndim > 1
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -73,7 +84,7 @@ class ImageSet:
         return Batch(
             rows,
             images.contiguous(memory_format=torch.channels_last),
-            torch.from_numpy(self.labels[rows]).to(device),
+            torch.from_numpy(self.labels[rows]).to(device).long(),
             self.ids[rows],
         )
 
@@ -83,7 +94,8 @@ def open_images(path: Path) -> Iterator[ImageSet]:
     """Open an image set; BadInput or DamagedFile naming the file where that fails."""
     with store.open_hdf5(path, "images") as file:
         classes = json.loads(file.attrs["classes"])
-        yield ImageSet(Path(path), file["images"], file["labels"][:], file["ids"][:], classes)
+        labels = file["masks"] if "masks" in file else file["labels"][:]
+        yield ImageSet(Path(path), file["images"], labels, file["ids"][:], classes)
 
 
 @dataclass(frozen=True)

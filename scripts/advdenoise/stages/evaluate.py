@@ -9,8 +9,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scripts.advdenoise import store
+from scripts.advdenoise.datasets._source import IGNORED
 from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.schemas import PREDICTIONS
+from scripts.advdenoise.schemas import PREDICTIONS, segmentation_schema
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.columns import Columns
 from scripts.advdenoise.stages.data import Batch, open_images
@@ -26,7 +27,10 @@ def run(
     denoiser: Path | None = None,
     calibration: Path | None = None,
 ) -> None:
-    """Write the predictions for all threats of a suite behind one purifier."""
+    """Write the predictions for all threats of a suite behind one purifier.
+
+    Of a dense image set they are one confusion matrix for each image, threat, point and draw.
+    """
     started = time.time()
     device = models.device()
     with (
@@ -37,7 +41,7 @@ def run(
         using = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
         points = settings["purifier"]["points"]
         purifiers = {name: models.purifier(point, using) for name, point in points.items()}
-        columns = Columns(PREDICTIONS)
+        columns = Columns(segmentation_schema(len(clean.classes)) if clean.dense else PREDICTIONS)
         batches = clean.batches(settings["batch"], device)
         for batch in tqdm(batches, desc=f"evaluate {settings['suite']}", disable=None):
             for met in threats.meet(batch):
@@ -71,22 +75,20 @@ def judge_batch(
     noise: Noise,
     using: models.Denoiser | None,
 ) -> dict:
-    """What becomes of a batch under one threat: the columns of its rows."""
+    """What becomes of a batch under one threat: the columns of its rows.
+
+    `prediction` is of the purified images: [N], or masks [N,H,W], which are no column.
+    """
     seen = batch.images if met.perturbation is None else batch.images + met.perturbation
     purified = purify(seen, noise)
     logits = judge(purified).float()
-    confidence, prediction = logits.softmax(1).max(1)
-    of_label = logits.gather(1, batch.labels[:, None])
     change = (seen - batch.images).flatten(1)
     error = using.error if using and using.reconstructs else None
     return {
         "id": batch.ids,
         "threat": met.threat,
         "attack_point": met.point,
-        "label": batch.labels,
-        "prediction": prediction,
-        "confidence": confidence,
-        "label_rank": (logits > of_label).sum(1),
+        **(_of_pixels if batch.labels.ndim > 1 else _of_images)(logits, batch.labels),
         "mse_before": change.square().mean(1),
         "mse_after": (purified - batch.images).flatten(1).square().mean(1),
         "error_before": error(seen) if error else None,
@@ -95,3 +97,31 @@ def judge_batch(
         "linf": change.abs().amax(1),
         "epsilon": met.epsilon,
     }
+
+
+def _of_images(logits: Tensor, labels: Tensor) -> dict:
+    confidence, prediction = logits.softmax(1).max(1)
+    of_label = logits.gather(1, labels[:, None])
+    return {
+        "label": labels,
+        "prediction": prediction,
+        "confidence": confidence,
+        "label_rank": (logits > of_label).sum(1),
+    }
+
+
+def _of_pixels(logits: Tensor, masks: Tensor) -> dict:
+    prediction = logits.argmax(1)
+    matrices = confusion(prediction, masks, logits.shape[1])
+    return {"prediction": prediction, "confusion": matrices.int()}
+
+
+def confusion(prediction: Tensor, masks: Tensor, classes: int) -> Tensor:
+    """How many pixels of each image are of which class (row) and taken for which (column).
+
+    `prediction` and `masks` are int64 [N,H,W]; pixels without a class are left out: [N,K,K].
+    """
+    image = torch.arange(len(masks), device=masks.device).view(-1, 1, 1)
+    cells = (image * classes + masks) * classes + prediction
+    counts = torch.bincount(cells[masks != IGNORED], minlength=len(masks) * classes**2)
+    return counts.view(-1, classes, classes)

@@ -41,6 +41,9 @@ def run(
     modules (`point/purifier_point/maps/module`): of each image the channels that the attack
     changes most, the most changed one first (`channels` [N,k]), for the clean image, as it is seen
     and purified (`clean`, `seen`, `purified` [N,k,H,W]).
+
+    Of a dense image set they are the split's first images; `masks` uint8 [N,H,W] stand in the place
+    of `labels`, `prediction` and `seen_prediction` uint8 [N,H,W] in that of the other predictions.
     """
     started = time.time()
     device = models.device()
@@ -54,7 +57,8 @@ def run(
         _write_target(file, settings["attacks"], clean)
         judge = models.classifier(classifier, entry, clean)
         using = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
-        picked = in_turn(clean.labels, settings["images"])
+        labels = np.zeros(len(clean)) if clean.dense else clean.labels
+        picked = in_turn(labels, settings["images"])
         # A file is read in its own order and its images written in that of the classes.
         batch = clean.batch(np.sort(picked), device)
         order = np.searchsorted(batch.rows, picked)
@@ -68,7 +72,7 @@ def run(
             if met.perturbation is not None:
                 seen = seen + met.perturbation
             with torch.no_grad():
-                seen_probabilities = judge(seen).float().softmax(1)
+                seen_logits = judge(seen).float()
             for name, point in settings["purifier"]["points"].items():
                 purify = models.purifier(point, using)
                 group = file.create_group(f"{met.point}/{name}")
@@ -79,13 +83,18 @@ def run(
                     purified = purify(seen, again)
                 _add(group, "seen", seen, order)
                 _add(group, "purified", purified, order)
-                _add(group, "seen_probabilities", seen_probabilities, order)
                 if settings["maps"]:
                     versions = {"clean": batch.images, "seen": seen, "purified": purified}
                     _write_maps(group, network, settings["maps"], versions, order)
                 row = judge_batch(batch, met, judge, purify, noise, using)
-                for column in ("prediction", "confidence"):
-                    _add(group, column, row[column], order)
+                if clean.dense:
+                    shown = {"seen_prediction": seen_logits.argmax(1).byte()}
+                    shown["prediction"] = row["prediction"].byte()
+                else:
+                    shown = {column: row[column] for column in ("prediction", "confidence")}
+                    shown["seen_probabilities"] = seen_logits.softmax(1)
+                for column, values in shown.items():
+                    _add(group, column, values, order)
 
 
 def in_turn(labels: np.ndarray, count: int) -> np.ndarray:
@@ -100,7 +109,8 @@ def in_turn(labels: np.ndarray, count: int) -> np.ndarray:
 def _write_images(file, clean: ImageSet, batch: Batch, order: np.ndarray) -> None:
     file.attrs["classes"] = json.dumps(clean.classes)
     _add(file, "images", batch.images, order)
-    _add(file, "labels", batch.labels, order)
+    labels = ("masks", batch.labels.byte()) if clean.dense else ("labels", batch.labels)
+    _add(file, *labels, order)
     store.add_array(file, "ids", batch.ids[order])
 
 

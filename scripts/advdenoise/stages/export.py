@@ -18,6 +18,7 @@ def run(settings: dict, images: Path, output: Path, adversarial: Path | None = N
 
     An adversarial set gives one group per point, each with `images`, `labels`, `ids` and, where
     the attack has one, the `epsilon` of each image; the clean images stand in the group `clean`.
+    Of a dense image set `masks` (uint8 [N,H,W]) stand in the place of `labels`.
     """
     started = time.time()
     device = torch.device("cpu")
@@ -37,7 +38,8 @@ def run(settings: dict, images: Path, output: Path, adversarial: Path | None = N
                 if made:
                     shown = shown + made.perturbation(point, batch.rows, device)
                 stored[batch.rows] = shown.numpy()
-            store.add_array(group, "labels", clean.labels, codec="gzip")
+            name = "masks" if clean.dense else "labels"
+            store.add_array(group, name, clean.labels, codec="gzip")
             store.add_array(group, "ids", clean.ids, codec="gzip")
             if made:
                 store.add_array(group, "epsilon", made.epsilon(point), codec="gzip")

@@ -16,6 +16,8 @@ def run(settings: dict, output: Path, root: str | None = None) -> None:
     `settings` are `{"dataset": name, "entry": {function, settings, splits}, "split": name}`. The
     file holds `images` (uint8 [N, C, H, W], 0..255; the attribute `sha256` is of their bytes),
     `labels` and `ids` (int64 [N]), and the attributes `classes` (a JSON list), `dataset`, `split`.
+    Of a dense data set it holds `masks` (uint8 [N, H, W], 255 where a pixel has no class) in the
+    place of `labels`.
     Raises `BadInput` where the data root, the data set or the split is not what it should be.
     """
     started = time.time()
@@ -32,7 +34,12 @@ def run(settings: dict, output: Path, root: str | None = None) -> None:
             images[start : start + len(read)] = read
             digest.update(read.tobytes())
         images.attrs["sha256"] = digest.hexdigest()
-        add_array(file, "labels", source.labels(ids))
+        if source.masks:
+            masks = add_array(file, "masks", shape=(len(ids), *shape[2:]), dtype="uint8", rows=1)
+            for row in range(len(ids)):
+                masks[row] = source.masks(ids[row : row + 1])[0]
+        else:
+            add_array(file, "labels", source.labels(ids))
         add_array(file, "ids", ids)
         file.attrs["classes"] = json.dumps(source.classes)
         file.attrs["dataset"] = name

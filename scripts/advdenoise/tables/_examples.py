@@ -1,14 +1,19 @@
 """Example images and what became of them, as the examples stage stores them."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from scripts.advdenoise import store
+from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.threats import CLEAN, NO_PURIFIER, parse
+
+if TYPE_CHECKING:
+    import h5py
 
 
 class Maps(NamedTuple):
@@ -48,17 +53,40 @@ class Seen(NamedTuple):
         return self.about["purifier"] != NO_PURIFIER
 
 
+class Scenes(NamedTuple):
+    """Images of a dense set under one point of an attack, before and behind a purifier's point.
+
+    `images`, `seen` and `purified` are [N,H,W,C] in [0,1], `seen_prediction` and `prediction` the
+    classes [N,H,W] that are predicted for what is seen and for what is purified. `attack` is the
+    attack's entry, None of clean images.
+    """
+
+    images: np.ndarray
+    classes: list[str]
+    seen: np.ndarray
+    purified: np.ndarray
+    seen_prediction: np.ndarray
+    prediction: np.ndarray
+    attack: dict | None
+    about: dict
+
+
 def read_seen(paths: list[Path], count: int | None = None) -> list[Seen]:
     """The first `count` images (all by default) of each file, once for each pair of points.
 
-    Raises DamagedFile as `store.open_hdf5`.
+    Raises BadInput for images with masks, DamagedFile as `store.open_hdf5`.
     """
     return [seen for path in paths for seen in _read(path, slice(count))]
 
 
-def of_one_replicate(found: list[Seen]) -> list[Seen]:
-    """What differs in more than the replicate, in that of the first."""
-    first: dict[tuple, Seen] = {}
+def read_scenes(paths: list[Path], count: int | None = None) -> list[Scenes]:
+    """The same of images with masks; BadInput for others."""
+    return [scenes for path in paths for scenes in _read_scenes(path, slice(count))]
+
+
+def of_one_replicate(found: list) -> list:
+    """What differs in more than the replicate, in that of the first: `Seen` or `Scenes`."""
+    first: dict[tuple, Seen | Scenes] = {}
     for seen in found:
         place = tuple(value for name, value in seen.about.items() if name != "seed")
         first.setdefault(place, seen)
@@ -68,11 +96,9 @@ def of_one_replicate(found: list[Seen]) -> list[Seen]:
 def _read(path: Path, rows: slice) -> list[Seen]:
     settings = store.read_provenance(path)["settings"]
     attack = parse(settings["threat"]).attack
-    attack_points = ["default"] if attack == CLEAN else settings["attacks"][attack]["points"]
-    about = {name: settings[name] for name in ("seed", "dataset", "split", "threat")}
-    about |= {name: settings[name]["name"] for name in ("classifier", "purifier")}
     found = []
     with store.open_hdf5(path, "examples") as file:
+        _check_kind(file, path, "labels")
         target = file.attrs.get("target")
         common = {
             "images": _channels_last(file["images"][rows]),
@@ -80,24 +106,58 @@ def _read(path: Path, rows: slice) -> list[Seen]:
             "classes": json.loads(file.attrs["classes"]),
             "target": None if target is None else int(target),
         }
-        for attack_point in attack_points:
-            for point in settings["purifier"]["points"]:
-                group = file[f"{attack_point}/{point}"]
-                names = ("seen_probabilities", "prediction", "confidence")
-                seen = Seen(
-                    **common,
-                    **{name: _channels_last(group[name][rows]) for name in ("seen", "purified")},
-                    **{name: group[name][rows] for name in names},
-                    maps={name: _maps(group[f"maps/{name}"], rows) for name in settings["maps"]},
-                    about=about
-                    | {
-                        "attack_point": attack_point,
-                        "purifier_point": point,
-                        "printed_attack": _printed(settings, attack, attack_point),
-                    },
-                )
-                found.append(seen)
+        for about, group in _groups(file, settings):
+            names = ("seen_probabilities", "prediction", "confidence")
+            seen = Seen(
+                **common,
+                **{name: _channels_last(group[name][rows]) for name in ("seen", "purified")},
+                **{name: group[name][rows] for name in names},
+                maps={name: _maps(group[f"maps/{name}"], rows) for name in settings["maps"]},
+                about=about | {"printed_attack": _printed(settings, attack, about["attack_point"])},
+            )
+            found.append(seen)
     return found
+
+
+def _read_scenes(path: Path, rows: slice) -> list[Scenes]:
+    settings = store.read_provenance(path)["settings"]
+    with store.open_hdf5(path, "examples") as file:
+        _check_kind(file, path, "masks")
+        common = {
+            "images": _channels_last(file["images"][rows]),
+            "classes": json.loads(file.attrs["classes"]),
+            "attack": settings["attacks"].get(parse(settings["threat"]).attack),
+        }
+        return [
+            Scenes(
+                **common,
+                **{name: _channels_last(group[name][rows]) for name in ("seen", "purified")},
+                **{name: group[name][rows] for name in ("seen_prediction", "prediction")},
+                about=about,
+            )
+            for about, group in _groups(file, settings)
+        ]
+
+
+def _groups(file, settings: dict) -> Iterator[tuple[dict, "h5py.Group"]]:
+    """The names and the group of each pair of points."""
+    attack = parse(settings["threat"]).attack
+    attack_points = ["default"] if attack == CLEAN else settings["attacks"][attack]["points"]
+    about = {name: settings[name] for name in ("seed", "dataset", "split", "threat")}
+    about |= {name: settings[name]["name"] for name in ("classifier", "purifier")}
+    for attack_point in attack_points:
+        for point in settings["purifier"]["points"]:
+            named = about | {"attack_point": attack_point, "purifier_point": point}
+            yield named, file[f"{attack_point}/{point}"]
+
+
+def _check_kind(file, path: Path, wanted: str) -> None:
+    if wanted not in file:
+        found = "masks" if wanted == "labels" else "labels"
+        raise BadInput(
+            f"figures: {path} holds images with {found}, but the figure shows some with {wanted}; "
+            "cross another data set"
+        )
 
 
 def _printed(settings: dict, attack: str, point: str) -> str:

@@ -38,6 +38,7 @@ CLASSIFIERS = {
 }
 HEADS = {"conv": "FC->Conv", "prelu": "PReLU after FC"}  # of "propagation", Table 7
 DENOISERS = {"fusionnet.fusionnet": "FusionNet", "unet.classic": "U-Net"}
+NOISES = {"noise.gaussian": "Gaussian", "noise.uniform": "Uniform", "noise.bimodal": "Bimodal"}
 DETECTORS = {"trees.random_forest": "Random Forest", "svm.svc": "SVC", "trees.xgboost": "XGB"}
 SUPERPIXELS = {
     "slic": ("n_segments",),
@@ -52,6 +53,7 @@ DATASETS = {
     "cifar10_grey": "CIFAR-10 (grey 28x28)",
     "tiny_imagenet": "TinyImageNet",
     "imagenet": "ImageNet",
+    "voc2012": "VOC2012",
 }
 SPELLINGS = {"ImageNet-1000": "ImageNet"}  # one data set under two names
 

@@ -1,11 +1,13 @@
 """Measures over result rows, each with its interval over images: the cells of tables."""
 
+import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from scripts.advdenoise import metrics, statistics
+from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.schemas import DETECTION
 from scripts.advdenoise.statistics import Estimate, Scored
 from scripts.advdenoise.tables._cells import Cell
@@ -73,6 +75,11 @@ def is_right(rows: "pd.DataFrame", among_top: bool = False) -> "pd.Series":
     `among_top`: whether the label is among the k = max(1, classes // 100) largest outputs, which
     APuDAE counts as a hit on ImageNet.
     """
+    if "prediction" not in rows:
+        raise BadInput(
+            f"tables: predictions of data set {rows['dataset'].iloc[0]!r} are masks, which have no "
+            "accuracy; cross a data set of labels, or take a table of mIoU"
+        )
     right = rows["prediction"] == rows["label"]
     if not among_top:
         return right
@@ -120,6 +127,53 @@ def chance(predictions: Results) -> dict[tuple[str, str], float]:
     """One over the number of classes among the images of each data set and split."""
     classes = predictions.frame.groupby(["dataset", "split"])["label"].nunique()
     return {place: 1 / count for place, count in classes.items()}
+
+
+class Miou(NamedTuple):
+    """The mIoU of a group of predictions in [0,1], of all images and of resampled ones.
+
+    `values` [1 + resamples] is the mean over replicates, `of_replicates` has each one's own by
+    seed. Groups of equal `ids`, pairs of seed and image, are drawn alike: what follows from several
+    has its interval from their values.
+    """
+
+    values: np.ndarray
+    of_replicates: dict[int, float]
+    ids: tuple
+
+    def estimate(self, values: np.ndarray) -> Estimate:
+        """What follows from the values of this and others of equal ids."""
+        return statistics.interval_of(values, len({image for _, image in self.ids}))
+
+
+def mious(predictions: Results) -> Iterator[tuple[dict, Miou]]:
+    """Names of a group of predicted masks, and its mIoU.
+
+    It is that of one confusion matrix over all images, for each replicate; classes that are neither
+    in masks nor in predictions are left out. The confusion of several draws of a random purifier is
+    added up. Raises BadInput where predictions are no masks.
+    """
+    if not predictions.is_dense:
+        raise BadInput(
+            "tables: a table of mIoU reads predictions of masks; cross a data set of masks"
+        )
+    for about, rows in _groups(predictions.frame, [*_PREDICTED, "purifier_point"]):
+        yield about, _miou(rows)
+
+
+def _miou(rows: "pd.DataFrame") -> Miou:
+    found, images = {}, set()
+    for seed, own in rows.groupby("seed"):
+        counts, ids = np.stack(own["confusion"].to_list()), own["id"].to_numpy()
+        classes = math.isqrt(counts.shape[1])
+        sums, _ = statistics.resampled_sums(counts, ids)
+        found[seed] = metrics.miou(sums.reshape(-1, classes, classes))
+        images |= {(seed, image) for image in ids.tolist()}
+    return Miou(
+        np.mean(list(found.values()), axis=0),
+        {seed: float(values[0]) for seed, values in found.items()},
+        tuple(sorted(images)),
+    )
 
 
 def auc(detection: Results, label: Label) -> list[Cell]:

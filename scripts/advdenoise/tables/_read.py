@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.advdenoise import store
-from scripts.advdenoise.schemas import IQR, STAGES
+from scripts.advdenoise.schemas import IQR, PREDICTIONS, SEGMENTATION, STAGES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +24,11 @@ class Results:
         self.frame = frame
         self.paths = paths
         self._entries = entries
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether all rows are predictions of a class for each pixel."""
+        return "confusion" in self.frame and bool(self.frame["confusion"].notna().all())
 
     def of(self, frame: "pd.DataFrame") -> "Results":
         """Some of the rows, with the same entries."""
@@ -55,7 +60,9 @@ def read(
 
     These are the seed, the data set and the entries. `columns` are read, by default all. Of
     detectors' scores those are read whose detector was fitted on the row's own attack, or instead
-    on `fitted_on`, a threat and an attack point. Raises DamagedFile as `store.read_table`.
+    on `fitted_on`, a threat and an attack point. Predictions may be of masks, with the columns of
+    `SEGMENTATION` and `confusion`, an array of classes * classes. Raises DamagedFile as
+    `store.read_table`.
     """
     import pandas as pd
 
@@ -64,13 +71,13 @@ def read(
     frames, entries = [], {kind: {} for kind in (*_ENTRIES, "attack", "network")}
     for path in paths:
         settings = store.read_provenance(path)["settings"]
-        frame = store.read_table(path, schema, columns, keep).to_pandas()
+        frame = store.read_table(path, _schema_of(path, schema), columns, keep).to_pandas()
         for kind in _ENTRIES:
             entry = settings.get(kind)
             if entry:
                 entries[kind][entry["name"]] = entry
                 frame[kind] = entry["name"]
-        entries["attack"] |= settings.get("attacks", {})
+        entries["attack"] |= settings.get("attacks", {}) | settings.get("noises", {})
         if "network" in settings:
             entries["network"][settings["network"]["name"]] = settings["network"]
         for entry in settings.get("purifiers", []):
@@ -82,6 +89,12 @@ def read(
                 frame[name] = settings[name]
         frames.append(frame)
     return Results(pd.concat(frames, ignore_index=True), entries, paths)
+
+
+def _schema_of(path: Path, schema: "pa.Schema | None") -> "pa.Schema | None":
+    if schema is PREDICTIONS and "confusion" in store.column_names(path):
+        return SEGMENTATION
+    return schema
 
 
 def _is_fitted_on(attack: tuple[str, str] | None, rows: "pa.Table") -> "pa.ChunkedArray":

@@ -1,0 +1,280 @@
+"""Images and their masks under attack and behind denoisers, and what is left of the mIoU."""
+
+import math
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from scripts.advdenoise.components import suggest
+from scripts.advdenoise.configuration import looks_at_model
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.figures._palette import colour, coloured
+from scripts.advdenoise.figures._sheet import SIDE, Row, Tile, sheet
+from scripts.advdenoise.tables import _labels
+from scripts.advdenoise.tables._dapas import NONE, PAPER, Group, Places, World, method, worlds
+from scripts.advdenoise.tables._examples import Scenes, of_one_replicate, read_scenes
+from scripts.advdenoise.tables._read import Results
+from scripts.advdenoise.tables._write import published_numbers
+from scripts.advdenoise.threats import CLEAN
+
+_LARGEST = 256  # side of a tile in pixels: larger pictures are reduced
+_BEFORE = ("dataset", "split", "classifier")
+_ALIKE = (*_BEFORE, "purifier", "purifier_point")
+
+
+def attacked(examples: list[Path], *, attack: str = "I-FGSM", images: int = 3) -> Figure:
+    """Clean images, their predictions, adversarial images and theirs, without a defence (Fig. 1).
+
+    A row for each of the first `images` images, of the first replicate; `attack` is a printed name,
+    of whose budgets the largest is shown. Pixels without a class are predicted like all others.
+    """
+    found = of_one_replicate(read_scenes(examples, images))
+    clean, (seen, name) = _clean(found, _BEFORE), _strongest(found, attack)
+    before = _like(clean, seen, _BEFORE)
+    rows = []
+    for place in range(len(before.images)):
+        tiles = [
+            Tile(before.images[place], "clean"),
+            Tile(coloured(before.seen_prediction[place]), "prediction"),
+            Tile(seen.seen[place], name),
+            Tile(coloured(seen.seen_prediction[place]), "prediction"),
+        ]
+        rows.append(Row("", tiles))
+    return _with_legend(rows, before, [before.seen_prediction, seen.seen_prediction])
+
+
+def denoised(examples: list[Path], *, noise: str | None = None, images: int = 2) -> Figure:
+    """Clean and noisy images, each before and behind the denoiser (Fig. 4).
+
+    Rows are the first `images` images of each noise, of the first replicate; `noise` is an attack
+    that looks at no model, with its point if it has several, all by default. Above an image stands
+    its peak signal-to-noise ratio to the clean one, in dB.
+    """
+    found = of_one_replicate(read_scenes(examples, images))
+    clean = _clean(found, _ALIKE)
+    noises: dict[str, list[Scenes]] = {}
+    for scenes in found:
+        if scenes.attack is not None and not looks_at_model(scenes.attack):
+            name = _labels.with_point(scenes.attack["name"], scenes.about["attack_point"])
+            noises.setdefault(name, []).append(scenes)
+    if not noises:
+        raise BadInput("figures: no example images are noisy; cross an attack that sees no model")
+    if noise and noise not in noises:
+        raise BadInput(f"figures: no example images have {noise!r}; {suggest(noise, noises)}")
+    rows = []
+    for name in [noise] if noise else noises:
+        for noisy in noises[name]:
+            rows += _restored(
+                f"{name}\n{noisy.about['purifier']}", _like(clean, noisy, _ALIKE), noisy
+            )
+    return sheet(rows, _side(rows))
+
+
+def grid(examples: list[Path], *, attacks: list[str] | None = None, images: int = 1) -> Figure:
+    """Images under no attack and some, their predictions, and both after the denoiser (Fig. 6).
+
+    Columns are clean images and `attacks`, printed names (FGSM and I-FGSM by default), at the
+    largest budget of each; of the first `images` images of the first replicate.
+    """
+    found = of_one_replicate(read_scenes(examples, images))
+    shown = [_strongest(found, attack) for attack in attacks or ("FGSM", "I-FGSM")]
+    clean = _like(_clean(found, _ALIKE), shown[0][0], _ALIKE)
+    columns = [(clean, "clean"), *shown]
+    rows = []
+    for place in range(len(clean.images)):
+        for row, pictures in {
+            "image": [Tile(scenes.seen[place], name) for scenes, name in columns],
+            "prediction": [Tile(coloured(s.seen_prediction[place])) for s, _ in columns],
+            "denoised": [Tile(scenes.purified[place]) for scenes, _ in columns],
+            "prediction after": [Tile(coloured(s.prediction[place])) for s, _ in columns],
+        }.items():
+            rows.append(Row(row, pictures))
+    masks = [mask for s, _ in columns for mask in (s.seen_prediction, s.prediction)]
+    return _with_legend(rows, clean, masks)
+
+
+def densities(predictions: Results) -> Figure:
+    """Densities of the noises that the denoisers were trained on, in pixels of [0,1] (Fig. 5)."""
+    places = Places(predictions)
+    found: dict[str, dict] = {}
+    for purifier in dict.fromkeys(predictions.frame["purifier"]):
+        entry = predictions.entry("purifier", purifier)
+        if "denoiser" in entry and (name := places.trained_on(entry["denoiser"])):
+            found.setdefault(name, places.noise_points(entry["denoiser"])[0])
+    if not found:
+        raise BadInput("figures: no denoiser was trained on noise; cross purifiers with such ones")
+    reach = 1.3 * max(_reach(point["settings"]) for point in found.values())
+    values = np.linspace(-reach, reach, 1001)
+    figure, axis = plt.subplots(figsize=(5.5, 3.5))
+    for name, point in found.items():
+        settings = ", ".join(f"{key} {value:g}" for key, value in point["settings"].items())
+        axis.plot(values, _density(values, **point["settings"]), label=f"{name} ({settings})")
+    axis.set_xlabel("noise of a pixel")
+    axis.set_ylabel("density")
+    axis.legend(fontsize=7)
+    return figure
+
+
+def ratios(predictions: Results, *, attack: str) -> Figure:
+    """What is left of the clean mIoU over the budget, without and with DAPAS (Figs. 7, 8).
+
+    A panel for each data set and segmenter; `attack` is a printed name. Bands are 95 % intervals
+    over images, dotted curves attackers who know the denoiser, crosses the published numbers.
+    """
+    every = worlds(predictions)
+    found = [(world, _curves(world, attack)) for world in every]
+    found = [(world, curves) for world, curves in found if curves]
+    if not found:
+        names = {g.attack.method for world in every for g in world.groups} - {CLEAN}
+        raise BadInput(f"figures: no attack is printed {attack!r}; {suggest(attack, names)}")
+    figure, axes = plt.subplots(1, len(found), figsize=(5.5 * len(found), 4), squeeze=False)
+    for axis, (world, curves) in zip(axes[0], found, strict=True):
+        for number, (noise, groups) in enumerate(curves.items()):
+            _draw(axis, world, noise, groups, f"C{number}")
+            budgets, values = _published(attack, noise)
+            axis.plot(budgets, values, "x", color=f"C{number}", markersize=5)
+        axis.set_xscale("log")
+        axis.set_ylim(bottom=0)
+        axis.set_title(f"{world.where[0]}, {world.where[2]}, {attack}", fontsize=9)
+        axis.set_xlabel("epsilon")
+        axis.plot([], [], "x", color="black", label="published")
+        axis.legend(fontsize=7)
+    axes[0][0].set_ylabel("mIoU in % of the clean one")
+    return figure
+
+
+# ---------------------------------------------------------------- images and masks
+
+
+def _place(scenes: Scenes, names: tuple[str, ...]) -> tuple:
+    return tuple(scenes.about[name] for name in names)
+
+
+def _clean(found: list[Scenes], names: tuple[str, ...]) -> dict[tuple, Scenes]:
+    """The clean images by what they are to have in common with others."""
+    clean: dict[tuple, Scenes] = {}
+    for scenes in found:
+        if scenes.attack is None:
+            clean.setdefault(_place(scenes, names), scenes)
+    return clean
+
+
+def _like(clean: dict[tuple, Scenes], scenes: Scenes, names: tuple[str, ...]) -> Scenes:
+    if _place(scenes, names) not in clean:
+        told = ", ".join(_place(scenes, names))
+        raise BadInput(f"figures: there are no clean example images of {told}; cross clean, too")
+    return clean[_place(scenes, names)]
+
+
+def _strongest(found: list[Scenes], attack: str) -> tuple[Scenes, str]:
+    """The images under an attack's largest budget, and what it is called with it."""
+    named: dict[str, list[tuple[float, Scenes]]] = {}
+    for scenes in found:
+        if scenes.attack is not None:
+            point = scenes.about["attack_point"]
+            epsilon = scenes.attack["points"][point]["settings"].get("epsilon", math.nan)
+            named.setdefault(method(scenes.attack, point), []).append((epsilon, scenes))
+    if attack not in named:
+        raise BadInput(f"figures: no example images are under {attack!r}; {suggest(attack, named)}")
+    epsilon, scenes = max(named[attack], key=lambda pair: pair[0])
+    return scenes, attack if math.isnan(epsilon) else f"{attack}, eps={epsilon:g}"
+
+
+def _restored(name: str, clean: Scenes, noisy: Scenes) -> list[Row]:
+    """Rows of clean and noisy images, each before and behind the denoiser."""
+    rows = []
+    for place, image in enumerate(clean.images):
+        shown = (
+            ("clean", image),
+            ("denoised", clean.purified[place]),
+            ("noisy", noisy.seen[place]),
+            ("denoised", noisy.purified[place]),
+        )
+        rows.append(
+            Row(name, [Tile(picture, _rated(word, picture, image)) for word, picture in shown])
+        )
+    return rows
+
+
+def _rated(name: str, picture: np.ndarray, clean: np.ndarray) -> str:
+    error = float(np.square(picture - clean).mean())
+    return f"{name}, {-10 * math.log10(error):.1f} dB" if error else name
+
+
+def _with_legend(rows: list[Row], of: Scenes, masks: list[np.ndarray]) -> Figure:
+    """The rows with the colours of all classes that are shown."""
+    figure = sheet(rows, _side(rows))
+    labels = np.unique(np.concatenate([mask.ravel() for mask in masks]))
+    handles = [Patch(color=colour(label), label=of.classes[label]) for label in labels]
+    (axis,) = figure.axes
+    axis.legend(
+        handles=handles,
+        fontsize=5,
+        ncols=6,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        frameon=False,
+    )
+    return figure
+
+
+def _side(rows: list[Row]) -> int:
+    longest = max(max(tile.picture.shape[:2]) for row in rows for tile in row.tiles)
+    return min(max(longest, SIDE), _LARGEST)
+
+
+# ---------------------------------------------------------------- curves
+
+
+def _reach(settings: dict) -> float:
+    """How far a noise goes, all but a little."""
+    return settings.get("epsilon", settings.get("mode", 0.0) + 3 * settings.get("sigma", 0.0))
+
+
+def _density(
+    values: np.ndarray, epsilon: float = 0.0, mode: float = 0.0, sigma: float = 0.0
+) -> np.ndarray:
+    """That of uniform noise (epsilon), else of normal noise around `mode` and -`mode`."""
+    if epsilon:
+        return (np.abs(values) <= epsilon) / (2 * epsilon)
+    bells = [np.exp(-((values - centre) ** 2) / (2 * sigma**2)) for centre in (mode, -mode)]
+    return np.mean(bells, axis=0) / (sigma * math.sqrt(2 * math.pi))
+
+
+def _curves(world: World, attack: str) -> dict[str, list[Group]]:
+    """The groups under an attack by noise, without a defence first."""
+    curves: dict[str, list[Group]] = {}
+    for group in sorted(world.groups, key=lambda group: group.noise != NONE):
+        if group.attack.method == attack and world.kept(group):
+            curves.setdefault(group.noise, []).append(group)
+    return curves
+
+
+def _draw(axis, world: World, noise: str, groups: list[Group], shade: str) -> None:
+    """A curve of those who do not know the denoiser, and one of those who do."""
+    for adaptive, style in ((False, "-"), (True, ":")):
+        points = [group for group in groups if group.attack.adaptive == adaptive]
+        if not points:
+            continue
+        points.sort(key=lambda group: group.attack.epsilon)
+        budgets = [group.attack.epsilon for group in points]
+        kept = [world.kept(group) for group in points]
+        value, low, high, _ = zip(*(miou.estimate(100 * miou.values) for miou in kept), strict=True)
+        label = f"{noise}, adaptive" if adaptive else noise
+        axis.plot(budgets, value, style, marker="o", markersize=3, color=shade, label=label)
+        axis.fill_between(budgets, low, high, alpha=0.2, color=shade, linewidth=0)
+
+
+def _published(attack: str, noise: str) -> tuple[list[float], list[float]]:
+    """Budgets and printed ratios in %."""
+    lines = [
+        line
+        for table in ("table2", "table3", "table4")
+        for line in published_numbers(PAPER, table).values()
+        if line["metric"].startswith("Ratio")
+        and (line["attack"], line["noise"] or NONE) == (attack, noise)
+    ]
+    return [float(line["epsilon"]) for line in lines], [float(line["value"]) for line in lines]

@@ -1,0 +1,208 @@
+"""Figures of "DAPAS": masks in their colours, pairs of images that belong together, and curves."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.figures import segmentation
+from scripts.advdenoise.figures._palette import colour, coloured
+from scripts.advdenoise.tables._examples import read_scenes, read_seen
+from scripts.advdenoise.tables._read import read_stage
+from tests.fake_results import SIDES, Results
+from tests.figures.test_figures import drawn, texts
+
+BUDGETS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, dapas_file):
+    """All of dapas' results, which no test changes."""
+    return Results(tmp_path_factory.mktemp("dapas"), copy.deepcopy(dapas_file) | {"seeds": [0, 1]})
+
+
+def files(results, figure: str, stage: str):
+    return results.inputs("figures", "dapas", figure)[stage]
+
+
+def test_figures_of_dapas(results, tmp_path):
+    found = drawn(results, "dapas", tmp_path)
+    assert set(found) == {f"figure{number}" for number in (1, 4, 5, 6, 7, 8)}
+    words = {name: texts(figure) for name, figure in found.items()}
+    # Two images: four pictures each, of one replicate and the largest budget.
+    assert words["figure1"].count("prediction") == 4
+    assert words["figure1"].count("I-FGSM, eps=0.032") == 2
+    assert {"class0", "class2"} <= set(words["figure1"])
+    assert not {"class1", "class3"} & set(words["figure1"])  # neither true nor purified masks
+    assert {"class0", "class2", "class3"} <= set(words["figure6"])
+    assert {"FGSM, eps=0.032", "I-FGSM, eps=0.032", "denoised"} <= set(words["figure6"])
+    assert words["figure4"].count("corrupted gaussian") == 2  # images; below it the purifier
+    assert words["figure4"].count("dapas_gaussian") == 2
+    assert {
+        "Gaussian (sigma 0.004)",
+        "Uniform (epsilon 0.035)",
+        "Bimodal (mode 0.024, sigma 0.004)",
+    } <= set(words["figure5"])
+    for figure, attack in (("figure7", "FGSM"), ("figure8", "I-FGSM")):
+        assert f"voc2012, deeplab, {attack}" in words[figure]
+        legend = {"no defence", "Gaussian", "Bimodal", "Bimodal, adaptive", "published"}
+        assert legend <= set(words[figure])
+        assert "no defence, adaptive" not in words[figure]
+
+
+# ---------------------------------------------------------------- masks
+
+
+def test_colours_are_those_of_pascal_voc():
+    """Its first labels, 20 and the border, on a scale of 255."""
+    expected = {
+        0: (0, 0, 0),
+        1: (128, 0, 0),
+        2: (0, 128, 0),
+        3: (128, 128, 0),
+        4: (0, 0, 128),
+        8: (64, 0, 0),
+        15: (192, 128, 128),
+        20: (0, 64, 128),
+        255: (224, 224, 192),
+    }
+    for label, levels in expected.items():
+        assert tuple(255 * level for level in colour(label)) == pytest.approx(levels)
+    labels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    assert len(np.unique(coloured(labels).reshape(256, 3), axis=0)) == 256
+
+
+def test_an_attacked_image_stands_beside_the_clean_one_with_both_masks(results):
+    """Of images 33x65 a tile is 112 wide; the attack darkens, the mask's left half is class 2."""
+    scenes = read_scenes(files(results, "figure1", "examples"))
+    clean = next(s for s in scenes if s.attack is None)
+    figure = segmentation.attacked(files(results, "figure1", "examples"), images=1)
+    canvas = figure.axes[0].images[0].get_array()
+    top = canvas.shape[0] - 112
+    tiles = [canvas[top:, left : left + 112] for left in range(0, canvas.shape[1], 118)]
+    assert len(tiles) == 4
+    height = round(112 * SIDES[0] / SIDES[1])
+    assert np.allclose(tiles[0][0, 0], clean.images[0, 0, 0])
+    assert np.allclose(tiles[2][:height], 0.9 * tiles[0][:height], atol=1e-6)
+    for tile in (tiles[1], tiles[3]):
+        assert np.allclose(tile[0, 0], colour(2)) and np.allclose(tile[0, -1], colour(0))
+        assert np.allclose(tile[height:], 1)  # wide images end above the tile's
+
+
+def test_the_grid_has_four_rows_for_an_image(results):
+    figure = segmentation.grid(files(results, "figure6", "examples"), attacks=["I-FGSM to 1"])
+    names = [text.get_text() for text in figure.axes[0].texts]
+    shown = [name for name in names if name]
+    assert shown == [
+        "image",
+        "clean",
+        "I-FGSM to 1, eps=0.032",
+        "prediction",
+        "denoised",
+        "prediction after",
+    ]
+    canvas = figure.axes[0].images[0].get_array()
+    assert canvas.shape[1] == 2 * 118 - 6
+    last = canvas[-112:]
+    assert np.allclose(last[0, 0], colour(3)) and np.allclose(last[0, 118], colour(3))
+
+
+def test_noise_is_rated_in_decibels(results):
+    """A fifth of the noise is an error of 1 / 25: 14 dB."""
+    assert segmentation._rated("noisy", np.full((2, 2, 3), 0.7), np.full((2, 2, 3), 0.5)) == (
+        "noisy, 14.0 dB"
+    )
+    assert segmentation._rated("clean", np.ones((2, 2, 3)), np.ones((2, 2, 3))) == "clean"
+    figure = segmentation.denoised(files(results, "figure4", "examples"), images=1)
+    titles = [text.get_text() for text in figure.axes[0].texts]
+    named = [f"corrupted {point}\ndapas_gaussian" for point in ("blur", "gaussian", "jpeg")]
+    assert sorted(title for title in titles if title in named) == named
+    words = [title.partition(",")[0] for title in titles]
+    assert [words.count(word) for word in ("clean", "noisy", "denoised")] == [3, 3, 6]
+
+
+@pytest.mark.parametrize(
+    ("draw", "reason"),
+    [
+        (lambda shown: segmentation.attacked(shown, attack="I-FGSMs"), "did you mean 'I-FGSM'"),
+        (lambda shown: segmentation.denoised(shown), "no example images are noisy"),
+        (lambda shown: segmentation.grid(shown[1:]), "no clean example images of voc2012"),
+        (lambda shown: segmentation.attacked(shown[1:]), "no clean example images of voc2012"),
+    ],
+)
+def test_what_is_not_there_is_told(results, draw, reason):
+    one = [path for path in files(results, "figure1", "examples") if "seed0" in str(path)]
+    assert "clean" in str(one[0])
+    with pytest.raises(BadInput, match=reason):
+        draw(one)
+
+
+def test_a_noise_that_was_not_made_is_told(results):
+    shown = files(results, "figure4", "examples")
+    with pytest.raises(BadInput, match="'corrupted blurs'; did you mean 'corrupted blur'"):
+        segmentation.denoised(shown, noise="corrupted blurs")
+
+
+def test_images_with_labels_are_no_scenes(results, tmp_path, quick):
+    labels = Results(tmp_path, quick).inputs("figures", "feature_losses", "figure1")["examples"]
+    with pytest.raises(BadInput, match="holds images with labels, but the figure shows some with"):
+        read_scenes(labels)
+    with pytest.raises(BadInput, match="holds images with masks"):
+        read_seen(files(results, "figure1", "examples"))
+
+
+# ---------------------------------------------------------------- curves
+
+
+@pytest.mark.parametrize(
+    "settings", [{"epsilon": 0.035}, {"sigma": 0.004}, {"mode": 0.024, "sigma": 0.004}]
+)
+def test_a_density_has_an_area_of_one_and_the_noises_spread(settings):
+    reach = 2 * segmentation._reach(settings)
+    values = np.linspace(-reach, reach, 200_001)
+    density = segmentation._density(values, **settings)
+    step = values[1] - values[0]
+    assert density.sum() * step == pytest.approx(1, abs=1e-3)
+    variance = (density * values**2).sum() * step
+    if "epsilon" in settings:
+        expected = settings["epsilon"] ** 2 / 3
+    else:
+        expected = settings.get("mode", 0) ** 2 + settings["sigma"] ** 2
+    assert variance == pytest.approx(expected, rel=1e-3)
+    if "mode" in settings:
+        assert abs(values[density.argmax()]) == pytest.approx(0.024, abs=1e-5)
+
+
+def test_curves_show_what_the_tables_hold(results):
+    inputs = files(results, "figure8", "predictions")
+    found = read_stage("predictions", inputs)
+    (axis,) = segmentation.ratios(found, attack="I-FGSM").axes
+    curves = {line.get_label(): line for line in axis.get_lines()}
+    for name in ("no defence", "Gaussian", "Uniform, adaptive"):
+        assert tuple(curves[name].get_xdata()) == pytest.approx(BUDGETS)
+    assert curves["Gaussian"].get_color() == curves["Gaussian, adaptive"].get_color()
+    crosses = [line for line in axis.get_lines() if line.get_marker() == "x"]
+    printed = {tuple(line.get_ydata()) for line in crosses}
+    assert (64.8, 44.0, 31.8, 24.2, 19.6, 13.1) in printed  # Table II
+    assert (88.9, 82.6, 78.7, 76.1, 74.3, 68.7)[2:] in {values[2:] for values in printed}
+    with pytest.raises(BadInput, match="no attack is printed 'FGMS'; did you mean 'FGSM'"):
+        segmentation.ratios(found, attack="FGMS")
+
+
+def test_without_noise_there_is_no_density(results):
+    found = read_stage("predictions", files(results, "figure5", "predictions"))
+    plain = found.of(found.frame[found.frame["purifier"] == "none"])
+    with pytest.raises(BadInput, match="no denoiser was trained on noise"):
+        segmentation.densities(plain)
+
+
+def test_one_replicate_is_shown(results):
+    settings = json.loads(json.dumps(results.flow.job("figures", {"paper": "dapas"}).settings))
+    assert len(settings["inputs"]["figure4"]["examples"]) == 4  # two replicates of two threats
+    figure = segmentation.denoised(
+        files(results, "figure4", "examples"), noise="corrupted jpeg", images=3
+    )
+    titles = [text.get_text() for text in figure.axes[0].texts]
+    assert titles.count("corrupted jpeg\ndapas_gaussian") == 3
