@@ -387,6 +387,26 @@ BROKEN = {
         {"classifiers.cnn4.datasets": ["digit"]},
         ["classifiers.cnn4.datasets", "'digits'"],
     ),
+    "masks of sides that do not close": (
+        {"datasets.scenes": {"function": "embedded.scenes", "settings": {"size": 128}}},
+        ["datasets.scenes.settings.size", "128x128", "32k+1", "the skips do not close"],
+    ),
+    "masks of one side that does not close": (
+        {"datasets.camvid": {"function": "segmentation.camvid", "settings": {"size": [360, 481]}}},
+        ["datasets.camvid.settings.size", "360x481", "32k+1"],
+    ),
+    "a segmenter that is taught labels": (
+        {"classifiers.cnn4.function": "segmentation.small", "classifiers.cnn4.settings": {}},
+        ["classifiers.cnn4.training.function", "learns from masks", "plain.classify"],
+    ),
+    "a classifier that is taught masks": (
+        {"classifiers.cnn4.training.function": "plain.segment"},
+        ["classifiers.cnn4.training.function", "learns from labels", "plain.segment"],
+    ),
+    "a classifier for images with masks": (
+        {"datasets.digits": {"function": "embedded.scenes", "splits": {"held_out": {"size": 9}}}},
+        ["classifier", "does not fit data set 'digits'", "masks", "a segmenter"],
+    ),
     "a key that is missing": ({"classifiers.cnn4": {"function": "convnets.lenet"}}, ["'training'"]),
 }
 

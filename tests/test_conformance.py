@@ -97,8 +97,16 @@ MINIATURE = {
         "features.reconstruct": {"layers": ["layers.1", "layers.0"], "weights": [0.2, 0.1]},
     },
 }
-# A generator and what trains it: neither takes images, so they have tests of their own.
-APART = ("gan.wgan", "gan.wgan_gp")
+# They have tests of their own: a generator and what trains it, for neither takes images, and
+# networks that take no images of 28x28.
+APART = (
+    "gan.wgan",
+    "gan.wgan_gp",
+    "autoencoders.elu_skips",
+    "segmentation.deeplab_v3",
+    "segmentation.deeplab_v3_plus",
+    "segmentation.small",
+)
 # How far an attack may go beyond its epsilon, as its docstring says.
 BEYOND_EPSILON = {"gradient.r_fgsm": 0.02}
 
@@ -595,6 +603,7 @@ def test_a_step_gives_a_loss_to_descend(name, training):
         images=given,
         targets=targets,
         labels=torch.arange(6) % 5,
+        masks=torch.arange(6) % 5,
         noise=Noise(0, range(6), "step"),
         iteration=0,
         epoch=0,

@@ -27,7 +27,7 @@ ORDER = [
     ["datasets", "metrics", "noise"],
     ["store", "resume", "devices", "schemas", "statistics"],
     ["components", "configuration", "digests", "workflow", "threats", "running", "budget"]
-    + ["cluster", "failures"],
+    + ["cluster", "failures", "sides"],
     ["errors", "locks"],
 ]
 PLACE = {room: number for number, line in enumerate(ORDER) for room in line}

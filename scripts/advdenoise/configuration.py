@@ -10,6 +10,7 @@ from pathlib import Path
 
 from scripts.advdenoise import components, threats
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.sides import both, check_sides
 from scripts.advdenoise.threats import CLEAN, NO_PURIFIER, Threat
 
 SCHEMA = Path(__file__).parents[2] / "config" / "schema.yaml"
@@ -49,6 +50,8 @@ _COST = {"images": 128, "repetitions": 3}
 _LIMITS = {"images": 1000, "steps": 64}
 # Settings of an attack that are lengths in pixels and so follow `epsilon_unit`.
 _LENGTHS = ("epsilon", "alpha")
+# What functions return whose images have masks, and who predicts these.
+DENSE, SEGMENTER = "DenseSource", "Segmenter"
 # What a purifier, or an attack that knows one, is handed of its denoiser.
 _DENOISER = {"denoise", "error", "calibration", "generate"}
 _FRACTION = re.compile(r"\s*(\d+(?:\.\d*)?)\s*/\s*(\d+(?:\.\d*)?)\s*")
@@ -265,14 +268,17 @@ def _list_crossings(product: dict, detectors: list[str]) -> None:
 
 def _check_entries(config: dict) -> None:
     for name, entry in config["datasets"].items():
-        components.check("datasets", f"datasets.{name}", entry)
-        _check_splits(f"datasets.{name}.splits", entry.setdefault("splits", {}))
+        key = f"datasets.{name}"
+        _check_sides(key, entry, components.check("datasets", key, entry))
+        _check_splits(f"{key}.splits", entry.setdefault("splits", {}))
     for kind in ("classifiers", "denoisers"):
         for name, entry in config[kind].items():
             components.check(kind, f"{kind}.{name}", entry)
             key = f"{kind}.{name}.training"
             asked = components.check("training", key, entry["training"])
             _check_looking(kind, key, entry["training"], asked)
+            if kind == "classifiers":
+                _check_lesson(key, entry, asked)
             if "stop" in entry["training"] and kind != "classifiers":
                 raise BadInput(f"{key}.stop: a denoiser has no accuracy; take it out")
     for kind in ("attacks", "purifiers", "attributions", "detectors"):
@@ -293,6 +299,13 @@ def _check_entries(config: dict) -> None:
                 _check_reads(key, product, components.check(part, key, product))
 
 
+def _check_sides(key: str, entry: dict, asked: components.Signature) -> None:
+    """Images with masks go through networks whose skips close at some sides only."""
+    if asked.returns == DENSE:
+        size = (asked.defaults | entry.get("settings", {}))["size"]
+        check_sides(f"{key}.settings.size", *both(size))
+
+
 def _check_looking(kind: str, key: str, training: dict, asked: components.Signature) -> None:
     """A step that looks at a network gets one; only denoisers are trained by such a step."""
     looks, function = "network" in asked.handed, training["function"]
@@ -302,6 +315,17 @@ def _check_looking(kind: str, key: str, training: dict, asked: components.Signat
         raise BadInput(f"{key}: {function} looks at a trained classifier; add the key 'network'")
     if "network" in training and not looks:
         raise BadInput(f"{key}.network: {function} looks at no network; take it out")
+
+
+def _check_lesson(key: str, entry: dict, asked: components.Signature) -> None:
+    """A segmenter learns from masks, any other classifier from labels."""
+    dense = _returns("classifiers", entry) == SEGMENTER
+    if dense != ("masks" in asked.handed):
+        learns = "masks" if dense else "labels"
+        raise BadInput(
+            f"{key}.function: {entry['function']} learns from {learns}, but "
+            f"{entry['training']['function']} does not teach that; choose another step"
+        )
 
 
 def _check_reads(key: str, product: dict, asked: components.Signature) -> None:
@@ -573,6 +597,8 @@ def _check_crossing(config: dict, key: str, stage: str, crossing: dict) -> None:
         if stage == "limits":
             _check_limited(config, f"{key}.threat", text)
     for dataset in crossing["dataset"]:
+        for classifier in crossing.get("classifier", []):
+            _check_segments(config, f"{key}.classifier", dataset, classifier)
         splits = {*BUILT_IN_SPLITS, *config["datasets"][dataset]["splits"]}
         for split in crossing.get("split", []):
             if split not in splits:
@@ -586,6 +612,26 @@ def _check_crossing(config: dict, key: str, stage: str, crossing: dict) -> None:
                 f"distances.taps: classifier {classifier!r} has no taps, but {key} asks for its "
                 "layers; name the modules to observe"
             )
+
+
+def _check_segments(config: dict, key: str, dataset: str, classifier: str) -> None:
+    """A segmenter meets images with masks, any other classifier images with labels."""
+    entry = config["classifiers"][classifier]
+    if dataset not in entry.get("datasets", [dataset]):
+        return
+    dense = _returns("datasets", config["datasets"][dataset]) == DENSE
+    if dense != (_returns("classifiers", entry) == SEGMENTER):
+        has, needs = ("masks", "a segmenter") if dense else ("labels", "another classifier")
+        raise BadInput(
+            f"{key}: {classifier!r} ({entry['function']}) does not fit data set {dataset!r}, whose "
+            f"images have {has}; take {needs}"
+        )
+
+
+def _returns(kind: str, entry: dict) -> str:
+    """The annotation of what an entry's function returns."""
+    module, _, name = entry["function"].partition(".")
+    return components.signatures(kind, module)[name].returns
 
 
 def _check_limited(config: dict, key: str, text: str) -> None:

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from scripts.advdenoise.datasets import folders
+from scripts.advdenoise.datasets._files import middle
 from scripts.advdenoise.errors import BadInput, DamagedFile
 from tests.real_data import ROOT, needs
 
@@ -144,9 +145,9 @@ def test_middle_of_an_image(size):
     ramp = np.linspace(0, 255, max(size)).astype(np.uint8)
     rows = np.tile(ramp, (min(size), 1))
     image = Image.fromarray(rows if size[0] >= size[1] else rows.T).convert("RGB")
-    middle = np.asarray(folders._middle(image, 16))
-    assert middle.shape == (16, 16, 3)
-    assert middle.mean() == pytest.approx(127.5, abs=7)
+    cut = np.asarray(middle(image, 16))
+    assert cut.shape == (16, 16, 3)
+    assert cut.mean() == pytest.approx(127.5, abs=7)
 
 
 def test_empty_class_folder(imagenet):

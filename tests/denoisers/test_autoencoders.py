@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.advdenoise.denoisers.autoencoders import OUTPUTS, magnet, red_net, seven_layer
+from scripts.advdenoise.denoisers.autoencoders import (
+    OUTPUTS,
+    elu_skips,
+    magnet,
+    red_net,
+    seven_layer,
+)
 from scripts.advdenoise.errors import BadInput
 
 
@@ -24,6 +30,57 @@ def test_published_sizes():
     assert weights(red_net((1, 28, 28), layers=4)) == 75_457
     assert weights(magnet((1, 28, 28), pooling=True)) == 310
     assert weights(magnet((1, 28, 28), pooling=False)) == 142
+
+
+@pytest.mark.parametrize(
+    ("channels", "count"),
+    [
+        ([64, 128, 256, 512, 512], 7_821_059),
+        ([32, 64, 128, 256, 512], 3_136_643),
+        ([64, 128, 256, 512, 1024], 12_540_163),
+    ],
+)
+def test_published_sizes_of_elu_skips(channels, count):
+    assert weights(elu_skips((3, 513, 513), channels=channels)) == count
+
+
+def test_elu_skips_has_the_maps_of_the_paper():
+    network = elu_skips((3, 513, 513), channels=[2, 3, 4, 5, 6])
+    sides = []
+    for layer in [*network.encoder, *network.decoder, network.last]:
+        layer.register_forward_hook(lambda *args: sides.append(tuple(args[2].shape[1:])))
+    with torch.no_grad():
+        assert network(torch.rand(1, 3, 513, 513)).shape == (1, 3, 513, 513)
+    down = [(2, 257, 257), (3, 129, 129), (4, 65, 65), (5, 33, 33), (6, 17, 17)]
+    assert sides == down + down[-2::-1] + [(3, 513, 513)]
+
+
+def test_elu_skips_adds_the_encoder_s_maps_behind_elu():
+    """With a decoder that gives zeros what is left is the first layer's map and the last layer."""
+    torch.manual_seed(0)
+    network = elu_skips((3, 33, 33), channels=[2, 3, 4, 5, 6])
+    for layer in network.decoder:
+        nn.init.zeros_(layer[0].weight)
+        nn.init.zeros_(layer[0].bias)
+    images = torch.rand(2, 3, 33, 33)
+    first = torch.nn.functional.elu(network.encoder[0][0](images))
+    assert torch.allclose(network(images), torch.sigmoid(network.last(first)), atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [553, 500, 512, 16, 1])
+def test_elu_skips_refuses_sides_that_do_not_close(side):
+    with pytest.raises(
+        BadInput, match=rf"images of 513x{side}; sides are 32k\+1, such as 513.*close"
+    ):
+        elu_skips((3, 513, side))
+
+
+def test_elu_skips_takes_the_sides_that_close_between_500_and_559():
+    def closes(side):
+        with contextlib.suppress(BadInput):
+            return elu_skips((3, side, side), channels=[1, 1, 1, 1, 1]) is not None
+
+    assert [side for side in range(500, 560) if closes(side)] == [513, 545]
 
 
 def test_seven_layer_has_the_maps_of_the_paper():
@@ -56,6 +113,7 @@ NETWORKS = [
     (red_net, (3, 16, 16), {"width": 4, "layers": 8, "output": "relu"}),
     (magnet, (1, 28, 28), {"pooling": True}),
     (magnet, (3, 9, 12), {"pooling": False}),
+    (elu_skips, (3, 33, 97), {"channels": [3, 4, 5, 6, 7]}),
 ]
 
 

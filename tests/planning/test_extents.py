@@ -33,12 +33,28 @@ def check(entry: dict, root=None) -> None:
     assert (found.train, found.test) == (len(source.train_labels), len(source.test_labels))
     assert found.shape == source.read(np.zeros(1, np.int64)).shape[1:]
     assert found.classes == len(source.classes)
+    assert found.dense == (source.masks is not None)
 
 
 @pytest.mark.parametrize("settings", [{}, {"train": 30}, {"train": 12, "test": 5}])
 def test_embedded_images(settings):
     check({"function": "embedded.patches", "settings": settings})
     check({"function": "embedded.digits"})
+    check({"function": "embedded.scenes", "settings": settings | {"size": 97, "digits": 3}})
+
+
+def test_images_with_masks_that_are_not_there():
+    entry = {"function": "segmentation.voc2012", "settings": {"sbd": True}}
+    assert extents(entry).of("other") == (10_582, 1449, (3, 513, 513), 21, None, True)
+    found = extents({"function": "segmentation.camvid"})
+    assert found.of("other")[:4] == (367, 233, (3, 353, 481), 11)
+    assert "as many images as the whole CamVid (367 and 233)" in found.assumptions[0]
+
+
+@needs("CamVid")
+def test_images_with_masks_of_a_data_root():
+    found = extents({"function": "segmentation.camvid"}, data_root=str(ROOT)).of("other")
+    assert (found.train, found.test, found.dense) == (40, 12, True)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +99,7 @@ def test_a_folder_is_assumed_until_its_root_is_given(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (9, 12)).save(path)
     counted = extents(entry, data_root=str(tmp_path))
-    assert counted.of("other") == (3, 2, (3, 8, 8), 2, None)
+    assert counted.of("other") == (3, 2, (3, 8, 8), 2, None, False)
     assert not counted.assumptions
 
 
@@ -96,6 +112,7 @@ def test_a_data_set_that_tells_nothing_is_read_or_asked_for(monkeypatch):
         (1, 28, 28),
         10,
         None,
+        False,
     )
     mnist = components.load("datasets", {"function": "archives.mnist"}).func
     monkeypatch.delattr(mnist, "extent")

@@ -262,6 +262,16 @@ def test_only_points_that_draw_are_judged_several_times(counting):
     assert size == 60 * 64 * 4
 
 
+def test_masks_are_stored_and_a_confusion_matrix_for_each_row(counting):
+    extent = Extents(counting._flow.config).of("digits")._replace(dense=True)
+    dense = SimpleNamespace(of=lambda dataset: extent, size=lambda dataset, split: 64)
+    masked = Counting(counting._flow, dense, counting._facts)
+    _, size = count(masked, "images")
+    assert size == 64 * 28 * 28 * 2
+    _, size = count(masked, "evaluate", suite="all_points", purifier="none", classifier="cnn")
+    assert size == 4 * 64 * (60 + 4 * 10 * 10)
+
+
 def test_distances_take_their_own_number_of_images(counting):
     uses, size = count(counting, "distances", suite="purified", classifier="cnn")
     assert uses == {(CNN, "forward"): (1 + 2 + 2) * 32, (DAE, "forward"): 2 * 32}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.training._augment import _cut, _move, _window, augment
+from scripts.advdenoise.training._augment import _cut, _move, _window, augment, augment_with_masks
 
 N = 64
 
@@ -165,3 +165,48 @@ def test_layout_range_and_independence_of_the_batch(settings):
     alone = augment(images[5:7], noise().take(torch.tensor([5, 6])), **settings)
     torch.testing.assert_close(moved[5:7], alone)
     assert augment(pictures(), noise(), **settings).is_contiguous()
+
+
+def labelled(height: int = 33, width: int = 65) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images whose brightness is their mask's class, in blocks, so that both can be compared."""
+    generator = torch.Generator().manual_seed(2)
+    classes = torch.randint(1, 10, (N, 5, 5), generator=generator)
+    rows, columns = torch.arange(height) * 5 // height, torch.arange(width) * 5 // width
+    masks = classes[:, rows][:, :, columns]
+    return (masks / 10)[:, None].expand(-1, 3, -1, -1).contiguous(), masks
+
+
+def test_masks_that_nothing_moves():
+    images, masks = labelled()
+    moved = augment_with_masks(images, masks, noise())
+    assert moved[0] is images and moved[1] is masks
+
+
+def test_a_mask_is_mirrored_with_its_image():
+    images, masks = labelled()
+    given = images.to(memory_format=torch.channels_last)
+    moved, with_them = augment_with_masks(given, masks, noise(), flip=True)
+    mirrored = (with_them == masks.flip(2)).flatten(1).all(1)
+    assert 0.3 < mirrored.float().mean() < 0.7
+    assert torch.equal(moved, (with_them / 10)[:, None].expand(-1, 3, -1, -1))
+    assert moved.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("scale", [(2.0, 2.0), (0.5, 0.5), (0.5, 2.0)])
+def test_a_mask_is_scaled_with_its_image(scale):
+    images, masks = labelled()
+    moved, with_them = augment_with_masks(images, masks, noise(), scale=scale, flip=True)
+    assert moved.shape == images.shape and with_them.dtype == torch.int64
+    inside = with_them != 255
+    assert set(with_them[inside].tolist()) <= set(range(1, 10))
+    # Between blocks brightness is mixed, and at an image's edge with black.
+    apart = (moved[:, 0] - with_them / 10)[inside].abs()
+    assert (apart < 1e-3).float().mean() > 0.6
+    assert (moved[:, 0][~inside] < 0.95).all()
+    if scale == (0.5, 0.5):
+        assert inside.float().mean() == pytest.approx(0.25, abs=0.03)
+        assert len({tuple(mask.nonzero()[0].tolist()) for mask in inside}) > N / 2
+    if scale == (2.0, 2.0):
+        assert inside.all() and all(len(mask.unique()) <= 9 for mask in with_them)
+    again = augment_with_masks(images, masks, noise(), scale=scale, flip=True)
+    assert torch.equal(again[0], moved) and torch.equal(again[1], with_them)

@@ -46,6 +46,16 @@ def test_clean_images_are_exact_and_channels_last():
     assert len(clean) == N
 
 
+def test_masks_are_examples_too():
+    masks = torch.arange(N, dtype=torch.uint8)[:, None, None].expand(-1, 4, 4)
+    for made in (Clean(images(), masks, range(N)), Mixture(images(), masks, range(N), [Part(1)])):
+        index = torch.tensor([5, 3])
+        batch = made.batch(index, noise(index), 0)
+        assert made.truth == "masks" and "labels" not in batch
+        assert batch["masks"].dtype == torch.int64
+        assert torch.equal(batch["masks"], masks[index].long())
+
+
 def test_lengths_must_agree():
     with pytest.raises(ValueError, match="images, labels and ids differ"):
         Clean(images(), torch.arange(3), range(N))

@@ -6,7 +6,7 @@ from torch.nn import functional
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.training import adversarial, plain
 from scripts.advdenoise.training._augment import augment
-from scripts.advdenoise.training._steps import attacked
+from scripts.advdenoise.training._steps import attacked, hits
 
 BUDGET = {"epsilon": 0.1, "alpha": 0.04, "steps": 4}
 
@@ -117,3 +117,57 @@ def test_reconstruct_is_the_mean_squared_error(batch):
     images, _ = batch
     loss, metrics = plain.reconstruct(nn.Identity(), images, images + 0.5)
     assert loss.item() == pytest.approx(0.25) and metrics["mse"] == loss
+
+
+def test_the_loss_of_masks_is_the_mean_over_labelled_pixels():
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn(2, 3, 2, 2, generator=generator)
+    masks = torch.tensor([[[0, 255], [2, 1]], [[255, 255], [255, 0]]])
+    loss, metrics = segment(logits, masks)
+    each = [
+        -logits[n, :, y, x].log_softmax(0)[masks[n, y, x]]
+        for n in range(2)
+        for y in range(2)
+        for x in range(2)
+        if masks[n, y, x] != 255
+    ]
+    assert loss.item() == pytest.approx(torch.stack(each).mean().item())
+    right = logits.argmax(1) == masks
+    shares = [right[0][masks[0] != 255].float().mean(), right[1, 1, 1].float()]
+    assert torch.allclose(hits(logits, masks), torch.stack(shares))
+    assert metrics["accuracy"].item() == pytest.approx(sum(map(float, shares)) / 2)
+
+
+class Fixed(nn.Module):
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, images):
+        return self.logits
+
+
+def segment(logits, masks):
+    return plain.segment(Fixed(logits).eval(), torch.zeros(2, 3, 2, 2), masks, None)
+
+
+def test_masks_without_any_labelled_pixel_teach_nothing():
+    logits = torch.randn(2, 3, 2, 2, requires_grad=True)
+    loss, metrics = segment(logits, torch.full((2, 2, 2), 255))
+    loss.backward()
+    assert loss.item() == 0 and metrics["accuracy"] == 0 and not logits.grad.any()
+
+
+def test_segmenters_are_taught_moved_pairs_in_train_mode_only():
+    masks = torch.randint(0, 3, (6, 33, 33))
+    seen = []
+
+    class Seeing(nn.Module):
+        def forward(self, images):
+            seen.append(images)
+            return torch.zeros(len(images), 3, *images.shape[2:])
+
+    images = (masks / 2)[:, None].expand(-1, 3, -1, -1)
+    for model in (Seeing().train(), Seeing().eval()):
+        plain.segment(model, images, masks, noise(), flip=True, scale=[0.5, 2.0])
+    assert not torch.equal(seen[0], images) and torch.equal(seen[1], images)

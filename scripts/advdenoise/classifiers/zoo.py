@@ -1,7 +1,6 @@
 """Networks of the timm library, by their names there."""
 
 import difflib
-import pickle
 from pathlib import Path
 
 import torch
@@ -9,7 +8,8 @@ from torch import Tensor, nn
 
 from scripts.advdenoise.classifiers._heads import bent, check_head, convolution
 from scripts.advdenoise.classifiers._normalise import Normalise, Normalised
-from scripts.advdenoise.errors import BadInput, DamagedFile
+from scripts.advdenoise.classifiers._weights import put, read, short
+from scripts.advdenoise.errors import BadInput
 
 HERE = "zoo.timm_model: settings"
 SEE = "`python -c 'import timm; print(timm.list_models())'` names them all"
@@ -83,7 +83,7 @@ def _create(model: str, classes: int, channels: int, pretrained: bool) -> nn.Mod
         if not pretrained and "." not in model:
             raise
         raise BadInput(
-            f"{HERE}.model: weights of {model!r} cannot be had ({_short(error)}); name a local "
+            f"{HERE}.model: weights of {model!r} cannot be had ({short(error)}); name a local "
             "file in `weights`"
         ) from error
 
@@ -119,26 +119,9 @@ def _put_head(network: nn.Module, model: str, head: str, last: Tensor, classes: 
 
 
 def _load(network: nn.Module, path: Path, model: str, classes: int, channels: int) -> None:
-    wanted = network.state_dict()
-    tensors = _with_head(_bare(_read(path)), wanted, network.pretrained_cfg)
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    for name in sorted(wanted.keys() | shapes.keys()):
-        there = shapes.get(name, "missing")
-        needed = tuple(wanted[name].shape) if name in wanted else "not there"
-        if there != needed:
-            raise BadInput(
-                f"{HERE}.weights: {path} does not hold {model!r} for {classes} classes and "
-                f"{channels} channels: {name} is {there} in the file and {needed} in the network; "
-                "give weights of this network"
-            )
-    network.load_state_dict(tensors)
-
-
-def _bare(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The names that timm gives, also for the file of a classifier that this workflow trained."""
-    if all(name.startswith("layers.") for name in tensors):
-        return {name.removeprefix("layers."): tensor for name, tensor in tensors.items()}
-    return tensors
+    here = f"{HERE}.weights"
+    tensors = _with_head(read(path, here), network.state_dict(), network.pretrained_cfg)
+    put(network, tensors, path, here, f"{model!r} for {classes} classes and {channels} channels")
 
 
 def _with_head(
@@ -154,26 +137,6 @@ def _with_head(
     return {name: tensor for name, tensor in tensors.items() if name not in stored} | new
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise BadInput(f"{HERE}.weights: there is no file {path}; give the path of a weights file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-        raise DamagedFile(
-            f"{HERE}.weights: {path} cannot be read ({_short(error)}); give safetensors or a torch "
-            "state dict"
-        ) from error
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise BadInput(f"{HERE}.weights: {path} is no state dict; save `network.state_dict()` only")
-    return tensors
-
-
 def _of_black(
     network: nn.Module, model: str, shape: tuple[int, int, int], usual: tuple[int, int, int]
 ) -> Tensor:
@@ -184,9 +147,5 @@ def _of_black(
     except (RuntimeError, AssertionError, ValueError) as error:
         raise BadInput(
             f"{HERE}.size: {model!r} does not take the images of {shape[1]}x{shape[2]} "
-            f"({_short(error)}); set the side to which they are resized, as {usual[-1]}"
+            f"({short(error)}); set the side to which they are resized, as {usual[-1]}"
         ) from error
-
-
-def _short(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:120] or type(error).__name__

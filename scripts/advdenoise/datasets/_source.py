@@ -20,7 +20,8 @@ IGNORED = 255
 class Extent(NamedTuple):
     """How many images a data set has, of which shape [C, H, W], in how many classes.
 
-    `assumed` says, where the numbers of images depend on the user's folder, what stands for them.
+    `assumed` says, where the numbers of images depend on the user's folder, what stands for them;
+    `dense` whether there are masks.
     """
 
     train: int
@@ -28,6 +29,7 @@ class Extent(NamedTuple):
     shape: tuple[int, int, int]
     classes: int
     assumed: str | None = None
+    dense: bool = False
 
 
 def holds(extent: Callable[..., Extent]) -> Callable:
@@ -62,6 +64,11 @@ class Source:
     def labels(self, ids: np.ndarray) -> np.ndarray:
         """The int64 labels [n] of the images with these ids."""
         return np.concatenate([self.train_labels, self.test_labels])[ids]
+
+
+# What a function returns whose data set is dense: the configuration reads that without a call, and
+# the sides of its images are the function's setting `size`, one for both or [height, width].
+DenseSource = Source
 
 
 def in_memory(classes: list[str], images: np.ndarray, labels: np.ndarray, n_train: int) -> Source:

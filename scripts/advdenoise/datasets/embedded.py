@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from scripts.advdenoise.datasets._source import Extent, Source, holds, in_memory
+from scripts.advdenoise.datasets._source import DenseSource, Extent, Source, holds, in_memory
 from scripts.advdenoise.errors import BadInput
 
 TEST_DIGITS = 360
@@ -24,6 +24,7 @@ PHOTOGRAPHS = {
 CROP = 32
 CELL = 64
 FLAT = 4.0
+INK = 0.6
 
 
 @holds(lambda: Extent(1437, TEST_DIGITS, (1, 28, 28), 10))
@@ -71,19 +72,19 @@ def patches(*, train: int = 400, test: int = 100) -> Source:
 
 
 def _scenes(*, train: int = 240, test: int = 60, size: int = 129, digits: int = 10) -> Extent:
-    return Extent(train, test, (3, size, size), 1 + digits)
+    return Extent(train, test, (3, size, size), 1 + digits, dense=True)
 
 
 @holds(_scenes)
-def scenes(*, train: int = 240, test: int = 60, size: int = 129, digits: int = 10) -> Source:
+def scenes(*, train: int = 240, test: int = 60, size: int = 129, digits: int = 10) -> DenseSource:
     """Handwritten digits on photographs, each with a mask of its own pixels: a dense data set.
 
     A scene is a crop of `size` x `size` pixels of one of scikit-image's photographs, reduced until
     its shorter side is nearest to 512 pixels. Two to four of scikit-learn's digits stand in its
     quarters, enlarged from 8x8 (bicubic) to between 0.3 and 0.46 of the side, in an ink of black
-    and full primary colours that is far from the background there. Their mask is where ink covers
-    more than half of a pixel; everything else is class 0, `background`. Only the digits below
-    `digits` occur, so there are `digits` + 1 classes.
+    and full primary colours that is far from the background there and lets 0.4 of it through. Their
+    mask is where ink covers more than half of a pixel; everything else is class 0, `background`.
+    Only the digits below `digits` occur, so there are `digits` + 1 classes.
 
     Test scenes are of other digits (the last 360 of the file, which other people wrote) and of
     another part of the photographs (their right third) than training scenes. A scene depends on its
@@ -136,7 +137,7 @@ class _Painter:
             y, x = half * np.array(divmod(quarter, 2)) + random.randint(half - size + 1, size=2)
             there = np.s_[y : y + size, x : x + size]
             cover = _stretch(digit, size)
-            image[there] = _inked(image[there], cover)
+            image[there] = _inked(image[there], INK * cover)
             mask[there][cover > 0.5] = label + 1
         return image, mask
 

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from scripts.advdenoise.datasets._files import decode, lines, middle
 from scripts.advdenoise.datasets._source import Extent, Source, below, holds
-from scripts.advdenoise.errors import BadInput, DamagedFile
+from scripts.advdenoise.errors import BadInput
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 TINY_IMAGENET = "tiny-imagenet-200"
-# What Pillow raises on a file that is no image or a broken one
-BROKEN_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 @holds(lambda: Extent(100_000, 10_000, (3, 64, 64), 200, "the whole of Tiny ImageNet"))
@@ -29,7 +28,7 @@ def tiny_imagenet(root: Path) -> Source:
     """
     layout = f"{TINY_IMAGENET}/ with wnids.txt, train/<class>/images/ and val/images/"
     folder = below(root, TINY_IMAGENET, layout)
-    classes = sorted(_lines(folder / "wnids.txt"))
+    classes = sorted(lines(folder / "wnids.txt"))
     train = []
     for name in classes:
         there = f"train/{name}/images"
@@ -79,18 +78,7 @@ def imagenet_folder(
     if train is None:
         labels.insert(0, np.zeros(0, np.int64))
     names = np.concatenate([table for part in tables for table in part])
-    return Source(classes, *labels, _reader(Path(root), names, lambda i: _middle(i, size)))
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} cannot be read ({error}); unpack the data set again") from error
-    lines = [line for line in lines if line.strip()]
-    if not lines:
-        raise BadInput(f"{path} is empty; unpack the data set again")
-    return lines
+    return Source(classes, *labels, _reader(Path(root), names, lambda i: middle(i, size)))
 
 
 def _files(folder: Path) -> list[str]:
@@ -113,7 +101,7 @@ def _annotations(folder: Path, classes: list[str]) -> tuple[list[str], np.ndarra
     there = set(_files(folder / "val/images"))
     label_of = {name: label for label, name in enumerate(classes)}
     files, labels = [], []
-    for number, line in enumerate(_lines(table), start=1):
+    for number, line in enumerate(lines(table), start=1):
         file, _, rest = line.partition("\t")
         name = rest.partition("\t")[0].strip()
         if file not in there:
@@ -144,29 +132,13 @@ def _table(files: list[str]) -> np.ndarray:
 
 def _reader(folder: Path, names: np.ndarray, prepare: Callable) -> Callable:
     def read(ids: np.ndarray) -> np.ndarray:
-        images = [_decode(folder / os.fsdecode(name), prepare) for name in names[ids]]
+        images = [decode(folder / os.fsdecode(name), prepare) for name in names[ids]]
         return np.stack(images).transpose(0, 3, 1, 2)
 
     return read
-
-
-def _decode(path: Path, prepare: Callable) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            return np.asarray(prepare(image.convert("RGB")))
-    except BROKEN_IMAGE as error:
-        raise DamagedFile(f"{path} is no readable image ({error}); fetch it again") from error
 
 
 def _exactly_64(image: Image.Image) -> Image.Image:
     if image.size != (64, 64):
         raise ValueError(f"{image.width}x{image.height} pixels where Tiny ImageNet has 64x64")
     return image
-
-
-def _middle(image: Image.Image, size: int) -> Image.Image:
-    shorter = min(image.size)
-    width, height = (round(side * size / shorter) for side in image.size)
-    image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = (width - size) // 2, (height - size) // 2
-    return image.crop((left, top, left + size, top + size))

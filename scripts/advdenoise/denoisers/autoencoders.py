@@ -1,10 +1,13 @@
 """Convolutional autoencoders: float [N,C,H,W] in [0,1] -> the same shape in [0,1]."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.sides import check_sides
 
 Shape = tuple[int, int, int]
 OUTPUTS = ("residual", "sigmoid", "relu")
@@ -79,6 +82,20 @@ def red_net(
     return _RedNet(depth, layers // 2, width, batch_norm, output)
 
 
+def elu_skips(shape: Shape, *, channels: Sequence[int] = (64, 128, 256, 512, 512)) -> nn.Module:
+    """The autoencoder of "dapas", Figure 2: one strided convolution a halving, with added skips.
+
+    3x3 convolutions of stride 2 bring each of `channels`, transposed ones lead back, 513 -> 257 ->
+    129 -> 65 -> 33 -> 17 and the same way up; ELU after each, the output of the encoder's layer of
+    the same size added behind it, a sigmoid at the end. Nothing is pooled, and nothing leads from
+    the image past the code. 7,821,059 parameters for colour images.
+
+    Raises BadInput for sides that are not 32k+1.
+    """
+    check_sides("autoencoders.elu_skips", *shape[1:])
+    return _EluSkips(shape[0], channels)
+
+
 def magnet(shape: Shape, *, pooling: bool) -> nn.Module:
     """The reformers of MagNet (Meng and Chen 2017) for grey images, sigmoids throughout.
 
@@ -105,6 +122,31 @@ def magnet(shape: Shape, *, pooling: bool) -> nn.Module:
 class _SevenLayer(nn.Sequential):
     def forward(self, images: Tensor) -> Tensor:
         return (super().forward(2 * images - 1) + 1) / 2
+
+
+class _EluSkips(nn.Module):
+    def __init__(self, depth: int, channels: Sequence[int]):
+        super().__init__()
+        pairs = list(zip([depth, *channels[:-1]], channels, strict=True))
+        self.encoder = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(last, out, 3, stride=2, padding=1), nn.ELU())
+            for last, out in pairs
+        )
+        self.decoder = nn.ModuleList(
+            nn.Sequential(nn.ConvTranspose2d(out, last, 3, stride=2, padding=1), nn.ELU())
+            for last, out in reversed(pairs[1:])
+        )
+        self.last = nn.ConvTranspose2d(channels[0], depth, 3, stride=2, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps, skips = images, []
+        for layer in self.encoder:
+            maps = layer(maps)
+            skips.append(maps)
+        skips.pop()
+        for layer in self.decoder:
+            maps = layer(maps) + skips.pop()
+        return torch.sigmoid(self.last(maps))
 
 
 class _RedNet(nn.Module):

@@ -62,4 +62,5 @@ class Extents:
 
 def _read(source: Source) -> Extent:
     shape = source.read(np.zeros(1, dtype=np.int64)).shape[1:]
-    return Extent(len(source.train_labels), len(source.test_labels), shape, len(source.classes))
+    counts = len(source.train_labels), len(source.test_labels)
+    return Extent(*counts, shape, len(source.classes), dense=source.masks is not None)

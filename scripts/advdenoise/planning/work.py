@@ -132,7 +132,10 @@ class Counting:
     # ------------------------------------------------------------ one method per stage
 
     def _images(self, s: dict) -> Work:
-        return Work(Counter(), self._images_of(s) * self._pixels(s), (s["entry"]["function"],))
+        extent = self._extents.of(s["dataset"])
+        masks = math.prod(extent.shape[1:]) if extent.dense else 0
+        size = self._images_of(s) * (self._pixels(s) + masks)
+        return Work(Counter(), size, (s["entry"]["function"],))
 
     def _train_classifier(self, s: dict) -> Work:
         return self._train("classifiers", s["classifier"], s, held_out=True)
@@ -213,7 +216,9 @@ class Counting:
             uses += _times(once, draws)
             judged += draws
         count = self._images_of(s) * self._met(s, s["threats"])
-        return Work(_times(uses, count), _ROW * count * judged, _functions(purifier))
+        extent = self._extents.of(s["dataset"])
+        row = _ROW + (4 * extent.classes**2 if extent.dense else 0)  # a confusion matrix
+        return Work(_times(uses, count), row * count * judged, _functions(purifier))
 
     def _distances(self, s: dict) -> Work:
         images = min(s["images"], self._extents.size(s["dataset"], s["split"]))

@@ -36,11 +36,11 @@ def train_classifier(
     entry = settings["classifier"]
     with ExitStack() as files:
         clean, pixels = _open(files, images)
-        examples = Clean(pixels, clean.labels, clean.ids)
+        examples = Clean(pixels, clean.labels[:], clean.ids)
         test = None
         if held_out:
             other, its_pixels = _open(files, held_out)
-            test = Clean(its_pixels, other.labels, other.ids)
+            test = Clean(its_pixels, other.labels[:], other.ids)
         digest = state_digest(settings, code, images, *filter(None, [start]))
         job = _Job("classifiers", entry, settings, state_folder(resume, weights), digest, start)
         _write(job, job.train(clean, examples, test), weights, history)
@@ -74,11 +74,11 @@ def train_denoiser(
             for threat, path in zip(settings["threats"], adversarial, strict=True)
         }
         parts = [_part(source, settings, sets) for source in entry["trained_on"]]
-        examples = Mixture(pixels, clean.labels, clean.ids, parts)
+        examples = Mixture(pixels, clean.labels[:], clean.ids, parts)
         test = None
         if held_out and not sets:
             other, its_pixels = _open(files, held_out)
-            test = Mixture(its_pixels, other.labels, other.ids, parts)
+            test = Mixture(its_pixels, other.labels[:], other.ids, parts)
         looked_at = None
         if network:
             looked_at = models.trained("classifiers", network, settings["network"], clean)

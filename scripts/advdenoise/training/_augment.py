@@ -1,11 +1,13 @@
-"""Random crops, shifts, rotations and flips of a whole batch at once."""
+"""Random crops, shifts, rotations and flips of a whole batch at once, also with its masks."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from scripts.advdenoise.datasets._source import IGNORED
 from scripts.advdenoise.noise import Noise
 
 
@@ -57,6 +59,64 @@ def augment(
         corners = (random[:, 3:5] * (2 * crop + 1)).long()
         images = _cut(images, crop, corners, mirrored=(random[:, 5] < 0.5) & flip)
     return images.contiguous(memory_format=layout)
+
+
+def augment_with_masks(
+    images: Tensor,
+    masks: Tensor,
+    noise: Noise,
+    *,
+    scale: Sequence[float] = (1.0, 1.0),
+    flip: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Move every image and its mask alike, by its own random numbers, as DeepLab is trained.
+
+    Args:
+        images: [N, C, H, W] float32 in [0, 1].
+        masks: [N, H, W] int64.
+        noise: one stream per image; each gives four numbers if anything is asked for.
+        scale: enlarge by a factor between these two. Of more than one a window of the image's size
+            is left, at a random place; of less the image stands at a random place on black, which
+            the mask ignores.
+        flip: mirror left and right with probability 1/2.
+
+    Returns:
+        Images (bilinear) and masks (nearest) of the same shapes, images channels-last where they
+        were.
+    """
+    low, high = scale
+    if not (flip or (low, high) != (1, 1)):
+        return images, masks
+    layout = _layout(images)
+    random = noise.uniform(images.new_empty(len(images), 4))
+    if (low, high) != (1, 1):
+        grid = _scaled(images, low + (high - low) * random[:, :1], random[:, 1:3])
+        images = functional.grid_sample(images, grid, align_corners=False)
+        # Outside of an image there are zeros, which are to be the value that is ignored.
+        shifted = (masks[:, None] - IGNORED).float()
+        moved = functional.grid_sample(shifted, grid, mode="nearest", align_corners=False)
+        masks = (moved[:, 0] + IGNORED).long()
+    if flip:
+        mirrored = random[:, 3] < 0.5
+        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+        masks = torch.where(mirrored[:, None, None], masks.flip(2), masks)
+    return images.contiguous(memory_format=layout), masks
+
+
+def _scaled(images: Tensor, factor: Tensor, random: Tensor) -> Tensor:
+    """The places in images [N, ...] enlarged by a factor [N, 1] that they are to be taken from.
+
+    `random` [N, 2] in [0, 1) says where the window lies in the image, or the image in the window.
+    """
+    side = 1 / factor
+    centre = (1 - side) * (2 * random - 1)
+    zero = torch.zeros_like(side)
+    theta = torch.stack(
+        [torch.cat([side, zero, centre[:, :1]], 1), torch.cat([zero, side, centre[:, 1:]], 1)], 1
+    )
+    # Under autocast places would have eight bits, too few.
+    with torch.autocast(images.device.type, enabled=False):
+        return functional.affine_grid(theta, list(images.shape), align_corners=False)
 
 
 def _layout(images: Tensor) -> torch.memory_format:

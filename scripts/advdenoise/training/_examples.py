@@ -20,7 +20,7 @@ class Clean:
 
     Args:
         images: [N, C, H, W] uint8.
-        labels: [N] int64.
+        labels: [N] int64, or masks [N, H, W] uint8, 255 where a pixel has no class.
         ids: [N] image ids, which the random numbers of an image derive from.
     """
 
@@ -33,6 +33,11 @@ class Clean:
     def __len__(self) -> int:
         return len(self._images)
 
+    @property
+    def truth(self) -> str:
+        """What a batch calls what is to be learnt: `labels`, or `masks` where it has them."""
+        return "labels" if self._labels.ndim == 1 else "masks"
+
     def targets(self, index: Tensor, device: torch.device | str = "cpu") -> Tensor:
         """The clean images at `index` (int64) on `device`: float32 in [0, 1], channels-last."""
         images = self._images[index].to(device).float().div_(255)
@@ -41,12 +46,12 @@ class Clean:
     def batch(
         self, index: Tensor, noise: Noise, epoch: int, device: torch.device | str = "cpu"
     ) -> dict[str, Tensor]:
-        """The examples at `index` as `images`, `targets` and `labels` on `device`.
+        """The examples at `index` as `images`, `targets` and `labels` or `masks` on `device`.
 
-        Images and targets are as `targets` gives them.
+        Images and targets are as `targets` gives them; labels [N] and masks [N, H, W] are int64.
         """
-        images = self.targets(index, device)
-        return {"images": images, "targets": images, "labels": self._labels[index].to(device)}
+        images, truth = self.targets(index, device), self._labels[index].to(device).long()
+        return {"images": images, "targets": images, self.truth: truth}
 
 
 @dataclass(frozen=True)

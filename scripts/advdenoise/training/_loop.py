@@ -23,6 +23,7 @@ from scripts.advdenoise.resume import Interruption, locked
 from scripts.advdenoise.training._optimisers import Optimiser, learning_rate
 from scripts.advdenoise.training._references import Make, References, maker
 from scripts.advdenoise.training._resume import State
+from scripts.advdenoise.training._steps import hits
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +57,10 @@ def train(
     Args:
         model: any module; it is moved to `device`.
         step: a component of `training/` with its settings bound. It is handed what it lists of
-            `model`, `images`, `targets`, `labels`, `noise`, `iteration` (from 0), `epoch` (from 0),
-            `network` and `reference` (see `_steps.compares_with`) and returns the loss to be
-            descended and a dictionary of batch means. Parameters that the loss does not reach stay
-            as they are.
+            `model`, `images`, `targets`, `labels` or `masks`, `noise`, `iteration` (from 0),
+            `epoch` (from 0), `network` and `reference` (see `_steps.compares_with`) and returns the
+            loss to be descended and a dictionary of batch means. Parameters that the loss does not
+            reach stay as they are.
         examples: has `__len__`, `ids`, `targets(index, device)` and `batch(index, noise, epoch,
             device)`, see `_examples`.
         loop: `epochs`, `batch`, `optimiser: {name, lr, ...}` and, optionally,
@@ -262,13 +263,13 @@ class _Run:
             return None
         examples = self.examples if stop["measured_on"] == "train" else self.held_out
         self.model.eval()
-        right = 0
+        right = 0.0
         for index in torch.arange(len(examples)).split(self.loop["batch"]):
             self._leave_if_asked(state, interruption)
             clean = examples.batch(index, None, 0, self.device)
             with torch.no_grad(), self._autocast():
-                right += (self.model(clean["targets"]).argmax(1) == clean["labels"]).sum()
-        return int(right) / len(examples)
+                right += hits(self.model(clean["targets"]), clean[examples.truth]).double().sum()
+        return float(right) / len(examples)
 
     def _end_epoch(self, held_out: dict[str, float], accuracy: float | None) -> None:
         means = _means(self.sums)

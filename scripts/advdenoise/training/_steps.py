@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
+from scripts.advdenoise.datasets._source import IGNORED
+
 Update = tuple[Tensor, dict[str, Tensor]]
 
 
@@ -22,9 +24,22 @@ def compares_with(make: Callable) -> Callable:
     return mark
 
 
+def hits(logits: Tensor, labels: Tensor) -> Tensor:
+    """How right the largest logits are for each image: float [N] in [0, 1].
+
+    Logits [N, K] of labels [N] are right or wrong; of logits [N, K, H, W] it is the share of right
+    pixels among those that the masks [N, H, W] do not ignore (0 where they ignore all).
+    """
+    right = logits.argmax(1) == labels
+    if labels.ndim == 1:
+        return right.float()
+    labelled = (labels != IGNORED).flatten(1)
+    return (right.flatten(1) & labelled).sum(1) / labelled.sum(1).clamp(min=1)
+
+
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Share of rows [N, K] whose largest logit is the label's."""
-    return (logits.argmax(1) == labels).float().mean()
+    """Share of rows [N, K] whose largest logit is the label's; of masks the mean of `hits`."""
+    return hits(logits, labels).mean()
 
 
 @contextmanager

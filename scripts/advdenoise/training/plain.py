@@ -1,16 +1,20 @@
 """Training on images as they are given.
 
 What steps are handed: `model` in train mode (in eval mode for held-out examples); `images` float32
-[N,C,H,W] in [0,1], its inputs; `targets`, the clean images; `labels` int64 [N]; `noise`, one random
-stream per image; `network`, the trained classifier that the entry names, and `reference`, what it
-makes of the clean images. They return the loss and the batch means of their metrics.
+[N,C,H,W] in [0,1], its inputs; `targets`, the clean images; `labels` int64 [N], or `masks` int64
+[N,H,W], 255 where a pixel has no class; `noise`, one random stream per image; `network`, the
+trained classifier that the entry names, and `reference`, what it makes of the clean images. They
+return the loss and the batch means of their metrics.
 """
+
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scripts.advdenoise.datasets._source import IGNORED
 from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.training._augment import augment
+from scripts.advdenoise.training._augment import augment, augment_with_masks
 from scripts.advdenoise.training._steps import Update, accuracy
 
 
@@ -37,6 +41,30 @@ def classify(
         images = augment(images, noise, **moves)
     logits = model(images)
     return functional.cross_entropy(logits, labels), {"accuracy": accuracy(logits, labels)}
+
+
+def segment(
+    model: nn.Module,
+    images: Tensor,
+    masks: Tensor,
+    noise: Noise,
+    *,
+    scale: Sequence[float] = (1.0, 1.0),
+    flip: bool = False,
+) -> Update:
+    """Cross-entropy of a segmenter, the mean over the labelled pixels of the batch.
+
+    Metric `accuracy`, of pixels, the mean over images. In train mode image and mask are enlarged by
+    a random factor from `scale`, such as [0.5, 2] for DeepLab on VOC, at a random place, and
+    mirrored half of the time (`flip`).
+    """
+    if model.training:
+        images, masks = augment_with_masks(images, masks, noise, scale=scale, flip=flip)
+    logits = model(images)
+    # Summed apart: the sum that the loss itself takes has no deterministic kernel on a GPU.
+    losses = functional.cross_entropy(logits, masks, ignore_index=IGNORED, reduction="none")
+    loss = losses.sum() / (masks != IGNORED).sum().clamp(min=1)
+    return loss, {"accuracy": accuracy(logits, masks)}
 
 
 def reconstruct(model: nn.Module, images: Tensor, targets: Tensor) -> Update:

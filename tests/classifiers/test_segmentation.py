@@ -1,0 +1,203 @@
+"""Segmenters, without any download."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+
+from scripts.advdenoise.classifiers import segmentation
+from scripts.advdenoise.classifiers._fold import fold
+from scripts.advdenoise.errors import BadInput, DamagedFile
+from scripts.advdenoise.training import plain
+
+SHAPE = (3, 33, 65)
+NETWORKS = {
+    "small": lambda: segmentation.small(SHAPE, 5, width=3),
+    "plus": lambda: segmentation.deeplab_v3_plus(SHAPE, 5, encoder="resnet18", width=8),
+    "v3": lambda: segmentation.deeplab_v3((3, 20, 27), 5, backbone="resnet50"),
+}
+
+
+def moved(network: nn.Module) -> nn.Module:
+    """The network in eval mode, its batch norms as a training might have left them."""
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.weight, 0.5, 1)
+            nn.init.uniform_(norm.running_mean, -0.1, 0.1)
+    return network.eval()
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def network(request):
+    torch.manual_seed(0)
+    return request.param, moved(NETWORKS[request.param]())
+
+
+def given(name: str, count: int = 2) -> torch.Tensor:
+    sides = (20, 27) if name == "v3" else SHAPE[1:]
+    return torch.rand(count, 3, *sides, generator=torch.Generator().manual_seed(1))
+
+
+def test_logits_of_every_pixel_image_by_image(network):
+    name, network = network
+    images = given(name)
+    with torch.no_grad():
+        logits = network(images)
+        assert torch.allclose(network(images[1:]), logits[1:], atol=1e-5)
+    assert logits.shape == (2, 5, *images.shape[2:]) and logits.dtype == torch.float32
+    assert logits.isfinite().all()
+    assert torch.allclose(network.normalise.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
+
+
+def test_a_folded_segmenter_computes_the_same(network):
+    name, network = network
+    folded, gradients = fold(network), []
+    for model in (network, folded):
+        images = given(name).requires_grad_()
+        logits = model(images)
+        assert torch.allclose(logits, network(given(name)), atol=1e-4)
+        gradients.append(torch.autograd.grad(logits.square().sum(), images)[0])
+    assert gradients[0].abs().amin((1, 2, 3)).isfinite().all() and gradients[0].any()
+    assert (gradients[1] - gradients[0]).abs().max() <= 1e-3 * gradients[0].abs().max()
+    if name == "small":
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+
+
+def test_gradients_reach_every_weight(network):
+    name, network = network
+    network.train()
+    masks = torch.zeros(2, *given(name).shape[2:], dtype=torch.int64)
+    loss, _ = plain.segment(network, given(name), masks, None)
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+    network.zero_grad(set_to_none=True)
+    network.eval()
+
+
+def test_published_sizes():
+    count = [
+        sum(weight.numel() for weight in network.parameters())
+        for network in (
+            segmentation.deeplab_v3_plus((3, 513, 513), 21),
+            segmentation.small((3, 129, 129), 4),
+        )
+    ]
+    assert count == [45_674_853, 77_824]
+
+
+def test_upsampled_maps_meet_those_they_are_added_to():
+    """Corner on corner: a map linear in the place stays linear in the place."""
+    ramp = torch.linspace(0, 1, 5).expand(1, 1, 3, 5)
+    raised = segmentation._to((33, 65))(ramp)
+    assert torch.allclose(raised[0, 0, 7], torch.linspace(0, 1, 65), atol=1e-6)
+
+
+@pytest.mark.parametrize("sides", [(128, 129), (129, 130), (1, 33)])
+def test_other_sides_are_refused(sides):
+    for build in (segmentation.small, segmentation.deeplab_v3_plus):
+        with pytest.raises(BadInput, match=r"sides are 32k\+1, such as 513.*skips do not close"):
+            build((3, *sides), 4)
+
+
+def test_a_file_of_the_whole_network_and_one_of_its_encoder(tmp_path):
+    plus = moved(NETWORKS["plus"]())
+    whole, encoder = tmp_path / "whole.safetensors", tmp_path / "encoder.pth"
+    save_file(plus.state_dict(), whole)
+    tensors = plus.layers.encoder.state_dict()
+    torch.save(
+        tensors | {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}, encoder
+    )
+    settings = {"encoder": "resnet18", "width": 8}
+    again = segmentation.deeplab_v3_plus(SHAPE, 5, **settings, weights=str(whole)).eval()
+    with torch.no_grad():
+        assert torch.equal(again(given("plus")), plus(given("plus")))
+    of_encoder = segmentation.deeplab_v3_plus(SHAPE, 3, **settings, weights=str(encoder))
+    found = of_encoder.layers.encoder.state_dict()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in tensors.items())
+    with pytest.raises(BadInput, match=r"'resnet18' for 4 classes: segmentation_head"):
+        segmentation.deeplab_v3_plus(SHAPE, 4, **settings, weights=str(whole))
+    whole.write_bytes(whole.read_bytes()[:3000])
+    with pytest.raises(DamagedFile, match="whole.safetensors cannot be read"):
+        segmentation.deeplab_v3_plus(SHAPE, 5, **settings, weights=str(whole))
+
+
+def test_torchvisions_file_gets_a_new_last_layer_for_other_classes(tmp_path):
+    torch.manual_seed(2)
+    stock = segmentation.deeplab_v3((3, 33, 33), 21, backbone="resnet50").layers.state_dict()
+    path = tmp_path / "stock.pth"
+    torch.save(stock | {"aux_classifier.0.weight": torch.zeros(2)}, path)
+    for classes in (21, 4):
+        network = segmentation.deeplab_v3(
+            (3, 33, 33), classes, backbone="resnet50", weights=str(path)
+        )
+        found = network.layers.state_dict()
+        last = (
+            {name for name, t in stock.items() if not torch.equal(t, found[name])}
+            if (classes == 21)
+            else {name for name, t in stock.items() if t.shape != found[name].shape}
+        )
+        assert last == (set() if classes == 21 else {"classifier.4.weight", "classifier.4.bias"})
+
+
+@pytest.mark.parametrize(
+    ("build", "settings", "message"),
+    [
+        (segmentation.deeplab_v3, {"backbone": "resnet34"}, "none of resnet50, resnet101"),
+        (segmentation.deeplab_v3_plus, {"encoder": "resnet1"}, "no encoder 'resnet1'"),
+        (segmentation.deeplab_v3_plus, {"weights": "nowhere.pth"}, "there is no file nowhere.pth"),
+        (segmentation.deeplab_v3, {"weights": "x", "pretrained": True}, "leave one of them out"),
+        (segmentation.deeplab_v3_plus, {"weights": "x", "pretrained": True}, "leave one of them"),
+    ],
+)
+def test_settings_that_do_not_fit(build, settings, message):
+    with pytest.raises(BadInput, match=message):
+        build((3, 33, 33), 21, **settings)
+
+
+def test_weights_that_cannot_be_fetched(monkeypatch):
+    import segmentation_models_pytorch as smp
+    from torchvision.models._api import WeightsEnum
+
+    def offline(*args, **kwargs):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(smp, "DeepLabV3Plus", offline)
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", offline)
+    for build in (segmentation.deeplab_v3, segmentation.deeplab_v3_plus):
+        with pytest.raises(BadInput, match=r"cannot be had \(no route\); name a local"):
+            build((3, 33, 33), 21, pretrained=True)
+
+
+def test_the_small_one_imports_no_heavy_library():
+    code = (
+        "import sys; from scripts.advdenoise.classifiers import segmentation;"
+        "segmentation.small((3, 33, 33), 4);"
+        "print({'torchvision', 'timm', 'segmentation_models_pytorch'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_segmenter_learns(tmp_path):
+    """Two bright squares of different colour on grey: a hundred steps tell all three apart."""
+    torch.manual_seed(0)
+    images, masks = torch.full((4, 3, 33, 33), 0.5), torch.zeros(4, 33, 33, dtype=torch.int64)
+    for row, corner in enumerate((1, 3, 6, 9)):
+        images[row, 0, corner : corner + 12, 2:12], masks[row, corner : corner + 12, 2:12] = 1, 1
+        images[row, 2, corner : corner + 12, 16:30], masks[row, corner : corner + 12, 16:30] = 1, 2
+    masks[:, :, 15] = 255
+    network = segmentation.small((3, 33, 33), 3, width=4)
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
+    for _ in range(100):
+        loss, metrics = plain.segment(network, images, masks, None)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert metrics["accuracy"] > 0.95
+    wrong = network.eval()(images).argmax(1) != masks
+    assert wrong[masks != 255].float().mean() < 0.1
+    assert functional.cross_entropy(network(images), masks, ignore_index=255) < 0.5
