@@ -19,7 +19,7 @@ report = $(results)/report.html
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help quick test test-slow slurm-test lint bench bench-attacks bench-attribution bench-feature-losses bench-purifiers bench-distances budget plan unit-costs clean clean-results
+.PHONY: help quick test test-slow slurm-test lint bench bench-attacks bench-attribution bench-feature-losses bench-purifiers bench-distances bench-dense-attacks budget plan unit-costs clean clean-results
 
 help:
 	@echo "make quick          install what is needed, run the quick scale, write its report"
@@ -34,6 +34,7 @@ help:
 	@echo "make bench-feature-losses  training with feature losses: the loss network's share, the kept maps' gain"
 	@echo "make bench-purifiers  what purifying costs in passes of the denoiser"
 	@echo "make bench-distances  the distances job against the bare passes that it needs"
+	@echo "make bench-dense-attacks  attacks on predictions of every pixel against their bare passes"
 	@echo "make bench          the other benchmarks"
 	@echo "make clean          remove the environments and caches"
 	@echo "make clean-results  remove results, logs, benchmark files and Snakemake's records"
@@ -89,6 +90,9 @@ bench-purifiers: .venv/dev.stamp
 
 bench-distances: .venv/dev.stamp
 	python -m bench.distances
+
+bench-dense-attacks: .venv/dev.stamp
+	python -m bench.dense_attacks
 
 bench: .venv/dev.stamp
 	@for file in bench/*.py; do \

@@ -1,0 +1,186 @@
+"""Attacks on predictions of every pixel against the bare passes that they need.
+
+    python -m bench.dense_attacks [--sides 129x129 353x481] [--images 4] [--batch 2] [--rounds 3]
+                                  [--threads 1] [--classes 21] [--width 16]
+
+from the repository's root. The small DeepLabV3+ with fresh weights is attacked with FGSM, I-FGSM of
+10 steps and SegPGD of 10 steps on images and masks drawn at random, a twentieth of whose pixels
+have no class. `--images` are as many as get 10 steps at 353x481, `--batch` are so many at a time;
+of smaller ones, and of those that get one step, there are as many more.
+
+A bare pass is forward, torch's mean cross-entropy without those pixels, and input-backward of the
+network as the jobs have it (folded, frozen, channels-last), on tensors in memory. Compared with
+these are the attack alone, which needs as many as it has steps, and the attack's whole job (`run`:
+it opens files, loads the network, attacks, judges, compresses and writes), which needs one forward
+pass more, for the judgement. They take turns.
+
+Printed, medians over the rounds: images a second of the job, and the ratio of the seconds of either
+to those of its bare passes, in wall and in CPU time.
+"""
+
+import argparse
+import contextlib
+import functools
+import io
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+EPSILON, ALPHA, STEPS = 0.032, 0.25 / 255, 10
+WALK = {"epsilon": EPSILON, "alpha": ALPHA, "steps": STEPS}
+ATTACKS = {
+    "FGSM": ("gradient.fgsm", {"epsilon": EPSILON}, 1),
+    "I-FGSM, 10 steps": ("gradient.bim", WALK, STEPS),
+    "SegPGD, 10 steps": ("gradient.segpgd", WALK, STEPS),
+}
+IGNORED = 255
+PIXELS = 353 * 481
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Attacks on dense predictions and bare passes.")
+    parser.add_argument("--sides", nargs="+", default=["129x129", "353x481"])
+    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--classes", type=int, default=21)
+    parser.add_argument("--width", type=int, default=16)
+    options = parser.parse_args()
+    # Spinning threads would charge their waiting to the CPU time.
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+    import torch
+
+    torch.set_num_threads(options.threads)
+    head = ("sides", "attack", "images/s", "attack: wall", "CPU", "job: wall", "CPU")
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    for words in options.sides:
+        sides = [int(side) for side in words.split("x")]
+        for name, (_, _, passes) in ATTACKS.items():
+            more = PIXELS / (sides[0] * sides[1])
+            count, batch = int(options.images * more * STEPS / passes), int(options.batch * more)
+            with tempfile.TemporaryDirectory() as folder:
+                files = Files(Path(folder), sides, count, max(1, batch), options)
+                print(f"| {words} | {name} | {compare(files, name, options.rounds)} |", flush=True)
+
+
+class Files:
+    """An image set, a segmenter, and both as the jobs have them."""
+
+    def __init__(self, root: Path, sides: list[int], count: int, batch: int, options):
+        import numpy as np
+        import torch
+
+        from scripts.advdenoise import store
+        from scripts.advdenoise.stages import models
+        from scripts.advdenoise.stages.data import open_images
+
+        self.root, self.batch = root, batch
+        self.images, self.victim = root / "images.h5", root / "victim.safetensors"
+        random = np.random.default_rng(0)
+        masks = random.integers(options.classes, size=(count, *sides), dtype=np.uint8)
+        masks[random.random(masks.shape) < 0.05] = IGNORED
+        with store.create_hdf5(self.images, {"settings": {}}, "images") as file:
+            pixels = random.integers(256, size=(count, 3, *sides), dtype=np.uint8)
+            store.add_array(file, "images", pixels)
+            store.add_array(file, "masks", masks, rows=1)
+            store.add_array(file, "ids", np.arange(count))
+            file.attrs["classes"] = json.dumps([str(name) for name in range(options.classes)])
+        self.entry = {"name": "small", "function": "segmentation.small"}
+        self.entry["settings"] = {"width": options.width}
+        torch.manual_seed(0)
+        with open_images(self.images) as clean:
+            network = models.build("classifiers", self.entry, clean.shape, options.classes)
+            with torch.no_grad():  # batch norm has seen images
+                (seen,) = clean.batches(batch, models.device(), batch)
+                network.to(models.device()).train()(seen.images)
+            store.write_weights(self.victim, network.state_dict(), {"settings": {}})
+            self.network = models.classifier(self.victim, self.entry, clean)
+            self.batches = list(clean.batches(batch, models.device()))
+
+    def job(self, name: str) -> None:
+        """The whole job, without what it prints."""
+        from scripts.advdenoise.stages import attack
+
+        function, settings, _ = ATTACKS[name]
+        points = {"default": {"function": function, "settings": settings}}
+        settings = {
+            "seed": 0,
+            "batch": self.batch,
+            "threat": "attack@small",
+            "attack": {"name": "attack", "points": points},
+            "victim": self.entry,
+            "purifier": None,
+            "denoiser": None,
+        }
+        places = {"output": self.root / "made.h5", "resume": self.root / "resume"}
+        with contextlib.redirect_stdout(io.StringIO()):
+            attack.run(settings, "", images=self.images, victim=self.victim, **places)
+
+    def attack(self, name: str) -> None:
+        """The attack alone, on tensors in memory."""
+        from scripts.advdenoise.components import load, provide
+        from scripts.advdenoise.noise import Noise
+
+        function, settings, _ = ATTACKS[name]
+        bound = load("attacks", {"function": function, "settings": settings})
+        for batch in self.batches:
+            handed = {"images": batch.images, "labels": batch.labels, "targeted": False}
+            provide(bound, **handed, predict=self.network, noise=Noise(0, batch.ids, "bench"))
+
+    def bare(self, passes: int) -> None:
+        """So many passes with their gradients."""
+        import torch
+        from torch.nn import functional
+
+        for batch in self.batches:
+            for _ in range(passes):
+                leaf = batch.images.detach().requires_grad_()
+                logits = self.network(leaf)
+                loss = functional.cross_entropy(logits, batch.labels, ignore_index=IGNORED)
+                torch.autograd.grad(loss, leaf)
+
+    def look(self) -> None:
+        """One pass without."""
+        import torch
+
+        with torch.no_grad():
+            for batch in self.batches:
+                self.network(batch.images)
+
+
+def compare(files: Files, name: str, count: int) -> str:
+    ways = [
+        functools.partial(files.bare, ATTACKS[name][2]),
+        files.look,
+        functools.partial(files.attack, name),
+        functools.partial(files.job, name),
+    ]
+    # The first round warms up.
+    rounds = [[seconds(way) for way in ways] for _ in range(count + 1)][1:]
+    images = sum(len(batch.images) for batch in files.batches)
+    cells = [f"{images / statistics.median(times[3][0] for times in rounds):.2f}"]
+    for ours, needed in ((2, (0,)), (3, (0, 1))):
+        for clock in (0, 1):
+            ratios = [t[ours][clock] / sum(t[way][clock] for way in needed) for t in rounds]
+            cells.append(f"{statistics.median(ratios):.3f}")
+    return " | ".join(cells)
+
+
+def seconds(function) -> tuple[float, float]:
+    """Wall and CPU time."""
+    import torch
+
+    wall, cpu = time.perf_counter(), time.process_time()
+    function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+if __name__ == "__main__":
+    main()
