@@ -622,3 +622,11 @@ def test_the_digest_of_a_job_is_of_the_components_that_it_runs():
     assert code("fgsm@cnn") == code("pgd@cnn", seed="1")
     assert code("fgsm@cnn") != code("shaken@cnn")
     assert code("fgsm@cnn") != code("fgsm@cnn+direct")
+
+
+def test_a_data_set_of_large_images_has_a_batch_of_its_own(quick):
+    quick["datasets"]["patches"]["batch"] = 4
+    graph = Flow(configuration.read(quick))
+    assert job(graph, "attack", threat="bounded@resnet18").settings["batch"] == 4
+    small = {"seed": "0", "dataset": "digits", "split": "test", "threat": "pgd@cnn4"}
+    assert graph.job("attack", small).settings["batch"] == quick["batch"] == 128

@@ -595,7 +595,8 @@ class Flow:
     # ------------------------------------------------------------ entries
 
     def _common(self, seed: str, dataset: str) -> dict:
-        return {"seed": int(seed), "dataset": dataset, "batch": self.config["batch"]}
+        batch = self.config["datasets"][dataset].get("batch", self.config["batch"])
+        return {"seed": int(seed), "dataset": dataset, "batch": batch}
 
     def _named(self, kind: str, name: str) -> dict:
         """An entry as a job gets it, without the data sets it is for: one more reruns nothing."""
