@@ -89,6 +89,17 @@ REDUCED = {
         "figures_apudae": 1,
         "apudae": 1,
     },
+    "dapas": {
+        "images": 2,
+        "train_classifier": 1,
+        "train_denoiser": 3,
+        "attack": 9,
+        "examples": 5,
+        "evaluate": 11,
+        "table": 6,
+        "figures_dapas": 1,
+        "dapas": 1,
+    },
     "feature_losses": {
         "images": 8,
         "train_classifier": 6,

@@ -339,7 +339,7 @@ def test_an_unknown_measure_is_told_with_near_names(results, tmp_path):
 
 def test_every_paper_of_the_quick_scale_with_figures_is_drawn(quick_file):
     named = {paper for paper, entry in quick_file["experiments"].items() if "figures" in entry}
-    assert named == {"propagation", "segfault", "feature_losses", "apudae"}
+    assert named == {"dapas", "propagation", "segfault", "feature_losses", "apudae"}
 
 
 def test_figures_of_feature_losses(tmp_path, feature_losses):
