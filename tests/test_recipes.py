@@ -22,6 +22,7 @@ RECIPES = (REPOSITORY / "docs" / "recipes.md").read_text(encoding="utf-8")
 ELSEWHERE = {
     *("results", "logs", "benchmarks", "exported", "train", "val"),
     *("MNIST", "FashionMNIST", "cifar-10-batches-py", "tiny-imagenet-200"),
+    *("VOCdevkit", "sbd", "CamVid", "trainannot"),
 }
 
 
