@@ -42,6 +42,7 @@ _PACKAGES = (
     "scikit-image",
     "scikit-learn",
     "scipy",
+    "segmentation-models-pytorch",
     "snakemake",
     "timm",
     "torch",

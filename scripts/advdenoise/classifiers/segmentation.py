@@ -82,6 +82,11 @@ def _smp(channels, classes, encoder, width, rates, pretrained, here) -> nn.Modul
             classes=classes,
         )
     except Exception as error:  # Of the network, the hub or the cache, each of a type of its own.
+        if isinstance(error, ValueError):
+            raise BadInput(
+                f"{here}.encoder: {encoder!r} cannot be had at output stride 16 ({short(error)}); "
+                "take another, such as resnet101"
+            ) from error
         if not pretrained:
             raise
         raise BadInput(
