@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.metrics import jaccard_score, roc_auc_score, roc_curve
@@ -116,6 +116,7 @@ def overlaps(true, predicted) -> list[float]:
 
 
 @pytest.mark.filterwarnings("error")
+@settings(deadline=None)
 @given(PIXELS)
 def test_miou_against_sets_of_places_under_every_policy(pixels):
     true, predicted = masks(pixels)
@@ -129,6 +130,7 @@ def test_miou_against_sets_of_places_under_every_policy(pixels):
         assert miou(matrix, absent=policy) == pytest.approx(expected)
 
 
+@settings(deadline=None)
 @given(PIXELS)
 def test_miou_against_scikit_learn(pixels):
     """Which counts absent classes as what `zero_division` says."""
@@ -175,6 +177,7 @@ def test_miou_by_hand():
     assert miou([[3, 1], [0, 0]]) == pytest.approx(3 / 8)
 
 
+@settings(deadline=None)
 @given(arrays.arrays(np.int64, (3, 2, CLASSES, CLASSES), elements=st.integers(0, 9)))
 def test_miou_of_a_stack_is_that_of_each(matrices):
     found = miou(matrices)

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
@@ -336,6 +336,7 @@ def test_a_targeted_attack_brings_the_target_about(scenes, tmp_path):
 # ---------------------------------------------------------------- evaluate
 
 
+@settings(deadline=None)
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(0, 99))
 def test_confusion_against_a_loop_over_pixels(count, classes, seed):
     random = np.random.default_rng(seed)

@@ -69,6 +69,7 @@ def entropy(logits: Tensor, labels: Tensor, weigh: Weigh | None = None) -> Tenso
     dense = labels.ndim > 1
     # Where an image has one label, 255 is a class like any other.
     ignored = {"ignore_index": IGNORED} if dense else {}
+    # Pixel by pixel: what sums masks at once is quicker, but has no deterministic kernel on a GPU.
     found = functional.cross_entropy(logits, labels, **ignored, reduction="none")
     if weigh is not None:
         found = found * weigh(logits, labels)
