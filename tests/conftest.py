@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).parents[1]
 
 # Networks are small here: on a busy machine threads would spend a hundred times the work in waiting
 # for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Nor is an example that takes long there a failure.
+settings.register_profile("any_speed", deadline=None)
+settings.load_profile("any_speed")
 
 
 @pytest.fixture(scope="session")
