@@ -110,7 +110,7 @@ def segpgd(
 
     In step t = 1, 2, ..., `steps` the cross-entropy of a pixel that is predicted right counts
     1 - lambda, that of a wrong one lambda = (t - 1) / (2 steps), so that the first step looks at
-    right pixels alone (equations 4 and 5 and algorithm 1). Behind a purifier that draws random
+    right pixels alone (algorithm 1). Behind a purifier that draws random
     numbers, right and wrong are those of each draw.
     """
     start = noise.uniform(images, -epsilon, epsilon).to(images.dtype)
