@@ -507,10 +507,10 @@ def test_an_adaptive_suite_meets_each_purifier_with_the_attack_on_it():
         assert met.inputs["adversarial"] == [f"{folder}/{threat}/test.h5"]
     names = {"dataset": "digits", "suite": "purified", "classifier": "cnn"}
     assert job(graph, "distances", **names).settings["meetings"] == [
-        ("clean", "none"),
-        ("pgd@cnn", "none"),
-        ("clean", "direct"),
-        ("pgd@cnn+direct", "direct"),
+        ["clean", "none"],
+        ["pgd@cnn", "none"],
+        ["clean", "direct"],
+        ["pgd@cnn+direct", "direct"],
     ]
 
 

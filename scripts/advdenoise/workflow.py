@@ -305,7 +305,7 @@ class Flow:
         taps = self._taps("distances", classifier)
         names = [NO_PURIFIER, *self._suite_purifiers(suite, dataset)]
         meetings = [
-            (str(threat), name)
+            [str(threat), name]  # a list, as it is read back from what a file was made with
             for name in dict.fromkeys(names)
             for threat in self._suite_threats(suite, dataset, classifier, name)
         ]
