@@ -240,6 +240,15 @@ def _seconds(cost: budget.Cost, device: str) -> float:
 
 
 def _holds(made: dict, settings: dict) -> bool:
-    """Whether a file was made with these settings, to which its job may have added others."""
+    """Whether a file was made with these settings.
+
+    Its job may have added others, and to an entry what it found (a network's number of parameters).
+    """
     wanted = json.loads(json.dumps(settings))
-    return all(made.get(name) == value for name, value in wanted.items())
+    return all(_equal(made.get(name), value) for name, value in wanted.items())
+
+
+def _equal(made, wanted) -> bool:
+    if isinstance(made, dict) and isinstance(wanted, dict) and "name" in wanted:
+        return all(made.get(name) == value for name, value in wanted.items())
+    return made == wanted
