@@ -16,7 +16,6 @@ def rows(
     """Distances, predictions and detectors' scores of the same images, joined.
 
     A row for each image, threat, purifier and layer. `protocol` and `representation` are those
-    A row for each image, threat, purifier and layer. `protocol` and `representation` are those
     under which detectors gave the scores; what was not computed for an image is null, and without
     `detection` there are no scores.
     """
