@@ -28,8 +28,9 @@ import json
 import os
 import statistics
 import tempfile
-import time
 from pathlib import Path
+
+from bench._clock import seconds
 
 EPSILON, ALPHA, STEPS = 0.032, 0.25 / 255, 10
 WALK = {"epsilon": EPSILON, "alpha": ALPHA, "steps": STEPS}
@@ -175,17 +176,6 @@ def compare(files: Files, name: str, count: int) -> str:
             ratios = [t[ours][clock] / sum(t[way][clock] for way in needed) for t in rounds]
             cells.append(f"{statistics.median(ratios):.3f}")
     return " | ".join(cells)
-
-
-def seconds(function) -> tuple[float, float]:
-    """Wall and CPU time."""
-    import torch
-
-    wall, cpu = time.perf_counter(), time.process_time()
-    function()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ import functools
 import os
 import statistics
 import tempfile
-import time
 from pathlib import Path
+
+from bench._clock import seconds
 
 CONFIGURATION = """
 scale: bench
@@ -188,17 +189,6 @@ class Bare:
             for seen in self._seen:
                 self._network(seen)
                 self._network(self._denoise(seen).clamp(0, 1))
-
-
-def seconds(function) -> tuple[float, float]:
-    """Wall and CPU time."""
-    import torch
-
-    wall, cpu = time.perf_counter(), time.process_time()
-    function()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 if __name__ == "__main__":
