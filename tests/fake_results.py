@@ -334,3 +334,12 @@ class Results:
         ]
         value = {"mean": 4.0, "deviation": 1.5, "images": 100, "layers": layers}
         store.write_json(path, value, {"settings": settings})
+
+
+def rows(frame, **names) -> np.ndarray:
+    """Which rows have these values (one, or any of several) in these columns; there are some."""
+    chosen = np.ones(len(frame), dtype=bool)
+    for name, value in names.items():
+        chosen &= frame[name].isin([value] if np.isscalar(value) else value).to_numpy()
+    assert chosen.any()
+    return chosen

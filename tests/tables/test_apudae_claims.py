@@ -7,8 +7,8 @@ import pytest
 from scripts.advdenoise.tables import apudae as tables
 from scripts.advdenoise.tables._claims import Claim
 from scripts.advdenoise.tables._read import read_stage
-from tests.fake_results import IMAGES, Results
-from tests.tables.test_apudae_tables import right, rows
+from tests.fake_results import IMAGES, Results, rows
+from tests.tables.test_apudae_tables import right
 
 CIFAR = {"classifier": "resnet18", "dataset": "cifar10"}
 

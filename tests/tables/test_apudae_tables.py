@@ -12,7 +12,7 @@ from scripts.advdenoise.stages import table
 from scripts.advdenoise.tables import _purifications
 from scripts.advdenoise.tables._read import read_stage
 from scripts.advdenoise.tables._write import published_numbers
-from tests.fake_results import IMAGES, Results
+from tests.fake_results import IMAGES, Results, rows
 
 
 class Made:
@@ -46,14 +46,6 @@ class Made:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, apudae_file):
     return Made(tmp_path_factory.mktemp("apudae"), apudae_file)
-
-
-def rows(frame, **names) -> np.ndarray:
-    chosen = np.ones(len(frame), dtype=bool)
-    for name, value in names.items():
-        chosen &= frame[name].isin([value] if isinstance(value, str) else value).to_numpy()
-    assert chosen.any()
-    return chosen
 
 
 def right(share: float, **names):

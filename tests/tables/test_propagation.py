@@ -12,7 +12,7 @@ from scripts.advdenoise.stages import table
 from scripts.advdenoise.tables import _propagation as known
 from scripts.advdenoise.tables._read import read_stage
 from scripts.advdenoise.tables._write import published_numbers
-from tests.fake_results import Results
+from tests.fake_results import Results, rows
 
 NETWORKS = {
     "ResNet V2-50": "resnetv2_50",
@@ -65,13 +65,6 @@ class Made:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, propagation_file):
     return Made(tmp_path_factory.mktemp("propagation"), propagation_file)
-
-
-def rows(frame, **names) -> np.ndarray:
-    chosen = np.ones(len(frame), dtype=bool)
-    for name, value in names.items():
-        chosen &= frame[name].isin(value if isinstance(value, list) else [value]).to_numpy()
-    return chosen
 
 
 def setting(_stage: str, **values):

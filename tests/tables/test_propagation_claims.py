@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from scripts.advdenoise.tables._claims import Claim
-from tests.tables.test_propagation import SETS, Made, curve, right, rows, setting
+from tests.fake_results import rows
+from tests.tables.test_propagation import SETS, Made, curve, right, setting
 
 HERE = "tiny_imagenet, train: "
 
