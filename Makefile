@@ -134,9 +134,11 @@ clean-results:
 	exit 1
 
 # install(environment, set): by uv, which is fast, or else by pip, which knows the user's pip settings.
+# Compiled here, once: where PYTHONDONTWRITEBYTECODE is set, as in many containers, each job would
+# compile what it imports anew, half of its start.
 define install
 echo "Installing envs/$(2).txt into $(1) (several GB; once)."; \
-$(1)/bin/uv pip install --python $(1)/bin/python --require-hashes -r envs/$(2).txt \
+$(1)/bin/uv pip install --python $(1)/bin/python --compile-bytecode --require-hashes -r envs/$(2).txt \
 	|| { echo "uv could not; trying pip."; $(1)/bin/python -m pip install --quiet --require-hashes -r envs/$(2).txt; } \
 	&& touch $(1)/$(2).stamp
 endef
