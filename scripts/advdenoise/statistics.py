@@ -3,6 +3,7 @@
 What is undefined (no images, one class only) is NaN, without a warning.
 """
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -262,14 +263,28 @@ def _draws(images: int, resamples: int, seed: int, rows: int = 0) -> Iterator[np
     """How often each image is drawn, [resamples, images] in blocks of bounded size."""
     if images == 0:
         return
-    generator = np.random.default_rng(seed)
     block = max(1, _BLOCK // max(images, rows))
+    if block >= resamples:
+        yield _kept(images, resamples, seed)
+        return
+    generator = np.random.default_rng(seed)
     for start in range(0, resamples, block):
-        count = min(block, resamples - start)
-        drawn = generator.integers(images, size=(count, images))
-        drawn += images * np.arange(count)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=count * images)
-        yield counts.reshape(count, images).astype(np.float64)
+        yield _counts(generator, min(block, resamples - start), images)
+
+
+@functools.lru_cache(maxsize=2)
+def _kept(images: int, resamples: int, seed: int) -> np.ndarray:
+    """All draws in one block: a table asks hundreds of times for the same ones."""
+    counts = _counts(np.random.default_rng(seed), resamples, images)
+    counts.flags.writeable = False
+    return counts
+
+
+def _counts(generator: np.random.Generator, resamples: int, images: int) -> np.ndarray:
+    drawn = generator.integers(images, size=(resamples, images))
+    drawn += images * np.arange(resamples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=resamples * images)
+    return counts.reshape(resamples, images).astype(np.float64)
 
 
 def _weighted_auc(weights: np.ndarray, positive: np.ndarray, ties: np.ndarray) -> np.ndarray:

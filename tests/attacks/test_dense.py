@@ -87,7 +87,7 @@ def run(name, predict, images, masks, ids=range(5), targeted=False, **changes):
     )
 
 
-def loss_of_pixels(logits, mask, weigh=lambda right: 1.0) -> float:
+def loss_of_pixels(logits, mask) -> float:
     """An image's mean over labelled pixels, one pixel after the other, from the definition."""
     logits, mask = logits.detach().numpy(), mask.numpy()
     found = []
@@ -98,7 +98,7 @@ def loss_of_pixels(logits, mask, weigh=lambda right: 1.0) -> float:
                 continue
             of = logits[:, row, column]
             surprise = np.log(np.exp(of).sum()) - of[label]
-            found.append(weigh(of.argmax() == label) * surprise)
+            found.append(surprise)
     return float(np.mean(found)) if found else 0.0
 
 
@@ -121,12 +121,23 @@ def test_weights_stand_before_the_mean(network, images, masks):
     def weigh(logits, labels):
         return torch.where(logits.argmax(1) == labels, 0.75, 0.25)
 
-    logits = network(images)
-    by_hand = [
-        loss_of_pixels(*pair, lambda right: 0.75 if right else 0.25)
-        for pair in zip(logits, masks, strict=True)
-    ]
-    assert entropy(logits, masks, weigh).item() == pytest.approx(sum(by_hand), rel=1e-6)
+    slopes = entropy_slope(images, masks, network, weigh)
+    for row in range(4):
+        expected = slope_of(network, images[row], masks[row], (0.75, 0.25))
+        assert torch.allclose(slopes[row], expected, rtol=1e-6, atol=1e-12)
+    assert not slopes[4].any()
+
+
+def test_the_slope_by_hand_is_that_of_the_loss(network, images, masks):
+    """Of logits in either order of memory."""
+    for order in (torch.contiguous_format, torch.channels_last):
+
+        def ask(seen, order=order):
+            return network(seen).contiguous(memory_format=order)
+
+        leaf = images.clone().requires_grad_()
+        (expected,) = torch.autograd.grad(entropy(ask(leaf), masks), leaf)
+        assert torch.allclose(entropy_slope(images, masks, ask), expected, rtol=1e-6, atol=1e-12)
 
 
 def test_of_images_with_one_label_nothing_is_ignored():

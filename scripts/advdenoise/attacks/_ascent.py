@@ -60,37 +60,58 @@ def gradient(seen: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
         return torch.autograd.grad(loss(seen), seen)[0]
 
 
-def entropy(logits: Tensor, labels: Tensor, weigh: Weigh | None = None) -> Tensor:
+def entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """The cross-entropy, summed over images.
 
     Of dense logits [N,K,H,W] and masks [N,H,W] that of an image is the mean over its labelled
-    pixels, 0 where it has none. Before that, each pixel's is multiplied by its weight, if any.
+    pixels, 0 where it has none.
     """
-    dense = labels.ndim > 1
-    # Where an image has one label, 255 is a class like any other.
-    ignored = {"ignore_index": IGNORED} if dense else {}
+    if labels.ndim == 1:  # 255 is a class like any other
+        return functional.cross_entropy(logits, labels, reduction="sum")
     # Pixel by pixel: what sums masks at once is quicker, but has no deterministic kernel on a GPU.
-    found = functional.cross_entropy(logits, labels, **ignored, reduction="none")
-    if weigh is not None:
-        found = found * weigh(logits, labels)
-    if dense:
-        labelled = (labels != IGNORED).flatten(1).sum(1)
-        found = found.flatten(1).sum(1) / labelled.clamp(min=1)
-    return found.sum()
+    found = functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
+    return (found * _shares(labels, found)).sum()
+
+
+def _shares(masks: Tensor, like: Tensor) -> Tensor:
+    """What each pixel counts in its image's mean, which ignored ones are not in: [N,H,W]."""
+    labelled = (masks != IGNORED).to(like.dtype)
+    return labelled / labelled.sum((1, 2), keepdim=True).clamp(min=1)
 
 
 def entropy_slope(
     seen: Tensor, labels: Tensor, predict: Predict, weigh: Weigh | None = None
 ) -> Tensor:
-    """The gradient of `entropy`, summed over the draws of `predict`.
+    """The gradient of `entropy` in the images `seen`, summed over the draws of `predict`.
 
-    The sum over draws, for only the direction counts.
+    The sum over draws, for only the direction counts. Each pixel of a mask counts `weigh` times.
     """
 
     def of(ask: Predict) -> Tensor:
-        return gradient(seen, lambda given: entropy(ask(given), labels, weigh))
+        if labels.ndim == 1:
+            return gradient(seen, lambda given: entropy(ask(given), labels))
+        with torch.enable_grad():
+            given = seen.detach().requires_grad_()
+            logits = ask(given)
+            return torch.autograd.grad(logits, given, _logit_slope(logits, labels, weigh))[0]
 
     return functools.reduce(torch.add, map(of, each(predict)))
+
+
+@torch.no_grad()
+def _logit_slope(logits: Tensor, masks: Tensor, weigh: Weigh | None) -> Tensor:
+    """The gradient of `entropy` in dense logits: of a pixel, probabilities less the one-hot class.
+
+    Made by hand, for beside a small segmenter the loss of so many pixels is no small part: here
+    classes lie next to each other, as in channels-last logits, and nothing is copied.
+    """
+    shares = _shares(masks, logits)
+    if weigh is not None:
+        shares = shares * weigh(logits, masks)
+    slope = logits.movedim(1, -1).softmax(-1)
+    classes = masks.where(masks != IGNORED, 0)[..., None]
+    slope.scatter_add_(-1, classes, slope.new_full((), -1.0).expand(classes.shape))
+    return slope.mul_(shares[..., None]).movedim(-1, 1)
 
 
 def is_finite(gradient: Tensor) -> Tensor:

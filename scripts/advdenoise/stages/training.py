@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
 import torch
 from torch import nn
 
@@ -16,6 +15,7 @@ from scripts.advdenoise.components import load
 from scripts.advdenoise.resume import forget, state_digest, state_folder
 from scripts.advdenoise.schemas import HISTORY
 from scripts.advdenoise.stages import models
+from scripts.advdenoise.stages.columns import Columns
 from scripts.advdenoise.stages.data import ImageSet, open_adversarial, open_images
 from scripts.advdenoise.threats import CLEAN
 from scripts.advdenoise.training._examples import Clean, Mixture, Part
@@ -155,6 +155,9 @@ def _write(job: _Job, made, weights: Path, history: Path) -> None:
     """Write the outputs; only then is the state forgotten."""
     network, rows = made
     provenance = store.provenance(job.settings, job.started)
-    store.write_table(history, pa.Table.from_pylist(rows, HISTORY), provenance)
+    columns = Columns(HISTORY)
+    for row in rows:
+        columns.add(1, **row)
+    store.write_table(history, columns.table(), provenance)
     store.write_weights(weights, network.state_dict(), provenance)
     forget(job.state)
