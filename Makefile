@@ -26,7 +26,7 @@ help:
 	@echo "make test           run the tests (make test-slow: those that take long)"
 	@echo "make slurm-test     a run on a real SLURM started here, disturbed in every way (Debian, as root)"
 	@echo "make lint           ruff, snakefmt and Snakemake's own lint"
-	@echo "make budget         what the jobs of the last runs cost, by rule"
+	@echo "make budget         what the jobs of the last runs cost, by rule, or those of one paper (TARGET=apudae)"
 	@echo "make plan           what a run will take before it starts: hours, disk, the longest chain"
 	@echo "make unit-costs     measure on this machine what that needs (once, two minutes)"
 	@echo "make bench-attacks  our attacks against other libraries', in an environment of its own"
@@ -68,7 +68,7 @@ lint: .venv/dev.stamp
 	snakemake --lint
 
 budget: .venv/run.stamp
-	@python -m scripts.budget
+	@python -m scripts.budget $(TARGET)
 
 plan: .venv/run.stamp
 	@python -m scripts.plan $(planned)

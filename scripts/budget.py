@@ -1,34 +1,53 @@
 """Print what the jobs cost: by rule and in total, from Snakemake's benchmark files.
 
     python -m scripts.budget [--scale quick]
+    python -m scripts.budget [--configfile F [F ...] --] targets ...
 
-Snakemake itself is not in it. Without --scale, every scale that has run here.
+Snakemake itself is not in it. Of targets, such as a paper, all jobs that they stand on count;
+without any, those of every scale that has run here, or of one.
 """
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from scripts.advdenoise import budget
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.planning import listing
 from scripts.advdenoise.planning.units import FOLDER
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="What the jobs cost, by rule and in total.")
+    parser.add_argument("targets", nargs="*", help="what `snakemake` is asked for")
+    parser.add_argument("--configfile", nargs="+", default=[], help="as Snakemake's, for targets")
     parser.add_argument("--scale", help="the name under benchmarks/; all of them by default")
     parser.add_argument("--benchmarks", type=Path, default=Path("benchmarks"))
     options = parser.parse_args(arguments)
-    folder = options.benchmarks
-    scales = [folder / options.scale] if options.scale else sorted(folder.glob("*/"))
-    scales = [scale for scale in scales if scale.name != FOLDER.name]  # unit costs, not jobs
     try:
-        for scale in scales or [folder]:
-            print(f"{scale}:", *budget.lines(budget.collect(scale)), sep="\n")
+        costs = _of_targets(options) if options.targets else _of_scales(options)
+        for name, found in costs:
+            print(f"{name}:", *budget.lines(found), sep="\n")
     except BadInput as reason:
         print(reason, file=sys.stderr)
         return 1
     return 0
+
+
+def _of_scales(options) -> Iterator[tuple[str, dict]]:
+    folder = options.benchmarks
+    scales = [folder / options.scale] if options.scale else sorted(folder.glob("*/"))
+    scales = [scale for scale in scales if scale.name != FOLDER.name]  # unit costs, not jobs
+    for scale in scales or [folder]:
+        yield str(scale), budget.collect(scale)
+
+
+def _of_targets(options) -> Iterator[tuple[str, dict]]:
+    for target in options.targets:
+        jobs = listing.dry_run([target], options.configfile, [], everything=True)
+        files = [(job.stage, Path(job.benchmark)) for job in jobs if job.benchmark]
+        yield target, budget.by_rule(files)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import pytest
 
 from scripts import budget as script
 from scripts.advdenoise import budget
 from scripts.advdenoise.errors import DamagedFile
+from scripts.advdenoise.planning import listing
+from scripts.advdenoise.planning.listing import PlannedJob
 
 HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
 
@@ -70,3 +74,33 @@ def test_another_kind_of_file_is_named(tmp_path, text):
     path.write_text(text)
     with pytest.raises(DamagedFile, match=r"job\.tsv"):
         budget.read(path)
+
+
+def test_of_a_target_its_jobs_count_and_no_others(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(Path("a.tsv"), ("10.00", "300.00", "20.00"))
+    write(Path("b.tsv"), ("5.00", "400.00", "5.00"))
+    write(Path("c.tsv"), ("5.00", "400.00", "5.00"))
+    jobs = [
+        PlannedJob(rule, {}, (), (f"{rule}.out",), file, 0, None)
+        for rule, file in (("attack", "a.tsv"), ("figures_dapas", "b.tsv"), ("flags", None))
+    ]
+    asked = []
+    monkeypatch.setattr(listing, "dry_run", lambda *a, **k: asked.append((a, k)) or jobs)
+    assert script.main(["--configfile", "mine.yaml", "--", "dapas"]) == 0
+    assert asked == [((["dapas"], ["mine.yaml"], []), {"everything": True})]
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert printed[0] == ["dapas:"]
+    assert [line[:3] for line in printed[2:]] == [
+        ["attack", "1", "20.0"],
+        ["figures", "1", "5.0"],
+        ["total", "2", "25.0"],
+    ]
+
+
+def test_a_job_that_has_not_run_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    job = PlannedJob("attack", {}, (), ("some.h5",), "gone.tsv", 0, None)
+    monkeypatch.setattr(listing, "dry_run", lambda *a, **k: [job])
+    assert script.main(["dapas"]) == 1
+    assert "There is no gone.tsv: its job has not run here." in capsys.readouterr().err

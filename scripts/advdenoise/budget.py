@@ -22,19 +22,30 @@ class Cost(NamedTuple):
 
 def collect(folder: Path) -> dict[str, Cost]:
     """The cost of each rule whose jobs have benchmark files at `{folder}/{rule}/**.tsv`."""
-    costs: dict[str, list[Cost]] = {}
-    for path in sorted(folder.glob("*/**/*.tsv")):
-        costs.setdefault(path.relative_to(folder).parts[0], []).append(read(path))
-    if not costs:
+    paths = sorted(folder.glob("*/**/*.tsv"))
+    if not paths:
         raise BadInput(f"There are no benchmark files under {folder}: run `make quick` first.")
-    return {rule: total(jobs) for rule, jobs in costs.items()}
+    return by_rule((path.relative_to(folder).parts[0], path) for path in paths)
+
+
+def by_rule(jobs: Iterable[tuple[str, Path]]) -> dict[str, Cost]:
+    """The cost of each rule, of pairs of a job's rule and its benchmark file."""
+    costs: dict[str, list[Cost]] = {}
+    for rule, path in jobs:
+        costs.setdefault(rule, []).append(read(path))
+    return {rule: total(of_rule) for rule, of_rule in costs.items()}
 
 
 def read(path: Path) -> Cost:
-    """One job's cost; a repeated benchmark is one job and all its repetitions."""
+    """One job's cost; a repeated benchmark is one job and all its repetitions.
+
+    Raises BadInput where there is no such file, DamagedFile where it is something else.
+    """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [_cost(row) for row in csv.DictReader(file, delimiter="\t")]
+    except FileNotFoundError:
+        raise BadInput(f"There is no {path}: its job has not run here.") from None
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedFile(
             f"{path} is no benchmark file of Snakemake ({error!r}); delete it."
