@@ -12,8 +12,7 @@ A bare pass is forward, torch's mean cross-entropy without those pixels, and inp
 network as the jobs have it (folded, frozen, channels-last), on tensors in memory. Compared with
 these are the attack alone, which needs as many as it has steps, and the attack's whole job (`run`:
 it opens files, loads the network, attacks, judges, compresses and writes), which needs one forward
-pass more, for the judgement. They take turns. What is freed stays with the process (on Linux), for
-pages that are given back and asked for again would be charged to one way or another by chance.
+pass more, for the judgement. They take turns.
 
 Printed, medians over the rounds: images a second of the job, and the ratio of the seconds of either
 to those of its bare passes, in wall and in CPU time.
@@ -21,7 +20,6 @@ to those of its bare passes, in wall and in CPU time.
 
 import argparse
 import contextlib
-import ctypes
 import functools
 import io
 import json
@@ -30,7 +28,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from bench._clock import seconds
+from bench._clock import as_in_jobs, seconds
 
 EPSILON, ALPHA, STEPS = 0.032, 0.25 / 255, 10
 WALK = {"epsilon": EPSILON, "alpha": ALPHA, "steps": STEPS}
@@ -41,7 +39,6 @@ ATTACKS = {
 }
 IGNORED = 255
 PIXELS = 353 * 481
-TRIM, MMAP = -1, -3  # of mallopt(3)
 
 
 def main() -> None:
@@ -56,9 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     # Spinning threads would charge their waiting to the CPU time.
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # glibc alone has it
-        for threshold in (TRIM, MMAP):
-            ctypes.CDLL(None).mallopt(threshold, 1 << 30)
+    as_in_jobs()
 
     import torch
 

@@ -1,10 +1,12 @@
 """The distances stage against the bare forward passes that it needs, and its memory.
 
     python -m bench.distances [--images 128] [--batch 32] [--rounds 3] [--threads 1]
+                              [--classifiers resnet18 densenet201 cnn26]
 
 from the repository's root. Networks with fresh weights look at photographs of 32x32: a CIFAR
-ResNet-18, tapped after its stem, each stage and at the logits, and the 26-layer CNN, tapped after
-each convolution's norm, its pools and at the logits: many elements to compare beside the least
+ResNet-18, tapped after its stem, each stage and at the logits; DenseNet-201 at 128 pixels, tapped
+as "propagation" has it; and, if it is asked for, the 26-layer CNN, tapped after each convolution's
+norm, its pools and at the logits, the extreme: many elements to compare beside the least
 arithmetic. They meet three sets of random noise, which cost nothing to make, without and with a
 narrow RED-Net.
 
@@ -25,7 +27,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from bench._clock import seconds
+from bench._clock import as_in_jobs, seconds
 
 CONFIGURATION = """
 scale: bench
@@ -35,6 +37,8 @@ datasets: {{patches: {{function: embedded.patches, settings: {{train: {crops}, t
 classifiers:
   resnet18: {{function: resnet.cifar_resnet18, training: &fresh
     {{function: plain.classify, epochs: 0, batch: 64, optimiser: {{name: adam, lr: 0.001}}}}}}
+  densenet201:
+    {{function: zoo.timm_model, settings: {{model: densenet201, size: 128}}, training: *fresh}}
   cnn26: {{function: convnets.elu_cnn, training: *fresh}}
 attacks:
   noise:
@@ -56,6 +60,9 @@ distances:
   taps:
     resnet18: [layers.conv1, layers.layer1, layers.layer2, layers.layer3, layers.layer4,
       layers.linear]
+    densenet201: [layers.features.denseblock1, layers.features.transition1,
+      layers.features.denseblock2, layers.features.transition2, layers.features.denseblock3,
+      layers.features.transition3, layers.features.norm5, layers.classifier]
     cnn26: [layers.2, layers.5, layers.6, layers.10, layers.13, layers.14, layers.18, layers.21,
       layers.22, layers.25]
 experiments: {{}}
@@ -69,10 +76,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--classifiers", nargs="+", default=["resnet18", "cnn26"])
+    parser.add_argument("--classifiers", nargs="+", default=["resnet18", "densenet201"])
     options = parser.parse_args()
     # Spinning threads would charge their waiting to the CPU time.
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    as_in_jobs()
 
     import torch
 

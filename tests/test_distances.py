@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from torch import nn
 
 from scripts.advdenoise import distances
-from scripts.advdenoise.distances import Taps, distance, layer_distances, rectified
+from scripts.advdenoise.distances import Comparison, Taps, distance, layer_distances
 from scripts.advdenoise.errors import BadInput
 
 finite = st.floats(-1e6, 1e6, width=32)
@@ -172,17 +172,35 @@ def test_reduce_sees_each_map_once_it_is_there(model):
     assert seen == ["first", "second"]
 
 
-def test_rectified_maps_are_copies_after_relu_but_for_the_last(model):
+def test_rectified_maps_are_copies_after_relu(model):
     names = ["first", "second"]
     with Taps(model, names) as taps:
         model(x := torch.randn(2, 1, 4, 4))
         plain = taps.take()
     assert all((plain[name] < 0).any() for name in names)
-    with Taps(model, names, rectified(names)) as taps:
+    with Taps(model, names, Comparison(names[:1])) as taps:
         model(x)
         found = taps.take()
     assert torch.equal(found["first"], plain["first"].clamp_min(0))
     assert torch.equal(found["second"], plain["second"])
+
+
+@pytest.mark.parametrize("rectified", [(), ("first",)])
+def test_maps_that_are_compared_where_they_are_made(model, rectified):
+    compare = Comparison(rectified)
+    x = torch.randn(3, 1, 4, 4)
+    kept = []
+    with Taps(model, ["first", "second"], compare) as taps:
+        for images in (x, x + 0.1):
+            model(images)
+            kept.append(taps.take())
+        compare.clean = kept[0]
+        model(x + 0.1)
+        found = taps.take()
+    for name, expected in layer_distances(*kept).items():
+        assert found[name].elements == expected.elements
+        assert torch.equal(found[name].l2, expected.l2) and expected.l2.all()
+        assert torch.equal(found[name].cos_d, expected.cos_d)
 
 
 def test_taps_are_gone_afterwards(model):

@@ -98,18 +98,31 @@ def _named(model: nn.Module, names: Sequence[str], key: str) -> dict[str, nn.Mod
     return {name: modules[name] for name in names}
 
 
-def rectified(names: Sequence[str]) -> Callable[[str, Tensor], Tensor]:
-    """What `Taps` keeps to see maps after ReLU; the last of `names`, the logits, stays as it is.
+class Comparison:
+    """What `Taps` keeps of a pass: copies of its maps or, from given ones, the distances.
 
-    In "propagation" (section 4) "except for the last FC layer, all feature maps were observed after
-    Relu", while modules that end before a norm, as in pre-activation and densely connected
-    networks, give negative values too.
+    Maps are compared where they are made, so that of all passes but the clean one none is stored.
+
+    Args:
+        rectified: names of the modules whose maps are seen after ReLU. In "propagation" (section 4)
+            "except for the last FC layer, all feature maps were observed after Relu", while modules
+            that end before a norm, as in pre-activation and densely connected networks, give
+            negative values too.
+
+    Attributes:
+        clean: the maps that are compared with, by name; None to get copies.
     """
 
-    def keep(name: str, output: Tensor) -> Tensor:
-        return output.clone() if name == names[-1] else output.relu()
+    def __init__(self, rectified: Sequence[str] = ()):
+        self._rectified = frozenset(rectified)
+        self.clean: Mapping[str, Tensor] | None = None
 
-    return keep
+    def __call__(self, name: str, output: Tensor) -> "Tensor | Distance":
+        changed = name in self._rectified
+        seen = output.relu() if changed else output
+        if self.clean is not None:
+            return distance(self.clean[name], seen)
+        return seen if changed else seen.clone()
 
 
 class Distance(NamedTuple):

@@ -1,6 +1,6 @@
 """The distances stage: how far each layer's map is from that of the clean image.
 
-One clean pass serves all threats and purifiers; maps live as long as their batch.
+One clean pass serves all threats and purifiers; its maps live as long as their batch.
 """
 
 import time
@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from scripts.advdenoise import store
-from scripts.advdenoise.distances import Taps, layer_distances, rectified
+from scripts.advdenoise.distances import Comparison, Distance, Taps, layer_distances
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.schemas import DISTANCES
 from scripts.advdenoise.stages import models
@@ -48,20 +48,23 @@ def run(
         columns = Columns(DISTANCES)
         count = min(settings["images"], len(clean))
         batches = clean.batches(settings["batch"], device, count)
-        reduce = rectified(settings["taps"]) if settings["post_relu"] else None
+        compare = Comparison(settings["taps"][:-1] if settings["post_relu"] else ())
         # Not in inference mode: a purifier may take gradients of its own.
-        with Taps(network, settings["taps"], reduce) as taps, torch.no_grad():
+        with Taps(network, settings["taps"], compare) as taps, torch.no_grad():
             for batch in tqdm(batches, desc=f"distances {settings['suite']}", disable=None):
-                maps = _maps(network, taps, batch.images)
+                compare.clean = None
+                compare.clean = maps = _observed(network, taps, batch.images)
                 shapes = {name: list(map_.shape[1:]) for name, map_ in maps.items()}
                 for met in threats.meet(batch):
                     for entry, point, purify in _meeting(settings, purifiers, met.threat):
                         noise = Noise(settings["seed"], batch.ids, entry["name"], "defender")
                         purified = purify(_seen(batch, met), noise)
                         # Images that nobody touched need no pass of their own.
-                        touched = purified is not batch.images
-                        other = _maps(network, taps, purified) if touched else maps
-                        _add(columns, batch, met, entry["name"], point, maps, other)
+                        if purified is batch.images:
+                            found = layer_distances(maps, maps)
+                        else:
+                            found = _observed(network, taps, purified)
+                        _add(columns, batch, met, entry["name"], point, found)
         entry = settings["classifier"] | models.capacity(network) | {"shapes": shapes}
         provenance = store.provenance(settings | {"classifier": entry}, started)
         store.write_table(output, columns.table(), provenance)
@@ -86,7 +89,8 @@ def _meeting(settings: dict, purifiers, threat: str):
     return [found for found in purifiers if found[0]["name"] in meetings]
 
 
-def _maps(network: torch.nn.Module, taps: Taps, images: torch.Tensor) -> dict[str, torch.Tensor]:
+def _observed(network: torch.nn.Module, taps: Taps, images: torch.Tensor) -> dict:
+    """What the taps keep of a pass, by layer."""
     network(images)
     return taps.take()
 
@@ -95,8 +99,15 @@ def _seen(batch: Batch, met: Met) -> torch.Tensor:
     return batch.images if met.perturbation is None else batch.images + met.perturbation
 
 
-def _add(columns: Columns, batch: Batch, met: Met, purifier: str, point: str, clean, other) -> None:
-    for index, (layer, found) in enumerate(layer_distances(clean, other).items()):
+def _add(
+    columns: Columns,
+    batch: Batch,
+    met: Met,
+    purifier: str,
+    point: str,
+    distances: dict[str, Distance],
+) -> None:
+    for index, (layer, found) in enumerate(distances.items()):
         columns.add(
             len(batch.ids),
             id=batch.ids,
