@@ -19,6 +19,8 @@ import os
 import statistics
 import time
 
+from bench._clock import as_in_jobs
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Purifiers against bare passes of the denoiser.")
@@ -31,6 +33,7 @@ def main() -> None:
     options = parser.parse_args()
     # Spinning threads would charge their waiting to the CPU time.
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    as_in_jobs()
 
     import torch
 
