@@ -4,8 +4,9 @@
 
 from the repository's root. A bare pass is forward and input-backward of the denoiser (eval mode,
 frozen, channels-last) for the same images. Each purifier takes turns with as many bare passes as it
-has steps, on RED-Net-30 and, with four times as many images, on a narrow one: 32x32 in colour, whose
-reconstruction errors are all above the calibration's mean, so that none rests. Batch norm has seen a few batches.
+has steps, on RED-Net-30 and, with four times as many images, on a narrow network: 32x32 in colour,
+with reconstruction errors above the calibration's mean, so that none rests. Batch norm has seen a
+few batches.
 
 Printed, CPU time of this process, medians over the rounds: a purification in bare passes, the same
 through which a gradient is taken (`through: full`), and the ratio of the first to its steps' bare
