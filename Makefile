@@ -28,7 +28,7 @@ help:
 	@echo "make lint           ruff, snakefmt and Snakemake's own lint"
 	@echo "make budget         what the jobs of the last runs cost, by rule, or those of one paper (TARGET=apudae)"
 	@echo "make plan           what a run will take before it starts: hours, disk, the longest chain"
-	@echo "make unit-costs     measure on this machine what that needs (once, two minutes)"
+	@echo "make unit-costs     measure on this machine what that needs (once, some minutes)"
 	@echo "make bench-attacks  our attacks against other libraries', in an environment of its own"
 	@echo "make bench-attribution  leave-one-out features: the authors' way, full passes, ours"
 	@echo "make bench-feature-losses  training with feature losses: the loss network's share, the kept maps' gain"
