@@ -70,6 +70,18 @@ def test_fractions_are_no_whole_numbers():
         Columns(pa.schema([("id", pa.int64())])).add(1, id=np.array([0.5]))
 
 
+@pytest.mark.parametrize("given", [np.array([1]), np.ones((2, 1)), np.ones(3), np.ones((3, 2))])
+def test_values_are_as_many_as_rows(given):
+    with pytest.raises(ValueError, match="2 rows"):
+        Columns(pa.schema([("score", pa.float32())])).add(2, score=given)
+
+
+@pytest.mark.parametrize("given", [np.array([2**31]), torch.tensor([-(2**40)]), 2**31])
+def test_numbers_that_do_not_fit_are_not_cut(given):
+    with pytest.raises(ValueError, match="do not fit into int32"):
+        Columns(pa.schema([("label", pa.int32())])).add(1, label=given)
+
+
 def test_writing_predictions_imports_no_pandas(tmp_path):
     """It takes half a second, and most jobs write no more than such a table."""
     code = (

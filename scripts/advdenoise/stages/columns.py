@@ -32,7 +32,9 @@ def _array(value, rows: int, kind: pa.DataType) -> pa.Array:
     if pa.types.is_fixed_size_list(kind):
         values = _of_numbers(np.ravel(value), kind.value_type)
         return pa.FixedSizeListArray.from_arrays(values, type=kind)
-    values = np.broadcast_to(value, rows)
+    values = np.full(rows, value) if np.ndim(value) == 0 else value
+    if values.shape != (rows,):
+        raise ValueError(f"{rows} rows were announced, but the values are {values.shape}")
     known = ~np.isnan(values) if pa.types.is_floating(kind) else None
     return _of_numbers(values, kind, known)
 
@@ -51,6 +53,8 @@ def _texts(texts: Sequence[str]) -> pa.Array:
 
 def _of_numbers(values: np.ndarray, kind: pa.DataType, known: np.ndarray | None = None) -> pa.Array:
     stored = values.astype(kind.to_pandas_dtype(), casting="same_kind")
+    if pa.types.is_integer(kind) and (stored != values).any():
+        raise ValueError(f"{values.min()} to {values.max()} do not fit into {kind}")
     buffer = _bits(stored) if pa.types.is_boolean(kind) else pa.py_buffer(stored)
     validity = None if known is None or known.all() else _bits(known)
     return pa.Array.from_buffers(kind, len(stored), [validity, buffer])
