@@ -40,7 +40,7 @@ help:
 	@echo "make clean-results  remove results, logs, benchmark files and Snakemake's records"
 	@echo
 	@echo "Settings: CORES=2 (all)  CONFIG=mine.yaml (laid over config/config.yaml)  PYTHON=/path/to/python3"
-	@echo "          of plan and unit-costs also CONFIGFILE=config/papers.yaml  TARGET=segfault"
+	@echo "          of plan, unit-costs and budget also CONFIGFILE=config/papers.yaml  TARGET=segfault"
 
 quick: .venv/run.stamp
 	@python -m scripts.unlock
@@ -68,7 +68,7 @@ lint: .venv/dev.stamp
 	snakemake --lint
 
 budget: .venv/run.stamp
-	@python -m scripts.budget $(TARGET)
+	@python -m scripts.budget $(if $(TARGET),--configfile $(CONFIGFILE) $(CONFIG) -- $(TARGET))
 
 plan: .venv/run.stamp
 	@python -m scripts.plan $(planned)

@@ -25,6 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--scale", help="the name under benchmarks/; all of them by default")
     parser.add_argument("--benchmarks", type=Path, default=Path("benchmarks"))
     options = parser.parse_args(arguments)
+    if options.targets and options.scale:
+        parser.error("--scale is without targets: a target is of the configuration's own scale")
+    if options.configfile and not options.targets:
+        parser.error("--configfile is of targets: name some behind `--`")
     try:
         costs = _of_targets(options) if options.targets else _of_scales(options)
         for name, found in costs:

@@ -104,3 +104,12 @@ def test_a_job_that_has_not_run_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(listing, "dry_run", lambda *a, **k: [job])
     assert script.main(["dapas"]) == 1
     assert "There is no gone.tsv: its job has not run here." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--configfile", "mine.yaml"], ["--scale", "quick", "dapas"]]
+)
+def test_options_that_would_change_nothing_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit):
+        script.main(arguments)
+    assert arguments[0] in capsys.readouterr().err
