@@ -39,61 +39,22 @@ def whole(quick_file: dict, paper: str) -> dict:
     return quick_file | kinds | {"experiments": own["experiments"]}
 
 
-@pytest.fixture(scope="session")
-def segfault_file(quick_file) -> dict:
-    """The quick configuration with an experiment that makes all of "segfault", and no other."""
-    return whole(quick_file, "segfault")
+def of_paper(paper: str) -> tuple:
+    """Fixtures: the configuration of one paper, and a copy of it for a test to change."""
+
+    @pytest.fixture(scope="session", name=f"{paper}_file")
+    def file(quick_file) -> dict:
+        return whole(quick_file, paper)
+
+    @pytest.fixture(name=paper)
+    def copied(request) -> dict:
+        return copy.deepcopy(request.getfixturevalue(f"{paper}_file"))
+
+    return file, copied
 
 
-@pytest.fixture
-def segfault(segfault_file) -> dict:
-    """A copy of it for a test to change."""
-    return copy.deepcopy(segfault_file)
-
-
-@pytest.fixture(scope="session")
-def feature_losses_file(quick_file) -> dict:
-    """The quick configuration with an experiment that makes all of "feature losses" alone."""
-    return whole(quick_file, "feature_losses")
-
-
-@pytest.fixture
-def feature_losses(feature_losses_file) -> dict:
-    """A copy of it for a test to change."""
-    return copy.deepcopy(feature_losses_file)
-
-
-@pytest.fixture(scope="session")
-def apudae_file(quick_file) -> dict:
-    """The quick configuration with an experiment that makes all of "apudae", and no other."""
-    return whole(quick_file, "apudae")
-
-
-@pytest.fixture
-def apudae(apudae_file) -> dict:
-    """A copy of it for a test to change."""
-    return copy.deepcopy(apudae_file)
-
-
-@pytest.fixture(scope="session")
-def propagation_file(quick_file) -> dict:
-    """The quick configuration with an experiment that makes all of "propagation", and no other."""
-    return whole(quick_file, "propagation")
-
-
-@pytest.fixture
-def propagation(propagation_file) -> dict:
-    """A copy of it for a test to change."""
-    return copy.deepcopy(propagation_file)
-
-
-@pytest.fixture(scope="session")
-def dapas_file(quick_file) -> dict:
-    """The quick configuration with an experiment that makes all of "dapas", and no other."""
-    return whole(quick_file, "dapas")
-
-
-@pytest.fixture
-def dapas(dapas_file) -> dict:
-    """A copy of it for a test to change."""
-    return copy.deepcopy(dapas_file)
+dapas_file, dapas = of_paper("dapas")
+propagation_file, propagation = of_paper("propagation")
+feature_losses_file, feature_losses = of_paper("feature_losses")
+apudae_file, apudae = of_paper("apudae")
+segfault_file, segfault = of_paper("segfault")
