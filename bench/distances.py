@@ -5,7 +5,7 @@
 
 from the repository's root. Networks with fresh weights look at photographs of 32x32: a CIFAR
 ResNet-18, tapped after its stem, each stage and at the logits; DenseNet-201 at 128 pixels, tapped
-as "propagation" has it; and, if it is asked for, the 26-layer CNN, tapped after each convolution's
+as "propagation" has it; and the 26-layer CNN, tapped after each convolution's
 norm, its pools and at the logits, the extreme: many elements to compare beside the least
 arithmetic. They meet three sets of random noise, which cost nothing to make, without and with a
 narrow RED-Net.
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--classifiers", nargs="+", default=["resnet18", "densenet201"])
+    parser.add_argument("--classifiers", nargs="+", default=["resnet18", "densenet201", "cnn26"])
     options = parser.parse_args()
     # Spinning threads would charge their waiting to the CPU time.
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

@@ -52,7 +52,7 @@ def run(
         # Not in inference mode: a purifier may take gradients of its own.
         with Taps(network, settings["taps"], compare) as taps, torch.no_grad():
             for batch in tqdm(batches, desc=f"distances {settings['suite']}", disable=None):
-                compare.clean = None
+                compare.clean = None  # of the clean pass copies are kept
                 compare.clean = maps = _observed(network, taps, batch.images)
                 shapes = {name: list(map_.shape[1:]) for name, map_ in maps.items()}
                 for met in threats.meet(batch):
