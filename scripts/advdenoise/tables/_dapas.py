@@ -102,7 +102,7 @@ class Places:
 
     def __init__(self, results: Results):
         self._results = results
-        self._holders: dict[tuple, object] = {}
+        self._holders = _labels.Holders()
 
     def attack(self, about: dict) -> Attack:
         """The attack of the names of a group."""
@@ -119,7 +119,9 @@ class Places:
         if knows_another or threat.victim != about["classifier"]:
             return Attack(about["threat"], epsilon)
         where = (about["dataset"], about["classifier"], about["purifier"], epsilon, adaptive)
-        name = self._held(method(entry, point), own.rstrip("+"), f"{threat} {point}", *where)
+        name = self._holders.name(
+            method(entry, point), own.rstrip("+"), f"{threat} {point}", *where
+        )
         return Attack(name, epsilon, adaptive)
 
     def noise(self, about: dict) -> str:
@@ -130,7 +132,7 @@ class Places:
         if function == "basic.none":
             return NONE
         printed = self.trained_on(entry["denoiser"]) if function == "basic.direct" else None
-        return self._held(printed, own, own, about["dataset"]) if printed else own
+        return self._holders.name(printed, own, own, about["dataset"]) if printed else own
 
     def trained_on(self, denoiser: str) -> str | None:
         """The printed name of the one noise that a denoiser was trained on; None without one."""
@@ -142,10 +144,6 @@ class Places:
         sources = self._results.entry("denoiser", denoiser)["trained_on"]
         entries = [self._results.entry("attack", s["noise"]) for s in sources if "noise" in s]
         return [point for entry in entries for point in entry["points"].values()]
-
-    def _held(self, printed: str, own: str, mine: str, *where) -> str:
-        holder = self._holders.setdefault((printed, *where), mine)
-        return printed if holder == mine else own
 
 
 def method(entry: dict, point: str) -> str:

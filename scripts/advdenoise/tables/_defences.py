@@ -37,7 +37,7 @@ class Defences:
     def __init__(self, predictions: Results):
         self._predictions = predictions
         self._met = {*predictions.frame["threat"]}
-        self._holders: dict[tuple, tuple] = {}
+        self._holders = _labels.Holders()
 
     def place(self, about: dict) -> Place:
         """The place of the names of a group of rows."""
@@ -106,21 +106,23 @@ class Defences:
         if isinstance(entry.get("labels"), dict) or entry.get("labels") == "random_target":
             return own
         method = _labels.attack(entry, point, threat.attack)
-        return self._held(_ATTACKS.get(method, method), own, adaptive)
+        return self._holders.name(_ATTACKS.get(method, method), own, own, adaptive)
 
     def _defence(self, about: dict, threat: Threat) -> str:
         own = _labels.with_point(about["purifier"], about["purifier_point"])
         training = self._predictions.entry("classifier", about["classifier"])["training"]
         robust = training["function"].startswith("adversarial.")
         if self.is_plain_classifier(about):
-            return self._held(MADRY if robust else UNSECURED, about["classifier"])
+            return self._holders.name(
+                MADRY if robust else UNSECURED, about["classifier"], about["classifier"]
+            )
         if robust:
             return f"{own}, {about['classifier']}"
         denoiser = self._denoiser(about)
         if denoiser is None or self._function(about) != "basic.direct":
             return own
         if denoiser["training"]["function"] == _LOGITS:
-            return self._held(HGD, own)
+            return self._holders.name(HGD, own, own)
         if denoiser["training"]["function"] == _FEATURES:
             return self._ours(denoiser, threat, about["classifier"], own)
         return own
@@ -130,7 +132,7 @@ class Defences:
         if len(learnt) > 1 or learnt[0] not in self._met - {CLEAN}:
             return own
         (name,) = learnt
-        if self._held(OURS, own, name) != OURS:
+        if self._holders.name(OURS, own, own, name) != OURS:
             return own
         if str(threat) == name:
             return OURS
@@ -138,11 +140,6 @@ class Defences:
         (point, *others) = self._predictions.attack(known.attack)["points"]
         printed = self._attack(known, point, classifier, False) if not others else known.attack
         return f"{OURS} ({printed})"
-
-    def _held(self, printed: str, own: str, *where) -> str:
-        """The printed name for the first that asks for it, its own for every other."""
-        holder = self._holders.setdefault((printed, *where), own)
-        return printed if holder == own else own
 
     def _function(self, about: dict) -> str:
         points = self._predictions.entry("purifier", about["purifier"])["points"]

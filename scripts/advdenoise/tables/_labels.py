@@ -2,6 +2,19 @@
 
 from scripts.advdenoise.threats import parse
 
+
+class Holders:
+    """Who has a printed name that several entries fit: the first that asks, at each place."""
+
+    def __init__(self):
+        self._first: dict[tuple, object] = {}
+
+    def name(self, printed: str, own: str, holder: object, *place: object) -> str:
+        """`printed` where `holder` was the first to ask for it at this place, else `own`."""
+        first = self._first.setdefault((printed, *place), holder)
+        return printed if first == holder else own
+
+
 ATTACKS = {
     "gradient.fgsm": "FGSM",
     "gradient.r_fgsm": "R-FGSM",

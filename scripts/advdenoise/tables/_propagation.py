@@ -44,7 +44,7 @@ class Places:
 
     def __init__(self, results: Results):
         self._results = results
-        self._holders: dict[tuple, object] = {}
+        self._holders = _labels.Holders()
 
     def adversarial_set(self, about: dict) -> str:
         """The set's printed name, `clean` of clean images."""
@@ -57,7 +57,7 @@ class Places:
         if printed is None or threat.purifier is not None:
             return own
         where = (about["dataset"], about["classifier"])
-        return self._held(printed, own, f"{threat} {point}", *where)
+        return self._holders.name(printed, own, f"{threat} {point}", *where)
 
     def surrogate(self, about: dict) -> str:
         """The name of the classifier that gives the gradient."""
@@ -75,13 +75,17 @@ class Places:
             return f"w/ {own}"
         denoiser = self._results.entry("denoiser", entry["denoiser"])
         printed = _SETTINGS.get(_labels.denoiser(denoiser))
-        return self._held(printed, f"w/ {own}", own, about["dataset"]) if printed else f"w/ {own}"
+        return (
+            self._holders.name(printed, f"w/ {own}", own, about["dataset"])
+            if printed
+            else f"w/ {own}"
+        )
 
     def network(self, about: dict) -> str:
         """The classifier's printed name."""
         name = about["classifier"]
         printed = _labels.classifier(self._results.entry("classifier", name))
-        return self._held(printed, name, name, about["dataset"], about["split"])
+        return self._holders.name(printed, name, name, about["dataset"], about["split"])
 
     def labelled(self) -> "pd.DataFrame":
         """The rows with their `network`, `set` and `setting`."""
@@ -91,10 +95,6 @@ class Places:
         labels = {"network": self.network, "set": self.adversarial_set, "setting": self.setting}
         found = found.assign(**{name: list(map(label, abouts)) for name, label in labels.items()})
         return frame.merge(found, on=_NAMES)
-
-    def _held(self, printed: str, own: str, mine: str, *where: str) -> str:
-        holder = self._holders.setdefault((printed, *where), mine)
-        return printed if holder == mine else own
 
 
 class Means(NamedTuple):

@@ -28,7 +28,7 @@ class Places:
 
     def __init__(self, predictions: Results):
         self._predictions = predictions
-        self._holders: dict[tuple, tuple] = {}
+        self._holders = _labels.Holders()
 
     def attack(self, about: dict) -> str:
         """The attack's printed name; of one who knows the purifier its own, or a counter attack."""
@@ -47,9 +47,7 @@ class Places:
             same = sorted(_of_one_method(entry, point), key=lambda name: _steps(entry, name))
             if len(same) == len(_SETTINGS):
                 printed = _SETTINGS[same.index(point)]
-        where = (about["dataset"], printed)
-        holder = self._holders.setdefault(where, (threat.attack, point))
-        return printed if holder == (threat.attack, point) else own
+        return self._holders.name(printed, own, (threat.attack, point), about["dataset"])
 
     def defence(self, about: dict) -> str:
         """The kind of a defence, a variant's by its letter; its own name where it has no kind."""
