@@ -8,6 +8,8 @@ import yaml
 
 from scripts.advdenoise import configuration
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.graph.names import unknowable
+from scripts.advdenoise.graph.schema import schema
 
 PAPERS = Path(__file__).parents[1] / "config" / "papers.yaml"
 
@@ -461,8 +463,8 @@ def test_everywhere_reaches_every_suite_and_detection(quick):
     for suite in read["suites"].values():
         assert "mine" in suite["purifiers"]
         assert "pgd+" in suite["threats"]
-    assert configuration.unknowable(read, "pgd+", "apudae").startswith("'pgd+' knows purifier")
-    assert configuration.unknowable(read, "pgd+", "mine") is None
+    assert unknowable(read, "pgd+", "apudae").startswith("'pgd+' knows purifier")
+    assert unknowable(read, "pgd+", "mine") is None
 
 
 def test_null_takes_an_entry_or_a_crossing_out(quick):
@@ -506,12 +508,12 @@ def test_every_key_of_the_schema_is_described():
                 found.append(f"{place}.{name}")
                 target = value
                 if "description" not in target:
-                    target = configuration.schema()["$defs"][value["$ref"].split("/")[-1]]
+                    target = schema()["$defs"][value["$ref"].split("/")[-1]]
                 assert target.get("description"), f"{place}.{name} has no description"
         for name, value in part.items():
             look(value, f"{place}.{name}")
 
-    look(configuration.schema(), "schema")
+    look(schema(), "schema")
     assert len(found) > 60
 
 
@@ -526,4 +528,4 @@ def test_unknown_keys_are_refused_everywhere():
             for value in part:
                 look(value)
 
-    look(configuration.schema())
+    look(schema())

@@ -19,8 +19,8 @@ from torch.nn import functional
 from scripts.advdenoise import store
 from scripts.advdenoise.classifiers._fold import fold
 from scripts.advdenoise.components import functions, load, provide, signature
-from scripts.advdenoise.configuration import CROSSINGS, KINDS
 from scripts.advdenoise.datasets._source import IGNORED, Source
+from scripts.advdenoise.graph.kinds import CROSSINGS, KINDS
 from scripts.advdenoise.metrics import roc_auc
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.purifiers import apudae

@@ -26,8 +26,8 @@ ORDER = [
     ["classifiers", "denoisers"],
     ["datasets", "metrics", "noise"],
     ["store", "resume", "devices", "schemas", "statistics"],
-    ["components", "configuration", "digests", "workflow", "threats", "running", "budget"]
-    + ["cluster", "failures", "sides"],
+    ["components", "configuration", "graph", "digests", "workflow", "threats", "running"]
+    + ["budget", "cluster", "failures", "sides"],
     ["errors", "locks"],
 ]
 PLACE = {room: number for number, line in enumerate(ORDER) for room in line}

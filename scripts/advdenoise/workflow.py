@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scripts.advdenoise import components, configuration, threats
-from scripts.advdenoise.configuration import BUILT_IN_SPLITS, CROSSINGS
 from scripts.advdenoise.digests import REPOSITORY, code_digest, text_digest
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.graph.kinds import BUILT_IN_SPLITS, CROSSINGS, KIND_OF, KINDS
+from scripts.advdenoise.graph.names import unknowable
 from scripts.advdenoise.threats import CLEAN, NO_PURIFIER, Threat
 
 TABLE_FORMATS = ("csv", "md", "tex")
@@ -57,9 +58,7 @@ class Flow:
     def constraints(self) -> dict[str, str]:
         """Wildcard constraints: the configured names and nothing else."""
         config = self.config
-        name = {
-            kind: _either(config[kind]) for kind in (*configuration.KINDS, "suites", "experiments")
-        }
+        name = {kind: _either(config[kind]) for kind in (*KINDS, "suites", "experiments")}
         threat = f"{name['attacks']}@{name['classifiers']}(\\+{name['purifiers']})?"
         own = [split for entry in config["datasets"].values() for split in entry["splits"]]
         tables = [pair for e in config["experiments"].values() for pair in e["tables"].items()]
@@ -539,7 +538,7 @@ class Flow:
     def _unfit(self, names: dict) -> str | None:
         """Why a combination is left out: an entry that is not for this data set."""
         dataset = names["dataset"]
-        for key, kind in configuration.KIND_OF.items():
+        for key, kind in KIND_OF.items():
             if kind in ("datasets", "suites") or key not in names:
                 continue
             if not self._fits(kind, names[key], dataset):
@@ -582,8 +581,7 @@ class Flow:
         texts = [
             text
             for text in self.config["suites"][suite]["threats"]
-            if threats.parse(text).purifier != ""
-            or not configuration.unknowable(self.config, text, purifier)
+            if threats.parse(text).purifier != "" or not unknowable(self.config, text, purifier)
         ]
         met = [threats.parse(text).against(classifier, purifier) for text in texts]
         return [t for t in dict.fromkeys(met) if self._threat_fits(t, dataset)]

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from scripts.advdenoise.components import suggest
-from scripts.advdenoise.configuration import looks_at_model
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.figures._palette import colour, coloured
 from scripts.advdenoise.figures._sheet import SIDE, Row, Tile, sheet
+from scripts.advdenoise.graph.kinds import looks_at_model
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._dapas import NONE, PAPER, Group, Places, World, method, worlds
 from scripts.advdenoise.tables._examples import Scenes, of_one_replicate, read_scenes

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scripts.advdenoise.configuration import looks_at_model
+from scripts.advdenoise.graph.kinds import looks_at_model
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._measures import Miou, mious
 from scripts.advdenoise.tables._read import Results

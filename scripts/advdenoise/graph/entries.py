@@ -1,0 +1,141 @@
+"""Each entry by itself: its function, what that is handed, its training, its splits."""
+
+from scripts.advdenoise import components
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.graph.kinds import (
+    BUILT_IN_SPLITS,
+    CROSSINGS,
+    DENSE,
+    OF_DENOISERS,
+    SEGMENTER,
+    handed_to,
+    returned,
+)
+from scripts.advdenoise.sides import both, check_sides
+
+
+def check_entries(config: dict) -> None:
+    for name, entry in config["datasets"].items():
+        key = f"datasets.{name}"
+        _check_sides(key, entry, components.check("datasets", key, entry))
+        _check_splits(f"{key}.splits", entry.setdefault("splits", {}))
+    for kind in ("classifiers", "denoisers"):
+        for name, entry in config[kind].items():
+            components.check(kind, f"{kind}.{name}", entry)
+            key = f"{kind}.{name}.training"
+            asked = components.check("training", key, entry["training"])
+            _check_looking(kind, key, entry["training"], asked)
+            if kind == "classifiers":
+                _check_lesson(key, entry, asked)
+            if "stop" in entry["training"] and kind != "classifiers":
+                raise BadInput(f"{key}.stop: a denoiser has no accuracy; take it out")
+    for kind in ("attacks", "purifiers", "attributions", "detectors"):
+        for name, entry in config[kind].items():
+            for point_name, point in entry["points"].items():
+                key = f"{kind}.{name}"
+                if list(entry["points"]) != ["default"]:
+                    key = f"{key}.points.{point_name}"
+                engine = ("epsilon",) if "epsilons" in point else ()
+                asked = components.check(kind, key, point, engine)
+                _check_handed(kind, f"{kind}.{name}", entry, asked)
+    for name, entry in config["attacks"].items():
+        _check_ways(f"attacks.{name}", entry)
+    for name, experiment in config["experiments"].items():
+        for part in ("tables", "figures"):
+            for product_name, product in experiment[part].items():
+                key = f"experiments.{name}.{part}.{product_name}"
+                _check_reads(key, product, components.check(part, key, product))
+
+
+def _check_sides(key: str, entry: dict, asked: components.Signature) -> None:
+    """Images with masks go through networks whose skips close at some sides only."""
+    if asked.returns == DENSE:
+        size = (asked.defaults | entry.get("settings", {}))["size"]
+        check_sides(f"{key}.settings.size", *both(size))
+
+
+def _check_looking(kind: str, key: str, training: dict, asked: components.Signature) -> None:
+    """A step that looks at a network gets one; only denoisers are trained by such a step."""
+    looks, function = "network" in asked.handed, training["function"]
+    if looks and kind != "denoisers":
+        raise BadInput(f"{key}.function: {function} trains denoisers only; choose another step")
+    if looks and "network" not in training:
+        raise BadInput(f"{key}: {function} looks at a trained classifier; add the key 'network'")
+    if "network" in training and not looks:
+        raise BadInput(f"{key}.network: {function} looks at no network; take it out")
+
+
+def _check_lesson(key: str, entry: dict, asked: components.Signature) -> None:
+    """A segmenter learns from masks, any other classifier from labels."""
+    dense = returned("classifiers", entry) == SEGMENTER
+    if dense != ("masks" in asked.handed):
+        learns = "masks" if dense else "labels"
+        raise BadInput(
+            f"{key}.function: {entry['function']} learns from {learns}, but "
+            f"{entry['training']['function']} does not teach that; choose another step"
+        )
+
+
+def _check_reads(key: str, product: dict, asked: components.Signature) -> None:
+    """A table or figure crosses just what its function reads."""
+    given = [stage for stage in CROSSINGS if stage in product]
+    for stage in given:
+        if stage not in asked.handed:
+            raise BadInput(
+                f"{key}.{stage}: {product['function']} reads {' and '.join(asked.handed)}, not "
+                f"{stage}; take it out"
+            )
+    for stage in asked.needed:
+        if given and stage not in given:
+            raise BadInput(f"{key}: {product['function']} reads {stage}; add the key {stage!r}")
+
+
+def _check_splits(key: str, splits: dict) -> None:
+    for name, split in splits.items():
+        if name in BUILT_IN_SPLITS and "of" in split:
+            raise BadInput(f"{key}.{name}.of: {name} is drawn from the source; take `of` out")
+        if name == "held_out" and "size" not in split:
+            raise BadInput(f"{key}.held_out: the key 'size' is missing; add it")
+        if name not in BUILT_IN_SPLITS:
+            if "of" not in split:
+                raise BadInput(f"{key}.{name}: the key 'of' is missing; name what it is part of")
+            _check_split_chain(key, name, splits)
+
+
+def _check_split_chain(key: str, name: str, splits: dict) -> None:
+    seen = [name]
+    while seen[-1] not in BUILT_IN_SPLITS:
+        parent = splits.get(seen[-1], {}).get("of")
+        if parent not in splits and parent not in BUILT_IN_SPLITS:
+            known = {*splits, *BUILT_IN_SPLITS}
+            raise BadInput(
+                f"{key}.{seen[-1]}.of: there is no split {parent!r}; "
+                f"{components.suggest(str(parent), known)}"
+            )
+        if parent in seen:
+            raise BadInput(f"{key}.{name}.of: {name} is drawn from itself; name another split")
+        seen.append(parent)
+
+
+def _check_handed(kind: str, key: str, entry: dict, asked: components.Signature) -> None:
+    """The entry's own keys fit what its function asks for."""
+    if kind == "attacks":
+        labels = entry.get("labels")
+        targeted = labels == "random_target" or isinstance(labels, dict)
+        if targeted and "targeted" not in asked.handed:
+            raise BadInput(f"{key}.labels: the function has no targeted form; take `labels` out")
+        if "epsilon_unit" in entry and "epsilon" not in asked.settings:
+            raise BadInput(f"{key}.epsilon_unit: the function has no epsilon; take it out")
+    if kind == "purifiers":
+        uses = OF_DENOISERS & set(asked.handed)
+        if uses and "denoiser" not in entry:
+            raise BadInput(f"{key}: the function uses a denoiser; add the key 'denoiser'")
+        if "denoiser" in entry and not uses:
+            raise BadInput(f"{key}.denoiser: the function uses no denoiser; take it out")
+
+
+def _check_ways(key: str, attack: dict) -> None:
+    """How an attack goes through a purifier is said only where one of its functions does."""
+    for word, goes in (("through", {"predict"}), ("draws", {"predict", "victim"})):
+        if word in attack and not goes & handed_to(attack):
+            raise BadInput(f"{key}.{word}: the attack asks nothing through a purifier; take it out")

@@ -1,0 +1,58 @@
+"""The kinds of entries, the stages that cross them, and what an entry's function is handed."""
+
+from scripts.advdenoise import components
+
+KINDS = (
+    "datasets",
+    "classifiers",
+    "attacks",
+    "denoisers",
+    "purifiers",
+    "attributions",
+    "detectors",
+)
+# What each stage's file is named by, beside seed and data set.
+CROSSINGS = {
+    "predictions": ("suite", "purifier", "classifier", "split"),
+    "distances": ("suite", "classifier", "split"),
+    "iqr": ("threat", "attribution", "classifier", "split"),
+    "detection": ("suite", "detector", "attribution", "classifier", "split"),
+    "calibration": ("denoiser",),
+    "cost": ("attribution", "classifier", "split"),
+    "examples": ("threat", "purifier", "classifier", "split"),
+    "limits": ("threat", "split"),
+}
+KIND_OF = {
+    "dataset": "datasets",
+    "classifier": "classifiers",
+    "suite": "suites",
+    "purifier": "purifiers",
+    "denoiser": "denoisers",
+    "detector": "detectors",
+    "attribution": "attributions",
+}
+BUILT_IN_SPLITS = ("train", "held_out", "test")
+# What functions return whose images have masks, and who predicts these.
+DENSE, SEGMENTER = "DenseSource", "Segmenter"
+# What a purifier, or an attack that knows one, is handed of its denoiser.
+OF_DENOISERS = {"denoise", "error", "calibration", "generate"}
+
+
+def looks_at_model(attack: dict) -> bool:
+    """Whether an attack entry asks for any model (RANDOM and corruptions do not)."""
+    return bool({"predict", "victim", "classifier", *OF_DENOISERS} & handed_to(attack))
+
+
+def handed_to(attack: dict) -> set[str]:
+    """What the functions of an attack entry are handed."""
+    handed: set[str] = set()
+    for point in attack["points"].values():
+        module, _, name = point["function"].partition(".")
+        handed |= {*components.signatures("attacks", module)[name].handed}
+    return handed
+
+
+def returned(kind: str, entry: dict) -> str:
+    """The annotation of what an entry's function returns."""
+    module, _, name = entry["function"].partition(".")
+    return components.signatures(kind, module)[name].returns
