@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -70,6 +72,46 @@ def test_slic_of_2021_sees_the_values_that_it_is_given():
     then = [superpixels.slic(i, n_segments=20, like_2021=True) for i in (image, image * 30)]
     assert np.array_equal(*now)
     assert not np.array_equal(*then)
+
+
+# What the kernel of scikit-image 0.16.2 gives for four crops of a photograph, z-scored: how many
+# segments each has, and a digest of the four label maps.
+LABELS_OF_0_16_2 = {
+    5: ([4, 4, 4, 4], "dd7cb438fcd6b125"),
+    20: ([16, 18, 25, 15], "e90542efca27d86f"),
+    32: ([18, 18, 25, 26], "9751c4943c05b593"),
+    50: ([27, 30, 36, 37], "20e55acacab66c0b"),
+    64: ([43, 48, 64, 55], "003fbcf02dc49dd5"),
+    100: ([86, 94, 120, 88], "e4a8a75f83135bb6"),
+    128: ([92, 105, 121, 102], "d397449d08dbba17"),
+}
+CROPS = ((0, 0, 32, 32), (96, 160, 32, 32), (200, 200, 32, 32), (130, 220, 28, 40))
+
+
+@pytest.mark.parametrize("n_segments", LABELS_OF_0_16_2)
+def test_slic_of_2021_gives_the_labels_of_scikit_image_0_16_2(n_segments):
+    from skimage import data
+
+    photograph = (data.astronaut().astype(float) - 120.70748) / 64.150024
+    maps = [
+        superpixels.slic(photograph[y : y + h, x : x + w], n_segments=n_segments, like_2021=True)
+        for y, x, h, w in CROPS
+    ]
+    pixels = b"".join(labels.astype(np.uint8).tobytes() for labels in maps)
+    counts = [int(labels.max()) + 1 for labels in maps]
+    assert (counts, hashlib.sha256(pixels).hexdigest()[:16]) == LABELS_OF_0_16_2[n_segments]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(1, 96), st.integers(1, 96), st.integers(1, 400))
+def test_slic_of_2021_bounds_segments_by_the_number_that_is_asked_for(height, width, n_segments):
+    from skimage.util import regular_grid
+
+    factors = superpixels._size_bounds_of_2021((height, width), n_segments)
+    centres = np.zeros((1, height, width))[regular_grid((1, height, width), n_segments)].size
+    size = height * width / n_segments
+    for name, factor in (("min_size_factor", 0.5), ("max_size_factor", 3)):
+        assert int(factors[name] * (height * width / centres)) == int(factor * size)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -25,18 +25,22 @@ def slic(
     Args:
         n_segments: about how many segments; the image decides.
         compactness: weight of place against colour.
-        like_2021: as scikit-image did when "segfault" was written. It has since come to stretch
-            an image to [0, 1] first, which changes the labels of z-scored images.
+        like_2021: the labels of scikit-image 0.16.2, which "segfault" was written with. It has
+            since come to stretch an image to [0, 1] first, which changes the labels of z-scored
+            images, and to derive the bounds of a segment's size from the number of grid centres
+            in the place of `n_segments`, which changes them where the two differ.
     """
     _at_least("n_segments", n_segments, 1)
     _positive("compactness", compactness)
     from skimage.segmentation import slic as segment
 
     image = _colour_or_grey(image)
+    bounds = {}
     if like_2021:
         image = _lab(image)
         # The stretching divides by the span, so dividing the compactness by it undoes it.
         compactness /= np.ptp(image) or 1.0
+        bounds = _size_bounds_of_2021(image.shape[:2], n_segments)
     labels = segment(
         _flat_grey(image),
         n_segments=n_segments,
@@ -44,6 +48,7 @@ def slic(
         convert2lab=image.shape[2] == 3 and not like_2021,
         start_label=0,
         channel_axis=_channel_axis(image),
+        **bounds,
     )
     return _without_gaps(labels)
 
@@ -149,6 +154,19 @@ def _lab(image: np.ndarray) -> np.ndarray:
     from skimage.color import rgb2lab
 
     return rgb2lab(image)
+
+
+def _size_bounds_of_2021(shape: tuple[int, int], n_segments: int) -> dict[str, float]:
+    """SLIC's factors of the smallest and largest segment that give the bounds of 0.16.2.
+
+    There they are 0.5 and 3 times pixels / n_segments, today times pixels / grid centres.
+    """
+    from skimage.util import regular_grid
+
+    centres = np.zeros(shape)[regular_grid(shape, n_segments)].size
+    # Both are rounded down: a product that is whole must not fall short of it.
+    ratio = centres / n_segments * (1 + 1e-12)
+    return {"min_size_factor": 0.5 * ratio, "max_size_factor": 3 * ratio}
 
 
 def _without_gaps(labels: np.ndarray) -> np.ndarray:
