@@ -236,6 +236,45 @@ def test_a_network_in_training_mode_is_refused(images):
         _loo.LeaveOneOut(nn.Linear(1, 1), NONE, images[:1])
 
 
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d, nn.BatchNorm2d])
+def test_a_norm_that_takes_the_batchs_own_statistics_is_refused(images, norm):
+    free = norm(3 * SIDE**2 if norm is nn.BatchNorm1d else 3, track_running_stats=False)
+    layers = [nn.Flatten(), free] if norm is nn.BatchNorm1d else [free, nn.Flatten()]
+    model = nn.Sequential(*layers, nn.Linear(3 * SIDE**2, CLASSES)).eval()
+    with pytest.raises(BadInput, match=rf"\d \({norm.__name__}\) .* track_running_stats=True"):
+        _loo.LeaveOneOut(model, NONE, images[:1])
+
+
+def test_one_module_in_training_mode_is_enough(images):
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3 * SIDE**2, CLASSES)).eval()
+    model[1].train()
+    with pytest.raises(ValueError, match="training mode"):
+        _loo.LeaveOneOut(model, NONE, images[:1])
+
+
+def test_rounded_probabilities_are_subtracted_in_float32(images, segments):
+    """As by hand; of saturated probabilities the range is then exactly 0 for some images."""
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE**2, CLASSES)).eval()
+    model[1].weight.data.mul_(150)
+    rounded = _loo.LeaveOneOut(model, NONE, images[:1], rounding="float32")
+    whole, spread = rounded.features(images, segments, GREY)
+    exact = _loo.LeaveOneOut(model, NONE, images[:1]).features(images, segments, GREY)[1]
+    for image, labels, features in zip(images, segments, spread, strict=True):
+        outputs = []
+        with torch.no_grad():
+            for segment in range(-1, int(labels.max()) + 1):
+                masked = torch.where(labels == segment, torch.tensor(GREY)[:, None, None], image)
+                logits = model.double()(masked[None].double())
+                outputs.append(logits.softmax(1)[0].float())
+        model.float()
+        phi = (torch.stack(outputs[1:]) - outputs[0]).abs()
+        expected = _quantiles.iqr(phi.T)
+        torch.testing.assert_close(features, expected, atol=2e-6, rtol=0)
+    assert torch.equal(whole, rounded.features(images, segments, GREY)[0])
+    assert (spread == 0).sum() > (exact == 0).sum()
+
+
 def test_representations_of_hidden_nodes_end_in_the_probabilities():
     whole = torch.tensor([[0.2, 0.8]])
     spread = torch.tensor([[1.0, 2.0, 3.0]])

@@ -35,10 +35,14 @@ GRID = {"pixels": 2, "segments": 8}
 
 
 class Delta:
-    """Attributions of the nodes and probabilities of a network that is a stack."""
+    """Attributions of the nodes and probabilities of a network that is a stack.
 
-    def __init__(self, stack: Stack, nodes: Nodes):
+    With `rounded` probabilities become float32 before they are subtracted.
+    """
+
+    def __init__(self, stack: Stack, nodes: Nodes, rounded: bool = False):
         self.stack = stack
+        self._kind = torch.float32 if rounded else torch.float64
         self._planner = Planner(stack)
         self._taps = _taps(stack, nodes)
         self._width = len(nodes) + stack.shapes[-1][0]
@@ -118,7 +122,7 @@ class Delta:
                     after.put(batch)
                 else:
                     batch.read(last, readers, phi)
-                    batch.read_probabilities(last, phi)
+                    batch.read_probabilities(last, phi, self._kind)
             before = after
         parts = phi.split(masks.counts.tolist())
         return [(whole, part.T) for whole, part in zip(probabilities, parts, strict=True)]
@@ -218,18 +222,19 @@ class _Batch:
                 found = found[0] if len(found) == 1 else torch.cat(found)
                 self._put(found, phi[:, reader.tap.columns])
 
-    def read_probabilities(self, place: int, phi: Tensor) -> None:
+    def read_probabilities(self, place: int, phi: Tensor, kind: torch.dtype) -> None:
         """The same for the last columns; map number `place` are the logits.
 
-        In float64, for the difference of two probabilities near 1 would lose its digits.
+        Softmax is taken in float64 and its outputs are subtracted as `kind`: in float32 the
+        difference of two probabilities near 1 loses its digits.
         """
         if not self._are_changes:
             self._switch(place)
         clean = self._clean.maps[place].flatten(1).double()
-        probabilities = clean.softmax(1)
+        probabilities = clean.softmax(1).to(kind)
         changes = finite(self.maps.flatten(1)).double()
         for run, part in zip(self._runs, changes.split(self._sizes), strict=True):
-            each = _of_each(part, run).add_(_chosen(clean, run)[:, None]).softmax(2)
+            each = _of_each(part, run).add_(_chosen(clean, run)[:, None]).softmax(2).to(kind)
             part.copy_(each.sub_(_chosen(probabilities, run)[:, None]).flatten(0, 1))
         self._put(changes.abs_().to(phi), phi[:, -changes.shape[1] :])
 

@@ -36,6 +36,11 @@ class LeaveOneOut:
         example: one image [1, C, H, W] as all will be: shape, type and device.
         batch: images in a full pass.
         by_changes: send changes where the network allows it.
+        rounding: "none", or "float32" to round probabilities before they are subtracted, as the
+            authors' are: in float64 the range of saturated ones is small, and not exactly 0.
+
+    Raises:
+        BadInput: for a batch norm without running statistics, whose outputs depend on the batch.
     """
 
     def __init__(
@@ -45,13 +50,16 @@ class LeaveOneOut:
         example: Tensor,
         batch: int = 128,
         by_changes: bool = True,
+        rounding: str = "none",
     ):
-        if network.training:
+        if any(module.training for module in network.modules()):
             raise ValueError("the classifier is in training mode")
+        _check_statistics(network)
         self._network = network
         self._nodes = nodes
         self._example = example
         self._batch = batch
+        self._rounded = rounding == "float32"
         self._deltas = {}
         with torch.inference_mode():
             self._classes = network(example).shape[1]
@@ -67,7 +75,7 @@ class LeaveOneOut:
                 reason,
             )
             return None
-        return Delta(stack, self._nodes)
+        return Delta(stack, self._nodes, self._rounded)
 
     @property
     def stack(self) -> Stack | None:
@@ -138,10 +146,21 @@ class LeaveOneOut:
                 zero.sum(),
                 len(zero),
             )
-            delta = Delta(self._delta.stack, self._nodes.without(zero))
+            delta = Delta(self._delta.stack, self._nodes.without(zero), self._rounded)
             live = np.concatenate([~zero, np.ones(self._classes, bool)])
             self._deltas[rule, apart] = delta, live
         return self._deltas[rule, apart]
+
+
+def _check_statistics(network: nn.Module) -> None:
+    """Refuse a network of which an image's outputs depend on the other images of a batch."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise BadInput(
+                f"attributions: {name} ({type(module).__name__}) of the classifier has no running "
+                "statistics, so that the outputs of an image depend on its batch; build it with "
+                "track_running_stats=True and train it again"
+            )
 
 
 def representations(whole: Tensor, spread: Tensor) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ from scripts.advdenoise.attributions._steps import (
     Step,
 )
 from scripts.advdenoise.classifiers._elu import QuickELU, ShiftedELU
+from scripts.advdenoise.classifiers._hooks import hooked_module
 from scripts.advdenoise.classifiers._normalise import Normalise
 
 IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
@@ -71,9 +72,11 @@ class Stack:
 def read(network: nn.Module, image: Tensor, names: Sequence[str] = ()) -> Stack:
     """The network as a stack, read along one image [1, C, H, W].
 
-    Raises NotPlain with the reason where it is none, where it holds a layer that is not known
-    here, or where one of the named modules is not met on the way.
+    Raises NotPlain with the reason where it is none, where it holds hooks or a layer that is not
+    known here, or where one of the named modules is not met on the way.
     """
+    if hooked := hooked_module(network):
+        raise NotPlain(f"{hooked} has a hook, which may change what it gives")
     try:
         graph = _Tracer().trace(network)
     except Exception as error:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from scripts.advdenoise.classifiers._elu import QuickELU, ShiftedELU
+from scripts.advdenoise.classifiers._hooks import hooked_module
 from scripts.advdenoise.classifiers._normalise import Normalise
 
 IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout2d)
@@ -34,16 +35,16 @@ def fold(network: nn.Module) -> nn.Module:
     Images [N,C,H,W] -> the network's outputs, equal up to rounding (logits to about 1e-5 in
     float32), as is the input gradient; no second derivative. Where nothing can be rewritten, or
     the forward pass cannot be traced, the copy computes as the network does. A batch norm of which
-    a scale is not positive stays as it is: dividing by it and pooling first need that. The network
-    itself is not touched.
+    a scale is not positive stays as it is: dividing by it and pooling first need that. One without
+    running statistics, and a network with hooks, are not rewritten either. The network itself is
+    not touched.
     """
     network = copy.deepcopy(network).eval()
     try:
-        graph = _Tracer().trace(network)
+        graph = None if hooked_module(network) else _Tracer().trace(network)
     except Exception:  # Networks come from other libraries too; one that resists runs as it is.
-        folded = network
-    else:
-        folded = _Folding(network, graph).result()
+        graph = None
+    folded = network if graph is None else _Folding(network, graph).result()
     return folded.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
@@ -101,7 +102,7 @@ class _Folding:
 
     def _merge_batch_norms(self) -> None:
         """conv, batch norm -> conv."""
-        for node in self._nodes(nn.BatchNorm2d):
+        for node in self._batch_norms():
             source = node.args[0]
             if type(self._at(source)) is not nn.Conv2d or len(source.users) > 1:
                 continue
@@ -112,7 +113,7 @@ class _Folding:
 
     def _push_batch_norms(self) -> None:
         """batch norm, conv -> shift, conv, or conv; likewise across max-pool and flatten."""
-        for node in self._nodes(nn.BatchNorm2d):
+        for node in self._batch_norms():
             scale, shift = _affine(self._at(node))
             reader = self._next_layer(node)
             if reader is None or not (scale > 0).all():
@@ -203,6 +204,11 @@ class _Folding:
         if type(layer) is nn.Conv2d:
             return layer.groups == 1 and layer.padding_mode == "zeros"
         return type(layer) is nn.Linear
+
+    def _batch_norms(self) -> list[fx.Node]:
+        """Those whose statistics are fixed, and not the batch's own."""
+        nodes = self._nodes(nn.BatchNorm2d)
+        return [node for node in nodes if self._at(node).running_var is not None]
 
     def _nodes(self, *kinds: type) -> list[fx.Node]:
         return [node for node in self._graph.nodes if type(self._at(node)) in kinds]

@@ -16,7 +16,7 @@ from scripts.advdenoise.schemas import COST
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.columns import Columns
 from scripts.advdenoise.stages.data import open_images
-from scripts.advdenoise.stages.leave_one_out import hidden_nodes, segments
+from scripts.advdenoise.stages.leave_one_out import hidden_nodes, leave_one_out_of, segments
 from scripts.advdenoise.stages.memory import peak_bytes
 
 _NUMBER_BYTES = 4
@@ -71,10 +71,10 @@ def array_bytes(passes: int, images: int, values: int) -> int:
 def _ways(settings: dict, network: nn.Module, image: Tensor) -> dict[str, LeaveOneOut]:
     """What computes each representation and nothing else; without taps there is no hidden one."""
     nodes = hidden_nodes(settings, network, image)
-    outputs = LeaveOneOut(network, Nodes({}, {}), image, settings["batch"])
+    outputs = leave_one_out_of(settings, network, Nodes({}, {}), image)
     ways = {"predicted": outputs, "probabilities": outputs}
     if settings["taps"]:
-        ways["hidden"] = LeaveOneOut(network, nodes, image, settings["batch"])
+        ways["hidden"] = leave_one_out_of(settings, network, nodes, image)
     return ways
 
 

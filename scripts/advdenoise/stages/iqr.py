@@ -12,7 +12,7 @@ from scripts.advdenoise.schemas import iqr_schema
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.columns import Columns
 from scripts.advdenoise.stages.data import Batch, open_images
-from scripts.advdenoise.stages.leave_one_out import hidden_nodes, segments
+from scripts.advdenoise.stages.leave_one_out import hidden_nodes, leave_one_out_of, segments
 from scripts.advdenoise.stages.threats import Met, open_threats
 
 
@@ -34,7 +34,7 @@ def run(
         network = models.trained("classifiers", classifier, settings["classifier"], clean)
         (first,) = clean.batches(1, device, 1)
         nodes = hidden_nodes(settings, network, first.images)
-        leave_one_out = LeaveOneOut(network, nodes, first.images, settings["batch"])
+        leave_one_out = leave_one_out_of(settings, network, nodes, first.images)
         columns = Columns(iqr_schema(len(clean.classes), len(nodes) + len(clean.classes)))
         batches = clean.batches(settings["batch"], device)
         for batch in tqdm(batches, desc=f"iqr {settings['threat']}", disable=None):

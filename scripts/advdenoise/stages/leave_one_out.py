@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scripts.advdenoise.attributions._loo import LeaveOneOut
 from scripts.advdenoise.attributions._nodes import Nodes, draw, map_shapes
 from scripts.advdenoise.components import load
 
@@ -12,6 +13,14 @@ def hidden_nodes(settings: dict, network: nn.Module, image: Tensor) -> Nodes:
     """The hidden nodes, drawn from seed and classifier alone: all threats share them."""
     shapes = map_shapes(network, settings["taps"], image)
     return draw(settings["seed"], settings["classifier"]["name"], shapes, settings["per_layer"])
+
+
+def leave_one_out_of(
+    settings: dict, network: nn.Module, nodes: Nodes, image: Tensor
+) -> LeaveOneOut:
+    """The leave-one-out features of a job's attribution entry, for images like `image`."""
+    rounding = settings["attribution"].get("rounding", "none")
+    return LeaveOneOut(network, nodes, image, settings["batch"], rounding=rounding)
 
 
 def segments(point: dict, network: nn.Module, images: Tensor) -> Tensor:

@@ -1,0 +1,84 @@
+"""Rewritings of a network see its modules; what is hooked on them they leave alone."""
+
+import types
+
+import pytest
+import torch
+from torch import nn
+
+from scripts.advdenoise.attributions import _loo, _nodes, _stack
+from scripts.advdenoise.classifiers._fold import fold
+from scripts.advdenoise.classifiers._hooks import hooked_module
+
+SIDE = 8
+IMAGES = torch.rand(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.5), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(6 * 36, 4)).eval().requires_grad_(False)
+
+
+def doubled(module, inputs, output=None):
+    return 2 * (inputs[0] if output is None else output)
+
+
+def backwards(module, gradients, *_):
+    return tuple(2 * gradient for gradient in gradients)
+
+
+def own_forward(module):
+    forward = type(module).forward
+    module.forward = types.MethodType(lambda self, values: 2 * forward(self, values), module)
+
+
+HOOKS = {
+    "forward": lambda module: module.register_forward_hook(doubled),
+    "pre-forward": lambda module: module.register_forward_pre_hook(doubled),
+    "backward": lambda module: module.register_full_backward_hook(backwards),
+    "forward of its own": own_forward,
+}
+
+
+@pytest.mark.parametrize("place", range(6))
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_hook_on_any_module_is_named_and_kept(hook, place):
+    hooked = network()
+    HOOKS[hook](hooked[place])
+    assert hooked_module(hooked) == str(place)
+    images = IMAGES.clone().requires_grad_()
+    expected, actual = hooked(images), fold(hooked)(images)
+    torch.testing.assert_close(actual, expected)
+    gradients = [torch.autograd.grad(out[:, 0].sum(), images)[0] for out in (actual, expected)]
+    torch.testing.assert_close(*gradients)
+    with pytest.raises(_stack.NotPlain, match=f"^{place} has a hook"):
+        _stack.read(hooked, IMAGES[:1])
+
+
+def test_the_network_itself_and_hooks_on_all_modules_count():
+    hooked = network()
+    hooked.register_forward_hook(doubled)
+    assert hooked_module(hooked) == "Sequential"
+    handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    try:
+        assert hooked_module(network()) == "all modules"
+    finally:
+        handle.remove()
+    assert hooked_module(network()) is None
+
+
+def test_attributions_of_a_hooked_network_are_those_of_full_passes():
+    hooked = network()
+    hooked[0].register_forward_hook(lambda module, inputs, output: output + output.roll(1, -1))
+    segments = torch.arange(SIDE * SIDE).view(1, SIDE, SIDE).expand(4, -1, -1) % 5
+    nothing = _nodes.Nodes({}, {})
+    ways = [_loo.LeaveOneOut(hooked, nothing, IMAGES[:1], by_changes=way) for way in (True, False)]
+    for one, other in zip(*(way.features(IMAGES, segments, 0.5) for way in ways), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_batch_norm_without_running_statistics_is_not_folded():
+    free = network()
+    free[1] = nn.BatchNorm2d(6, track_running_stats=False)
+    torch.testing.assert_close(fold(free)(IMAGES), free(IMAGES))
