@@ -16,6 +16,7 @@ from scripts.advdenoise.tables._read import read_stage
 from tests.fake_results import Results
 
 SVG = "{http://www.w3.org/2000/svg}"
+TITLE = "{http://purl.org/dc/elements/1.1/}title"
 
 
 @pytest.fixture
@@ -24,16 +25,20 @@ def results(tmp_path, quick):
 
 
 def drawn(results, paper: str, output: Path, **changes) -> dict[str, ElementTree.Element]:
-    """The figures of a paper as the stage draws them, by name."""
-    settings = json.loads(json.dumps(results.flow.job("figures", {"paper": paper}).settings))
+    """The figures of a paper by name, as the stage draws them from what the rule hands over."""
+    settings = json.loads(results.flow.settings("figures", paper=paper)(None))
     settings["inputs"] = {
         name: {stage: [str(results.make(file)) for file in files] for stage, files in given.items()}
         for name, given in settings["inputs"].items()
     }
     settings |= changes
-    paths = [output / f"{name}.svg" for name in settings["figures"]]
-    figures.run(settings, paths)
-    return {path.stem: ElementTree.parse(path).getroot() for path in paths}
+    names = [name for name in results.flow.figures(paper) if name in settings["figures"]]
+    paths = {name: output / f"{name}.svg" for name in names}
+    figures.run(settings, list(paths.values()))
+    found = {name: ElementTree.parse(path).getroot() for name, path in paths.items()}
+    for name, figure in found.items():
+        assert figure.findtext(f".//{TITLE}") == f"{paper}: {name}"
+    return found
 
 
 def texts(figure: ElementTree.Element) -> list[str]:
@@ -41,9 +46,45 @@ def texts(figure: ElementTree.Element) -> list[str]:
     return ["".join(element.itertext()).strip() for element in figure.iter(f"{SVG}text")]
 
 
+def test_each_file_holds_the_figure_of_its_name(tmp_path, propagation):
+    """Whatever the order of the names: settings come sorted, files as configured."""
+    measures = {"zeta": "ne_d", "figure10": "ne_d_sqrt", "figure9": "cos_d", "0_first": "ne_d"}
+    entries = propagation["experiments"]["propagation"]["figures"]
+    distances = entries["figure5"]["distances"]
+    entries.clear()
+    for name, measure in measures.items():
+        settings = {"measure": [measure, "cos_d"] if name == "0_first" else measure}
+        entries[name] = {"function": "layers.curves", "settings": settings, "distances": distances}
+    results = Results(tmp_path / "files", propagation)
+    assert list(results.flow.figures("propagation")) == list(measures) != sorted(measures)
+    found = drawn(results, "propagation", tmp_path)
+    axes = {"NE-D (by n)", "NE-D (by the root of n)", "COS-D"}
+    assert {name: axes & {*texts(figure)} for name, figure in found.items()} == {
+        "zeta": {"NE-D (by n)"},
+        "figure10": {"NE-D (by the root of n)"},
+        "figure9": {"COS-D"},
+        "0_first": {"NE-D (by n)", "COS-D"},
+    }
+
+
+def test_a_file_without_a_figure_is_refused(tmp_path):
+    settings = {"paper": "x", "figures": {"figure1": {}}, "inputs": {}}
+    for names in (["figure2"], ["figure1", "figure2"], ["figure1", "figure1"], []):
+        with pytest.raises(RuntimeError, match="must be a file for each of"):
+            figures.run(settings, [tmp_path / f"{name}.svg" for name in names])
+
+
 def test_layer_curves_show_every_threat_and_layer(results, tmp_path):
     found = drawn(results, "propagation", tmp_path)
     assert {"figure2", "figure3", "figure5", "figure6"} < set(found)
+    explorers = [name for name in found if name.startswith("explorer_")]
+    assert len(explorers) == 7
+    for name in explorers:
+        titles = [word for word in texts(found[name]) if word.startswith("patches, ")]
+        assert titles == [f"patches, {name.removeprefix('explorer_')}"]
+    for name, network in (("figure5", "FC->Conv"), ("figure6", "PReLU after FC")):
+        titles = [word for word in texts(found[name]) if word.endswith("w/o DN")]
+        assert titles == [f"{network} w/o DN"] * 2
     for name, axis in (("figure2", "NE-D (by n)"), ("figure3", "COS-D")):
         words = texts(found[name])
         assert words.count(axis) == 5 and words.count("layer") == 15  # networks and denoisers

@@ -8,6 +8,7 @@ import pytest
 from scripts.advdenoise import store
 from scripts.advdenoise.components import load, provide
 from scripts.advdenoise.detectors._protocols import split
+from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.schemas import DETECTION
 
 FILE = "seed0/digits/detection/plain/shelf/blocks/small/test.parquet"
@@ -95,15 +96,30 @@ def test_a_classifier_without_taps_has_no_hidden_representation(world, tmp_path)
 def test_what_cannot_be_measured_is_said_and_left_out(world, tmp_path, capfd):
     """No attack succeeded: there is nothing adversarial on either side."""
     features = [world.make(IQR.format(threat)) for threat in ("clean", "fgsm@small")]
-    table = store.read_table(features[1])
+    made = features[1]
+    table = store.read_table(made)
     place = table.column_names.index("prediction")
     harmless = table.set_column(place, table.schema.field("prediction"), table["label"])
     features[1] = tmp_path / "harmless.parquet"
-    store.write_table(features[1], harmless, {"settings": {}})
+    store.write_table(features[1], harmless, store.read_provenance(made))
     changes = {"threats": ["fgsm@small"]}
     found = rows(world.run(FILE, tmp_path / "x.parquet", changes, features=features))
     assert set(found["protocol"]) == {"paper"}
     assert "grouped: the train side has no adversarial row" in capfd.readouterr().out
+
+
+def test_features_in_another_order_are_those_of_their_threats(world, tmp_path):
+    features = world.options(FILE, tmp_path / "x.parquet")[1]["features"]
+    assert len(features) > 2
+    expected = rows(world.make(FILE)).drop(columns="fit_seconds")
+    found = rows(world.run(FILE, tmp_path / "x.parquet", features=features[::-1]))
+    assert found.drop(columns="fit_seconds").equals(expected)
+
+
+def test_features_of_another_threat_are_told(world, tmp_path):
+    features = world.options(FILE, tmp_path / "x.parquet")[1]["features"]
+    with pytest.raises(BadInput, match="hold fgsm@small, cycled@small, where clean, fgsm@small"):
+        world.run(FILE, tmp_path / "x.parquet", features=features[1:])
 
 
 class Features:

@@ -3,7 +3,6 @@
 import itertools
 
 import numpy as np
-import pytest
 import torch
 
 from scripts.advdenoise import store
@@ -124,10 +123,11 @@ def test_post_relu_changes_what_is_negative_but_for_the_logits(world, tmp_path):
     assert list(changed) == [True, False, False]
 
 
-def test_sets_in_another_order_are_a_bug_and_not_a_result(world, tmp_path):
-    threats = world.settings(ADAPTIVE)["threats"][::-1]
-    with pytest.raises(RuntimeError, match="differ in their order"):
-        world.run(ADAPTIVE, tmp_path / "x.parquet", {"threats": threats})
+def test_sets_in_another_order_are_those_of_their_threats(world, tmp_path):
+    sets = world.options(ADAPTIVE, tmp_path / "x.parquet")[1]["adversarial"]
+    assert len(sets) > 1
+    found = rows(world.run(ADAPTIVE, tmp_path / "x.parquet", adversarial=sets[::-1]))
+    assert found.equals(rows(world.make(ADAPTIVE)))
 
 
 def test_a_purifier_may_take_gradients_of_its_own(world, component, tmp_path):

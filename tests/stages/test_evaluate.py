@@ -213,3 +213,21 @@ def test_an_adversarial_set_of_other_images_is_refused(world, tmp_path):
     with pytest.raises(BadInput, match=r"fgsm@small/test\.h5 was made from other images"):
         world.run(FILE.format("none"), tmp_path / "a.parquet", adversarial=made)
     assert not list(tmp_path.iterdir())
+
+
+def test_adversarial_sets_in_another_order_are_those_of_their_threats(world, tmp_path):
+    sets = world.options(FILE.format("none"), tmp_path / "a.parquet")[1]["adversarial"]
+    assert len(sets) > 1
+    found = world.run(FILE.format("none"), tmp_path / "a.parquet", adversarial=sets[::-1])
+    assert rows(found).equals(rows(world.make(FILE.format("none"))))
+
+
+@pytest.mark.parametrize(
+    ("kept", "reason"),
+    [([0, 0], "holds fgsm@small, where .* is needed"), ([0], "adversarial: no file holds")],
+)
+def test_adversarial_sets_of_other_threats_are_told(world, tmp_path, kept, reason):
+    sets = world.options(FILE.format("none"), tmp_path / "a.parquet")[1]["adversarial"]
+    given = [sets[place] for place in kept]
+    with pytest.raises(BadInput, match=reason):
+        world.run(FILE.format("none"), tmp_path / "a.parquet", adversarial=given)

@@ -336,3 +336,12 @@ def test_adversarial_sets_of_other_images_are_refused(world, tmp_path):
     ]
     with pytest.raises(BadInput, match="was made from other images"):
         world.run(DENOISER.format("of_threats"), tmp_path / "x.safetensors", adversarial=made)
+
+
+def test_shares_are_of_the_sets_that_they_name_in_any_order(world, tmp_path):
+    denoiser = DENOISER.format("of_threats")
+    made = world.options(denoiser, tmp_path / "x.safetensors")[1]["adversarial"]
+    found = world.run(denoiser, tmp_path / "x.safetensors", adversarial=made[::-1])
+    expected, _ = store.read_weights(world.make(denoiser))
+    weights, _ = store.read_weights(found)
+    assert all(tensor.equal(expected[name]) for name, tensor in weights.items())

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -130,3 +130,28 @@ def open_adversarial(path: Path, images: ImageSet) -> Iterator[AdversarialSet]:
                 f"`snakemake --cores all {path}`"
             )
         yield AdversarialSet(Path(path), file.attrs["threat"], dict(file["points"].items()))
+
+
+@contextmanager
+def open_sets(
+    threats: list[str], paths: list[Path], images: ImageSet
+) -> Iterator[dict[str, AdversarialSet]]:
+    """Open the adversarial sets of these threats, by the threat that each file says it holds.
+
+    The order of `paths` means nothing. Raises BadInput where a file holds another threat, or one
+    that another file holds.
+    """
+    with ExitStack() as files:
+        sets: dict[str, AdversarialSet] = {}
+        for path in paths:
+            opened = files.enter_context(open_adversarial(path, images))
+            if opened.threat not in threats or opened.threat in sets:
+                wanted = ", ".join(name for name in threats if name not in sets)
+                raise BadInput(
+                    f"{path}: holds {opened.threat}, where {wanted or 'nothing'} is needed; delete "
+                    f"it and run `snakemake --cores all {path}`"
+                )
+            sets[opened.threat] = opened
+        if missing := [name for name in threats if name not in sets]:
+            raise BadInput(f"adversarial: no file holds {', '.join(missing)}; give one for each")
+        yield sets

@@ -13,8 +13,10 @@ import pyarrow.compute as pc
 from scripts.advdenoise import store
 from scripts.advdenoise.components import handed, load, provide
 from scripts.advdenoise.detectors._protocols import lacking, split, units
+from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.schemas import DETECTION, IQR
 from scripts.advdenoise.stages.columns import Columns
+from scripts.advdenoise.threats import CLEAN
 
 _ABOUT = ["attribution_point", "attack_point", "id", "label", "prediction"]
 
@@ -46,8 +48,9 @@ class Features:
     """
 
     def __init__(self, files: list[Path], threats: list[str], attribution_point: str):
-        self._files, self._point = files, attribution_point
-        tables = [self._read(file, _ABOUT) for file in files]
+        self._point = attribution_point
+        self._files = _by_threat(files, [CLEAN, *threats])
+        tables = [self._read(file, _ABOUT) for file in self._files]
         self._table = pa.concat_tables(tables)
         self.is_adversarial = np.arange(len(self._table)) >= len(tables[0])
         self.attacks = list(_attacks(threats, tables))
@@ -73,7 +76,7 @@ class Features:
 
 
 def run(settings: dict, features: list[Path], output: Path, threads: int) -> None:
-    """Write the scores of every point of one detector entry; `features` are clean ones first.
+    """Write the scores of every point of one detector entry; `features` in any order.
 
     One detector is fitted for each attack point, attribution point, representation, protocol and
     split seed, and scores the rows set aside; with `transfer` those of the suite's other attacks,
@@ -97,6 +100,17 @@ def run(settings: dict, features: list[Path], output: Path, threads: int) -> Non
                             **block,
                         )
     store.write_table(output, columns.table(), store.provenance(settings, started))
+
+
+def _by_threat(files: list[Path], threats: list[str]) -> list[Path]:
+    """The files in the order of the threats; each says whose images its rows are of."""
+    held = {store.read_provenance(file)["settings"]["threat"]: file for file in files}
+    if len(files) != len(threats) or held.keys() != set(threats):
+        raise BadInput(
+            f"features: {', '.join(map(str, files))} hold {', '.join(held)}, where "
+            f"{', '.join(threats)} are needed; delete those that do not belong and run again"
+        )
+    return [held[threat] for threat in threats]
 
 
 def _has_point(point: str, rows: pa.Table) -> pa.ChunkedArray:

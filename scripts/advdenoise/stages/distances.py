@@ -17,7 +17,6 @@ from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.columns import Columns
 from scripts.advdenoise.stages.data import Batch, ImageSet, open_images
 from scripts.advdenoise.stages.threats import Met, open_threats
-from scripts.advdenoise.threats import CLEAN
 
 
 def run(
@@ -36,9 +35,6 @@ def run(
     started = time.time()
     device = models.device()
     met_names = list(dict.fromkeys(threat for threat, _ in settings["meetings"]))
-    adversarial_names = [name for name in met_names if name != CLEAN]
-    if adversarial_names != settings["threats"]:
-        raise RuntimeError("adversarial sets and meetings differ in their order")
     with (
         open_images(images) as clean,
         open_threats(met_names, adversarial, clean, device) as threats,

@@ -8,18 +8,25 @@ from scripts.advdenoise.tables._read import read_stage
 
 
 def run(settings: dict, output: list[Path]) -> None:
-    """Draw every figure of an experiment as SVG; `output` in the order of the configuration."""
+    """Draw every figure of an experiment as SVG, each into the file of `output` with its name.
+
+    The order of `output` means nothing: that of the settings is lost where they are sorted.
+    """
     import matplotlib
 
     # Equal inputs give equal files, and text stays text.
     matplotlib.use("svg")
     matplotlib.rcParams.update({"svg.hashsalt": "advdenoise", "svg.fonttype": "none"})
-    for (name, entry), path in zip(settings["figures"].items(), output, strict=True):
+    paths = {path.stem: path for path in output}
+    if len(paths) != len(output) or paths.keys() != settings["figures"].keys():
+        raise RuntimeError(f"output: must be a file for each of {sorted(settings['figures'])}")
+    for name, entry in settings["figures"].items():
         offered = {
             stage: read_stage(stage, [Path(file) for file in files])
             for stage, files in settings["inputs"][name].items()
         }
         figure = provide(load("figures", entry), **offered)
-        with store.replacing(path) as part:
-            figure.savefig(part, format="svg", metadata={"Date": None}, bbox_inches="tight")
+        about = {"Title": f"{settings['paper']}: {name}", "Date": None}
+        with store.replacing(paths[name]) as part:
+            figure.savefig(part, format="svg", metadata=about, bbox_inches="tight")
         matplotlib.pyplot.close(figure)

@@ -1,7 +1,7 @@
 """What a suite's images look like to a job: clean and adversarial, threat by threat."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scripts.advdenoise.stages.data import AdversarialSet, Batch, ImageSet, open_adversarial
+from scripts.advdenoise.stages.data import AdversarialSet, Batch, ImageSet, open_sets
 from scripts.advdenoise.threats import CLEAN
 
 # The point of images that no attack touched.
@@ -54,11 +54,6 @@ class Threats:
 def open_threats(
     names: list[str], paths: list[Path], images: ImageSet, device: torch.device
 ) -> Iterator[Threats]:
-    """Open the adversarial sets of the threats `names`; `paths` in their order, clean left out."""
-    made = [name for name in names if name != CLEAN]
-    with ExitStack() as files:
-        sets = {
-            name: files.enter_context(open_adversarial(path, images))
-            for name, path in zip(made, paths, strict=True)
-        }
+    """Open the adversarial sets `paths`, in any order, of the threats `names` but the clean one."""
+    with open_sets([name for name in names if name != CLEAN], paths, images) as sets:
         yield Threats(names, sets, device)

@@ -16,7 +16,7 @@ from scripts.advdenoise.resume import forget, state_digest, state_folder
 from scripts.advdenoise.schemas import HISTORY
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.columns import Columns
-from scripts.advdenoise.stages.data import ImageSet, open_adversarial, open_images
+from scripts.advdenoise.stages.data import ImageSet, open_images, open_sets
 from scripts.advdenoise.threats import CLEAN
 from scripts.advdenoise.training._examples import Clean, Mixture, Part
 from scripts.advdenoise.training._loop import train
@@ -69,10 +69,7 @@ def train_denoiser(
     entry = settings["denoiser"]
     with ExitStack() as files:
         clean, pixels = _open(files, images)
-        sets = {
-            threat: files.enter_context(open_adversarial(path, clean))
-            for threat, path in zip(settings["threats"], adversarial, strict=True)
-        }
+        sets = files.enter_context(open_sets(settings["threats"], adversarial, clean))
         parts = [_part(source, settings, sets) for source in entry["trained_on"]]
         examples = Mixture(pixels, clean.labels[:], clean.ids, parts)
         test = None
