@@ -15,9 +15,8 @@ from scripts.advdenoise.components import (
     needed,
     provide,
     signature,
-    suggest,
 )
-from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.errors import BadInput, suggest
 
 KEY = "attacks.mine"
 
@@ -48,6 +47,13 @@ import numpy
 STEPS = 3
 helper = numpy.sum
 
+MOST = 9
+
+def ranged(images, *, alpha: Annotated[float, Interval(gt=0, le=1)], draws: PositiveInt = 1,
+           sides: tuple[Size, Size] = (1, 1), other: Annotated[int, Interval(le=MOST)] | None = 1,
+           rule: Literal["linf", "l2"] = "l2", table: pandas.DataFrame = None):
+    """Ranges are read from the syntax tree."""
+
 def strong(images, labels, *, steps: int, mode: str = "a", rates: list[float] | None = None,
            radius: float | Tensor = 0.1, free=None, sizes: Sequence[int] = (1,), on: bool = False):
     """Nested functions do not count."""
@@ -71,7 +77,7 @@ async def later(): ...
 
 
 def test_public_functions_of_public_modules_are_components(library):
-    assert functions("attacks") == ["mine.strong", "mine.weak"]
+    assert functions("attacks") == ["mine.ranged", "mine.strong", "mine.weak"]
 
 
 def test_a_signature_tells_what_is_handed_and_what_is_set(library):
@@ -79,7 +85,7 @@ def test_a_signature_tells_what_is_handed_and_what_is_set(library):
     assert found.handed == ("images", "labels")
     assert found.required == ("steps",)
     assert found.optional == ("mode", "rates", "radius", "free", "sizes", "on")
-    assert found.settings[0] == "steps" and found.types["rates"] == "list[float] | None"
+    assert found.settings[0] == "steps" and found.types["rates"] == list[float] | None
     assert "free" not in found.types
 
 
@@ -120,7 +126,7 @@ def test_a_missing_setting_is_refused_unless_the_stage_adds_it(library):
     [
         ("steps", [0, -3], [1.5, "3", True, None, [3]]),
         ("mode", ["a", ""], [1, None, ["a"]]),
-        ("rates", [[0.1], None, []], [0.1, "0.1", True]),
+        ("rates", [[0.1], None, [1, 2.5]], [0.1, "0.1", True]),
         ("radius", [1, 0.5], ["wide", None, True]),
         ("free", [1, "a", None, [1], True], []),
         ("sizes", [[1, 2]], [3, "12"]),
@@ -133,8 +139,33 @@ def test_a_setting_is_of_its_type(library, setting, fits, does_not_fit):
         check("attacks", KEY, entry("mine.strong", **given | {setting: value}))
     for value in does_not_fit:
         sentence = refused("attacks", entry("mine.strong", **given | {setting: value}))
-        assert sentence.startswith(f"attacks.mine.settings.{setting}: must be of type ")
-        assert repr(value) in sentence
+        shown = {"None": "null", "True": "true"}.get(repr(value), repr(value))
+        assert sentence.startswith(f"attacks.mine.settings.{setting}: must be ")
+        assert f", but is {shown}" in sentence
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "sentence"),
+    [
+        ("alpha", -0.05, "alpha: must be in (0, 1], but is -0.05"),
+        ("alpha", float("nan"), "alpha: must be a finite number, but is nan"),
+        ("alpha", "1e-3", "alpha: must be a number in (0, 1], but is '1e-3'; write 0.001"),
+        ("draws", 2.0, "draws: must be a whole number at least 1, but is 2.0; write 2"),
+        ("sides", [3, 0], "sides.1: must be in [1, 65536], but is 0"),
+        ("sides", [3], "sides: must have 2 members, but has 1"),
+        ("other", float("inf"), "other: must be a finite number, but is inf"),
+        ("rule", "linff", "rule: 'linff' is not possible; did you mean 'linf'?"),
+        ("table", [{"a": float("nan")}], "table.0.a: must be a finite number, but is nan"),
+    ],
+)
+def test_a_setting_is_in_its_range(library, setting, value, sentence):
+    settings = {"alpha": 1.0} | {setting: value}
+    assert refused("attacks", entry("mine.ranged", **settings)) == f"{KEY}.settings.{sentence}"
+
+
+def test_settings_in_their_ranges_are_taken(library):
+    settings = {"alpha": 1, "draws": 3, "sides": [1, 2], "other": "any", "rule": "l2", "table": "x"}
+    check("attacks", KEY, entry("mine.ranged", **settings))
 
 
 def test_suggestions_are_near_names_or_all_there_are():

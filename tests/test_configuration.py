@@ -67,7 +67,7 @@ BROKEN = {
     ),
     "setting of a wrong type": (
         {"classifiers.cnn26.settings.width": "wide"},
-        ["classifiers.cnn26.settings.width", "int", "'wide'"],
+        ["classifiers.cnn26.settings.width", "must be a whole number", "'wide'"],
     ),
     "epsilon above one": (
         {"attacks.fgsm.settings.epsilon": 8},

@@ -7,14 +7,14 @@ its settings, its other parameters are what it is handed by name when it runs.
 
 import ast
 import contextlib
-import difflib
 import functools
 import importlib
 import inspect
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise import ranges
+from scripts.advdenoise.errors import BadInput, suggest
 
 LIBRARY = Path(__file__).parent
 # Settings of networks that name weights to start from.
@@ -25,7 +25,7 @@ class Signature(NamedTuple):
     """What a component asks for: `handed` by name, `required` and `optional` settings.
 
     `needed` are those of `handed` that have no default: it cannot do without them.
-    `types` are the annotations of settings, as written, `defaults` the values of optional ones,
+    `types` are the annotations of settings, `defaults` the values of optional ones,
     `returns` is the annotation of what it gives.
     """
 
@@ -33,22 +33,13 @@ class Signature(NamedTuple):
     needed: tuple[str, ...]
     required: tuple[str, ...]
     optional: tuple[str, ...]
-    types: dict[str, str]
+    types: dict[str, Any]
     defaults: dict
     returns: str
 
     @property
     def settings(self) -> tuple[str, ...]:
         return self.required + self.optional
-
-
-def suggest(word: str, options) -> str:
-    """The end of a sentence about an unknown word: near names, or all that there are."""
-    options = sorted(options)
-    near = difflib.get_close_matches(str(word), options, n=3, cutoff=0.6)
-    if near:
-        return f"did you mean {' or '.join(repr(name) for name in near)}?"
-    return f"there are: {', '.join(options)}" if options else "there are none"
 
 
 def module_file(kind: str, entry: dict) -> Path:
@@ -107,11 +98,34 @@ def _signature(arguments: ast.arguments, returns: str) -> Signature:
     for argument, default in keywords:
         (required if default is None else optional).append(argument.arg)
     names = [argument.arg for argument in arguments.posonlyargs + arguments.args]
-    types = {a.arg: ast.unparse(a.annotation) for a in arguments.kwonlyargs if a.annotation}
+    types = {a.arg: _annotation(a.annotation) for a in arguments.kwonlyargs if a.annotation}
     defaults = _defaults(arguments)
     needed = names[: len(names) - len(arguments.defaults)]
     kinds = (tuple(kind) for kind in (names, needed, required, optional))
     return Signature(*kinds, types, defaults, returns)
+
+
+class _Names(dict):
+    """What an annotation may be written with; any other name stands for itself."""
+
+    def __missing__(self, name: str) -> type:
+        return ranges.Other
+
+
+_NAMES = _Names(
+    {name: value for name, value in vars(ranges).items() if not name.startswith("_")}
+    | {"int": int, "float": float, "bool": bool, "str": str}
+    | {"list": list, "tuple": tuple, "dict": dict}
+)
+
+
+def _annotation(node: ast.expr) -> Any:
+    """The annotation of a setting: plain types, ranges and `ranges.Other` for all else."""
+    code = compile(ast.Expression(node), "annotation", "eval")
+    try:
+        return eval(code, {"__builtins__": {}}, _NAMES)
+    except Exception:  # written with what only its module knows
+        return Any
 
 
 def _defaults(arguments: ast.arguments) -> dict:
@@ -149,7 +163,7 @@ def signature(kind: str, key: str, function: str) -> Signature:
 
 
 def check(kind: str, key: str, entry: dict, engine: tuple[str, ...] = ()) -> Signature:
-    """Refuse an unknown function, an unknown or a missing setting, with one sentence.
+    """Refuse an unknown function, an unknown or missing setting or one out of its range.
 
     `key` is the entry's place in the configuration, `engine` the settings that its stage adds by
     itself (an attack's epsilon per image). Raises `BadInput`; returns the function's signature.
@@ -162,36 +176,11 @@ def check(kind: str, key: str, entry: dict, engine: tuple[str, ...] = ()) -> Sig
                 f"{key}.settings.{name}: {entry['function']} has no such setting; "
                 f"{suggest(name, found.settings)}"
             )
-        if not _fits(settings[name], found.types.get(name, "")):
-            raise BadInput(
-                f"{key}.settings.{name}: must be of type {found.types[name]}, "
-                f"but is {settings[name]!r}"
-            )
+        kind = found.types.get(name, Any)
+        if sentence := ranges.fault(f"{key}.settings.{name}", settings[name], kind):
+            raise BadInput(sentence)
     for name in found.required:
         if name not in settings and name not in engine:
             function = entry["function"]
             raise BadInput(f"{key}.settings: {function} needs the setting {name!r}; add it")
     return found
-
-
-_PLAIN = {
-    "int": int,
-    "float": (int, float),
-    "bool": bool,
-    "str": str,
-    "None": type(None),
-    "list": list,
-    "tuple": list,
-    "Sequence": list,
-    "dict": dict,
-}
-
-
-def _fits(value, annotation: str) -> bool:
-    """Whether a plain value fits an annotation; what is no plain type of ours takes anything."""
-    names = [part.strip().partition("[")[0] for part in annotation.split("|")]
-    if not annotation or not any(name in _PLAIN for name in names):
-        return True
-    if isinstance(value, bool):
-        return "bool" in names
-    return any(isinstance(value, _PLAIN[name]) for name in names if name in _PLAIN)

@@ -1,5 +1,7 @@
 """What can go wrong for a user, each told in one sentence."""
 
+import difflib
+
 # Exit status of a job that was asked to stop (SIGTERM, SIGUSR1) and saved its state first:
 # BSD's EX_TEMPFAIL, "try again later".
 EXIT_PREEMPTED = 75
@@ -18,3 +20,12 @@ class Preempted(BaseException):
 
     Not an `Exception`, so that no handler for ordinary errors swallows it.
     """
+
+
+def suggest(word: str, options) -> str:
+    """The end of a sentence about an unknown word: near names, or all that there are."""
+    options = sorted(options)
+    near = difflib.get_close_matches(str(word), options, n=3, cutoff=0.6)
+    if near:
+        return f"did you mean {' or '.join(repr(name) for name in near)}?"
+    return f"there are: {', '.join(options)}" if options else "there are none"

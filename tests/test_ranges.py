@@ -1,0 +1,136 @@
+"""A number lies in its range, and a sentence says where it does not."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import pytest
+
+from scripts.advdenoise import ranges
+from scripts.advdenoise.ranges import (
+    Interval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    Other,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Size,
+    StepSize,
+    fault,
+)
+
+INF, NAN = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize(
+    ("interval", "words", "inside", "outside"),
+    [
+        (Interval(ge=1), "at least 1", [1, 2, INF], [0, 0.999, -1, NAN]),
+        (Interval(gt=0), "greater than 0", [1e-300, 5], [0, -0.0, -1, NAN]),
+        (Interval(le=3), "at most 3", [3, -INF], [3.001, NAN]),
+        (Interval(lt=3), "less than 3", [2.999], [3, NAN]),
+        (Interval(gt=0, le=1), "in (0, 1]", [0.5, 1], [0, 1.001, NAN]),
+        (Interval(ge=0, lt=1), "in [0, 1)", [0, 0.999], [1, -1e-9, NAN]),
+        (Interval(ge=1, le=65536), "in [1, 65536]", [1, 65536], [0, 65537]),
+    ],
+)
+def test_an_interval_holds_what_it_says(interval, words, inside, outside):
+    assert str(interval) == words
+    assert all(number in interval for number in inside)
+    assert not any(number in interval for number in outside)
+
+
+FITS = [
+    (PositiveInt, [1, 2**31 - 1]),
+    (NonNegativeInt | None, [0, None]),
+    (PositiveFloat, [1, 0.5, 3e38]),
+    (NonNegativeFloat, [0, 0.0]),
+    (Probability, [0, 1, 0.5]),
+    (Annotated[int, Interval(ge=0, le=10**12)], [10**12]),
+    (Literal["scale"] | PositiveFloat, ["scale", 3]),
+    (list[PositiveInt], [[1], [1, 2], (3,)]),
+    (Annotated[list[PositiveInt], Interval(ge=0, le=2)], [[], [1, 2]]),
+    (tuple[Size, Size], [[1, 2]]),
+    (tuple[Size, ...], [[1, 2, 3]]),
+    (PositiveInt | Sequence[PositiveInt], [1, [1, 2]]),
+    (dict[str, Probability], [{}, {"a": 1}]),
+    (PositiveFloat | Other, [0.5]),
+    (Literal[4, 8], [4]),
+    (list, [[1, "a", None]]),
+    (Any, [1, None, "a", [1.5, {"b": True}]]),
+    (list[Other], [["x", 3]]),
+    (bool, [True, False]),
+]
+
+
+@pytest.mark.parametrize(("kind", "values"), FITS)
+def test_what_fits_is_taken(kind, values):
+    assert [fault("key", value, kind) for value in values] == [None] * len(values)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "sentence"),
+    [
+        (PositiveInt, 0, "key: must be at least 1, but is 0"),
+        (int, 2**31, "key: must be in [-2147483647, 2147483647], but is 2147483648"),
+        (PositiveInt, 10**15, "key: must be in [-2147483647, 2147483647], but is 1000000000000000"),
+        (Size, 10**15, "key: must be in [1, 65536], but is 1000000000000000"),
+        (int, 64.0, "key: must be a whole number, but is 64.0; write 64"),
+        (int, 64.5, "key: must be a whole number, but is 64.5"),
+        (int, NAN, "key: must be a whole number, but is nan"),
+        (int, True, "key: must be a whole number, but is true"),
+        (float, True, "key: must be a number, but is true"),
+        (float, "1e-3", "key: must be a number, but is '1e-3'; write 0.001"),
+        (float, "1e-6", "key: must be a number, but is '1e-6'; write 1.0e-06"),
+        (int, "1e3", "key: must be a whole number, but is '1e3'; write 1000"),
+        (float, "nan", "key: must be a number, but is 'nan'"),
+        (bool, 1, "key: must be true or false, but is 1"),
+        (str, None, "key: must be text, but is null"),
+        (PositiveFloat, -INF, "key: must be a finite number, but is -inf"),
+        (PositiveFloat, 1e300, "key: must be in [-3.4e+38, 3.4e+38], but is 1e+300"),
+        (StepSize, 8, "key: must be in (0, 1], but is 8"),
+        (PositiveInt | None, "no", "key: must be a whole number at least 1 or null, but is 'no'"),
+        (Literal["scale"] | PositiveFloat, -1, "key: must be greater than 0, but is -1"),
+        (
+            Literal["scale"] | float,
+            "scal",
+            "key: 'scal' is not possible; did you mean 'scale'?",
+        ),
+        (Literal["scale"] | float, None, "key: must be 'scale' or a number, but is null"),
+        (list[PositiveInt], [], "key: the number of members must be at least 1, but is 0"),
+        (list[PositiveInt], [1, -4], "key.1: must be at least 1, but is -4"),
+        (list[PositiveInt], 3, "key: must be a list, but is 3"),
+        (
+            Annotated[list[int], Interval(ge=1, le=2)],
+            [1, 2, 3],
+            "key: the number of members must be in [1, 2], but is 3",
+        ),
+        (tuple[Size, Size], [1, 2, 3], "key: must have 2 members, but has 3"),
+        (PositiveInt | list[PositiveInt], [0], "key.0: must be at least 1, but is 0"),
+        (dict[str, Probability], {"a": 2}, "key.a: must be in [0, 1], but is 2"),
+        (list, [[1, NAN]], "key.0.1: must be a finite number, but is nan"),
+        (dict, {"a": [INF]}, "key.a.0: must be a finite number, but is inf"),
+        (Any, NAN, "key: must be a finite number, but is nan"),
+        (str, 5, "key: must be text, but is 5"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(kind, value, sentence):
+    found = fault("key", value, kind)
+    assert found == sentence
+
+
+def test_a_long_value_is_shortened():
+    sentence = fault("key", 10**5000, Size)
+    assert sentence == "key: must be in [1, 65536], but is a number of more than 4300 digits"
+    assert len(fault("key", ["x" * 500] * 90, int)) < 140
+
+
+def test_every_number_of_an_annotation_tells_its_range():
+    kind = Literal["a"] | PositiveInt | list[float] | tuple[Size, ...] | dict[str, Probability]
+    found = dict.fromkeys((base, str(interval)) for base, interval in ranges.numbers(kind))
+    assert list(found) == [
+        (int, "at least 1"),
+        (float, "None"),
+        (int, "in [1, 65536]"),
+        (float, "in [0, 1]"),
+    ]
