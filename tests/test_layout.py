@@ -28,7 +28,7 @@ ORDER = [
     ["store", "resume", "devices", "schemas", "statistics"],
     ["components", "configuration", "graph", "digests", "workflow", "threats", "running"]
     + ["budget", "cluster", "failures", "sides"],
-    ["errors", "locks", "ranges"],
+    ["errors", "files", "locks", "ranges"],
 ]
 PLACE = {room: number for number, line in enumerate(ORDER) for room in line}
 

@@ -5,10 +5,14 @@ from collections.abc import Sequence
 from scripts.advdenoise.errors import BadInput
 
 STEP = 32
+# A side beyond it is a mistake: one image would take 50 MB.
+LONGEST = 128 * STEP + 1
 
 
 def check_sides(where: str, height: int, width: int) -> None:
-    """Raises BadInput, which begins with `where`, unless both sides are 32k+1."""
+    """Raises BadInput, which begins with `where`, unless both sides are 32k+1, at most LONGEST."""
+    if max(height, width) > LONGEST:
+        raise BadInput(f"{where}: images of {height}x{width}; sides are at most {LONGEST}")
     if any(side <= STEP or side % STEP != 1 for side in (height, width)):
         raise BadInput(
             f"{where}: images of {height}x{width}; sides are 32k+1, such as 513, 353 and 481 or "

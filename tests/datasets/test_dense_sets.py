@@ -161,7 +161,7 @@ def test_lists_of_camvid(camvid):
     listed.write_text("train/0.png\n")
     with pytest.raises(BadInput, match=r"train\.txt, line 1: .* is not an image and its mask"):
         segmentation.camvid(camvid)
-    with pytest.raises(BadInput, match=r"other\.txt cannot be read"):
+    with pytest.raises(BadInput, match=r"other\.txt does not exist"):
         segmentation.camvid(camvid, train=["other"])
 
 
@@ -179,7 +179,7 @@ def test_folders_that_are_not_there(tmp_path):
     ):
         with pytest.raises(BadInput, match=f"^data_root is not set.*{layout}"):
             read(None)
-        with pytest.raises(BadInput, match=f"^data_root: there is no folder .*{layout}"):
+        with pytest.raises(BadInput, match=f"^data_root: .* does not exist.*{layout}"):
             read(tmp_path)
 
 

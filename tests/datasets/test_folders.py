@@ -114,6 +114,25 @@ def test_annotation_of_an_unknown_class(tiny):
         folders.tiny_imagenet(tiny)
 
 
+def test_a_class_that_is_listed_twice(tiny):
+    with (tiny / folders.TINY_IMAGENET / "wnids.txt").open("a") as file:
+        file.write("n02 \r\n")
+    with pytest.raises(BadInput, match="wnids.txt lists the class 'n02' twice"):
+        folders.tiny_imagenet(tiny)
+
+
+def test_an_image_that_is_annotated_twice(tiny):
+    with (tiny / folders.TINY_IMAGENET / "val/val_annotations.txt").open("a") as file:
+        file.write("val_0.JPEG\tn02\t0\t0\t62\t62\n")
+    with pytest.raises(BadInput, match="val_annotations.txt, line 4: val_0.JPEG has one before"):
+        folders.tiny_imagenet(tiny)
+
+
+def test_hidden_images_of_tiny_imagenet_do_not_count(tiny):
+    (tiny / folders.TINY_IMAGENET / "train/n01/images/._n01_0.JPEG").write_bytes(b"no image")
+    assert folders.tiny_imagenet(tiny).train_labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
 @pytest.mark.parametrize("file", ["wnids.txt", "val/val_annotations.txt"])
 def test_tiny_lists(tiny, file):
     path = tiny / folders.TINY_IMAGENET / file
@@ -124,7 +143,7 @@ def test_tiny_lists(tiny, file):
     with pytest.raises(BadInput, match=f"{file} is empty"):
         folders.tiny_imagenet(tiny)
     path.unlink()
-    with pytest.raises(BadInput, match=f"{file} cannot be read"):
+    with pytest.raises(BadInput, match=f"{file} does not exist"):
         folders.tiny_imagenet(tiny)
 
 
@@ -202,7 +221,7 @@ def test_missing_root_or_folder(tmp_path):
     ):
         with pytest.raises(BadInput, match=f"^data_root is not set.*{expected}"):
             reader(None)
-        with pytest.raises(BadInput, match=f"^data_root: there is no folder .*{expected}"):
+        with pytest.raises(BadInput, match=f"^data_root: .* does not exist.*{expected}"):
             reader(tmp_path)
 
 

@@ -9,8 +9,8 @@ from scripts.advdenoise.errors import BadInput
 
 
 def source(n_train=100, n_test=40):
-    labels = np.zeros(n_train, np.int64), np.zeros(n_test, np.int64)
-    return Source(["only"], *labels, lambda ids: np.zeros((len(ids), 1, 1, 1), np.uint8))
+    labels = np.arange(n_train) % 2, np.arange(n_test) % 2
+    return Source(["a", "b"], *labels, lambda ids: np.zeros((len(ids), 1, 1, 1), np.uint8))
 
 
 sizes = st.integers(2, 200)

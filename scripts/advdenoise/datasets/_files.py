@@ -1,21 +1,34 @@
 """Lists and images as they lie in the folders of data sets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from scripts.advdenoise.errors import BadInput, DamagedFile
+from scripts.advdenoise.files import why_no_file
 
 # What Pillow raises on a file that is no image or a broken one
-BROKEN_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+BROKEN_IMAGE = (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError)
+# What file managers, notebooks and network drives leave behind, beside names that begin with a dot
+_LEFT_BEHIND = {"@eaDir", "__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information"}
+# A side beyond it is a mistake: one image would take 48 MB.
+LONGEST_SIDE = 4096
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is no data: hidden ones and what others leave there."""
+    return name.startswith(".") or name in _LEFT_BEHIND
 
 
 def lines(path: Path) -> list[str]:
     """The lines of a text file that are not empty; BadInput where there are none."""
+    if reason := why_no_file(path):
+        raise BadInput(f"{path} {reason}; unpack the data set again")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read ({error}); unpack the data set again") from error
     found = [line for line in text.splitlines() if line.strip()]
@@ -24,13 +37,39 @@ def lines(path: Path) -> list[str]:
     return found
 
 
-def decode(path: Path, prepare: Callable) -> np.ndarray:
-    """What `prepare` makes of an image, in colour; DamagedFile where it cannot be read."""
+@contextmanager
+def opened(path: Path, what: str = "image") -> Iterator[Image.Image]:
+    """A file as Pillow opens it; DamagedFile where it, or what is done with it, fails."""
+    if reason := why_no_file(path):
+        raise DamagedFile(f"{path} is no readable {what}: it {reason}; put the original there")
     try:
         with Image.open(path) as image:
-            return np.asarray(prepare(image.convert("RGB")))
+            yield image
     except BROKEN_IMAGE as error:
-        raise DamagedFile(f"{path} is no readable image ({error}); fetch it again") from error
+        raise DamagedFile(f"{path} is no readable {what} ({error}); fetch it again") from error
+
+
+def decode(path: Path, prepare: Callable) -> np.ndarray:
+    """What `prepare` makes of an image, in colour; DamagedFile where it cannot be read.
+
+    As torchvision's readers have it: the first picture of an animation, without its transparency,
+    not turned by what EXIF says of the camera. Of 16 bits the upper eight count.
+    """
+    with opened(path) as image:
+        return np.asarray(prepare(_eight_bits(image).convert("RGB")))
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """The image with values 0..255, which Pillow's own conversion would clip and not scale."""
+    # PNG and PGM hold up to 16 bits, which Pillow spreads over 0..65535; TIFF may hold anything.
+    spread = image.mode == "I" and image.format in ("PNG", "PPM")
+    if image.mode.startswith("I;16") or spread:
+        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(
+            f"its mode is {image.mode}, 32 bits a number without a fixed range; 8 or 16 are read"
+        )
+    return image
 
 
 def middle(
@@ -39,6 +78,8 @@ def middle(
     """The middle `size` x `size` pixels of an image whose shorter side was brought to `size`."""
     shorter = min(image.size)
     width, height = (round(side * size / shorter) for side in image.size)
+    if max(width, height) > 16 * LONGEST_SIDE:
+        raise ValueError(f"{image.width}x{image.height} pixels, one side is too short")
     image = image.resize((width, height), resampling)
     left, top = (width - size) // 2, (height - size) // 2
     return image.crop((left, top, left + size, top + size))

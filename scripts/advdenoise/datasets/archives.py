@@ -7,35 +7,31 @@ import dataclasses
 import fcntl
 import gzip
 import hashlib
-import math
+import io
 import pickle
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from scripts.advdenoise.datasets._source import Extent, Source, below, holds, in_memory
 from scripts.advdenoise.errors import BadInput, DamagedFile
+from scripts.advdenoise.files import why_no_file
 
-IDX_FILES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
-# MD5 of the files as their publishers offer them: of the .gz files, in the order of IDX_FILES
-MNIST_MD5 = (
-    "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-    "d53e105ee54ea40749a09fcbcd1e9432",
-    "9fb629c4189551a2d022fa330f9573f3",
-    "ec29112dd5afa0611ce80d1b7f02629c",
-)
-FASHION_MNIST_MD5 = (
-    "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-    "25c81989df183df01b3e8a0aad5dffbe",
-    "bef4ecab320f06d8554ea6380940ec79",
-    "bb300cfdad3c16e7a12a480ee83cd310",
-)
+# MD5 of what they hold, unpacked
+MNIST_MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+FASHION_MNIST_MD5 = {
+    "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+    "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+    "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+}
 CIFAR10_FOLDER = "cifar-10-batches-py"
 CIFAR10_MD5 = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
@@ -45,6 +41,9 @@ CIFAR10_MD5 = {
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
+
+# Bytes of the largest of them, MNIST's training images
+_LARGEST = 47_040_016
 
 DIGITS = [str(digit) for digit in range(10)]
 CLOTHES = [
@@ -77,7 +76,8 @@ CIFAR10_CLASSES = [
 def mnist(root: Path, *, download: bool = False) -> Source:
     """MNIST, 28x28 grey, from `MNIST/raw` below the data root, unpacked or not.
 
-    Raises `BadInput` where files are missing, `DamagedFile` where one is not the original.
+    Raises `BadInput` where files are missing, `DamagedFile` where what one holds is not the
+    original's.
     """
     return _mnist_like("MNIST", MNIST_MD5, DIGITS, root, download)
 
@@ -86,7 +86,8 @@ def mnist(root: Path, *, download: bool = False) -> Source:
 def fashion_mnist(root: Path, *, download: bool = False) -> Source:
     """Fashion-MNIST, 28x28 grey, from `FashionMNIST/raw` below the data root, unpacked or not.
 
-    Raises `BadInput` where files are missing, `DamagedFile` where one is not the original.
+    Raises `BadInput` where files are missing, `DamagedFile` where what one holds is not the
+    original's.
     """
     return _mnist_like("FashionMNIST", FASHION_MNIST_MD5, CLOTHES, root, download)
 
@@ -102,10 +103,8 @@ def cifar10(root: Path, *, download: bool = False) -> Source:
         _download("CIFAR10", root, CIFAR10_FOLDER, [[name] for name in CIFAR10_MD5])
     layout = f"{CIFAR10_FOLDER}/data_batch_1 .. data_batch_5 and test_batch"
     folder = below(root, CIFAR10_FOLDER, layout)
-    batches = [
-        pickle.loads(_original(folder / name, md5), encoding="latin1")
-        for name, md5 in CIFAR10_MD5.items()
-    ]
+    files = [_original(folder / name, _content(folder / name), CIFAR10_MD5) for name in CIFAR10_MD5]
+    batches = [pickle.loads(file, encoding="latin1") for file in files]
     images = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
     labels = np.concatenate([batch["labels"] for batch in batches])
     n_train = len(images) - len(batches[-1]["labels"])
@@ -132,46 +131,33 @@ def _small_grey(images: np.ndarray) -> np.ndarray:
     return np.rint(small).astype(np.uint8)[:, None]
 
 
-def _mnist_like(name: str, md5s, classes: list[str], root: Path, download: bool) -> Source:
+def _mnist_like(name: str, md5s: dict, classes: list[str], root: Path, download: bool) -> Source:
     folder = f"{name}/raw"
     if download:
-        _download(name, root, folder, [(f"{file}.gz", file) for file in IDX_FILES])
-    path = below(root, folder, f"{folder}/ with {', '.join(IDX_FILES)}, as they are or as .gz")
-    arrays = [_idx(path, file, md5) for file, md5 in zip(IDX_FILES, md5s, strict=True)]
-    for part in (0, 2):
-        if len(arrays[part]) != len(arrays[part + 1]):
-            raise DamagedFile(
-                f"{path}: {len(arrays[part])} images in {IDX_FILES[part]}, but "
-                f"{len(arrays[part + 1])} labels in {IDX_FILES[part + 1]}; fetch both again"
-            )
-    images = np.concatenate([arrays[0], arrays[2]])[:, None]
-    labels = np.concatenate([arrays[1], arrays[3]])
-    return in_memory(classes, images, labels, len(arrays[0]))
+        _download(name, root, folder, [(f"{file}.gz", file) for file in md5s])
+    path = below(root, folder, f"{folder}/ with {', '.join(md5s)}, as they are or as .gz")
+    train, train_labels, test, test_labels = (_idx(path, file, md5s) for file in md5s)
+    images, labels = np.concatenate([train, test])[:, None], [train_labels, test_labels]
+    return in_memory(classes, images, np.concatenate(labels), len(train))
 
 
-def _idx(folder: Path, file: str, md5: str) -> np.ndarray:
+def _idx(folder: Path, file: str, md5s: dict[str, str]) -> np.ndarray:
     """An array in idx format (magic number, lengths, bytes), from the .gz file if it is there."""
     packed, path = folder / f"{file}.gz", folder / file
     if packed.exists():
-        path, content = packed, gzip.decompress(_original(packed, md5))
+        path, content = packed, _unpacked(packed)
     else:
         content = _content(path)
-    dimensions = 3 if "idx3" in file else 1
+    content = _original(path, content, md5s)
+    dimensions = content[3]
     start = 4 + 4 * dimensions
-    if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) < start:
-        raise DamagedFile(
-            f"{path} is damaged: it does not begin as an idx{dimensions} file; fetch it again"
-        )
     shape = struct.unpack(f">{dimensions}I", content[4:start])
-    if len(content) - start != math.prod(shape):
-        raise DamagedFile(
-            f"{path} is damaged: {len(content) - start} bytes of data where its header says "
-            f"{math.prod(shape)}; fetch it again"
-        )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
 def _content(path: Path) -> bytes:
+    if reason := why_no_file(path):
+        raise BadInput(f"{path} {reason}; put the data set's original file there")
     try:
         return path.read_bytes()
     except OSError as error:
@@ -180,16 +166,26 @@ def _content(path: Path) -> bytes:
         ) from error
 
 
-def _original(path: Path, md5: str) -> bytes:
-    """The bytes of a file whose MD5 is the published one."""
-    content = _content(path)
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != md5:
+def _unpacked(path: Path) -> bytes:
+    """What a .gz file holds, up to a little more than any of these files does."""
+    try:
+        with gzip.open(io.BytesIO(_content(path))) as file:
+            return file.read(_LARGEST + 1)
+    except (OSError, EOFError, zlib.error) as error:
         raise DamagedFile(
-            f"{path} is not the original file: its MD5 is {found} and not {md5}; "
-            "delete it and fetch it again"
-        )
-    return content
+            f"{path} is not the original file: it cannot be unpacked ({error}); delete it and "
+            "fetch it again"
+        ) from error
+
+
+def _original(path: Path, content: bytes, md5s: dict[str, str]) -> bytes:
+    """The content of a file whose MD5 is the published one of its name, a `.gz` left out."""
+    found, name = hashlib.md5(content, usedforsecurity=False).hexdigest(), path.name.split(".")[0]
+    if found == md5s[name]:
+        return content
+    others = [other for other, md5 in md5s.items() if md5 == found]
+    reason = f"it holds {others[0]}" if others else f"its MD5 is {found} and not {md5s[name]}"
+    raise DamagedFile(f"{path} is not the original file: {reason}; delete it and fetch it again")
 
 
 def _download(name: str, root: Path | None, folder: str, files) -> None:

@@ -6,6 +6,7 @@ mask that is no class.
 """
 
 import fcntl
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from scripts.advdenoise.datasets._files import BROKEN_IMAGE, decode, lines, middle
+from scripts.advdenoise.datasets._files import decode, lines, middle, opened
 from scripts.advdenoise.datasets._source import IGNORED, DenseSource, Extent, Source, below, holds
 from scripts.advdenoise.errors import BadInput, DamagedFile
 from scripts.advdenoise.sides import check_sides
@@ -158,7 +159,9 @@ def _pairs(reader, listed: Path) -> list[_Pair]:
 
 
 def _complete(pairs: list[_Pair], listed: Path) -> list[_Pair]:
-    for pair in pairs:
+    for pair, count in Counter(pairs).items():
+        if count > 1:
+            raise BadInput(f"{listed} lists {pair.image.stem} twice; take one of the lines out")
         for name, file in pair._asdict().items():
             if not file.is_file():
                 raise BadInput(
@@ -255,11 +258,8 @@ def _mask(pair: _Pair, fit: Callable, classes: int, ignored: int) -> np.ndarray:
 
 def _indices(path: Path) -> np.ndarray:
     """The values of a grey or palette image, which are its classes."""
-    try:
-        with Image.open(path) as image:
-            mode, values = image.mode, np.asarray(image)
-    except BROKEN_IMAGE as error:
-        raise DamagedFile(f"{path} is no readable mask ({error}); fetch it again") from error
+    with opened(path, "mask") as image:
+        mode, values = image.mode, np.asarray(image)
     if mode not in ("L", "P"):
         raise DamagedFile(
             f"{path} is an image of mode {mode}; a mask is grey or has a palette, its values being "
@@ -280,8 +280,5 @@ def _matlab(path: Path) -> np.ndarray:
 
 def _size(path: Path) -> tuple[int, int]:
     """Width and height of an image, from its first bytes."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except BROKEN_IMAGE as error:
-        raise DamagedFile(f"{path} is no readable image ({error}); fetch it again") from error
+    with opened(path) as image:
+        return image.size

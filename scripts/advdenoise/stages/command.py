@@ -28,7 +28,8 @@ def main(run, arguments: list[str] | None = None) -> None:
     options = vars(_parser(run).parse_args(arguments))
     log, threads = options.pop("log"), options["threads"]
     options = {name: options[name] for name in inspect.signature(run).parameters}
-    with os.fdopen(os.dup(2), "w", encoding="utf-8") as terminal:
+    # Names of files need not be UTF-8.
+    with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace") as terminal:
         if log:
             _print_to(log)
         _tell_progress()

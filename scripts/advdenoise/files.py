@@ -1,0 +1,45 @@
+"""What lies at a path, before it is opened: a named pipe would be waited for without end."""
+
+import os
+import stat
+from pathlib import Path
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def why_no_file(path: Path) -> str | None:
+    """Why a path cannot be read as a file, as the end of a sentence; None where it can.
+
+    Links are followed. Nothing is opened, so that a pipe without a writer does not hang.
+    """
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+    except ValueError:
+        return "is no path"
+    except OSError as error:
+        return f"is a broken link ({error.strerror})" if os.path.islink(path) else _why(error)
+    if kind != stat.S_IFREG:
+        return f"is {_KINDS.get(kind, 'no regular file')}, not a file"
+    return None if os.access(path, os.R_OK) else "cannot be read (Permission denied)"
+
+
+def why_no_folder(path: Path) -> str | None:
+    """As `why_no_file`, of a folder whose entries are to be listed."""
+    reason = why_no_file(path)
+    if reason is None:
+        return "is a file, not a folder"
+    if os.path.isdir(path):
+        allowed = os.access(path, os.R_OK | os.X_OK)
+        return None if allowed else "cannot be read (Permission denied)"
+    return reason.replace("not a file", "not a folder")
+
+
+def _why(error: OSError) -> str:
+    missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+    return "does not exist" if missing else f"cannot be read ({error.strerror})"
