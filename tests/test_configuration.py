@@ -1,6 +1,7 @@
 """Every mistake in a configuration ends in one sentence before any job starts."""
 
 import copy
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from scripts.advdenoise import configuration
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.graph.names import unknowable
 from scripts.advdenoise.graph.schema import schema
+from tests.places import put_in_place
 
 PAPERS = Path(__file__).parents[1] / "config" / "papers.yaml"
 
@@ -487,11 +489,50 @@ def test_a_data_root_is_asked_for_only_where_it_is_read(quick, tmp_path):
     configuration.check_data_root(read, ["digits", "patches"])
     with pytest.raises(BadInput, match="data_root: not set, but data set 'mnist'"):
         configuration.check_data_root(read, ["mnist"])
-    read["data_root"] = str(tmp_path / "nowhere")
-    with pytest.raises(BadInput, match="is not a folder"):
-        configuration.check_data_root(read, ["mnist"])
     read["data_root"] = str(tmp_path)
     configuration.check_data_root(read, ["mnist"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (None, "does not exist"),
+        ("file", "is a file, not a folder"),
+        ("pipe", "is a named pipe, not a folder"),
+        ("loop", "is a broken link"),
+        ("dangling", "is a broken link"),
+    ],
+)
+def test_a_data_root_that_is_no_folder(quick, tmp_path, kind, reason):
+    quick["datasets"]["mnist"] = {"function": "archives.mnist"}
+    root = tmp_path / "root"
+    if kind == "file":
+        root.write_text("")
+    elif kind:
+        put_in_place(root, kind)
+    read = configuration.read(quick) | {"data_root": str(root)}
+    with pytest.raises(BadInput, match=f"^data_root: '{root}' {reason}.*, but data set 'mnist' is"):
+        configuration.check_data_root(read, ["mnist"])
+
+
+def test_a_data_root_that_may_not_be_listed(quick, tmp_path, monkeypatch):
+    quick["datasets"]["mnist"] = {"function": "archives.mnist"}
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    read = configuration.read(quick) | {"data_root": str(tmp_path)}
+    with pytest.raises(
+        BadInput, match=r"cannot be read \(Permission denied\), but data set 'mnist'"
+    ):
+        configuration.check_data_root(read, ["mnist"])
+
+
+def test_a_data_root_in_a_home_folder(quick, tmp_path, monkeypatch):
+    quick["datasets"]["mnist"] = {"function": "archives.mnist"}
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    read = configuration.read(quick) | {"data_root": "~/data"}
+    configuration.check_data_root(read, ["mnist"])
+    with pytest.raises(BadInput, match="'~nobody_at_all/data' does not exist"):
+        configuration.check_data_root(read | {"data_root": "~nobody_at_all/data"}, ["mnist"])
 
 
 def test_every_key_of_the_schema_is_described():

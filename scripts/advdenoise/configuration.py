@@ -4,10 +4,12 @@ Every mistake ends in `BadInput` with one sentence: the key, what is wrong, what
 """
 
 import copy
+import os
 from pathlib import Path
 
 from scripts.advdenoise import components
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.files import why_no_folder
 from scripts.advdenoise.graph.completion import complete
 from scripts.advdenoise.graph.crossings import check_products
 from scripts.advdenoise.graph.entries import check_entries
@@ -49,8 +51,8 @@ def check_data_root(config: dict, datasets) -> None:
             f"data_root: not set, but data set {needed[0]!r} is read from it; "
             "give your image folder with `--config data_root=FOLDER`"
         )
-    if not Path(root).is_dir():
+    if reason := why_no_folder(Path(os.path.expanduser(root))):
         raise BadInput(
-            f"data_root: {root!r} is not a folder, but data set {needed[0]!r} is read from it; "
-            "correct the path"
+            f"data_root: {root!r} {reason}, but data set {needed[0]!r} is read from it; give the "
+            "folder that holds your images"
         )

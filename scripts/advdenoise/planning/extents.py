@@ -1,5 +1,6 @@
 """How many images a split will hold, of which shape, also where there are no data yet."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ class Extents:
             return extent
         root = self._config["data_root"]
         if root is not None or not uses_data_root(self._config, dataset):
-            return _read(provide(function, root=Path(root).expanduser() if root else None))
+            return _read(provide(function, root=Path(os.path.expanduser(root)) if root else None))
         if extent is None:
             raise BadInput(
                 f"datasets.{dataset}: how many images it holds is not known before they are there; "

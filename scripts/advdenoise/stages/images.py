@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def run(settings: dict, output: Path, root: str | None = None) -> None:
     """
     key = f"datasets.{settings['dataset']}: {settings['entry']['function']}"
     try:
-        _write(settings, output, Path(root).expanduser() if root else None)
+        _write(settings, output, Path(os.path.expanduser(root)) if root else None)
     except BadSource as mistake:
         raise BadInput(f"{key}: {mistake}") from mistake
 
