@@ -12,6 +12,7 @@ from scripts.advdenoise import store
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.figures import _sheet, detection, examples, superpixels
 from scripts.advdenoise.stages import figures
+from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._read import read_stage
 from tests.fake_results import Results
 
@@ -74,38 +75,56 @@ def test_a_file_without_a_figure_is_refused(tmp_path):
             figures.run(settings, [tmp_path / f"{name}.svg" for name in names])
 
 
+# Of networks that are not printed by their models' names.
+NETWORKS = {
+    "explorer_densenet201_conv": "FC->Conv",
+    "explorer_densenet201_prelu": "PReLU after FC",
+}
+
+
 def test_layer_curves_show_every_threat_and_layer(results, tmp_path):
     found = drawn(results, "propagation", tmp_path)
     assert {"figure2", "figure3", "figure5", "figure6"} < set(found)
     explorers = [name for name in found if name.startswith("explorer_")]
     assert len(explorers) == 7
     for name in explorers:
-        titles = [word for word in texts(found[name]) if word.startswith("patches, ")]
-        assert titles == [f"patches, {name.removeprefix('explorer_')}"]
+        printed = _labels.CLASSIFIERS.get(name.removeprefix("explorer_"), NETWORKS.get(name))
+        (title,) = (word for word in texts(found[name]) if ", patches, n = 30" in word)
+        assert title == f"{printed}, patches, n = 30; bars: 95 % intervals over images"
     for name, network in (("figure5", "FC->Conv"), ("figure6", "PReLU after FC")):
         titles = [word for word in texts(found[name]) if word.endswith("w/o DN")]
         assert titles == [f"{network} w/o DN"] * 2
     for name, axis in (("figure2", "NE-D (by n)"), ("figure3", "COS-D")):
         words = texts(found[name])
-        assert words.count(axis) == 5 and words.count("layer") == 15  # networks and denoisers
+        assert words.count(axis) == words.count("layer") == 15  # networks and denoisers
         assert {"ResNet V2-50 w/o DN", "VGG-19 w/ FN", "DenseNet-201 w/ UN"} <= set(words)
-        assert words.count("i-FGSM v2") == 5  # one legend for a row
-        assert {str(place) for place in range(1, 9)} <= set(words)
+        assert words.count("i-FGSM v2") == 1  # one legend for all
+        assert {
+            "1 stem",
+            "8 fc",
+            "2 transition1",
+            "patches, n = 30; bars: 95 % intervals over images",
+        } <= set(words)
 
 
 def test_figures_of_propagation(tmp_path, propagation):
     found = drawn(Results(tmp_path / "files", propagation), "propagation", tmp_path)
     words = {name: texts(figure) for name, figure in found.items()}
     assert {"VGG-19 w/ FN", "DenseNet-201 w/ UN", "FGSM v2", "mi-FGSM"} <= set(words["figure2"])
-    assert words["figure2"].count("NE-D (by n)") == words["figure3"].count("COS-D") == 5
+    assert words["figure2"].count("NE-D (by n)") == words["figure3"].count("COS-D") == 15
     assert words["figure5"].count("FC->Conv w/ UN") == 2
+    assert {"1 stem", "4 head.fc", "TinyImageNet, n = 30; bars: 95 % intervals over images"} <= {
+        *words["figure2"]
+    }
     assert {"NE-D (by n)", "COS-D"} <= set(words["figure5"])
     judged = words["explorer_cnn26"]
-    assert {"accuracy", "score xgboost pixels", "patches, cnn26"} <= set(judged)
-    assert {"clean, none", "bim, direct_red", "bim+, direct_red"} <= set(judged)
+    assert {"accuracy in [0,1]", "score xgboost pixels"} <= set(judged)
+    assert "cnn26, patches, n = 30; bars: 95 % intervals over images" in judged
+    for name in ("set", "clean", "bim", "bim+", "denoiser", "w/o DN", "w/ direct_red"):
+        assert judged.count(name) == 1  # one entry for each set and each denoiser
     assert judged.count("COS-D at the last layer") == 2
     # No detector was asked about the other network.
-    assert "accuracy" in words["explorer_vgg19"]
+    assert "accuracy in [0,1]" in words["explorer_vgg19"]
     assert not [word for word in words["explorer_vgg19"] if word.startswith("score")]
 
 

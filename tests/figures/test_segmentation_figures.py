@@ -55,23 +55,42 @@ def test_figures_of_dapas(results, tmp_path):
 # ---------------------------------------------------------------- masks
 
 
-def test_colours_are_those_of_pascal_voc():
-    """Its first labels, 20 and the border, on a scale of 255."""
+def test_the_first_labels_have_the_palettes_colours_and_the_last_pascal_vocs():
+    """On a scale of 255; VOC's are those of its own tables."""
     expected = {
         0: (0, 0, 0),
-        1: (128, 0, 0),
-        2: (0, 128, 0),
-        3: (128, 128, 0),
-        4: (0, 0, 128),
-        8: (64, 0, 0),
-        15: (192, 128, 128),
-        20: (0, 64, 128),
+        1: (0, 114, 178),
+        2: (230, 159, 0),
+        7: (240, 228, 66),
+        24: (64, 64, 0),
         255: (224, 224, 192),
     }
     for label, levels in expected.items():
         assert tuple(255 * level for level in colour(label)) == pytest.approx(levels)
     labels = np.arange(256, dtype=np.uint8).reshape(16, 16)
     assert len(np.unique(coloured(labels).reshape(256, 3), axis=0)) == 256
+
+
+# What is seen without the cones of long or of middle waves, of linear RGB (Machado, Oliveira,
+# Fernandes: "A Physiologically-based Model for Simulation of Color Vision Deficiency", 2009).
+PROTANOPIA = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216]]
+PROTANOPIA += [[-0.003882, -0.048116, 1.051998]]
+DEUTERANOPIA = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413]]
+DEUTERANOPIA += [[-0.011820, 0.042940, 0.968881]]
+
+
+def nearest(colours: np.ndarray, vision: list) -> float:
+    """The least difference between any two colours [K,3] as seen with one kind of vision."""
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    seen = (linear @ np.transpose(vision)).clip(0, 1)
+    seen = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+    apart = np.linalg.norm(seen[:, None] - seen[None], axis=2)
+    return apart[np.triu_indices(len(seen), 1)].min()
+
+
+@pytest.mark.parametrize("vision", [np.eye(3), PROTANOPIA, DEUTERANOPIA])
+def test_readers_with_any_colour_vision_tell_the_first_labels_apart(vision):
+    assert nearest(np.array([colour(label) for label in range(8)]), vision) > 0.18
 
 
 def test_an_attacked_image_stands_beside_the_clean_one_with_both_masks(results):

@@ -1,12 +1,17 @@
 """Distances layer by layer as curves, and what they have to do with accuracy and detection."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from scripts.advdenoise.components import suggest
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.figures._palette import GREY, Styles
+from scripts.advdenoise.tables import _labels
+from scripts.advdenoise.tables._cells import Cell
 from scripts.advdenoise.tables._explorer import at_last_layer, joined
 from scripts.advdenoise.tables._measures import distance
 from scripts.advdenoise.tables._propagation import NONE, Places
@@ -17,44 +22,64 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MEASURES = {"ne_d": "NE-D (by n)", "ne_d_sqrt": "NE-D (by the root of n)", "cos_d": "COS-D"}
-_MARKERS = "osD^vP*X<>"
+_MARKER = 5  # its size, in points
+_APART = 0.06  # from curve to curve, in layers
+# How a denoiser's points are filled, in the order of the denoisers; the first is without one.
+_FILLS = ("full", "none", "left", "bottom", "right", "top")
 
 
-def curves(distances: Results, *, measure: str | list[str]) -> Figure:
-    """Mean distance over the layer's index (Figs. 2, 3; with two measures Figs. 5, 6).
+class _Panel(NamedTuple):
+    """The curves of one network, measure and denoiser, by set."""
+
+    network: str
+    measure: str
+    setting: str
+    curves: dict[str, list[Cell]]
+
+
+def curves(distances: Results, styles: Styles | None = None, *, measure: str | list[str]) -> Figure:
+    """Mean distance layer by layer (Figs. 2, 3; with two measures Figs. 5, 6).
 
     A row of panels for each classifier and measure, a column for each denoiser, a curve for each
-    set; bands are 95 % intervals over images. Measures are ne_d, ne_d_sqrt and cos_d.
+    set; bars are 95 % intervals over images. Measures are ne_d, ne_d_sqrt and cos_d.
     """
     measures = [measure] if isinstance(measure, str) else measure
     for name in measures:
         if name not in _MEASURES:
             raise BadInput(f"figures: measure {name!r} is unknown; {suggest(name, _MEASURES)}")
-    places = Places(distances)
-    several = distances.frame["dataset"].nunique() > 1
-    panels: dict[tuple, dict[str, dict]] = {}
-    for name in measures:
-        for cell in distance(distances, name, lambda about: ("", "")):
-            about = cell.about
-            if about["threat"] == CLEAN and places.setting(about) == NONE:
-                continue  # the image itself
-            network = f"{about['dataset']}, " * several + places.network(about)
-            row = panels.setdefault((network, name), {})
-            named = row.setdefault(places.setting(about), {})
-            named.setdefault(places.adversarial_set(about), []).append((about, cell.estimate))
-    settings = list(dict.fromkeys(setting for row in panels.values() for setting in row))
-    size = (4 * len(settings), 3.2 * len(panels))
+    styles = styles or Styles()
+    panels = _panels(distances, measures)
+    rows = list(dict.fromkeys((panel.network, panel.measure) for panel in panels))
+    columns = list(dict.fromkeys(panel.setting for panel in panels))
+    names = sorted(dict.fromkeys(name for panel in panels for name in panel.curves), key=_last)
     figure, axes = plt.subplots(
-        len(panels), len(settings), figsize=size, squeeze=False, sharey="row", layout="constrained"
+        len(rows),
+        len(columns),
+        figsize=(4 * len(columns), 3.2 * len(rows)),
+        squeeze=False,
+        sharey="row",
+        layout="constrained",
     )
-    for line, ((network, name), row) in zip(axes, panels.items(), strict=True):
-        for axis, setting in zip(line, settings, strict=True):
-            for set_, points in row.get(setting, {}).items():
-                _curve(axis, set_, points)
-            axis.set_title(f"{network} {setting}", fontsize=9)
-            axis.set_xlabel("layer")
-        line[0].set_ylabel(_MEASURES[name])
-        line[0].legend(fontsize=7)
+    for axis in axes.flat:
+        axis.set_visible(False)
+    for panel in panels:
+        row = rows.index((panel.network, panel.measure))
+        axis = axes[row][columns.index(panel.setting)]
+        axis.set_visible(True)
+        axis.set_title(f"{panel.network} {panel.setting}", fontsize=9)
+        axis.set_xlabel("layer")
+        axis.set_ylabel(_MEASURES[panel.measure])
+        for name, cells in panel.curves.items():
+            shift = _APART * (names.index(name) - (len(names) - 1) / 2)
+            _curve(axis, name, cells, styles, shift)
+    figure.legend(
+        handles=[_handle(name, styles, linestyle="-") for name in names],
+        title=f"{_where(distances.frame)}; bars: 95 % intervals over images",
+        title_fontsize=9,
+        fontsize=8,
+        ncols=max(len(names), 1),
+        loc="outside upper center",
+    )
     return figure
 
 
@@ -62,6 +87,7 @@ def explorer(
     distances: Results,
     predictions: Results,
     detection: Results | None = None,
+    styles: Styles | None = None,
     *,
     classifier: str,
     protocol: str = "grouped",
@@ -69,56 +95,132 @@ def explorer(
 ) -> Figure:
     """NE-D and COS-D of a classifier's last layer against accuracy and detectors' scores.
 
-    A point for each threat and purifier, coloured by the threat and marked by the purifier: means
-    over the images that have both, with 95 % intervals. Detectors look at what is not purified yet.
+    A point for each set and denoiser, coloured and marked by the set and filled by the denoiser:
+    means over the images that have both, with 95 % intervals. Detectors look at what is not
+    purified yet.
     """
+    styles = styles or Styles()
     frame = joined(distances, predictions, detection, protocol, representation)
-    found = at_last_layer(frame[frame["classifier"] == classifier])
+    of_one = frame[frame["classifier"] == classifier]
+    found = at_last_layer(of_one, Places(distances))
     if found.empty:
         raise BadInput(
             f"figures: there are no distances of classifier {classifier!r}; "
             f"{suggest(classifier, {*frame['classifier']})}"
         )
-    told = {"right": "accuracy"}
+    told = {"right": "accuracy in [0,1]"}
     told |= {name: name for name in found["quantity"].unique() if name.startswith("score ")}
     figure, axes = plt.subplots(
         len(told), 2, figsize=(10, 3.6 * len(told)), squeeze=False, layout="constrained"
     )
+    settings = list(dict.fromkeys(found["setting"]))
+    fills = {name: _FILLS[place % len(_FILLS)] for place, name in enumerate(settings)}
     for line, (quantity, printed) in zip(axes, told.items(), strict=True):
         for axis, measure in zip(line, ("ne_d", "cos_d"), strict=True):
-            _points(axis, found, measure, quantity)
+            _points(axis, found, measure, quantity, styles, fills)
             axis.set_xlabel(f"{_MEASURES[measure]} at the last layer")
             axis.set_ylabel(printed)
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=7, loc="outside right upper")
-    figure.suptitle(", ".join([*found["dataset"].unique(), classifier]))
+    sets = [_handle(name, styles) for name in sorted(dict.fromkeys(found["set"]), key=_last)]
+    denoisers = [
+        Line2D([], [], color=GREY, marker="o", linestyle="", fillstyle=fill, label=name)
+        for name, fill in fills.items()
+    ]
+    figure.legend(handles=sets, title="set", fontsize=8, loc="outside right upper")
+    figure.legend(handles=denoisers, title="denoiser", fontsize=8, loc="outside right lower")
+    network = Places(distances).network(of_one.iloc[0].to_dict())
+    figure.suptitle(f"{network}, {_where(of_one)}; bars: 95 % intervals over images", fontsize=9)
     return figure
 
 
-def _curve(axis, name: str, points: list) -> None:
-    points = sorted(points, key=lambda point: point[0]["layer_index"])
-    places = [about["layer_index"] + 1 for about, _ in points]
-    axis.plot(places, [e.value for _, e in points], marker="o", markersize=3, label=name)
-    axis.fill_between(places, [e.low for _, e in points], [e.high for _, e in points], alpha=0.2)
-    axis.set_xticks(places)
+def _panels(distances: Results, measures: list[str]) -> list[_Panel]:
+    """In the order of the results; the clean image itself, which is at no distance, left out."""
+    places = Places(distances)
+    several = distances.frame["dataset"].nunique() > 1
+    panels: dict[tuple, _Panel] = {}
+    for name in measures:
+        for cell in distance(distances, name, lambda about: ("", "")):
+            about = cell.about
+            if about["threat"] == CLEAN and places.setting(about) == NONE:
+                continue
+            network = f"{_labels.dataset(about['dataset'])}, " * several + places.network(about)
+            key = (network, name, places.setting(about))
+            panel = panels.setdefault(key, _Panel(*key, {}))
+            panel.curves.setdefault(places.adversarial_set(about), []).append(cell)
+    return list(panels.values())
 
 
-def _points(axis, found: "pd.DataFrame", measure: str, quantity: str) -> None:
+def _last(name: str) -> bool:
+    """Sorts clean images behind the adversarial sets, whose order stays."""
+    return name == CLEAN
+
+
+def _where(frame: "pd.DataFrame") -> str:
+    """Data sets and how many images of them."""
+    names = [_labels.dataset(name) for name in frame["dataset"].unique()]
+    return f"{', '.join(names)}, n = {frame['id'].nunique()}"
+
+
+def _handle(name: str, styles: Styles, linestyle: str = "") -> Line2D:
+    style = styles.of(name)
+    return Line2D(
+        [],
+        [],
+        color=style.colour,
+        marker=style.marker,
+        markersize=_MARKER,
+        linestyle=linestyle,
+        label=name,
+    )
+
+
+def _curve(axis: Axes, name: str, cells: list[Cell], styles: Styles, shift: float) -> None:
+    """`shift` is how far its points stand beside their layers, so that bars do not hide others."""
+    cells = sorted(cells, key=lambda cell: cell.about["layer_index"])
+    places = [cell.about["layer_index"] + 1 for cell in cells]
+    estimates = [cell.estimate for cell in cells]
+    style = styles.of(name)
+    axis.errorbar(
+        [place + shift for place in places],
+        [e.value for e in estimates],
+        [[e.value - e.low for e in estimates], [e.high - e.value for e in estimates]],
+        color=style.colour,
+        marker=style.marker,
+        markersize=_MARKER,
+        linewidth=1,
+        elinewidth=0.6,
+        capsize=1.5,
+        label=name,
+    )
+    layers = [cell.about["layer"].removeprefix("layers.") for cell in cells]
+    told = [f"{place} {layer}" for place, layer in zip(places, layers, strict=True)]
+    axis.set_xticks(places, told, rotation=60, ha="right", rotation_mode="anchor", fontsize=6)
+
+
+def _points(
+    axis: Axes,
+    found: "pd.DataFrame",
+    measure: str,
+    quantity: str,
+    styles: Styles,
+    fills: dict[str, str],
+) -> None:
     """Each group's mean distance against its mean of another quantity, where it has one."""
-    threats, purifiers = (list(dict.fromkeys(found[name])) for name in ("threat", "purifier"))
-    groups = found.pivot(index=["threat", "purifier"], columns="quantity", values="estimate")
-    for (threat, purifier), estimates in groups.iterrows():
+    groups = found.pivot(index=["dataset", "set", "setting"], columns="quantity", values="estimate")
+    for (_, set_, setting), estimates in groups.iterrows():
         x, y = estimates[measure], estimates.get(quantity)
         if not isinstance(y, tuple):  # no image has both
             continue
+        style = styles.of(set_)
         axis.errorbar(
             x.value,
             y.value,
             xerr=[[x.value - x.low], [x.high - x.value]],
             yerr=[[y.value - y.low], [y.high - y.value]],
-            fmt=_MARKERS[purifiers.index(purifier) % len(_MARKERS)],
-            color=f"C{threats.index(threat) % 10}",
-            markersize=4,
-            linewidth=0.7,
-            label=f"{threat}, {purifier}",
+            marker=style.marker,
+            color=style.colour,
+            fillstyle=fills[setting],
+            markersize=_MARKER,
+            linewidth=0.5,
+            linestyle="",
+            label=f"{set_}, {setting}",
         )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from scripts.advdenoise import store
 from scripts.advdenoise.components import load, provide
+from scripts.advdenoise.figures._palette import Styles
 from scripts.advdenoise.tables._read import read_stage
 
 
@@ -20,12 +21,13 @@ def run(settings: dict, output: list[Path]) -> None:
     paths = {path.stem: path for path in output}
     if len(paths) != len(output) or paths.keys() != settings["figures"].keys():
         raise RuntimeError(f"output: must be a file for each of {sorted(settings['figures'])}")
+    styles = Styles()
     for name, entry in settings["figures"].items():
         offered = {
             stage: read_stage(stage, [Path(file) for file in files])
             for stage, files in settings["inputs"][name].items()
         }
-        figure = provide(load("figures", entry), **offered)
+        figure = provide(load("figures", entry), styles=styles, **offered)
         about = {"Title": f"{settings['paper']}: {name}", "Date": None}
         with store.replacing(paths[name]) as part:
             figure.savefig(part, format="svg", metadata=about, bbox_inches="tight")

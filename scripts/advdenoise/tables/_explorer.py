@@ -4,6 +4,7 @@ import pandas as pd
 
 from scripts.advdenoise import statistics
 from scripts.advdenoise.tables import _labels
+from scripts.advdenoise.tables._propagation import Places
 from scripts.advdenoise.tables._read import Results
 from scripts.advdenoise.threats import CLEAN
 
@@ -41,32 +42,31 @@ def joined(
     return found.merge(scores, on=[*_IMAGE, *_THREAT], how="left")
 
 
-def at_last_layer(frame: pd.DataFrame) -> pd.DataFrame:
+def at_last_layer(frame: pd.DataFrame, places: Places) -> pd.DataFrame:
     """Means over images at each classifier's last layer, a row for each group and quantity.
 
-    Columns are dataset, classifier, threat and purifier (each with its point), quantity, which is
-    a distance, `right` or a score, and estimate.
+    Columns are dataset, classifier, the printed names of the adversarial `set` and of the `setting`
+    (the denoiser), quantity, which is a distance, `right` or a score, and estimate.
     """
     ends = frame.groupby(["dataset", "classifier"])["layer_index"].transform("max")
     last = frame[frame["layer_index"] == ends]
     scores = [name for name in frame if name.startswith("score ")]
     made = []
-    for values, rows in last.groupby(
-        ["dataset", "classifier", *_THREAT, *_PURIFIER], sort=False, observed=True
-    ):
-        dataset, classifier, threat, attack_point, purifier, purifier_point = values
+    names = ["dataset", "classifier", *_THREAT, *_PURIFIER]
+    for values, rows in last.groupby(names, sort=False, observed=True):
+        group = dict(zip(names, values, strict=True))
         about = {
-            "dataset": dataset,
-            "classifier": classifier,
-            "threat": _labels.threat(threat, attack_point, classifier),
-            "purifier": _labels.with_point(purifier, purifier_point),
+            "dataset": group["dataset"],
+            "classifier": group["classifier"],
+            "set": places.adversarial_set(group),
+            "setting": places.setting(group),
         }
         for quantity in ("ne_d", "cos_d", "right", *scores):
             known = rows[[quantity, "id"]].dropna()
             if len(known):
                 estimate = statistics.bootstrap_mean(*(known[name].to_numpy() for name in known))
                 made.append(about | {"quantity": quantity, "estimate": estimate})
-    return pd.DataFrame(made, columns=[*("dataset", "classifier", "threat", "purifier"), *_MADE])
+    return pd.DataFrame(made, columns=[*("dataset", "classifier", "set", "setting"), *_MADE])
 
 
 _MADE = ("quantity", "estimate")

@@ -71,6 +71,11 @@ DATASETS = {
 SPELLINGS = {"ImageNet-1000": "ImageNet"}  # one data set under two names
 
 
+def dataset(name: str) -> str:
+    """The printed name of a data set; its own where the papers have none."""
+    return DATASETS.get(name, name)
+
+
 def threat(name: str, point: str, classifier: str) -> str:
     """A threat under its entry's name: victim and point only where they tell something new."""
     attack, _, rest = name.partition("@")
