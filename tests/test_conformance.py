@@ -36,6 +36,7 @@ MINIATURE = {
         "corruptions.jpeg": {"severity": 1},
         "gradient.bim": {"steps": 3, "alpha_per_epsilon": 0.5},
         "gradient.pgd": {"steps": 3, "alpha_per_epsilon": 0.5},
+        "gradient.margin_pgd": {"steps": 3, "alpha_per_epsilon": 0.5},
         "gradient.mi_fgsm": {"steps": 3, "alpha_per_epsilon": 0.5},
         "gradient.r_fgsm": {"start_radius": 0.02},
         "gradient.segpgd": {"steps": 3, "alpha_per_epsilon": 0.5},

@@ -19,9 +19,23 @@ def weights(network: nn.Module) -> int:
 def test_sizes_of_the_authors_networks():
     network = wgan(GREY)
     assert weights(network.generator) == 1_554_177 and weights(network.critic) == 1_030_145
-    assert network.codes == (128, 1, 1) and network.deviation == pytest.approx(128**-0.5)
+    assert network.codes == (128, 1, 1)
     assert network(torch.randn(2, 128, 1, 1)).shape == (2, *GREY)
     assert network.critic(torch.rand(2, *GREY)).shape == (2, 1)
+
+
+def test_priors_of_training():
+    """The authors' program trains on N(0, 1), though it starts from N(0, 1 / latent)."""
+    start = 1 / 128**0.5
+    for settings, deviation in (
+        ({}, 1.0),
+        ({"prior": "normal"}, 1.0),
+        ({"prior": "scaled"}, start),
+    ):
+        network = wgan(GREY, width=1, **settings)
+        assert network.deviation == pytest.approx(deviation)
+    with pytest.raises(BadInput, match="settings.prior: 'uniform' is none of normal, scaled"):
+        wgan(GREY, prior="uniform")
 
 
 def test_the_generator_is_a_dense_layer_and_three_doublings():

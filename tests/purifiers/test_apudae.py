@@ -26,6 +26,7 @@ VARIANTS = {
     "e": {"steps": 8, "rate": 0.01},
     "e rest": {"steps": 8, "rate": 0.01, "rest": True},
     "f": {"steps": 4, "rate": 0.01, "amount": 0.01},
+    "f deviation": {"steps": 4, "rate": 0.01, "amount": 0.01, "deviation": 0.3},
     "g": {"steps": 3, "rate": 0.01, "resize": 0.3, "rotation": 40.0},
     "g each step": {"steps": 3, "rate": 0.01, "each_step": True},
     "a_with_noise": {"steps": 3, "rate": 0.02, "amount": 0.01},
@@ -142,7 +143,8 @@ def reference(variant, image, number):
             now = turn(now)
         shake = torch.zeros_like(now)
         if name in ("f", "a_with_noise"):
-            most = own["amount"] * min(((error(now).item() - MU) / (2 * SIGMA)) ** 2, 4)
+            sigma = own.get("deviation", SIGMA)
+            most = own["amount"] * min(((error(now).item() - MU) / (2 * sigma)) ** 2, 4)
             shake = most * noise.uniform(now[None], -1, 1)[0].double()
         return now, shake
 

@@ -11,10 +11,13 @@ from scripts.advdenoise.purifiers.gan import defense_gan
 GREY = (1, 28, 28)
 
 
-@pytest.fixture(scope="module")
-def generate():
+@pytest.fixture(scope="module", params=["normal", "scaled"])
+def generate(request):
+    """Whatever it was trained with, a reconstruction starts from N(0, 1 / latent)."""
     torch.manual_seed(0)
-    network = wgan(GREY, latent=4, width=2).double().eval().requires_grad_(False)
+    network = (
+        wgan(GREY, latent=4, width=2, prior=request.param).double().eval().requires_grad_(False)
+    )
     for weight in network.parameters():
         weight.mul_(3)  # as it comes, its images hardly differ
     return network

@@ -16,9 +16,9 @@ from scripts.advdenoise.training.gan import wgan_gp
 LOOP = {"epochs": 2, "batch": 8, "optimiser": {"name": "adam", "lr": 1e-3, "betas": [0.5, 0.9]}}
 
 
-def network(seed: int = 0) -> nn.Module:
+def network(seed: int = 0, prior: str = "scaled") -> nn.Module:
     torch.manual_seed(seed)
-    return wgan((1, 28, 28), latent=4, width=2)
+    return wgan((1, 28, 28), latent=4, width=2, prior=prior)
 
 
 def images(count: int = 6) -> torch.Tensor:
@@ -46,10 +46,11 @@ def test_the_critics_loss_by_hand():
     assert all(p.grad.any() for p in list(model.critic.parameters())[:-1])
 
 
-def test_the_generators_loss_by_hand():
-    model, given = network(), images()
+@pytest.mark.parametrize(("prior", "deviation"), [("scaled", 0.5), ("normal", 1.0)])
+def test_the_generators_loss_by_hand(prior, deviation):
+    model, given = network(prior=prior), images()
     loss, metrics = wgan_gp(model, given, Noise(0, range(6), "x"), 5)
-    made = model(Noise(0, range(6), "x").normal(given.new_empty(6, 4, 1, 1), 0.5))
+    made = model(Noise(0, range(6), "x").normal(given.new_empty(6, 4, 1, 1), deviation))
     assert loss.item() == pytest.approx(-model.critic(made).mean().item(), rel=1e-5)
     gap = model.critic(given).mean() - model.critic(made).mean()
     assert metrics["distance"].item() == pytest.approx(gap.item(), abs=1e-6)
@@ -125,7 +126,7 @@ def test_an_interrupted_training_goes_on_to_the_very_weights(tmp_path, after):
 def test_a_generator_learns_to_make_what_it_is_shown(tmp_path):
     """Images of one bright half: what is made comes to have it too."""
     torch.manual_seed(0)
-    model = wgan((1, 28, 28), latent=4, width=4)
+    model = wgan((1, 28, 28), latent=4, width=4, prior="scaled")
     shown = torch.zeros(64, 1, 28, 28, dtype=torch.uint8)
     shown[:, :, :14] = 255
     examples = Mixture(shown, torch.zeros(64, dtype=torch.int64), range(64), [Part(1.0)])

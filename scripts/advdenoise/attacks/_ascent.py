@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scripts.advdenoise.attacks._ball import limits
-from scripts.advdenoise.attacks._predict import Predict, each
+from scripts.advdenoise.attacks._predict import Predict, each, margin
 from scripts.advdenoise.datasets._source import IGNORED
 from scripts.advdenoise.errors import BadInput
 
@@ -96,6 +96,22 @@ def entropy_slope(
             return torch.autograd.grad(logits, given, _logit_slope(logits, labels, weigh))[0]
 
     return functools.reduce(torch.add, map(of, each(predict)))
+
+
+def margin_slope(
+    seen: Tensor, labels: Tensor, targeted: bool, predict: Predict, kappa: float
+) -> Tensor:
+    """The gradient of each image's lead, up to `kappa`, in the images `seen`.
+
+    The lead is the largest other output less the label's, the other way round where `targeted`; it
+    is the mean over the draws of `predict`. From `kappa` on the gradient is 0.
+    """
+
+    def of(ask: Predict) -> Tensor:
+        return gradient(seen, lambda x: -margin(ask(x), labels, targeted).clamp(min=-kappa).sum())
+
+    draws = each(predict)
+    return functools.reduce(torch.add, map(of, draws)) / len(draws)
 
 
 @torch.no_grad()

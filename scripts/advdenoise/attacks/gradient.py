@@ -2,9 +2,9 @@
 
 Each returns the perturbation, so that images + perturbation is the adversarial image: inside [0,1]
 and inside the L-infinity ball after every step. All steps are taken, also by images that are fooled
-already. Images never influence each other: the loss is the cross-entropy of the logits, summed over
-the batch. Of dense predictions that of an image is the mean over its labelled pixels; one without
-any rests.
+already. Images never influence each other: the loss is the cross-entropy of the logits (of
+`margin_pgd` their margin), summed over the batch. Of dense predictions that of an image is the mean
+over its labelled pixels; one without any rests.
 
 What they are handed: `images` float [N,C,H,W] in [0,1]; `labels` int64 [N], whose cross-entropy
 is raised, or lowered where `targeted`, or masks [N,H,W] with 255 for pixels without a label;
@@ -19,9 +19,9 @@ raised. An image whose gradient is not finite rests for that step.
 import torch
 from torch import Tensor
 
-from scripts.advdenoise.attacks._ascent import ascend, entropy_slope, step_size
+from scripts.advdenoise.attacks._ascent import ascend, entropy_slope, margin_slope, step_size
 from scripts.advdenoise.attacks._kurakin import kurakin_steps
-from scripts.advdenoise.attacks._predict import Predict
+from scripts.advdenoise.attacks._predict import Predict, refuse_masks
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
 
@@ -93,6 +93,44 @@ def mi_fgsm(
     """
     alpha = step_size(epsilon, alpha, alpha_per_epsilon)
     return _ascend(images, labels, targeted, predict, None, epsilon, alpha, steps, mu)
+
+
+def margin_pgd(
+    images: Tensor,
+    labels: Tensor,
+    targeted: bool,
+    predict: Predict,
+    noise: Noise,
+    *,
+    epsilon: float | Tensor,
+    steps: int,
+    alpha: float | None = None,
+    alpha_per_epsilon: float | None = None,
+    kappa: float = 50.0,
+    c: float | None = None,
+    random_start: bool = True,
+) -> Tensor:
+    """PGD on the margin of Carlini and Wagner (2017) in the place of the cross-entropy ("CW-PGD").
+
+    Raised is min(max_{j != y} z_j - z_y, `kappa`), where `targeted` min(z_t - max_{j != t} z_j,
+    `kappa`), as Madry et al. (2018) do: an image whose margin is `kappa` >= 0 or more rests. With
+    `c` > 0, the objective of APuDAE's program, `c` times that less the mean squared perturbation of
+    the image's elements: an image beyond `kappa` turns back. Without `random_start` the first step
+    starts at the image itself.
+
+    Raises BadInput for masks, whose pixels have a margin each.
+    """
+    refuse_masks(labels, "gradient.margin_pgd")
+    start = noise.uniform(images, -epsilon, epsilon).to(images.dtype) if random_start else None
+
+    def slope(seen: Tensor) -> Tensor:
+        raised = margin_slope(seen, labels, targeted, predict, kappa)
+        if c is None:
+            return raised
+        return c * raised - (seen - images) * (2 / images[0].numel())
+
+    alpha = step_size(epsilon, alpha, alpha_per_epsilon)
+    return ascend(images, slope, start, epsilon, alpha, steps)
 
 
 def segpgd(

@@ -8,33 +8,41 @@ from scripts.advdenoise.errors import BadInput
 
 Shape = tuple[int, int, int]
 _SLOPE = 0.2  # of the critic's leaky ReLUs
+PRIORS = ("normal", "scaled")
 
 
-def wgan(shape: Shape, *, latent: int = 128, width: int = 64) -> nn.Module:
+def wgan(shape: Shape, *, latent: int = 128, width: int = 64, prior: str = "normal") -> nn.Module:
     """Generator and critic of Defense-GAN (Samangouei et al. 2018) for grey images of 28x28.
 
     The generator turns a code [N, latent, 1, 1] into an image in [0,1]: a dense layer to 4 `width`
     maps of 4x4, three 5x5 transposed convolutions of stride 2 to 2 `width`, `width` and 1 map, the
     first of whose results is cut to 7x7; ReLU between, sigmoid at the end. The critic mirrors it
     with convolutions and leaky ReLU, and gives one number for an image. 1,554,177 and 1,030,145
-    parameters. Codes are N(0, 1 / latent) in each element.
+    parameters.
+
+    `prior` is what the elements of a code are drawn from in training: `normal` N(0, 1), as the
+    authors' program does, `scaled` N(0, 1 / latent), from which that program starts a
+    reconstruction in both cases.
 
     The module itself is the generator, `critic` what it is trained with, `codes` the shape of a
-    code and `deviation` that of its elements. Raises BadInput for images of another shape.
+    code and `deviation` that of its elements in training. Raises BadInput for images of another
+    shape and unknown priors.
     """
+    if prior not in PRIORS:
+        raise BadInput(f"gan.wgan: settings.prior: {prior!r} is none of {', '.join(PRIORS)}")
     if tuple(shape) != (1, 28, 28):
         raise BadInput(
             f"gan.wgan makes grey images of 28x28, not {'x'.join(map(str, shape))} (channels, "
             "height, width); choose another denoiser for this data set"
         )
-    return _Gan(latent, width)
+    return _Gan(latent, width, prior)
 
 
 class _Gan(nn.Module):
-    def __init__(self, latent: int, width: int):
+    def __init__(self, latent: int, width: int, prior: str):
         super().__init__()
         self.codes = (latent, 1, 1)
-        self.deviation = latent**-0.5
+        self.deviation = 1.0 if prior == "normal" else latent**-0.5
         self.generator = nn.ModuleDict(
             {
                 "dense": nn.Linear(latent, 4 * width * 4 * 4),

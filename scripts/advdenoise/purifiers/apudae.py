@@ -119,13 +119,18 @@ def f(
     steps: int = 13,
     rate: float = 2 / 255,
     amount: float = 0.7 / 255,
+    deviation: float | None = None,
 ) -> Tensor:
     """E, and U(-e_i, e_i) added to the image at each step (equation 12).
 
     e_i = amount * min(((RE(X_i) - mu) / (2 sigma))^2, 4). The gradient is taken before the noise is
-    added, as in the authors' program; images with RE < mu get noise too.
+    added, as in the authors' program; images with RE < mu get noise too. `deviation` > 0 is sigma
+    in the calibration's place: the authors' logged run has 0.5 for its own 0.923, so that the noise
+    is largest from RE - mu = 2 on. (The loss does not depend on it: Adam ignores its scale.)
     """
     distribution = mean_and_deviation(calibration, "apudae.f")
+    if deviation is not None:
+        distribution = mean_and_deviation({**calibration, "deviation": deviation}, "apudae.f")
     return descend(
         images,
         error,

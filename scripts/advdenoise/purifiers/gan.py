@@ -1,5 +1,7 @@
 """Images replaced by the nearest that a generator makes."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -23,11 +25,11 @@ def defense_gan(
 ) -> Tensor:
     """G(z*), z* being the code whose image is nearest (Defense-GAN, Samangouei et al. 2018, eq. 5).
 
-    For each image `restarts` codes are drawn as the generator was trained with, N(0, 1 / latent),
-    and take `steps` steps of gradient descent with momentum on the mean squared error to the image:
-    v <- momentum v + dMSE/dz, z <- z - rate v, the rate a tenth after 80 % of the steps. The code
-    that ends with the smallest error is taken. It can be differentiated through its steps, except
-    for which code is the best.
+    For each image `restarts` codes are drawn from N(0, 1 / latent), whatever the generator was
+    trained with, as in the authors' program, and take `steps` steps of gradient descent with
+    momentum on the mean squared error to the image: v <- momentum v + dMSE/dz, z <- z - rate v, the
+    rate a tenth after 80 % of the steps. The code that ends with the smallest error is taken. It
+    can be differentiated through its steps, except for which code is the best.
 
     What it is handed: `images` float [N,1,28,28] in [0,1]; `generate` the generator, codes ->
     images; `noise`, one random stream per image. Raises BadInput for an empty batch, values that
@@ -40,7 +42,7 @@ def defense_gan(
         )
     follow = torch.is_grad_enabled() and images.requires_grad
     first = noise.normal(images.new_empty(len(images), restarts, *generate.codes))
-    codes = (first * generate.deviation).to(images.dtype).flatten(0, 1)
+    codes = (first * math.prod(generate.codes) ** -0.5).to(images.dtype).flatten(0, 1)
     _check_made(generate, codes, images)
     # A copy for each code, and part of the state, so that a gradient reaches the images.
     goals = images.repeat_interleave(restarts, 0)

@@ -1,0 +1,122 @@
+"""The bounded margin attack against its objective, written out image by image."""
+
+import pytest
+import torch
+from torch import nn
+
+from scripts.advdenoise.attacks import gradient
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.stages import models
+
+EPSILON, ALPHA, STEPS = 0.1, 0.03, 6
+LABELS = torch.arange(8) % 5
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A smooth tiny network in float64: its gradients do not vanish."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3, 2, 1), nn.Softplus(), nn.Flatten(), nn.Linear(128, 5)]
+    return nn.Sequential(*layers).double().eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def images():
+    drawn = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(1)).double()
+    drawn[:, :, 0] = 0  # a row at each end of the range, where the box is felt
+    drawn[:, :, 1] = 1
+    return drawn
+
+
+def lead(logits, label, targeted):
+    """The largest other logit less the label's, one class after the other."""
+    other = max(logit for place, logit in enumerate(logits) if place != label)
+    return logits[label] - other if targeted else other - logits[label]
+
+
+def attack(network, images, labels=LABELS, targeted=False, ids=range(8), **changes):
+    settings = {"epsilon": EPSILON, "alpha": ALPHA, "steps": STEPS} | changes
+    noise = Noise(0, ids, "test")
+    return gradient.margin_pgd(images, labels, targeted, network, noise, **settings)
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize(("kappa", "c"), [(50.0, None), (0.05, None), (0.05, 2.0), (0.05, 1e-3)])
+@pytest.mark.parametrize("random_start", [False, True])
+def test_it_is_the_formula(network, images, targeted, kappa, c, random_start):
+    settings = {"kappa": kappa, "c": c, "random_start": random_start}
+    found = images + attack(network, images, targeted=targeted, **settings)
+    starts = Noise(0, range(8), "test").uniform(images, -EPSILON, EPSILON)
+    rested = False
+    for image, label, start, own in zip(images, LABELS, starts, found, strict=True):
+
+        def project(x, image=image):
+            return x.clamp(image - EPSILON, image + EPSILON).clamp(0, 1)
+
+        now = project(image + start) if random_start else image
+        for _ in range(STEPS):
+            leaf = now.clone().requires_grad_()
+            value = lead(network(leaf[None])[0], label, targeted).clamp(max=kappa)
+            rested |= bool(value == kappa)
+            if c is not None:
+                value = c * value - (leaf - image).square().mean()
+            (slope,) = torch.autograd.grad(value, leaf)
+            now = project(now + ALPHA * slope.sign())
+        assert torch.allclose(own, now, rtol=0, atol=1e-9)
+    assert rested == (kappa < 1)
+
+
+def test_an_image_beyond_kappa_rests_and_with_c_turns_back(network, images):
+    wrong = network(images).argmin(1)
+    ahead = [lead(x, y, False).item() for x, y in zip(network(images), wrong, strict=True)]
+    kappa = min(ahead) / 2
+    assert kappa > 0
+    resting = attack(network, images, wrong, kappa=kappa, random_start=False)
+    assert not resting.any()
+    turned = attack(network, images, wrong, kappa=kappa, c=2.0, steps=1, random_start=True)
+    start = attack(network, images, wrong, kappa=kappa, steps=1, random_start=True)
+    assert (turned.abs() <= start.abs().clamp(min=ALPHA)).all() and not turned.equal(start)
+
+
+def test_the_gradient_is_the_mean_over_draws_of_a_known_purifier(network, images):
+    """Two draws that pull in opposite directions cancel out, but for what they do not share."""
+
+    def purify(given, noise):
+        signs = noise.uniform(given[:, :1, :1, :1], -1, 1).sign()
+        return given + 0.2 * signs * given.square()
+
+    noises = [Noise(0, range(8), "p", draw=draw) for draw in range(4)]
+    behind = models.behind(purify, network, "full", None, *noises)
+    found = attack(behind, images, steps=1, random_start=False)
+    total = torch.zeros_like(images)
+    for noise in [Noise(0, range(8), "p", draw=draw) for draw in range(4)]:
+        leaf = images.clone().requires_grad_()
+        logits = network(purify(leaf, noise))
+        value = sum(lead(x, y, False) for x, y in zip(logits, LABELS, strict=True))
+        total += torch.autograd.grad(value, leaf)[0]
+    expected = (images + ALPHA * total.sign()).clamp(0, 1) - images
+    assert torch.allclose(found, expected, atol=1e-12)
+
+
+def test_it_raises_the_margin_and_reaches_a_target(network, images):
+    def margins(given, labels, targeted):
+        outputs = network(given)
+        return torch.stack([lead(x, y, targeted) for x, y in zip(outputs, labels, strict=True)])
+
+    for targeted in (False, True):
+        moved = images + attack(network, images, targeted=targeted, steps=20)
+        assert (margins(moved, LABELS, targeted) > margins(images, LABELS, targeted)).all()
+
+
+def test_budgets_belong_to_images_and_masks_are_refused(network, images):
+    epsilon = torch.linspace(0.02, 0.12, 8).double().view(8, 1, 1, 1)
+    step = {"alpha": None, "alpha_per_epsilon": 0.3}
+    whole = attack(network, images, epsilon=epsilon, **step)
+    for row in range(8):
+        own = epsilon[row].item()
+        rows = slice(row, row + 1)
+        alone = attack(network, images[rows], LABELS[rows], ids=[row], epsilon=own, **step)
+        assert torch.allclose(whole[rows], alone, atol=1e-12)
+    with pytest.raises(BadInput, match="gradient.margin_pgd asks whether"):
+        attack(network, images, torch.zeros(8, 8, 8, dtype=torch.int64))
