@@ -43,6 +43,11 @@ class Made:
         return found
 
 
+# CW is inside the ball; by the smallest norm it has a column of its own.
+ATTACKS = {"clean", "random", "FGSM", "R-FGSM", "BIM", "CW", "cw_random with_distance"}
+ATTACKS |= {"C&W, unbounded L2"}
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, apudae_file):
     return Made(tmp_path_factory.mktemp("apudae"), apudae_file)
@@ -75,6 +80,7 @@ def test_table_2_stands_for_the_entries_that_its_names_say(made):
     expected = {
         "No Defense": ("mlp", "none", "default"),
         "Adversarial Training": ("robust_mlp", "none", "default"),
+        "Adversarial Training, robust_mlp_pgd": ("robust_mlp_pgd", "none", "default"),
         "Defense-GAN": ("mlp", "defense_gan", "default"),
         "MagNet": ("mlp", "magnet1", "default"),
         "magnet2": ("mlp", "magnet2", "default"),
@@ -88,7 +94,9 @@ def test_table_2_stands_for_the_entries_that_its_names_say(made):
         "FGSM": "fgsm",
         "R-FGSM": "r_fgsm",
         "PGD": "pgd",
-        "CW": "default",
+        "CW": "bounded",
+        "cw_random with_distance": "with_distance",
+        "C&W, unbounded L2": "l2",
     }
     for column, names in expected.items():
         for row, point in attacks.items():
@@ -107,10 +115,63 @@ def test_table_3_names_the_variants_and_what_they_do_not_name_stands_apart(made)
         ("APuDAE (A, n=18)", "a18"),
         *((f"APuDAE({letter})", letter.lower()) for letter in "BCDEFG"),
         ("apudae g_each_step", "g_each_step"),
+        ("apudae f_logged", "f_logged"),
+        ("apudae_red4 f", "f"),
+        ("apudae_red4 direct", "direct"),
     ):
         assert cells[row, "BIM"].about["purifier_point"] == point
         assert cells[row, "BIM"].about["attack_point"] == "bim"
-    assert {column for _, column in cells} == {"clean", "random", "FGSM", "R-FGSM", "BIM", "CW"}
+    assert {column for _, column in cells} == ATTACKS
+
+
+def test_the_column_cw_is_inside_the_ball(made):
+    cells = made.by_label("table3", right(0.8, threat="cw_random@resnet18", attack_point="l2"))
+    cell, other = (cells["No Defense", name] for name in ("CW", "C&W, unbounded L2"))
+    assert cell.about["attack_point"] == "bounded" and other.about["attack_point"] == "l2"
+    assert other.estimate.value == pytest.approx(0.8)
+
+
+def test_epsilons_say_where_the_published_accuracy_lies(made):
+    """FGSM leaves 90, 50 and 10 % of the images at 0.1, 0.2 and 0.3: 26.9 % lie at 0.25775."""
+    shares = {"e1": 0.9, "e2": 0.5, "e3": 0.1}
+    fgsm = {"threat": "fgsm_radii@mlp"}
+    changes = [right(share, attack_point=point, **fgsm) for point, share in shares.items()]
+    changes.append(right(0.9, threat="pgd_radii@mlp"))
+    cells = made.cells("epsilon", *changes)
+    rows_of_mlp = [c.row for c in cells if c.column == "FGSM" and c.row.startswith("No Defense")]
+    assert rows_of_mlp == [f"No Defense, epsilon = {value}" for value in (0.1, 0.2, 0.3)]
+    assert cells.printed["No Defense, epsilon = 0.2", "FGSM"]["value"] == "0.269"
+    assert cells.printed["Adversarial Training, epsilon = 0.2", "PGD"]["value"] == "0.354"
+    assert len(cells) == len(cells.printed) == 12
+    notes = " ".join(cells.notes)
+    assert "No Defense, FGSM: the published 0.269 is reached here at epsilon 0.258." in notes
+    assert "No Defense, PGD: the published 0.129 is reached at none of these epsilons." in notes
+
+
+def test_the_authors_logged_run_stands_beside_f_with_its_sigma(made):
+    chosen = {"threat": "colour@resnet18", "purifier": "apudae", "purifier_point": "f_logged"}
+    cells = made.cells("authors_log", right(0.3, attack_point="bim", **chosen))
+    by_label = {(cell.row, cell.column): cell for cell in cells}
+    assert len(by_label) == len(cells)
+    cell = by_label["red: F, sigma = 0.5", "BIM"]
+    assert cell.estimate.value == pytest.approx(0.3)
+    assert {row for row, _ in by_label} == {
+        "red: E",
+        "red: F",
+        "red: F, sigma = 0.5",
+        "red: reconstruction error of clean images",
+    }
+    printed = {place: line["raw"] for place, line in cells.printed.items()}
+    assert printed == {
+        ("red: F, sigma = 0.5", "clean"): "0.870",
+        ("red: F, sigma = 0.5", "random"): "0.860",
+        ("red: F, sigma = 0.5", "FGSM"): "0.792",
+        ("red: F, sigma = 0.5", "R-FGSM"): "0.777",
+        ("red: F, sigma = 0.5", "BIM"): "0.723",
+        ("red: reconstruction error of clean images", "mean"): "2.856",
+        ("red: reconstruction error of clean images", "deviation"): "0.923",
+    }
+    assert by_label["red: reconstruction error of clean images", "mean"].estimate.value == 4.0
 
 
 def test_draws_are_averaged_image_by_image(made):
@@ -203,12 +264,14 @@ def test_the_sweep_names_the_settings_that_differ_in_their_order(made):
         "A, steps = 15",
         "A, steps = 18",
         "A, steps = 30",
+        "F, deviation = not set",
+        "F, deviation = 0.5",
         "G, resize = 0.05, rotation = 5, each_step = False",
         "G, resize = 0.1, rotation = 10, each_step = False",
         "G, resize = 0.1, rotation = 10, each_step = True",
         "G, resize = 0.2, rotation = 20, each_step = False",
     ]
-    assert {cell.column for cell in cells} == {"clean", "random", "FGSM", "R-FGSM", "BIM", "CW"}
+    assert {cell.column for cell in cells} == ATTACKS
     of_a3 = {c.column for c in cells if c.row == "A, steps = 3"}
     assert of_a3 == {"clean", "random", "FGSM", "R-FGSM", "BIM"}
 
@@ -254,7 +317,9 @@ def test_what_makes_a_counter_attack():
     assert _purifications.counter_attack(entry, "default") == "counter attack B"
 
 
-@pytest.mark.parametrize("name", ["table1", "table4", "table5", "sweep", "claims"])
+@pytest.mark.parametrize(
+    "name", ["table1", "table4", "table5", "sweep", "claims", "epsilon", "authors_log"]
+)
 def test_the_stage_writes_them(made, tmp_path, name):
     results = made.results
     job = results.flow.job("table", {"paper": "apudae", "table": name})
@@ -266,6 +331,11 @@ def test_the_stage_writes_them(made, tmp_path, name):
         assert lines and all(line["verdict"] for line in lines)
         return
     told = {(line["row"], line["column"]): line for line in lines}
+    if name == "authors_log":
+        assert told["red: F, sigma = 0.5", "BIM"]["difference"]
+        assert told["red: reconstruction error of clean images", "mean"]["published"] == "2.856"
+    if name == "epsilon":
+        assert told["No Defense, epsilon = 0.3", "FGSM"]["difference"]
     if name == "table4":
         assert told["APuDAE (C)", "clean"]["published"] == "0.926"
         assert told["APuDAE (C)", "clean"]["difference"]

@@ -90,11 +90,12 @@ def test_what_no_printed_label_claims_stands_under_its_own_name(cells, paper, ta
         # Nor another protocol, boosting with other settings, or images of other classes.
         "segfault": r" \((paper - )?grouped\) \| |^off_the_shelf xgboost_library \| |"
         r"^sigma=\d \| \w+ max_dist=|^\w+ \| n_segments=",
-        # Nor steps of another rule, another autoencoder, a transformation each time, a scan, and
-        # each attack on each data set.
+        # Nor steps of another rule, another autoencoder, a transformation each time, a scan, each
+        # attack on each data set, other CW and another robust network.
         "apudae": r"^apudae g_each_step \| |\| bounded_bim10$|\| apudae_mnist b15$|\| magnet2$|"
         r"^apudae_imagenet transformed_each_step \| |^random \| |\| (R-)?FGSM$|"
-        r"^\S+ B, scan, weight = [\d.]+ \| ",
+        r"^\S+ B, scan, weight = [\d.]+ \| |^apudae f_logged \| |^apudae_red4 |"
+        r"C&W, unbounded L2|with_distance|\| Adversarial Training, robust_mlp_pgd$",
         # Nor clean images, U-Net on validation images, and the attacker's accuracy.
         "propagation": r"^clean \| | w/ UN$| \| attacker top-1 val\. acc\.$",
         # Nor other steps of I-FGSM, SegPGD and attackers who know the denoiser.

@@ -21,6 +21,7 @@ ATTACKS = {
     "gradient.bim": "BIM",
     "gradient.pgd": "PGD",
     "gradient.mi_fgsm": "mi-FGSM",
+    "gradient.margin_pgd": "CW",
     "minimal.deepfool": "DeepFool",
     "minimal.carlini_wagner": "C&W",
     "noise.uniform": "random",

@@ -5,7 +5,7 @@ from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._read import Results
 from scripts.advdenoise.threats import CLEAN, parse
 
-RANDOM, BIM, CW = "random", "BIM", "CW"
+RANDOM, BIM, CW, UNBOUNDED = "random", "BIM", "CW", "C&W, unbounded L2"
 FIRST, SECOND = "BIM first setting", "BIM second setting"
 COUNTER_A, COUNTER_B = "counter attack A", "counter attack B"
 NONE, ROBUST, DIRECT = "No Defense", "Adversarial Training", "APuDAE (Direct)"
@@ -13,8 +13,9 @@ MAGNET, GAN = "MagNet", "Defense-GAN"
 A, NOISY, TURNED = "A", "A with noise", "A transformed"
 _VARIANTS = {f"apudae.{letter}": letter.upper() for letter in "abcdefg"}
 _VARIANTS |= {"apudae.a_with_noise": NOISY, "apudae.a_transformed": TURNED}
-# PGD stands for BIM where the paper has no random start, and for itself in its text.
-_ATTACKS = {"PGD": BIM, "C&W": CW}
+# PGD stands for BIM where the paper has no random start, and for itself in its text; the paper's CW
+# stays inside the ball.
+_ATTACKS = {"PGD": BIM, "C&W": UNBOUNDED}
 _SETTINGS = (FIRST, SECOND)
 
 
@@ -50,13 +51,19 @@ class Places:
         return self._holders.name(printed, own, (threat.attack, point), about["dataset"])
 
     def defence(self, about: dict) -> str:
-        """The kind of a defence, a variant's by its letter; its own name where it has no kind."""
+        """The kind of a defence, a variant's by its letter; its own name where it has no kind.
+
+        Of several robust classifiers of a data set the first is the paper's.
+        """
         own = self.own(about)
         function = self.point(about)["function"]
         training = self._predictions.entry("classifier", about["classifier"])["training"]
         robust = training["function"].startswith("adversarial.")
         if function == "basic.none":
-            return ROBUST if robust else NONE
+            if not robust:
+                return NONE
+            named = f"{ROBUST}, {about['classifier']}"
+            return self._holders.name(ROBUST, named, about["classifier"], about["dataset"])
         if robust:
             return f"{own}, {about['classifier']}"
         if function == "basic.direct":
@@ -134,6 +141,8 @@ def shown(point: dict, names: list[str]) -> str:
 
 
 def _value(value) -> str:
+    if value is None:
+        return "not set"
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return f"{value:.4g}" if is_number else str(value)
 

@@ -24,10 +24,10 @@ def published_lines(paper: str, table: str) -> list[dict]:
         return []
     with path.open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
-    return [
-        line | {"dataset": _labels.SPELLINGS.get(line["dataset"], line["dataset"])}
-        for line in lines
-    ]
+    for line in lines:
+        name = line.get("dataset", "")
+        line["dataset"] = _labels.SPELLINGS.get(name, name)
+    return lines
 
 
 def published_numbers(paper: str, table: str) -> dict[tuple[str, str], dict]:
