@@ -24,6 +24,7 @@ from scripts.advdenoise.attacks._kurakin import kurakin_steps
 from scripts.advdenoise.attacks._predict import Predict, refuse_masks
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.ranges import NonNegativeFloat, PositiveFloat
 
 
 def fgsm(
@@ -106,8 +107,8 @@ def margin_pgd(
     steps: int,
     alpha: float | None = None,
     alpha_per_epsilon: float | None = None,
-    kappa: float = 50.0,
-    c: float | None = None,
+    kappa: NonNegativeFloat = 50.0,
+    c: PositiveFloat | None = None,
     random_start: bool = True,
 ) -> Tensor:
     """PGD on the margin of Carlini and Wagner (2017) in the place of the cross-entropy ("CW-PGD").

@@ -23,6 +23,7 @@ from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.purifiers._checks import check_images, mean_and_deviation
 from scripts.advdenoise.purifiers._descent import Adam, Gradient, OfErrors, OfImages, descend
 from scripts.advdenoise.purifiers._transform import drawn
+from scripts.advdenoise.ranges import PositiveFloat
 
 FORMS = ("sigmoid", "gaussian")
 
@@ -119,7 +120,7 @@ def f(
     steps: int = 13,
     rate: float = 2 / 255,
     amount: float = 0.7 / 255,
-    deviation: float | None = None,
+    deviation: PositiveFloat | None = None,
 ) -> Tensor:
     """E, and U(-e_i, e_i) added to the image at each step (equation 12).
 
