@@ -15,7 +15,7 @@ RULES = sorted((REPOSITORY / "rules").glob("*.smk"))
 
 # Imports go down this list, or stay on a line.
 ORDER = [
-    ["stages"],
+    ["stages", "verification"],
     ["planning"],
     ["figures", "tables"],
     ["detectors"],
@@ -25,7 +25,7 @@ ORDER = [
     ["attacks"],
     ["classifiers", "denoisers"],
     ["datasets", "metrics", "noise"],
-    ["store", "resume", "devices", "schemas", "statistics"],
+    ["lineage", "store", "resume", "devices", "schemas", "statistics"],
     ["components", "configuration", "graph", "digests", "workflow", "threats", "running"]
     + ["budget", "cluster", "failures", "sides"],
     ["errors", "files", "locks", "ranges"],

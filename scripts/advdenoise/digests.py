@@ -3,6 +3,7 @@
 import ast
 import functools
 import hashlib
+import json
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -11,6 +12,12 @@ REPOSITORY = Path(__file__).parents[2]
 def text_digest(path: Path) -> str:
     """A digest of a file's bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def settings_digest(settings: dict) -> str:
+    """A short digest of a job's settings, in whatever order they stand."""
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @functools.cache

@@ -5,6 +5,7 @@ killed job leaves nothing at the target's path. Every reader checks what it read
 flipped bits and files of another kind end in `DamagedFile`, a missing file in `BadInput`.
 """
 
+import errno
 import functools
 import hashlib
 import importlib.metadata
@@ -13,6 +14,7 @@ import math
 import os
 import platform
 import re
+import stat
 import subprocess
 import sys
 import time
@@ -56,6 +58,14 @@ _CHUNK_CACHE = 16 << 20  # a chunk that is written in several slices is compress
 # The format of HDF5 1.10: the first whose metadata carry checksums, and readable ever since.
 _FORMAT = ("v110", "v110")
 _LENGTH_BYTES = 8  # of the number that ends an HDF5 file of ours
+
+# What can stand in a file's place.
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (lambda mode: not stat.S_ISREG(mode), "a device"),
+)
 
 
 # Atomic writing
@@ -182,17 +192,43 @@ def damaged(path: str | Path, reason: object) -> DamagedFile:
     """The error that names the damaged file, why it is taken as such, and what to rerun."""
     lines = str(reason).strip().splitlines()
     short = lines[0][:200].rstrip(".") if lines else type(reason).__name__
-    return DamagedFile(
-        f"{path} is damaged ({short}); delete it and run `snakemake --cores all {path}`."
-    )
+    return DamagedFile(f"{path} is damaged ({short}); {remedy(path)}.")
 
 
-def _require(path: str | Path) -> None:
+def remedy(path: str | Path) -> str:
+    """How a file is made again, to end a sentence with."""
+    return f"delete it and run `snakemake --cores all {path}`"
+
+
+def no_file(path: str | Path) -> str | None:
+    """What stands at a path in the place of a file; None where a file or nothing does.
+
+    Nothing is opened: a pipe would wait for its writer.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return "a link that leads back to itself"
+        is_link = error.errno == errno.ENOENT and os.path.islink(path)
+        return f"a link to {os.readlink(path)}, which does not exist" if is_link else None
+    return next((name for is_kind, name in _KINDS if is_kind(mode)), None)
+
+
+def require(path: str | Path) -> None:
+    """Raises BadInput where there is no file at `path`, or one that cannot be read."""
+    if kind := no_file(path):
+        raise BadInput(f"{path} is {kind} and no file; {remedy(path)}.")
     try:
         with open(path, "rb"):
             return
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist; run `snakemake --cores all {path}`.") from None
+    except NotADirectoryError:
+        raise BadInput(
+            f"{path} cannot be read (a file stands in the place of one of its folders); "
+            f"delete that file and run `snakemake --cores all {path}`."
+        ) from None
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror}); check its rights.") from error
 
@@ -289,7 +325,7 @@ def open_hdf5(path: str | Path, kind: str | None = None) -> Iterator["h5py.File"
     import h5py
     import hdf5plugin  # noqa: F401, registers the codec
 
-    _require(path)
+    require(path)
     _check_seal(path)
     try:
         file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
@@ -458,7 +494,7 @@ def _open_parquet(path: str | Path) -> Iterator[tuple[Any, dict]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    _require(path)
+    require(path)
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             metadata = file.schema_arrow.metadata or {}
@@ -611,7 +647,7 @@ def _sidecar(path: str | Path) -> Path:
 
 
 def _verified_weights(path: str | Path) -> bytes:
-    _require(path)
+    require(path)
     data = Path(path).read_bytes()
     try:
         expected = _sidecar(path).read_bytes().split()[:1]
@@ -650,7 +686,7 @@ def read_json(path: str | Path) -> dict:
 
 
 def _json_contents(path: str | Path) -> dict:
-    _require(path)
+    require(path)
     try:
         contents = json.loads(Path(path).read_bytes())
         expected = contents.pop("sha256")

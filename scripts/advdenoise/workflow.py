@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scripts.advdenoise import components, configuration, threats
-from scripts.advdenoise.digests import REPOSITORY, code_digest, text_digest
+from scripts.advdenoise.digests import REPOSITORY, code_digest, settings_digest, text_digest
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.graph import places
 from scripts.advdenoise.graph.kinds import BUILT_IN_SPLITS, CROSSINGS, KIND_OF, KINDS
 from scripts.advdenoise.graph.names import unknowable
 from scripts.advdenoise.threats import CLEAN, NO_PURIFIER, Threat
@@ -52,6 +53,7 @@ class Flow:
         self.config = config
         self.root = f"results/{config['scale']}"
         self._jobs: dict = {}
+        self._digests: dict[str, str] = {}
 
     # ------------------------------------------------------------ what rules ask for
 
@@ -88,8 +90,28 @@ class Flow:
         `fixed` are names that the rule holds itself, in place of wildcards.
         """
         return lambda wildcards: json.dumps(
-            self.job(rule, fixed or wildcards).settings, sort_keys=True
+            self.whole_settings(rule, fixed or wildcards), sort_keys=True
         )
+
+    def whole_settings(self, rule: str, wildcards) -> dict:
+        """A job's settings with its rule and, by name, the digests of what makes its inputs.
+
+        A job compares them with what its inputs say of themselves, so that a file of another
+        seed, split or entry is refused. They change only where an input is made anew.
+        """
+        job = self.job(rule, wildcards)
+        digests = {
+            name: [self.digest(path) for path in ([files] if isinstance(files, str) else files)]
+            for name, files in job.inputs.items()
+        }
+        return job.settings | {"rule": rule, "input_digests": digests}
+
+    def digest(self, path: str) -> str:
+        """Of the whole settings of a file's job; empty where no job makes the file."""
+        if path not in self._digests:
+            maker = places.maker(path.removeprefix(f"{self.root}/"))
+            self._digests[path] = settings_digest(self.whole_settings(*maker)) if maker else ""
+        return self._digests[path]
 
     def code(self, rule: str, **fixed):
         """The digest of the rule's script and of just the components that this job runs."""

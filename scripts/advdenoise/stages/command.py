@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 from typing import TextIO
 
+from scripts.advdenoise import lineage
 from scripts.advdenoise.devices import visible_gpus
 from scripts.advdenoise.errors import EXIT_PREEMPTED, BadInput, Preempted
 
@@ -21,7 +22,8 @@ def main(run, arguments: list[str] | None = None) -> None:
     `run` has keyword parameters: `settings` (JSON), and annotated `Path`, `list[Path]`, `int` or
     `str` ones, each an option of the same name. With `--log` all that the job prints goes to that
     file; an error's one sentence goes to the terminal as well. Under SLURM the first line printed
-    names job, node, partition where known, and GPUs.
+    names job, node, partition where known, and GPUs. Before the job runs its input files are
+    compared with what its settings expect (`lineage.check`).
 
     Exit status: 0 done, 1 with one sentence for bad input, `EXIT_PREEMPTED` when asked to stop.
     """
@@ -40,6 +42,8 @@ def main(run, arguments: list[str] | None = None) -> None:
 def _run(run, options: dict, log: Path | None, terminal: TextIO) -> int:
     """The exit status."""
     try:
+        if "settings" in options:
+            options["settings"] = lineage.with_digest(options["settings"], options)
         run(**options)
     except BadInput as mistake:
         _tell(str(mistake), log, terminal)

@@ -1,8 +1,9 @@
 """The figures stage: all figures of one experiment in one job. No torch."""
 
+from itertools import chain
 from pathlib import Path
 
-from scripts.advdenoise import store
+from scripts.advdenoise import lineage, store
 from scripts.advdenoise.components import load, provide
 from scripts.advdenoise.figures._palette import Styles
 from scripts.advdenoise.tables._read import read_stage
@@ -15,6 +16,8 @@ def run(settings: dict, output: list[Path]) -> None:
     """
     import matplotlib
 
+    given = [paths for stages in settings["inputs"].values() for paths in stages.values()]
+    lineage.check(settings, {"files": [Path(path) for path in sorted({*chain(*given)})]})
     # Equal inputs give equal files, and text stays text.
     matplotlib.use("svg")
     matplotlib.rcParams.update({"svg.hashsalt": "advdenoise", "svg.fonttype": "none"})

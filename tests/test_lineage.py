@@ -1,0 +1,269 @@
+"""A file of other settings than the graph's is refused by who reads it, and `verify` names it."""
+
+import copy
+import json
+import os
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+import yaml
+
+from scripts import verify
+from scripts.advdenoise import configuration, lineage, store
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.graph import places
+from scripts.advdenoise.workflow import Flow
+from tests import mini
+
+CONFIG = yaml.safe_load(mini.CONFIG.read_text(encoding="utf-8"))
+SEED = f"{mini.ROOT}/seed0/digits"
+IMAGES = f"{mini.ROOT}/images/digits/test.h5"
+VICTIM = f"{SEED}/classifiers/cnn.safetensors"
+ADVERSARIAL = f"{SEED}/adversarial/fgsm@cnn/test.h5"
+PREDICTIONS = f"{SEED}/predictions/purified/none/cnn/test.parquet"
+EXAMPLES = f"{SEED}/examples/fgsm@cnn/direct/cnn/test.h5"
+CALIBRATION = f"{SEED}/denoisers/dae.calibration.json"
+FILES = (IMAGES, VICTIM, ADVERSARIAL, PREDICTIONS, CALIBRATION)
+
+
+def flow_of(**changes) -> Flow:
+    """The graph of the mini configuration with values at dotted keys."""
+    config = copy.deepcopy(CONFIG)
+    for key, value in changes.items():
+        *way, last = key.split("__")
+        place = config
+        for name in way:
+            place = place[name]
+        place[last] = value
+    return Flow(configuration.read(config))
+
+
+def settings_of(flow: Flow, path: str) -> dict:
+    """What the command line of a file's job holds."""
+    return json.loads(json.dumps(flow.whole_settings(*places.maker(place_of(path)))))
+
+
+def place_of(path: str) -> str:
+    return path.removeprefix(f"{mini.ROOT}/")
+
+
+def write(path: str, settings: dict) -> None:
+    """A small file that says that it was made with these settings."""
+    made_by = {"settings": settings}
+    if path.endswith(".h5"):
+        with store.create_hdf5(path, made_by, "adversarial") as file:
+            store.add_array(file, "ids", [1, 2])
+    elif path.endswith(".parquet"):
+        store.write_table(path, pa.table({"id": [1, 2]}), made_by)
+    elif path.endswith(".safetensors"):
+        store.write_weights(path, {"a": torch.ones(2)}, made_by)
+    else:
+        store.write_json(path, {"mean": 1.0}, made_by)
+
+
+def make(flow: Flow, path: str, as_if: str | None = None) -> None:
+    """A file as the job of this path, or of another one, would have written it."""
+    write(path, lineage.with_digest(settings_of(flow, as_if or path), {}))
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch) -> Flow:
+    """A folder of results of the mini configuration, the working one's; its graph."""
+    monkeypatch.chdir(tmp_path)
+    flow = flow_of()
+    flow.start([])
+    for path in FILES:
+        make(flow, path)
+    return flow
+
+
+def complaints(capsys, *arguments: str) -> list[str]:
+    status = verify.main([*arguments])
+    shown = capsys.readouterr().out.splitlines()
+    assert status == bool(shown)
+    return shown
+
+
+def test_a_folder_as_its_configuration_made_it_is_whole(results, capsys):
+    assert complaints(capsys) == []
+    assert complaints(capsys, IMAGES, mini.ROOT) == []
+
+
+# A file, what stands in its place: of another graph or of another path; what the sentence names.
+FOREIGN = [
+    (IMAGES, {}, f"{mini.ROOT}/images/digits/train.h5", "split train", "split test"),
+    (IMAGES, {"datasets__digits__splits__test": {"size": 60}}, None, "size 60", "size 64"),
+    (ADVERSARIAL, {}, f"{SEED}/adversarial/pgd@cnn/test.h5", "threat pgd@cnn", "threat fgsm@cnn"),
+    (
+        ADVERSARIAL,
+        {},
+        f"{SEED}/examples/fgsm@cnn/direct/cnn/test.h5",
+        "rule examples",
+        "rule attack",
+    ),
+    (
+        ADVERSARIAL,
+        {"attacks__fgsm__settings__epsilon": 0.2},
+        None,
+        "attack.points.default.settings.epsilon 0.2",
+        "attack.points.default.settings.epsilon 0.1",
+    ),
+    (ADVERSARIAL, {}, ADVERSARIAL.replace("seed0", "seed1"), "seed 1", "seed 0"),
+    (VICTIM, {}, VICTIM.replace("seed0", "seed7"), "seed 7", "seed 0"),
+    (
+        VICTIM,
+        {"classifiers__cnn__training__epochs": 4},
+        None,
+        "classifier.training.epochs 4",
+        "classifier.training.epochs 3",
+    ),
+    (PREDICTIONS, {}, PREDICTIONS.replace("none", "direct"), "purifier direct", "purifier none"),
+    (PREDICTIONS, {"suites__purified__threats": ["clean"]}, None, '["clean"]', '["clean", "fgsm@'),
+    (CALIBRATION, {}, CALIBRATION.replace("seed0", "seed2"), "seed 2", "seed 0"),
+    # By itself it is as expected, and what it was made from is not.
+    (
+        PREDICTIONS,
+        {"datasets__digits__splits__test": {"size": 60}},
+        None,
+        f"a {IMAGES} of other settings",
+        "that of this configuration",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "changes", "as_if", "own", "expected"),
+    FOREIGN,
+    ids=[f[3] for f in FOREIGN],
+)
+def test_what_was_made_for_something_else_is_named(
+    results, capsys, path, changes, as_if, own, expected
+):
+    make(flow_of(**changes), path, as_if)
+    (sentence,) = complaints(capsys)
+    assert re.fullmatch(
+        f"{re.escape(path)}: was made (for|from) .*{re.escape(own)}.*; expected "
+        f".*{re.escape(expected)}.*; delete it and run `snakemake --cores all {re.escape(path)}`",
+        sentence,
+    )
+
+
+def test_a_job_refuses_it_with_the_same_sentence(results, capsys):
+    settings = settings_of(results, PREDICTIONS)
+    inputs = {"images": Path(IMAGES), "adversarial": [Path(ADVERSARIAL)]}
+    inputs["classifier"] = Path(VICTIM)
+    signed = lineage.with_digest(settings, inputs)
+    assert signed["digest"] == results.digest(PREDICTIONS)
+    make(flow_of(attacks__fgsm__settings__epsilon=0.2), ADVERSARIAL)
+    with pytest.raises(BadInput) as refused:
+        lineage.with_digest(settings, inputs)
+    assert [str(refused.value)] == complaints(capsys)
+    with pytest.raises(BadInput, match="--adversarial: 1 files are expected, not 2"):
+        lineage.with_digest(settings, inputs | {"adversarial": [Path(ADVERSARIAL)] * 2})
+
+
+def test_it_is_refused_where_no_configuration_tells_more(results):
+    settings = settings_of(results, PREDICTIONS)
+    make(results, IMAGES, f"{mini.ROOT}/images/digits/train.h5")
+    Path(mini.ROOT, "config.yaml").unlink()
+    with pytest.raises(BadInput, match=f"^{IMAGES}: was made for settings of the digest "):
+        lineage.with_digest(settings, {"images": Path(IMAGES)})
+
+
+def test_a_file_without_a_digest_is_known_by_its_settings(results, capsys):
+    """As versions wrote it that knew of none; a job adds to its settings what it learned."""
+    settings = settings_of(results, PREDICTIONS)
+    own = results.job("attack", places.maker(place_of(ADVERSARIAL))[1]).settings
+    inputs = {"adversarial": [Path(ADVERSARIAL)]}
+    write(ADVERSARIAL, own | {"learned": 1})
+    assert complaints(capsys) == []
+    lineage.check(settings, inputs)
+    write(ADVERSARIAL, own | {"seed": 3})
+    (sentence,) = complaints(capsys)
+    assert "was made for seed 3; expected seed 0" in sentence
+    with pytest.raises(BadInput, match="made for seed 3; expected seed 0"):
+        lineage.check(settings, inputs)
+
+
+def test_settings_written_by_hand_need_no_digests():
+    assert lineage.with_digest({"seed": 1}, {"images": Path("nowhere.h5")}) == {"seed": 1}
+
+
+def test_what_is_damaged_or_left_over_is_named(results, capsys):
+    folder = Path(SEED)
+    part = folder / "adversarial/fgsm@cnn/.test.h5.12345.part"
+    part.touch()
+    forgotten = f"{SEED}/predictions/former/none/cnn/test.parquet"
+    write(forgotten, {})
+    note = Path(mini.ROOT, "note.txt")
+    note.touch()
+    Path(f"{VICTIM}.sha256").unlink()
+    alone = Path(f"{SEED}/denoisers/dae.safetensors.sha256")
+    alone.touch()
+    data = bytearray(Path(PREDICTIONS).read_bytes())
+    data[20] ^= 8
+    Path(PREDICTIONS).write_bytes(data)
+    Path(CALIBRATION).unlink()
+    Path(CALIBRATION).mkdir()
+    os.remove(ADVERSARIAL)
+    os.mkfifo(ADVERSARIAL)
+    os.remove(IMAGES)
+    os.symlink("nowhere.h5", IMAGES)
+    loop = Path(mini.ROOT, "images/digits/train.h5")
+    loop.symlink_to(loop.name)
+    shown = complaints(capsys)
+    wrong = {
+        str(part): "was left behind by a killed job",
+        forgotten: "belongs to no job of the configuration",
+        str(note): "belongs to no job of the configuration",
+        VICTIM: f"is damaged ({VICTIM}.sha256 is missing)",
+        str(alone): "there are no ",
+        PREDICTIONS: "is damaged (",
+        CALIBRATION: "is a folder and no file",
+        ADVERSARIAL: "is a named pipe and no file",
+        IMAGES: "is a link to nowhere.h5, which does not exist and no file",
+        str(loop): "is a link that leads back to itself and no file",
+    }
+    assert len(shown) == len(wrong)
+    for path, why in wrong.items():
+        (line,) = [line for line in shown if line.startswith((f"{path} ", f"{path}:"))]
+        assert why in line
+
+
+def test_it_compares_with_the_configuration_that_is_named(results, capsys, tmp_path):
+    other = tmp_path / "other.yaml"
+    more = {"attacks": {"fgsm": {"settings": {"epsilon": 0.3}}}}
+    other.write_text(yaml.safe_dump(more), encoding="utf-8")
+    options = ["--configfile", str(mini.CONFIG), str(other)]
+    shown = complaints(capsys, *options)
+    assert [line.partition(":")[0] for line in shown] == [ADVERSARIAL, CALIBRATION, PREDICTIONS]
+    assert complaints(capsys, *options[:2]) == []
+
+
+def test_a_folder_without_its_configuration_is_one_sentence(results, capsys):
+    Path(mini.ROOT, "config.yaml").write_text("[]")
+    assert verify.main([]) == 1
+    assert capsys.readouterr().err == (
+        f"{mini.ROOT}/config.yaml cannot be read (it is no configuration); name the configuration "
+        "with --configfile\n"
+    )
+    assert verify.main(["elsewhere/file.h5"]) == 1
+    assert "lies below no results/" in capsys.readouterr().err
+
+
+def test_places_are_what_the_rules_name():
+    written = {
+        place
+        for path in (mini.REPOSITORY / "rules").glob("*.smk")
+        for place in re.findall(r'"<results>/([^"]+)"', path.read_text(encoding="utf-8"))
+    }
+    known = {place for outputs in places.OUTPUTS.values() for place in outputs}
+    assert known - written == set(places.OUTPUTS["figures"])  # which the graph names
+    assert written <= known
+    for rule, outputs in places.OUTPUTS.items():
+        for place in outputs:
+            names = dict.fromkeys(re.findall(r"\{(\w+)\}", place), "a@b")
+            assert places.maker(place.format(**names)) == (rule, names)
