@@ -303,6 +303,38 @@ def test_cw_is_no_worse_than_with_searches_given_up(network, batch):
     assert lengths(found)[right].mean() <= lengths(stopped)[right].mean()
 
 
+@pytest.mark.parametrize("z_scored", [False, True])
+def test_cw_that_aborts_early_equals_foolbox_on_one_image_at_a_time(z_scored, network, batch):
+    """foolbox looks at the sum over the batch, which is an image's own where it is alone."""
+    images, labels = batch[0][:6].double(), batch[1][:6]
+    network = copy.deepcopy(network).double()  # without rounding, which decides where a search ends
+    own = {"unit": STD, "fill": MEAN} if z_scored else {"fill": 0.0}
+    known = {"steps": 60, "stepsize": 0.2, "initial_const": 1e-3}
+    found = cw(network, "logits", images, labels, abort_early=True, **known, **own)
+    expected = torch.cat(
+        [
+            cw_of_foolbox(
+                network,
+                "logits",
+                image[None],
+                foolbox.criteria.Misclassification(label[None]),
+                z_scored,
+                abort_early=True,
+                **known,
+            )
+            for image, label in zip(images, labels, strict=True)
+        ]
+    )
+    assert_alike(found, expected)
+    whole = cw(network, "logits", images, labels, **known, **own)
+    assert not torch.allclose(lengths(found), lengths(whole), rtol=1e-4)
+    alone = [
+        cw(network, "logits", images[i, None], labels[i, None], abort_early=True, **known, **own)
+        for i in range(6)
+    ]
+    assert torch.allclose(torch.cat(alone), found, rtol=0, atol=1e-9)
+
+
 def test_cw_of_a_linear_classifier_comes_near_the_nearest_point(linear):
     predict, images, labels, leads, slopes = linear
     found = carlini_wagner(images, labels, False, predict, steps=200)
