@@ -90,7 +90,8 @@ class Results:
             pa.array(columns[f.name], f.type, from_pandas=pa.types.is_floating(f.type))
             for f in schema
         ]
-        provenance = {"settings": settings}
+        count = sum(len(row["id"]) for row in rows)
+        provenance = {"settings": settings, "wall_seconds": 0.5 * count}
         store.write_table(path, pa.Table.from_arrays(arrays, schema=schema), provenance)
 
     def _evaluate(self, path: Path, settings: dict) -> None:
@@ -199,8 +200,9 @@ class Results:
     def _iqr(self, path: Path, settings: dict) -> None:
         rows = []
         for point, _ in self._points(settings, settings["threat"]):
-            for attribution in settings["attribution"]["points"]:
+            for place, (attribution, entry) in enumerate(settings["attribution"]["points"].items()):
                 vectors = self.random.random((IMAGES, 10))
+                are_pixels = entry["function"] == "superpixels.pixels"
                 rows.append(
                     {
                         "id": IDS,
@@ -210,7 +212,7 @@ class Results:
                         "prediction": 2,
                         "epsilon": np.nan,
                         "success": True,
-                        "segments": 5,
+                        "segments": 1024 if are_pixels else 10 * (place + 1),
                         "predicted": vectors[:, :1],
                         "probabilities": vectors,
                         "hidden": vectors,
@@ -250,7 +252,9 @@ class Results:
                         "features_seconds": passes,
                     }
                 )
-        self._write(path, rows, COST, settings)
+        size = {"modules": 26, "parameters": 308_394, "statistics": 896}
+        about = settings | {"classifier": settings["classifier"] | size}
+        self._write(path, rows, COST, about)
 
     def _examples(self, path: Path, settings: dict) -> None:
         """An image of each class in turn; the superpixels of that at place p are p + 1 rows.

@@ -226,7 +226,7 @@ def test_accuracy_on_both_sides_of_the_classifiers_data(made):
 def test_what_was_not_computed_is_not_decidable(made, segfault):
     segfault["suites"]["segfault"]["threats"] = ["clean", "z_score"]
     table = segfault["experiments"]["segfault"]["tables"]["claims"]
-    table["iqr"] = {**table["iqr"], "threat": ["clean", "z_score"]}
+    table["iqr"] = [{**crossing, "threat": ["clean", "z_score"]} for crossing in table["iqr"]]
     table["cost"] = {**table["cost"], "attribution": "slic"}
     claims = made()
     for words in (["AUC of 10-D - AUC of 1-D, C&W"], ["AUC of C&W - "], ["mean IQR-1D of C&W"]):
@@ -239,7 +239,10 @@ def test_what_was_not_computed_is_not_decidable(made, segfault):
 
 def test_data_sets_are_told_apart(made, segfault):
     table = segfault["experiments"]["segfault"]["tables"]["claims"]
-    table["predictions"] = {**table["predictions"], "dataset": ["digits", "patches"]}
+    table["predictions"] = [
+        {**crossing, "dataset": ["digits", "patches"], "split": ["train", "test"]}
+        for crossing in table["predictions"]
+    ]
     claims = made()
     assert {quantity.partition(":")[0] for quantity in claims} == {
         "digits, cnn26",
@@ -248,3 +251,85 @@ def test_data_sets_are_told_apart(made, segfault):
     (digits,) = [c for q, c in claims.items() if q.startswith("digits") and "training acc" in q]
     assert not digits.lacking
     assert claims["digits, cnn26: AUC of 10-D - AUC of 1-D, FGSM, mean over settings"].lacking
+
+
+@pytest.mark.parametrize(
+    ("ten", "hidden", "verdict"), [(2.0, -0.9, "holds"), (-0.9, 2.0, "does not")]
+)
+def test_many_dimensions_are_compared_for_the_detectors_of_table_2(made, ten, hidden, verdict):
+    claims = made(detection=lambda f: scored(f, predicted=0, probabilities=ten, hidden=hidden))
+    assert verdicts(claims, "AUC of Random Forest on 4K-D - that on 10-D") == {verdict}
+    assert verdicts(claims, "AUC of SVC on 4K-D - that on 10-D") == {verdict}
+    (pooled,) = those(claims, "Random Forest", "mean of all attacks")
+    printed = np.mean([0.854, 0.685, 0.649, 0.660]) - np.mean([0.765, 0.782, 0.792, 0.929])
+    assert float(pooled.published) == pytest.approx(printed, rel=0.01)
+    (least,) = those(claims, "SVC", "least of all attacks")
+    assert float(least.published) == pytest.approx(0.819 - 0.930, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"), [(-1, "holds"), (1, "does not"), (0, "not decidable")]
+)
+def test_segments_are_compared_between_neighbouring_settings(made, change, verdict):
+    places = {"s1": 0, "s10": 1, "s0_m10": 0, "s0_m20": 1, "s1_m10": 1}
+
+    def counted(frame):
+        steps = frame["attribution_point"].map(places).fillna(0)
+        noise = frame["id"].to_numpy() % 2 * (change == 0) * np.where(steps, 2, 1)
+        return frame.assign(segments=(20 + change * steps + noise - steps * (change == 0) / 2))
+
+    claims = made(iqr=counted)
+    quantities = ("felzenszwalb at a larger scale", "at a larger sigma", "at a larger max_dist")
+    for quantity in quantities:
+        (claim,) = those(claims, f"{quantity} -" if "at a" in quantity else quantity)
+        assert claim.verdict == verdict
+        if change:
+            assert claim.estimate == pytest.approx((change, change, change, 30))
+
+
+def test_the_greatest_step_between_settings_decides(made, segfault):
+    """Of three scales one step is up: that the other is down does not help."""
+    values = {"s1": 20, "s10": 10, "s0_m10": 3, "s0_m20": 2, "s1_m10": 4}
+    claims = made(iqr=lambda f: f.assign(segments=f["attribution_point"].map(values).fillna(1)))
+    assert verdicts(claims, "larger scale -") == {"holds"}
+    assert verdicts(claims, "larger sigma -") == {"does not"}
+    assert verdicts(claims, "larger max_dist -") == {"holds"}
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"), [(1.0, "holds"), (1.5, "does not"), (0.5, "does not")]
+)
+def test_seconds_of_clean_and_adversarial_images(made, factor, verdict):
+    def timed(frame):
+        slower = np.where(frame["threat"] == "clean", 1.0, factor)
+        return frame.assign(job_seconds=frame["job_seconds"] * slower)
+
+    (claim,) = those(made(iqr=timed), "seconds of an adversarial image / of a clean one")
+    assert claim.verdict == verdict
+    # Two threats with each of four attributions.
+    assert claim.estimate == pytest.approx((factor, factor, factor, 8))
+    claims = made(iqr=lambda frame: frame[frame["threat"] == "clean"])
+    (claim,) = those(claims, "seconds of an adversarial image")
+    assert claim.lacking
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.1, "holds"), (0.5, "does not")])
+def test_what_fgsm_leaves(made, share, verdict):
+    def attacked(frame):
+        import pandas as pd
+
+        whole = pd.concat([frame.assign(id=frame["id"] + 1000 * n) for n in range(60)])
+        right = np.arange(len(whole)) % 10 < 10 * share
+        return whole.assign(prediction=whole["label"].where(right, whole["label"] + 1))
+
+    (claim,) = those(made(predictions=attacked), "accuracy in % under FGSM, epsilon 0.1")
+    assert (claim.verdict, claim.published) == (verdict, "11.72")
+    claims = made(predictions=lambda frame: frame[frame["threat"] == "clean"])
+    (claim,) = those(claims, "accuracy in % under FGSM, epsilon 0.1")
+    assert claim.lacking == "FGSM with epsilon 0.1 was not predicted"
+
+
+def test_the_size_of_the_classifier_is_counted_as_by_keras(made):
+    layers, parameters = those(made(), "as Keras counts them")
+    assert (layers.verdict, layers.estimate.value) == ("holds", 26)
+    assert (parameters.verdict, parameters.estimate.value) == ("holds", 309_290)

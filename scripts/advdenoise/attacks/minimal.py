@@ -225,8 +225,8 @@ def _descend(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Adam in tanh space: at every step images [N,...], distances, whether fooled, objectives [N].
 
-    Objectives are times unit^2; the gradient is that of 2 unit^2 times the objective, which spares passes over memory; `TINY`,
-    the only place where Adam sees a gradient's size, is scaled like it.
+    Objectives are times unit^2; the gradient is that of 2 unit^2 times the objective, which spares
+    passes over memory; `TINY`, the only place where Adam sees a gradient's size, is scaled like it.
     """
     half = images.new_tensor(0.5)
     place = (images * 2).sub_(1).mul_(SHRINK).atanh_()

@@ -30,7 +30,7 @@ def run(settings: dict, images: Path, classifier: Path, output: Path) -> None:
 
     The batch are the first clean images of the split. After a warm-up, superpixels, attributions
     without their reduction (the two that "segfault" timed, section 4) and interquartile ranges are
-    timed apart, each as often as asked for.
+    timed apart, each as often as asked for. The classifier's entry is told with its capacity.
     """
     started = time.time()
     device = models.device()
@@ -56,7 +56,8 @@ def run(settings: dict, images: Path, classifier: Path, output: Path) -> None:
                     segmentation_seconds=segmentation,
                     **_measured(way, representation, masks, labels, entry, repetitions),
                 )
-        store.write_table(output, columns.table(), store.provenance(settings, started))
+        about = settings | {"classifier": settings["classifier"] | models.capacity(network)}
+        store.write_table(output, columns.table(), store.provenance(about, started))
 
 
 def array_bytes(passes: int, images: int, values: int) -> int:

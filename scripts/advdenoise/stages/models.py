@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from scripts.advdenoise import store
 from scripts.advdenoise.classifiers._elu import quicken
 from scripts.advdenoise.classifiers._fold import fold
+from scripts.advdenoise.classifiers._normalise import Normalise
 from scripts.advdenoise.components import handed, load, provide, without_first_weights
 from scripts.advdenoise.devices import device
 from scripts.advdenoise.errors import BadInput
@@ -167,9 +168,20 @@ def layers(network: nn.Module) -> list[dict]:
 
 
 def capacity(network: nn.Module) -> dict:
-    """Number of parameters, and of convolutions and dense layers, for a table."""
-    count = sum(parameter.numel() for parameter in network.parameters())
-    return {"parameters": count, "layers": len(layers(network))}
+    """What a table says of a network's size.
+
+    `parameters`, `statistics` (running means and variances), `layers` (convolutions and dense
+    ones) and `modules` (all that have no parts, without the normalisation of the images).
+    """
+    leaves = [module for module in network.modules() if next(module.children(), None) is None]
+    norms = [module for module in leaves if isinstance(module, nn.modules.batchnorm._NormBase)]
+    running = [norm for norm in norms if norm.running_mean is not None]
+    return {
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "statistics": sum(2 * norm.running_mean.numel() for norm in running),
+        "layers": len(layers(network)),
+        "modules": sum(not isinstance(module, Normalise) for module in leaves),
+    }
 
 
 def purifier(point: dict, using: Denoiser | None) -> Callable[[Tensor, Noise], Tensor]:

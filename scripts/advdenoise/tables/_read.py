@@ -1,5 +1,6 @@
 """Result files as data frames, with the names and entries that made them."""
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,11 +59,11 @@ def read(
 ) -> Results:
     """Read result files, all with the columns of `schema`; each row gets its file's names.
 
-    These are the seed, the data set and the entries. `columns` are read, by default all. Of
-    detectors' scores those are read whose detector was fitted on the row's own attack, or instead
-    on `fitted_on`, a threat and an attack point. Predictions may be of masks, with the columns of
-    `SEGMENTATION` and `confusion`, an array of classes * classes. Raises DamagedFile as
-    `store.read_table`.
+    These are the seed, the data set and the entries; `job_seconds` is what the whole file took.
+    `columns` are read, by default all. Of detectors' scores those are read whose detector was
+    fitted on the row's own attack, or instead on `fitted_on`, a threat and an attack point.
+    Predictions may be of masks, with the columns of `SEGMENTATION` and `confusion`, an array of
+    classes * classes. Raises DamagedFile as `store.read_table`.
     """
     import pandas as pd
 
@@ -70,8 +71,10 @@ def read(
     keep = partial(_is_fitted_on, fitted_on) if has_fits else None
     frames, entries = [], {kind: {} for kind in (*_ENTRIES, "attack", "network")}
     for path in paths:
-        settings = store.read_provenance(path)["settings"]
+        provenance = store.read_provenance(path)
+        settings = provenance["settings"]
         frame = store.read_table(path, _schema_of(path, schema), columns, keep).to_pandas()
+        frame["job_seconds"] = provenance.get("wall_seconds", math.nan)
         for kind in _ENTRIES:
             entry = settings.get(kind)
             if entry:

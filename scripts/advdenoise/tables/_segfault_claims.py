@@ -7,6 +7,7 @@ detectors, settings and attacks. A quantity of the paper's is the same function 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,9 +36,12 @@ if TYPE_CHECKING:
 PAPER = "segfault"
 ONE, TEN, HIDDEN = _labels.REPRESENTATIONS.values()
 XGB, SVC, SEARCHED = "trees.xgboost", "svm.svc", "svm.svc_grid_search"
+FOREST = "trees.random_forest"
 CW, FGSM = _labels.ATTACKS["minimal.carlini_wagner"], _labels.ATTACKS["gradient.fgsm"]
 # The text gives no bound for "slightly lower", and round numbers for the others.
 _SLIGHTLY, _ABOUT, _POINTS = 0.05, 0.05, 1.0
+_AROUND = 5.0  # points either side of "around 10%"
+_INDEPENDENT = 0.1  # of the seconds of clean images, for "independent"
 
 _DIMENSIONS = "Increasing the IQR representation dimensionality improves the detection accuracy."
 _LARGER = "Adversarial images show larger IQR values in average."
@@ -51,6 +55,14 @@ _FASTEST = "10-D is consistently the fastest to execute."
 _MEMORY = "{} requires {} times more memory than {}."
 _CHEAPER = "Superpixels reduce processing and memory requirements by a ratio of {} to {}."
 _ACCURACY = "The model has {} {}."
+_FOREST = "The random forest classifier badly handles the high-dimensional 4K features."
+_SVC = "The SVC sometimes badly handles the high-dimensional 4K features."
+_FEWER = "A larger {} gives fewer segments."
+_TIME = "The time is independent of whether the batch is benign or adversarial."
+_LEFT = "FGSM at epsilon {} reduces the accuracy to {}."
+_SIZE = "The classifier has {} {}."
+# The settings of which larger values are said to give fewer segments.
+_GROWING = (("felzenszwalb", "scale"), ("quickshift", "sigma"), ("quickshift", "max_dist"))
 
 
 Quantity = Callable[[Source], np.ndarray]
@@ -73,8 +85,12 @@ def claims(detection: Results, iqr: Results, cost: Results, predictions: Results
         for claim in (
             *_of_areas(detection, here[0], own),
             *_of_iqr(iqr, here[1]),
+            *_of_segments(iqr, here[1]),
+            _of_time(here[1]),
             *_of_costs(own),
             *_of_accuracy(here[3]),
+            _of_fgsm(predictions, here[3]),
+            *_of_size(cost.entry("classifier", classifier) if own else {}),
         ):
             found.append(replace(claim, quantity=where + claim.quantity))
     return found
@@ -104,6 +120,7 @@ def _of_areas(detection: Results, frame: "pd.DataFrame", paid: list[Cost]) -> li
         printed = _printed() if protocol == "paper" else Source({}, {}, 0)
         some = _about_detection(ours, together, printed)
         some.append(_about_search(detection, rows, protocol))
+        some += _about_many_dimensions(detection, rows, protocol)
         told = "" if protocol == "paper" else f" ({protocol})"
         found += [replace(claim, quantity=claim.quantity + told) for claim in some]
     return found
@@ -178,6 +195,48 @@ def _about_search(detection: Results, rows: "pd.DataFrame", protocol: str) -> Cl
     if tried is None or plain is None:
         return replace(claim, lacking="the SVC was not judged there with and without the search")
     return replace(claim, estimate=statistics.bootstrap_auc_difference(tried, plain))
+
+
+def _about_many_dimensions(detection: Results, rows: "pd.DataFrame", protocol: str) -> list[Claim]:
+    """The detectors of Table 2 on 4K-D beside 10-D, with single pixels."""
+    found = []
+    for sentence, function, row in ((_FOREST, FOREST, "Random Forest"), (_SVC, SVC, "SVC")):
+        printed = _printed_detectors(row) if protocol == "paper" else Source({}, {}, 0)
+        whole = _areas(detection, rows, function, {})
+        areas = {place: area for place, area in whole.areas.items() if place[1] == _labels.PIXELS}
+        ours = whole._replace(areas=areas)
+        attacks = list(dict.fromkeys([*_printed_detectors(row).attacks, *ours.attacks]))
+        told = f"AUC of {row} on {HIDDEN} - that on {TEN}, {_labels.PIXELS}"
+        if function == SVC:
+            quantities = {f"{told}, least of all attacks": partial(_least_gain, attacks=attacks)}
+        else:
+            scopes = {name: [name] for name in attacks} | {"mean of all attacks": attacks}
+            quantities = {
+                f"{told}, {name}": partial(gain, attacks=scope, more=HIDDEN, fewer=TEN)
+                for name, scope in scopes.items()
+            }
+        found += [
+            _compared(sentence, quantity, Range(most=0), computed, ours, printed)
+            for quantity, computed in quantities.items()
+        ]
+    return found
+
+
+def _least_gain(source: Source, attacks: list[str]) -> np.ndarray:
+    """The smallest of the attacks' gains from 10-D to 4K-D."""
+    there = [attack for attack in attacks if attack in source.attacks] or attacks
+    gains = [gain(source, [attack], more=HIDDEN, fewer=TEN) for attack in there]
+    return np.min(gains, axis=0)
+
+
+def _printed_detectors(row: str) -> Source:
+    """One detector's areas of Table 2, which are those of single pixels."""
+    areas = {}
+    for (detector, column), line in published_numbers(PAPER, "table2").items():
+        if detector == row:
+            attack, shown = column.rsplit(" ", 1)
+            areas[attack, _labels.PIXELS, shown] = np.array([float(line["value"])])
+    return Source(areas, {}, 0)
 
 
 def _areas(
@@ -265,6 +324,66 @@ def _larger(
         statistics.interval_of((means > 0).sum(axis=0), n),
     )
     return [replace(larger, estimate=statistics.bootstrap_mean(single[:, 0], ids)), most]
+
+
+# ---------------------------------------------------------------- segments and time
+
+
+def _of_segments(iqr: Results, frame: "pd.DataFrame") -> list[Claim]:
+    """Segments of the same clean images under neighbouring values of one setting."""
+    clean = frame[frame["threat"] == CLEAN] if len(frame) else frame
+    counts: dict[tuple[str, ...], pd.Series] = {}
+    for (name, point), part in clean.groupby(["attribution", "attribution_point"], sort=False):
+        entry = iqr.entry("attribution", name)["points"][point]
+        place = (entry["function"].partition(".")[2], *_labels.superpixel_settings(entry))
+        counts.setdefault(place, part.set_index(["seed", "id"])["segments"])
+    return [_about_segments(counts, method, setting) for method, setting in _GROWING]
+
+
+def _about_segments(counts: dict[tuple[str, ...], "pd.Series"], method: str, setting: str) -> Claim:
+    quantity = f"mean segments of {method} at a larger {setting} - at the next smaller, greatest"
+    claim = Claim(_FEWER.format(setting), quantity, Range(most=0))
+    values: dict[tuple[str, ...], list] = {}
+    for found, *settings in counts:
+        if found == method:
+            named = dict(text.split("=") for text in settings)
+            value = float(named.pop(setting))
+            values.setdefault(tuple(named.items()), []).append((value, (found, *settings)))
+    steps = [
+        (large, small)
+        for alike in values.values()
+        for (_, small), (_, large) in pairwise(sorted(alike))
+    ]
+    if not steps:
+        return replace(claim, lacking=f"no two values of {setting} were applied to clean images")
+    changes = [(counts[large] - counts[small]).dropna() for large, small in steps]
+    shared = changes[0].index
+    for change in changes[1:]:
+        shared = shared.intersection(change.index)
+    if shared.empty:
+        return replace(claim, lacking=f"the values of {setting} share no images")
+    table = np.stack([change.loc[shared].to_numpy(np.float64) for change in changes], axis=1)
+    means, n = statistics.resampled_means(table, shared.get_level_values("id").to_numpy())
+    return replace(claim, estimate=statistics.interval_of(means.max(axis=0), n))
+
+
+def _of_time(frame: "pd.DataFrame") -> Claim:
+    """Seconds of an attacked image over those of a clean one, attribution by attribution."""
+    claim = Claim(
+        _TIME,
+        "seconds of an adversarial image / of a clean one, median of all attacks and attributions",
+        Range(1 - _INDEPENDENT, 1 + _INDEPENDENT),
+    )
+    keys = ["seed", "split", "attribution", "threat"]
+    jobs = frame.groupby(keys, sort=False)["job_seconds"].agg(["first", "size"])
+    seconds = (jobs["first"] / jobs["size"]).unstack("threat")
+    if CLEAN not in seconds or len(seconds.columns) < 2:
+        return replace(claim, lacking="no clean and adversarial images were attributed alike")
+    ratios = seconds.drop(columns=CLEAN).div(seconds[CLEAN], axis=0).to_numpy().ravel()
+    ratios = ratios[np.isfinite(ratios)]
+    if not len(ratios):
+        return replace(claim, lacking="no clean and adversarial images were attributed alike")
+    return replace(claim, estimate=over_runs(ratios))
 
 
 # ---------------------------------------------------------------- cost
@@ -389,12 +508,67 @@ def _of_accuracy(frame: "pd.DataFrame") -> list[Claim]:
                 _ACCURACY.format(line["raw"], name),
                 f"{name} in %",
                 Range(printed - _POINTS, printed + _POINTS),
-                Estimate(100 * share.value, 100 * share.low, 100 * share.high, share.n),
+                _in_percent(share),
                 line["value"],
                 "" if len(rows) else f"the split {split} was not predicted",
             )
         )
     return found
+
+
+def _of_fgsm(predictions: Results, frame: "pd.DataFrame") -> Claim:
+    """What FGSM leaves at the largest of the paper's epsilons."""
+    ((row, column),) = (key for key in published_numbers(PAPER, "textnumbers") if key[0] == FGSM)
+    line = published_numbers(PAPER, "textnumbers")[row, column]
+    printed = float(line["value"])
+    claim = Claim(
+        _LEFT.format(line["epsilon"], line["raw"]),
+        f"accuracy in % under {FGSM}, epsilon {line['epsilon']}",
+        Range(printed - _AROUND, printed + _AROUND),
+        published=published_numbers(PAPER, "table1")[FGSM, f"eps={line['epsilon']}"]["value"],
+    )
+    attacked = frame[(frame["threat"] != CLEAN) & (frame["purifier"] == NO_PURIFIER)]
+    right, count = 0, 0
+    names = ["threat", "attack_point", "epsilon"]
+    for (threat, point, epsilon), part in attacked.groupby(names, sort=False):
+        entry = predictions.attack(threat)
+        name = _labels.attack(entry, point, threat.partition("@")[0])
+        if (name, _labels.epsilon(entry, epsilon)) == (FGSM, line["epsilon"]):
+            part = part.drop_duplicates(["seed", "id"])
+            right += int((part["prediction"] == part["label"]).sum())
+            count += len(part)
+    if not count:
+        return replace(claim, lacking=f"{FGSM} with epsilon {line['epsilon']} was not predicted")
+    return replace(claim, estimate=_in_percent(statistics.wilson(right, count)))
+
+
+def _of_size(entry: dict) -> list[Claim]:
+    """Layers and parameters as Keras counts them: all modules, and running statistics too."""
+    numbers = published_numbers(PAPER, "textnumbers")
+    known = "modules" in entry
+    counted = {
+        "layers": entry["modules"] if known else 0,
+        "parameters": entry["parameters"] + entry["statistics"] if known else 0,
+    }
+    found = []
+    for name, count in counted.items():
+        line = numbers["26-layer CNN", name]
+        printed = float(line["value"])
+        claim = Claim(
+            _SIZE.format(line["raw"], name),
+            f"{name} of the classifier, as Keras counts them",
+            Range(printed - 0.5, printed + 0.5),
+            published=line["value"],
+        )
+        if known:
+            found.append(replace(claim, estimate=_exactly(count, 1)))
+        else:
+            found.append(replace(claim, lacking="no cost was measured, which counts them"))
+    return found
+
+
+def _in_percent(share: Estimate) -> Estimate:
+    return Estimate(100 * share.value, 100 * share.low, 100 * share.high, share.n)
 
 
 def _exactly(value: float, n: int) -> Estimate:

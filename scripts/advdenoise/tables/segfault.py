@@ -8,13 +8,17 @@ import numpy as np
 
 from scripts.advdenoise.statistics import Estimate
 from scripts.advdenoise.tables import _labels, _segfault_claims
-from scripts.advdenoise.tables._cells import Cell
+from scripts.advdenoise.tables._cells import Cell, Cells
 from scripts.advdenoise.tables._claims import Claims
 from scripts.advdenoise.tables._costs import Cost, costs, key, over_runs
 from scripts.advdenoise.tables._measures import accuracy, auc, auc_difference
 from scripts.advdenoise.tables._read import Results
 from scripts.advdenoise.tables._superpixels import Example, read_examples
 
+_DOUBTFUL = (
+    "The published accuracy under C&W is doubtful: the authors' notebook computes it from a "
+    "variable that another cell has left."
+)
 # From an example image and its superpixels' printed settings to a row and a column.
 Place = Callable[[Example, list[str]], tuple[str, str]]
 
@@ -30,7 +34,9 @@ def attacks(predictions: Results) -> list[Cell]:
         epsilon = _labels.epsilon(entry, about["epsilon"])
         return _labels.attack(entry, about["attack_point"], name), f"eps={epsilon}"
 
-    return accuracy(predictions, label, by=("epsilon",))
+    cells = accuracy(predictions, label, by=("epsilon",))
+    is_minimal = any(cell.row == _segfault_claims.CW for cell in cells)
+    return Cells(cells, [_DOUBTFUL] if is_minimal else [])
 
 
 def detectors(detection: Results) -> list[Cell]:
