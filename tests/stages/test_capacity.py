@@ -3,7 +3,7 @@
 import torch
 
 from scripts.advdenoise import store
-from scripts.advdenoise.classifiers.convnets import lenet
+from scripts.advdenoise.classifiers.convnets import elu_cnn, lenet
 from scripts.advdenoise.stages import models
 
 PLAIN = "seed0/digits/distances/plain/small/few.parquet"
@@ -18,7 +18,18 @@ def test_layers_and_parameters_are_counted():
         if isinstance(m, torch.nn.Linear)
         for p in m.parameters()
     )
-    assert models.capacity(network) == {"parameters": convolutions + dense, "layers": 4}
+    assert models.capacity(network) == {
+        "parameters": convolutions + dense,
+        "statistics": 0,
+        "layers": 4,
+        "modules": 10,
+    }
+
+
+def test_the_cnn_of_segfault_has_the_size_that_keras_tells():
+    size = models.capacity(elu_cnn((3, 32, 32), 10))
+    assert (size["modules"], size["parameters"] + size["statistics"]) == (26, 309_290)
+    assert (size["layers"], size["parameters"]) == (7, 308_394)
 
 
 def test_the_file_tells_the_networks_capacity_and_the_shapes_of_its_maps(world):
