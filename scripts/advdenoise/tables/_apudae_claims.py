@@ -4,6 +4,7 @@ Where two accuracies are compared, they are so image by image: the difference is
 difference is that of two numbers of the same printed table.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from scripts.advdenoise import statistics
 from scripts.advdenoise.statistics import Estimate
-from scripts.advdenoise.tables import _labels
+from scripts.advdenoise.tables import _apudae_errors, _labels
 from scripts.advdenoise.tables import _purifications as known
 from scripts.advdenoise.tables._claims import Claim, Claims, Range
 from scripts.advdenoise.tables._measures import correct, top
 from scripts.advdenoise.tables._purifications import Places
-from scripts.advdenoise.tables._read import Results, read_values
+from scripts.advdenoise.tables._read import Results
 from scripts.advdenoise.tables._write import published_lines
 from scripts.advdenoise.threats import CLEAN
 
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
 PAPER = "apudae"
 BEST = "APuDAE (Best)"
 FEWEST, MOST = "A, fewest steps", "A, most steps"
-# What the text calls "no change" may change the error of an image by so many % of the mean error.
-_PERCENT = 1.0
 _ROBUST = ("FGSM", "R-FGSM", known.BIM, known.FIRST, known.SECOND, known.CW)
 _STRONG = (known.BIM, known.FIRST, known.SECOND, known.CW)
 _BIMS = (known.BIM, known.SECOND, known.FIRST)
 KNOWING = "an attack that knows it"
 # What an attacker who knows the purifier may gain, where the text has none gain anything.
 _GAIN = 0.01
+# What a network must lose from one step to several to "not be robust against iterative attacks".
+_LOSS = 0.1
 
 _LESS = "With more iterations clean accuracy gets reduced."
 _MORE = "With more iterations adversarial accuracy improves."
@@ -41,9 +42,10 @@ _F_BEST = "Adding random noise at each step is the best on CIFAR-10."
 _G_WORSE = "A random transformation before leads to slightly worse results on CIFAR-10."
 _NOISE = "On ImageNet noise at each update step increases the accuracy of purified adversaries."
 _TURN = "On ImageNet a random transformation increases the accuracy of purified adversaries."
-_D_RAISES = "A target distribution increases the reconstruction error of clean images below mean."
-_E_NOT = "The modified rule leads to no change of clean images with an error below the mean."
 _E_CLEAN = "Because of what the modified rule avoids, clean accuracy was lower."
+_NOISE_HELPS = "Adding random noise at each step leads to slightly better results on CIFAR-10."
+_ITERATIVE = "Adversarial training on FGSM does not make a model robust against iterative attacks."
+_RIVALS = "APuDAE purifies adversaries better than {}, under attacks that do not know it."
 _ADAPTIVE = "Using the autoencoder adaptively improves accuracy over using it directly."
 _DROPS = "Under counter attack A the accuracy of the direct purifier drops drastically."
 _RESISTS = "APuDAE gives better robust results against counter attack {} than the direct purifier."
@@ -70,23 +72,28 @@ def claims(predictions: Results, calibration: list[Path]) -> Claims:
     """All claims, each for every data set and split that has what it compares."""
     places = Places(predictions)
     measured = _measured(predictions, places)
+    trained = _trained(predictions, places)
     simple = {where[0] for where, accuracies in measured.items() if _is_simple(accuracies)}
     found = Claims()
     for (dataset, split, denoiser), accuracies in measured.items():
         printed = _printed(_labels.DATASETS.get(dataset, ""))
         is_other = denoiser and _has_variants(measured.get((dataset, split, ""), {}))
         told = f"{dataset}, {split}, {denoiser}: " if is_other else f"{dataset}, {split}: "
-        for claim in _compared(accuracies, printed):
+        robust = trained.get(dataset, {})
+        compared = _compared(accuracies, printed), _of_training(accuracies, printed, robust)
+        for claim in itertools.chain(*compared):
             found.append(replace(claim, quantity=told + claim.quantity))
     met = {claim.sentence for claim in found}
     found += [claim for claim in _absent() if claim.sentence not in met]
-    found += _of_errors(predictions, places, calibration, simple)
+    found += _apudae_errors.claims(predictions, places, calibration, simple)
     found.notes = (
         "Differences of accuracies are fractions and paired image by image; a label among the top "
         "1 % of the classes, at least one, is right.",
         f"{FEWEST} and {MOST}: of the points of variant A, those of its entry's own steps. "
         f"{BEST}: the first variant that was attacked so. Counter attack B is that point of its "
         "scan that leaves a defence least.",
+        f"A network is taken for not robust against iterative attacks where it loses {_LOSS:g} or "
+        "more of its accuracy from FGSM to BIM.",
     )
     return found
 
@@ -228,6 +235,12 @@ def _compared(found: Measured, printed: Printed) -> Iterator[Claim]:
     for name in (known.A,) if _is_simple(found) else ("F", known.TURNED):
         for attack in (*_ROBUST, CLEAN):
             yield from _pair(_ADAPTIVE, Range(0), found, printed, attack, name, known.DIRECT)
+    rivals = (known.MAGNET, known.GAN, known.ROBUST) if _is_simple(found) else (known.ROBUST,)
+    for name in (known.A,) if _is_simple(found) else ("F", known.TURNED):
+        for rival in rivals:
+            for attack in _ROBUST:
+                told = _RIVALS.format(rival)
+                yield from _pair(told, Range(0), found, printed, attack, name, rival)
     yield from _of_counter_attacks(found, printed)
 
 
@@ -264,6 +277,33 @@ def _of_counter_attacks(found: Measured, printed: Printed) -> Iterator[Claim]:
             yield from _pair(told, Range(0), found, printed, attack, BEST, other)
 
 
+def _of_training(found: Measured, printed: Printed, robust: dict[str, bool]) -> Iterator[Claim]:
+    """What is left of networks trained on one FGSM step under BIM: of themselves, beside others."""
+    attack = next((a for a in _BIMS for name in robust if Place(a, name) in found), known.BIM)
+    for name in (name for name, is_fgsm in robust.items() if is_fgsm):
+        places = Place(attack, name), Place("FGSM", name)
+        if all(place in found for place in places):
+            claim = _difference(_ITERATIVE, _CLAIMED[_ITERATIVE], found, printed, *places)
+            yield replace(claim, quantity=f"accuracy of {name}, {attack} - FGSM")
+        for other in (other for other, is_fgsm in robust.items() if not is_fgsm):
+            yield from _pair(_ITERATIVE, Range(most=0), found, printed, attack, name, other)
+
+
+def _trained(predictions: Results, places: Places) -> dict[str, dict[str, bool]]:
+    """By data set and name the robust networks, and whether FGSM is what they were trained on."""
+    names = ["dataset", "classifier", "purifier", "purifier_point"]
+    found: dict[str, dict[str, bool]] = {}
+    for values in predictions.frame[names].drop_duplicates().itertuples(index=False, name=None):
+        about = dict(zip(names, values, strict=True))
+        defence = places.defence(about)
+        if places.denoiser(about) is None and defence.startswith(known.ROBUST):
+            training = predictions.entry("classifier", about["classifier"])["training"]
+            settings = training.get("settings", {})
+            is_fgsm = settings.get("steps") == 1 and not settings.get("random_start", True)
+            found.setdefault(about["dataset"], {})[defence] = is_fgsm
+    return found
+
+
 # Sentence, attacks, two defences, and what is claimed of the first's accuracy less the second's.
 _COMPARISONS = (
     (_LESS, (CLEAN,), MOST, FEWEST, Range(most=0)),
@@ -272,6 +312,7 @@ _COMPARISONS = (
     (_NOISE, _BIMS, known.NOISY, known.A, Range(0)),
     (_TURN, _BIMS, known.TURNED, known.A, Range(0)),
     (_E_CLEAN, (CLEAN,), "E", "D", Range(0)),
+    (_NOISE_HELPS, ("FGSM", "R-FGSM", *_STRONG), "F", "E", Range(0)),
 )
 
 
@@ -281,6 +322,11 @@ def _absent() -> Iterator[Claim]:
         quantity = f"accuracy of {first} - {second}, {_under(attacks[0])}"
         yield Claim(sentence, quantity, claimed, lacking=f"{first} and {second} were not compared")
     others = [(_F_BEST, "F", "the best of A to G"), (_ADAPTIVE, "a variant", known.DIRECT)]
+    others += [
+        (_RIVALS.format(rival), "a variant", rival)
+        for rival in (known.MAGNET, known.GAN, known.ROBUST)
+    ]
+    others.append((_ITERATIVE, "a network trained on FGSM under BIM", "under FGSM"))
     others.append((_DROPS, f"{known.DIRECT} under {known.COUNTER_A}", f"under {known.BIM}"))
     others.append((_HIDDEN, f"{BEST} under {KNOWING}", f"under {known.BIM}"))
     for letter, attack in (("A", known.COUNTER_A), ("B", known.COUNTER_B)):
@@ -288,8 +334,15 @@ def _absent() -> Iterator[Claim]:
             others.append((sentence.format(letter), BEST, f"{other}, {attack}"))
     for sentence, first, second in others:
         lacking = f"{first} and {second} were not compared"
-        claimed = {_DROPS: Range(most=0), _HIDDEN: Range(-_GAIN)}.get(sentence, Range(0))
+        claimed = _CLAIMED.get(sentence, Range(0))
         yield Claim(sentence, f"accuracy of {first} - {second}", claimed, lacking=lacking)
+
+
+_CLAIMED = {
+    _DROPS: Range(most=0),
+    _HIDDEN: Range(-_GAIN),
+    _ITERATIVE: Range(most=-_LOSS),
+}
 
 
 def _under(attack: str) -> str:
@@ -311,52 +364,3 @@ def _difference(
     made = statistics.bootstrap_difference(one.to_numpy(), other.to_numpy(), images)
     # Means over draws are no round numbers: nothing is to lie beside a bound by rounding.
     return replace(claim, estimate=Estimate(*(round(x, 12) + 0.0 for x in made[:3]), made.n))
-
-
-# ---------------------------------------------------------------- reconstruction errors
-
-
-def _of_errors(
-    predictions: Results, places: Places, calibration: list[Path], simple: set[str]
-) -> Iterator[Claim]:
-    """What D and E do to clean images whose reconstruction error lies below the mean."""
-    means = {
-        (settings["seed"], settings["dataset"], settings["denoiser"]["name"]): value["mean"]
-        for value, settings in read_values(calibration)
-    }
-    claimed = {"D": (_D_RAISES, Range(0)), "E": (_E_NOT, Range(-_PERCENT, _PERCENT))}
-    clean = predictions.frame[predictions.frame["threat"] == CLEAN]
-    names = ["dataset", "split", "classifier", "purifier", "purifier_point", "threat"]
-    found: dict[tuple, Claim] = {}
-    for values, rows in clean.groupby(names, sort=False):
-        about = dict(zip(names, values, strict=True))
-        variant = places.defence(about | {"attack_point": "default"})
-        if variant in claimed and about["dataset"] not in simple:
-            sentence, wanted = claimed[variant]
-            quantity = (
-                f"{about['dataset']}, {about['split']}: change of the error of clean images below "
-                f"the mean in % of it, {variant}"
-            )
-            claim = Claim(sentence, quantity, wanted)
-            where = (about["dataset"], about["split"], variant)
-            found.setdefault(where, _change(claim, predictions, rows, means))
-    for variant, (sentence, wanted) in claimed.items():
-        if not any(where[2] == variant for where in found):
-            quantity = f"change of the error of clean images below the mean in % of it, {variant}"
-            lacking = f"{variant} was not judged on clean images"
-            yield Claim(sentence, quantity, wanted, lacking=lacking)
-    yield from found.values()
-
-
-def _change(claim: Claim, predictions: Results, rows: "pd.DataFrame", means: dict) -> Claim:
-    denoiser = predictions.entry("purifier", rows["purifier"].iloc[0])["denoiser"]
-    keys = zip(rows["seed"], rows["dataset"], strict=True)
-    mean = rows["error_before"] * 0 + [means.get((*key, denoiser), float("nan")) for key in keys]
-    if mean.isna().any():
-        return replace(claim, lacking=f"the calibration of {denoiser} is not among the files")
-    below = rows["error_before"] < mean
-    if not below.any():
-        return replace(claim, lacking="no image has an error below the mean")
-    change = 100 * (rows["error_after"] - rows["error_before"])[below] / mean[below]
-    estimate = statistics.bootstrap_mean(change.to_numpy(), rows["id"][below].to_numpy())
-    return replace(claim, estimate=estimate)
