@@ -1,5 +1,7 @@
 rule images:
     """One split of a data set, as checksummed HDF5."""
+    input:
+        unpack(flow.inputs("images")),
     output:
         "<results>/images/{dataset}/{split}.h5",
     log:

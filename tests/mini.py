@@ -73,6 +73,14 @@ def commands(folder: Path, *arguments: str) -> dict[str, list[str]]:
     return {_job(output): shlex.split(command) for output, command in found}
 
 
+def outputs(folder: Path) -> list[str]:
+    """Every file that a dry run shows as an output."""
+    shown = snakemake(folder, "--dry-run")
+    assert shown.returncode == 0, shown.stdout
+    listed = re.findall(r"^    output: (.*)$", shown.stdout, re.M)
+    return [path for line in listed for path in line.split(", ")]
+
+
 def _job(output: str) -> str:
     path = Path(output).relative_to(ROOT).with_suffix("")
     return str(path).removeprefix("seed0/digits/")

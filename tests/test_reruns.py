@@ -150,3 +150,82 @@ def test_a_lost_file_and_its_table_are_made_again_and_nothing_else(folder):
 def test_a_lost_file_that_nothing_asks_for_is_not_made_again(folder):
     (folder / mini.ROOT / "seed0/digits/adversarial/fgsm@cnn/train.h5").unlink()
     assert mini.planned(folder) == set()
+
+
+# ---------------------------------------------------------------- files and modules of one's own
+
+OWN = """
+import helper
+from torch import nn
+
+
+def own(shape, *, checkpoint: str):
+    return nn.Sequential(nn.Conv2d(shape[0], shape[0], helper.SIDE))
+"""
+
+
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory) -> Path:
+    """A run whose classifier and denoiser have files and a module of the user's own.
+
+    Its files are empty: nothing but the records of what they were made from counts here.
+    """
+    folder = mini.copy_code(tmp_path_factory.mktemp("own") / "run")
+    (folder / "scripts/advdenoise/denoisers/mine.py").write_text(OWN, encoding="utf-8")
+    (folder / "helper.py").write_text("SIDE = 1\n", encoding="utf-8")
+    for name in ("resnet.pth", "parts.bin"):
+        (folder / name).write_bytes(b"some weights")
+    put(folder, "classifiers.cnn.function", "zoo.timm_model")
+    settings = {"model": "test_resnet", "weights": "resnet.pth"}
+    put(folder, "classifiers.cnn.settings", settings)
+    put(folder, "denoisers.dae.function", "mine.own")
+    put(folder, "denoisers.dae.settings", {"checkpoint": "parts.bin"})
+    for output in mini.outputs(folder):
+        (folder / output).parent.mkdir(parents=True, exist_ok=True)
+        (folder / output).touch()
+    done = mini.snakemake(folder, "--touch", "--forceall", "--cores", "1")
+    assert done.returncode == 0, done.stdout
+    return folder
+
+
+@pytest.fixture
+def own(laid_out, tmp_path) -> Path:
+    return shutil.copytree(laid_out, tmp_path / "moved")
+
+
+def another(path: Path) -> None:
+    """Another file in the place of one, of the same size and older."""
+    path.write_bytes(path.read_bytes()[::-1])
+    os.utime(path, (1, 1))
+
+
+def test_a_newer_copy_of_a_file_that_a_setting_names_reruns_nothing(own):
+    for name in ("resnet.pth", "parts.bin"):
+        os.utime(own / name)
+    assert mini.planned(own) == set()
+
+
+def test_another_file_of_first_weights_reruns_the_training_and_what_follows(own):
+    another(own / "resnet.pth")
+    assert mini.planned(own) == TRAINED
+
+
+def test_another_file_that_a_setting_of_ones_own_names_reruns_what_reads_it(own):
+    another(own / "parts.bin")
+    assert mini.planned(own) == DENOISER
+
+
+def test_a_changed_module_of_ones_own_reruns_what_imports_it(own):
+    (own / "helper.py").write_text("SIDE = 3\n", encoding="utf-8")
+    assert mini.planned(own) == DENOISER
+
+
+def test_a_file_of_first_weights_that_is_missing_is_told_with_its_key(own):
+    (own / "resnet.pth").unlink()
+    shutil.rmtree(own / mini.ROOT)  # of what is there already nobody asks what it was made from
+    shown = mini.snakemake(own, "--dry-run")
+    assert shown.returncode != 0
+    sentence = (
+        "classifiers.cnn.settings.weights: resnet.pth does not exist; give the path of a file"
+    )
+    assert sentence in shown.stdout

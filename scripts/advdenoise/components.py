@@ -10,6 +10,7 @@ import contextlib
 import functools
 import importlib
 import inspect
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,11 +48,32 @@ def module_file(kind: str, entry: dict) -> Path:
     return LIBRARY / kind / f"{entry['function'].partition('.')[0]}.py"
 
 
-def without_first_weights(entry: dict) -> dict:
-    """The entry without the weights that a training starts from, which may have to be fetched."""
+def without_first_weights(kind: str, entry: dict) -> dict:
+    """The entry without the weights that a training starts from, which may have to be fetched.
+
+    A function that needs such a setting gets it, for it cannot be called without.
+    """
+    needs = signature(kind, kind, entry["function"]).required
     settings = entry.get("settings", {})
-    kept = {name: value for name, value in settings.items() if name not in _FIRST_WEIGHTS}
+    left_out = {name for name in _FIRST_WEIGHTS if name not in needs}
+    kept = {name: value for name, value in settings.items() if name not in left_out}
     return {**entry, "settings": kept}
+
+
+def named_files(kind: str, entry: dict) -> dict[str, list[str]]:
+    """The files that an entry's settings name, by setting, relative to the working directory.
+
+    What `weights` says is one, whether it is there or not; so is any other text, or one of a list,
+    that is the path of a file.
+    """
+    files = {}
+    for name, value in entry.get("settings", {}).items():
+        texts = [text for text in (value if isinstance(value, list) else [value]) if text]
+        texts = [os.path.expanduser(text) for text in texts if isinstance(text, str)]
+        found = texts if name == "weights" else [text for text in texts if os.path.isfile(text)]
+        if found:
+            files[name] = found
+    return files
 
 
 def load(kind: str, entry: dict) -> functools.partial:

@@ -3,15 +3,30 @@
 import ast
 import functools
 import hashlib
+import importlib.metadata
+import importlib.util
 import json
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
+# Packages of the pinned environment that this project imports. Another version of them reruns
+# nothing, for then everything would run again: every file says which ones made it.
+PINNED = {
+    *("PIL", "h5py", "hdf5plugin", "jsonschema", "matplotlib", "numpy", "pandas", "pyarrow"),
+    *("safetensors", "scipy", "segmentation_models_pytorch", "skimage", "sklearn", "snakemake"),
+    *("snakemake_executor_plugin_slurm", "tabulate", "timm", "torch", "torchvision", "tqdm"),
+    *("xgboost", "yaml"),
+}
 
 
-def text_digest(path: Path) -> str:
+@functools.cache
+def file_digest(path: Path) -> str:
     """A digest of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def settings_digest(settings: dict) -> str:
@@ -22,22 +37,37 @@ def settings_digest(settings: dict) -> str:
 
 @functools.cache
 def code_digest(*files: Path) -> str:
-    """A digest of the given sources and of all that they import from this project.
+    """A digest of the given sources and of all that they import, but for the pinned environment.
 
     Over the syntax tree without docstrings, so that a comment or a docstring changes nothing.
+    Sources are followed below the working directory, the folders of PYTHONPATH and the repository,
+    and to packages that are installed from a folder to be edited; of other installed packages name
+    and version count.
     """
-    closure: set[Path] = set()
-    waiting = list(files)
+    roots = _roots()
+    closure: dict[str, Path] = {}  # the folder that a source lies below, by its path from there
+    packages: set[str] = set()
+    waiting = [(str(path.relative_to(REPOSITORY)), REPOSITORY) for path in files]
     while waiting:
-        path = waiting.pop()
-        if path not in closure:
-            closure.add(path)
-            waiting += _imports(path)
+        source, root = waiting.pop()
+        if source not in closure:
+            closure[source] = root
+            sources, installed = _imports(source, root, roots)
+            waiting += sources
+            packages |= installed
     digest = hashlib.sha256()
-    for path in sorted(closure):
-        digest.update(str(path.relative_to(REPOSITORY)).encode() + b"\0")
-        digest.update(_syntax(path).encode() + b"\0")
+    for source, root in sorted(closure.items()):
+        digest.update(source.encode() + b"\0")
+        digest.update(_syntax(root / source).encode() + b"\0")
+    for package in sorted(packages):
+        digest.update(_version(package).encode() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def _roots() -> tuple[Path, ...]:
+    """Where a job looks for modules before the installed ones, in its order."""
+    listed = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    return tuple(dict.fromkeys([Path.cwd(), *map(Path, listed), REPOSITORY]))
 
 
 @functools.cache
@@ -57,13 +87,73 @@ def _syntax(path: Path) -> str:
 
 
 @functools.cache
-def _imports(path: Path) -> list[Path]:
-    """The project's own modules that a source imports, anywhere in it."""
-    names = []
+def _imports(
+    source: str, root: Path, roots: tuple[Path, ...]
+) -> tuple[list[tuple[str, Path]], frozenset[str]]:
+    """What a source imports, anywhere in it: sources with their roots, and installed packages."""
+    sources, installed = [], set()
+    for name, level in _names(root / source):
+        top = name.partition(".")[0]
+        if level:
+            folder = source.split("/")[:-level]
+            sources += _sources(root, ".".join([*folder, name]))
+        elif top in sys.stdlib_module_names:
+            continue
+        elif found := _root_of(top, roots):
+            sources += _sources(found, name)
+        elif top not in PINNED:
+            installed.add(top)
+    return sources, frozenset(installed)
+
+
+def _names(path: Path) -> Iterator[tuple[str, int]]:
+    """The modules that a source names, with what it takes from them: that may be one as well.
+
+    And how many folders up a relative import begins, 0 of an absolute one.
+    """
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    found = (REPOSITORY / f"{name.replace('.', '/')}.py" for name in names if "scripts" in name)
-    return [candidate for candidate in found if candidate.is_file()]
+            yield from ((alias.name, 0) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = [node.module] if node.module else []
+            if module:
+                yield node.module, node.level
+            for alias in node.names:
+                yield ".".join([*module, alias.name]), node.level
+
+
+def _sources(root: Path, name: str) -> list[tuple[str, Path]]:
+    """The files that an import of a module below `root` runs: its own and its packages'."""
+    parts = name.split(".")
+    files = ["/".join([*parts[:count], "__init__.py"]) for count in range(1, len(parts) + 1)]
+    files.append("/".join(parts) + ".py")
+    # An empty one says nothing, and most of packages are.
+    return [(f, root) for f in files if (root / f).is_file() and (root / f).stat().st_size]
+
+
+@functools.cache
+def _root_of(top: str, roots: tuple[Path, ...]) -> Path | None:
+    """The folder from which a package or module is taken; None of an installed one."""
+    for root in roots:
+        if (root / top / "__init__.py").is_file() or (root / f"{top}.py").is_file():
+            return root
+    if top in PINNED:
+        return None
+    spec = importlib.util.find_spec(top)
+    if spec and spec.origin:
+        place = Path(spec.origin)
+        package = spec.submodule_search_locations is not None
+        return None if _is_installed(place) else place.parents[1 if package else 0]
+    return next((root for root in roots if (root / top).is_dir()), None)  # without __init__.py
+
+
+def _is_installed(path: Path) -> bool:
+    return bool({"site-packages", "dist-packages"} & {*path.parts})
+
+
+@functools.cache
+def _version(package: str) -> str:
+    """Name and version of an installed package, as its distributions have it."""
+    distributions = importlib.metadata.packages_distributions().get(package, [])
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in sorted({*distributions})]
+    return " ".join([package, *versions])

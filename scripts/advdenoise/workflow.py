@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scripts.advdenoise import components, configuration, threats
-from scripts.advdenoise.digests import REPOSITORY, code_digest, settings_digest, text_digest
+from scripts.advdenoise.digests import REPOSITORY, code_digest, file_digest, settings_digest
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.files import why_no_file
 from scripts.advdenoise.graph import places
 from scripts.advdenoise.graph.kinds import BUILT_IN_SPLITS, CROSSINGS, KIND_OF, KINDS
 from scripts.advdenoise.graph.names import unknowable
@@ -81,8 +82,24 @@ class Flow:
         }
 
     def inputs(self, rule: str):
-        """The input function of a rule."""
-        return lambda wildcards: self.job(rule, wildcards).inputs
+        """The input function of a rule.
+
+        Files that settings name are inputs by the name `of_settings`, whatever their age: `code`
+        knows their contents. Raises BadInput for one that is not there.
+        """
+
+        def files(wildcards) -> dict:
+            found = dict(self.job(rule, wildcards).inputs)
+            if named := self._named_files(rule, wildcards):
+                from snakemake.io import ancient
+
+                for path, key in named.items():
+                    if reason := why_no_file(Path(path)):
+                        raise BadInput(f"{key}: {path} {reason}; give the path of a file")
+                found["of_settings"] = ancient([*named])
+            return found
+
+        return files
 
     def settings(self, rule: str, **fixed):
         """The rule's settings as sorted JSON: one parameter, so that any change reruns the job.
@@ -114,14 +131,46 @@ class Flow:
         return self._digests[path]
 
     def code(self, rule: str, **fixed):
-        """The digest of the rule's script and of just the components that this job runs."""
+        """The digest of the rule's script and of just the components that this job runs.
+
+        And of the contents of the files that their settings name.
+        """
 
         def digest(wildcards) -> str:
-            entries = self.job(rule, fixed or wildcards).components
+            names = fixed or wildcards
+            entries = self.job(rule, names).components
             files = {components.module_file(kind, entry) for kind, entry in entries}
-            return code_digest(REPOSITORY / "scripts" / f"{rule}.py", *sorted(files))
+            code = code_digest(REPOSITORY / "scripts" / f"{rule}.py", *sorted(files))
+            named = [path for path in self._named_files(rule, names) if not why_no_file(Path(path))]
+            return "-".join([code, *(file_digest(Path(path)) for path in named)])
 
         return digest
+
+    def _named_files(self, rule: str, wildcards) -> dict[str, str]:
+        """The files that settings of this job's components name, and the key of each setting.
+
+        A network's first weights are read by the job that trains it from them, and by no other.
+        """
+        job, files = self.job(rule, wildcards), {}
+        trained = {"train_classifier": "classifiers", "train_denoiser": "denoisers"}.get(rule)
+        for kind, entry in job.components:
+            read = entry
+            if kind in ("classifiers", "denoisers") and (kind != trained or "start" in job.inputs):
+                read = components.without_first_weights(kind, entry)
+            for setting, paths in components.named_files(kind, read).items():
+                key = f"{self._key(kind, entry)}.settings.{setting}"
+                files |= dict.fromkeys(paths, key)
+        return files
+
+    def _key(self, kind: str, entry: dict) -> str:
+        """The place of an entry, of one of its points or of its training in the configuration."""
+        for name, known in self.config.get(kind, {}).items():
+            if known is entry or known.get("name", name) == entry.get("name"):
+                return f"{kind}.{name}"
+            for point, settings in known.get("points", {}).items():
+                if settings is entry:
+                    return f"{kind}.{name}" + f".points.{point}" * (len(known["points"]) > 1)
+        return f"{kind}: {entry['function']}"
 
     def job(self, rule: str, wildcards) -> Job:
         """What a job of `rule` needs for these wildcards."""
@@ -509,7 +558,7 @@ class Flow:
         folder = REPOSITORY / "config" / "published"
         own = folder / f"{paper}_{table}.csv"
         files = [own] if own.exists() else sorted(folder.glob(f"{paper}_*.csv"))
-        return {file.name: text_digest(file) for file in files}
+        return {file.name: file_digest(file) for file in files}
 
     def _figures(self, paper: str) -> Job:
         figures = self.config["experiments"][paper]["figures"]

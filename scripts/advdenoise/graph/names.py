@@ -68,7 +68,8 @@ def _check_start(config: dict, kind: str, name: str) -> None:
     """A start is trained before, and its weights fit."""
     key, entry = f"{kind}.{name}", config[kind][name]
     start = entry["training"]["start"]
-    if _architecture(_check_trained(config, key, entry, "start", kind)) != _architecture(entry):
+    begun = _check_trained(config, key, entry, "start", kind)
+    if _architecture(kind, begun) != _architecture(kind, entry):
         raise BadInput(
             f"{key}.training.start: {start!r} has another function or other settings, so that its "
             "weights do not fit; give both the same or take the start out"
@@ -80,9 +81,9 @@ def _check_start(config: dict, kind: str, name: str) -> None:
         path.append(start)
 
 
-def _architecture(entry: dict) -> tuple[str, dict]:
+def _architecture(kind: str, entry: dict) -> tuple[str, dict]:
     """What decides the shapes of an entry's weights, and what the network makes of them."""
-    return entry["function"], components.without_first_weights(entry)["settings"]
+    return entry["function"], components.without_first_weights(kind, entry)["settings"]
 
 
 def _check_held_out(config: dict, key: str, entry: dict) -> None:

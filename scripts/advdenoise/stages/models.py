@@ -33,7 +33,7 @@ def started(kind: str, path: Path, entry: dict, images: ImageSet) -> nn.Module:
 
     Raises BadInput where weights and network do not fit, DamagedFile where the file is damaged.
     """
-    network = build(kind, without_first_weights(entry), images.shape, len(images.classes))
+    network = build(kind, without_first_weights(kind, entry), images.shape, len(images.classes))
     tensors, _ = store.read_weights(path)
     try:
         network.load_state_dict(tensors)

@@ -87,7 +87,7 @@ def _network(thing: Thing, whats: list[str], batch: int, folder: Path) -> dict:
     """Seconds an image of each use, as the jobs do it, and the number of values to be stored."""
     # Weights change no cost, and fetching them may.
     entry = {"function": thing.function, "settings": json.loads(thing.settings)}
-    entry = without_first_weights(entry)
+    entry = without_first_weights(thing.kind, entry)
     *shape, classes = thing.size
     network = models.build(thing.kind, entry, tuple(shape), classes).eval()
     shape = getattr(network, "codes", shape)  # a generator takes no images

@@ -1,0 +1,147 @@
+"""Which sources and packages a digest of code covers: edits of someone's own modules change it."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.advdenoise import digests
+
+LIBRARY = digests.REPOSITORY / "scripts"
+OWN = "scripts/advdenoise/denoisers/own.py"
+SOURCES = {
+    OWN: """
+        import beside_the_snakefile
+        import grown, not_there_at_all
+        from on_the_path import parts
+        from on_the_path.deep import layer as first
+        from plain_folder.module import anything
+        from scripts.advdenoise.denoisers._blocks import block
+        from . import _relative
+        from ._package.inner import other
+
+        def build():
+            import edited_in_place
+        """,
+    "beside_the_snakefile.py": "import json\nimport torch\nimport second\n",
+    "second.py": "VALUE = 1\n",
+    "plain_folder/module.py": "anything = 1\n",
+    "scripts/advdenoise/denoisers/_blocks.py": "block = 1\n",
+    "scripts/advdenoise/denoisers/_relative.py": "from .. import noise\n",
+    "scripts/advdenoise/noise.py": "VALUE = 1\n",
+    "scripts/advdenoise/denoisers/_package/__init__.py": "VALUE = 1\n",
+    "scripts/advdenoise/denoisers/_package/inner.py": "other = 1\n",
+    "lib/on_the_path/__init__.py": "VALUE = 1\n",
+    "lib/on_the_path/parts.py": "VALUE = 1\n",
+    "lib/on_the_path/deep/__init__.py": "VALUE = 1\n",
+    "lib/on_the_path/deep/layer.py": "VALUE = 1\n",
+    "checkout/edited_in_place/__init__.py": "from edited_in_place import core\n",
+    "checkout/edited_in_place/core.py": "VALUE = 1\n",
+}
+OTHERS = {
+    "scripts/advdenoise/denoisers/unused.py": "VALUE = 1\n",
+    "unused.py": "VALUE = 1\n",
+    "json.py": "VALUE = 1\n",  # the standard library's comes first
+    "lib/on_the_path/unused.py": "VALUE = 1\n",
+    "lib/beside_the_snakefile.py": "VALUE = 1\n",  # the working directory comes first
+    "scripts/advdenoise/own.py": "VALUE = 1\n",
+}
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def install(folder: Path, version: str) -> None:
+    write(folder, "site-packages/grown/__init__.py", f"VERSION = {version!r}\n")
+    write(folder, "site-packages/grown.dist-info/top_level.txt", "grown\n")
+    metadata = f"Metadata-Version: 2.1\nName: grown\nVersion: {version}\n"
+    write(folder, "site-packages/grown.dist-info/METADATA", metadata)
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A repository with a module of someone's own and all that it imports."""
+    for name, text in (SOURCES | OTHERS).items():
+        write(
+            tmp_path,
+            name,
+            "\n".join(line[8:] for line in text.split("\n")) if name == OWN else text,
+        )
+    write(tmp_path, "scripts/__init__.py", "")
+    install(tmp_path, "1.0")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "lib"))
+    monkeypatch.setattr(digests, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(
+        sys, "path", [f"{tmp_path}/site-packages", f"{tmp_path}/checkout", *sys.path]
+    )
+    return tmp_path
+
+
+def digest(folder: Path) -> str:
+    """As another process would have it."""
+    for function in vars(digests).values():
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
+    return digests.code_digest(folder / OWN)
+
+
+def test_each_source_counts_and_no_other(own):
+    before = digest(own)
+    for name in OTHERS:
+        write(own, name, "VALUE = 2\n")
+    assert digest(own) == before
+    known = {before}
+    for name in SOURCES:
+        with (own / name).open("a") as file:
+            file.write("\n# A comment.\n")
+        assert digest(own) in known, name
+        with (own / name).open("a") as file:
+            file.write("CHANGED = True\n")
+        known.add(after := digest(own))
+        assert after != before, name
+        before = after
+    assert len(known) == len(SOURCES) + 1
+
+
+def test_of_an_installed_package_the_version_counts(own):
+    before = digest(own)
+    write(own, "site-packages/grown/__init__.py", "VERSION = 'patched'\n")
+    assert digest(own) == before
+    install(own, "1.1")
+    assert digest(own) != before
+
+
+def test_moving_everything_changes_nothing(own, tmp_path_factory, monkeypatch):
+    before = digest(own)
+    moved = tmp_path_factory.mktemp("elsewhere") / "moved"
+    own.rename(moved)
+    monkeypatch.chdir(moved)
+    monkeypatch.setenv("PYTHONPATH", f"{moved}/lib")
+    monkeypatch.setattr(digests, "REPOSITORY", moved)
+    monkeypatch.setattr(sys, "path", [f"{moved}/site-packages", f"{moved}/checkout", *sys.path[2:]])
+    assert digest(moved) == before
+
+
+def test_what_this_project_imports_is_pinned():
+    """So that its own digests hold no versions."""
+    named = set()
+    for path in LIBRARY.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                named |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                named.add(node.module.partition(".")[0])
+    assert named - sys.stdlib_module_names - {"scripts"} <= digests.PINNED
+
+
+def test_a_file_of_any_size_by_its_bytes(tmp_path):
+    (tmp_path / "a").write_bytes(bytes(1 << 20))
+    (tmp_path / "b").write_bytes(bytes(1 << 20))
+    (tmp_path / "c").write_bytes(bytes(1 << 20)[1:] + b"\1")
+    a, b, c = (digests.file_digest(tmp_path / name) for name in "abc")
+    assert a == b != c
