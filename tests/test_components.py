@@ -154,7 +154,7 @@ def test_a_setting_is_of_its_type(library, setting, fits, does_not_fit):
         ("sides", [3, 0], "sides.1: must be in [1, 65536], but is 0"),
         ("sides", [3], "sides: must have 2 members, but has 1"),
         ("other", float("inf"), "other: must be a finite number, but is inf"),
-        ("rule", "linff", "rule: 'linff' is not possible; did you mean 'linf'?"),
+        ("rule", "linff", "rule: must be 'linf' or 'l2', but is 'linff'; did you mean 'linf'?"),
         ("table", [{"a": float("nan")}], "table.0.a: must be a finite number, but is nan"),
     ],
 )

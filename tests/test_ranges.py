@@ -94,7 +94,19 @@ def test_what_fits_is_taken(kind, values):
         (
             Literal["scale"] | float,
             "scal",
-            "key: 'scal' is not possible; did you mean 'scale'?",
+            "key: must be 'scale' or a number, but is 'scal'; did you mean 'scale'?",
+        ),
+        (
+            Literal["a"] | PositiveInt,
+            "foo",
+            "key: must be 'a' or a whole number at least 1, but is 'foo'",
+        ),
+        (Literal["l1", "l2"], 2, "key: must be 'l1' or 'l2', but is 2"),
+        (Literal[4, 8], 4.0, "key: must be 4 or 8, but is 4.0"),
+        (
+            Annotated[int, Interval(ge=4, multiple_of=2)],
+            5,
+            "key: must be at least 4 and a multiple of 2, but is 5",
         ),
         (Literal["scale"] | float, None, "key: must be 'scale' or a number, but is null"),
         (list[PositiveInt], [], "key: the number of members must be at least 1, but is 0"),

@@ -10,6 +10,7 @@ import types
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from scripts.advdenoise.errors import suggest
@@ -19,13 +20,15 @@ from scripts.advdenoise.errors import suggest
 class Interval:
     """What a number lies in, or what the length of a list does; bounds that are None are open.
 
-    `str` gives what follows "must be": "at least 1", "greater than 0", "in (0, 1]".
+    `multiple_of` is for whole numbers. `str` gives what follows "must be": "at least 1", "greater
+    than 0", "in (0, 1]".
     """
 
     gt: float | None = None
     ge: float | None = None
     lt: float | None = None
     le: float | None = None
+    multiple_of: int | None = None
 
     def __post_init__(self):
         for bound in (self.gt, self.ge, self.lt, self.le):
@@ -39,10 +42,15 @@ class Interval:
             and (self.ge is None or number >= self.ge)
             and (self.lt is None or number < self.lt)
             and (self.le is None or number <= self.le)
+            and (self.multiple_of is None or number % self.multiple_of == 0)
             and number == number
         )
 
     def __str__(self) -> str:
+        multiple = f" and a multiple of {self.multiple_of}" if self.multiple_of else ""
+        return self._bounds() + multiple
+
+    def _bounds(self) -> str:
         lower = self.ge if self.gt is None else self.gt
         upper = self.le if self.lt is None else self.lt
         if upper is None:
@@ -58,14 +66,21 @@ NonNegativeInt = Annotated[int, Interval(ge=0)]
 PositiveFloat = Annotated[float, Interval(gt=0)]
 NonNegativeFloat = Annotated[float, Interval(ge=0)]
 Probability = Annotated[float, Interval(ge=0, le=1)]
-# A perturbation's budget, and the length of a step, in pixels of [0,1].
-Epsilon = Annotated[float, Interval(ge=0, le=1)]
+# A pixel's value, a perturbation's budget, the length of a step: in pixels of [0,1].
+Pixel = Annotated[float, Interval(ge=0, le=1)]
+Epsilon = Pixel
 StepSize = Annotated[float, Interval(gt=0, le=1)]
-# Channels, nodes or layers of a network, sides of an image: more would fit into no memory.
-Size = Annotated[int, Interval(ge=1, le=65536)]
-# What images in [0,1] are normalised by.
-Mean = Annotated[float, Interval(ge=0, le=1)]
+# A step as a part of epsilon: one of 2 crosses the ball.
+StepShare = Annotated[float, Interval(gt=0, le=2)]
+# A part of a whole that is not empty, and one that leaves something: dropout, momentum.
+Share = Annotated[float, Interval(gt=0, le=1)]
+Decay = Annotated[float, Interval(ge=0, lt=1)]
+# Standard deviation of images in [0,1] or of noise on them.
 Std = Annotated[float, Interval(gt=0, le=10)]
+# Degrees either way.
+Angle = Annotated[float, Interval(ge=0, le=180)]
+# Channels and nodes of a network, sides of an image: more would fit into no memory.
+Size = Annotated[int, Interval(ge=1, le=65536)]
 
 # What a number without an upper or a lower bound may be: tensors hold no larger ones.
 _WIDEST = {
@@ -146,6 +161,11 @@ def _base(option):
     return origin if origin in _WORDS or origin is Literal else Other
 
 
+def _choices(option) -> tuple:
+    """What a Literal lists."""
+    return typing.get_args(_bare(option)) if _base(option) is Literal else ()
+
+
 def _items(option) -> list:
     """The annotations of a list's items or a dictionary's values."""
     given = [item for item in typing.get_args(_bare(option)) if item is not ...]
@@ -156,7 +176,7 @@ def _is_of(value, option) -> bool:
     """Whether a value is of an option's plain type, in range or not."""
     base = _base(option)
     if base is Literal:
-        return type(value) in map(type, typing.get_args(_bare(option)))
+        return any(type(value) is type(c) and value == c for c in _choices(option))
     if base in (int, float) and isinstance(value, bool):
         return False
     if base is float:
@@ -167,10 +187,6 @@ def _is_of(value, option) -> bool:
 def _fault(key: str, value, option) -> str | None:
     """The sentence about a value of the right plain type."""
     base = _base(option)
-    if base is Literal:
-        choices = typing.get_args(_bare(option))
-        unknown = f"{key}: {_shown(value)} is not possible; {suggest(value, map(str, choices))}"
-        return None if value in choices else unknown
     if base in (int, float):
         return _number_fault(key, value, base, _interval(option))
     if base is list:
@@ -224,7 +240,7 @@ def _first(sentences) -> str | None:
 def _describe(option) -> str:
     base, interval = _base(option), _interval(option)
     if base is Literal:
-        return " or ".join(map(repr, typing.get_args(_bare(option))))
+        return " or ".join(map(repr, _choices(option)))
     return f"{_WORDS[base]} {interval}" if interval and base is not list else _WORDS[base]
 
 
@@ -240,10 +256,13 @@ def _shown(value) -> str:
 
 
 def _remedy(value, options: list) -> str:
-    """What to write in place of a float that is meant as a count, or of a number read as text."""
+    """What to write for a float that is meant as a count, a number read as text, a near word."""
     bases = [_base(option) for option in options]
     if int in bases and isinstance(value, float) and value.is_integer():
         return f"; write {int(value)}"
+    choices = [choice for option in options for choice in _choices(option)]
+    if isinstance(value, str) and get_close_matches(value, map(str, choices)):
+        return f"; {suggest(value, map(str, choices))}"
     if not isinstance(value, str) or not {int, float} & {*bases}:
         return ""
     try:
