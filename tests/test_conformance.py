@@ -8,6 +8,7 @@ import copy
 import functools
 import importlib
 import inspect
+import math
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from scripts.advdenoise.graph.kinds import CROSSINGS, KINDS
 from scripts.advdenoise.metrics import roc_auc
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.purifiers import apudae
+from scripts.advdenoise.ranges import fault, numbers
 from scripts.advdenoise.training._references import maker
 
 # Settings that make a component small enough for a test; those without defaults belong here too.
@@ -174,6 +176,34 @@ def test_is_documented_and_takes_plain_settings(kind, name):
         # The attack stage may hand one budget per image.
         plain = (kind, setting) == ("attacks", "epsilon") or "Other" not in repr(types[setting])
         assert plain and types[setting] is not Any, f"{kind}.{name}: {setting} is no plain value"
+
+
+@every()
+def test_every_number_has_a_range(kind, name):
+    """Beside the parameter, as `ranges` has it: none of them may be just any number."""
+    types = signature(kind, kind, name).types
+    for setting, annotation in types.items():
+        for base, interval in numbers(annotation):
+            assert interval, f"{kind}.{name}: {setting} is {base.__name__}; say its range"
+
+
+@every()
+def test_settings_outside_of_their_range_are_refused(kind, name):
+    asked = signature(kind, kind, name)
+    for setting, value in (asked.defaults | MINIATURE[kind].get(name, {})).items():
+        assert fault("", value, asked.types[setting]) is None, setting
+    for setting, annotation in asked.types.items():
+        for base, interval in numbers(annotation):
+            for number in (-1e300, -math.inf, math.nan, math.inf, 1e300, -(10**15), True):
+                for value in (number, [number], [1, number], {"a": number}):
+                    assert fault("", value, annotation), f"{setting}: {value}"
+            if base is int:
+                assert fault("", 10**15, annotation) and fault("", 2.0, annotation), setting
+            beside = 1 if base is int else 0.5
+            bounds = (interval.gt, 0), (interval.ge, -beside), (interval.lt, 0)
+            for bound, step in (*bounds, (interval.le, beside)):
+                if bound is not None:
+                    assert fault("", bound + step, annotation), f"{setting}: {bound + step}"
 
 
 @every()

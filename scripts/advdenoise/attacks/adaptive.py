@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scripts.advdenoise.attacks._ascent import ascend, entropy, gradient, step_size
 from scripts.advdenoise.attacks._predict import Predict
+from scripts.advdenoise.ranges import Epsilon, NonNegativeFloat, PositiveInt, StepShare, StepSize
 
 
 def counter_b(
@@ -20,11 +21,11 @@ def counter_b(
     classifier: Predict,
     error: Callable[[Tensor], Tensor],
     *,
-    weight: float,
-    epsilon: float | Tensor,
-    steps: int,
-    alpha: float | None = None,
-    alpha_per_epsilon: float | None = None,
+    weight: NonNegativeFloat,
+    epsilon: Epsilon | Tensor,
+    steps: PositiveInt,
+    alpha: StepSize | None = None,
+    alpha_per_epsilon: StepShare | None = None,
 ) -> Tensor:
     """BIM on a loss that also keeps the reconstruction error low (APuDAE, equation 15).
 

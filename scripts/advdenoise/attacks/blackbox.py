@@ -1,6 +1,7 @@
 """Attacks that ask the victim and take no gradient."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from scripts.advdenoise.attacks._ball import limits
 from scripts.advdenoise.attacks._predict import Predict, margin, of_rows, refuse_masks
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.ranges import Epsilon, Interval, Share
 
 # After so many of 10,000 queries the squares' share of the image is halved once more.
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -21,9 +23,9 @@ def square(
     victim: Predict,
     noise: Noise,
     *,
-    epsilon: float | Tensor,
-    queries: int = 5000,
-    share: float = 0.8,
+    epsilon: Epsilon | Tensor,
+    queries: Annotated[int, Interval(ge=2)] = 5000,
+    share: Share = 0.8,
 ) -> Tensor:
     """Random search with squares in the L-infinity ball (Andriushchenko et al. 2020, algorithm 2).
 

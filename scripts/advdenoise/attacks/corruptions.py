@@ -8,6 +8,7 @@ stream per image.
 
 import io
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from scripts.advdenoise.attacks import noise as additive
 from scripts.advdenoise.attacks._ball import limits
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.ranges import Interval
 
 # Standard deviation of the noise, in pixel units
 NOISE = (0.08, 0.12, 0.18, 0.26, 0.38)
@@ -30,12 +32,14 @@ QUALITY = (25, 18, 15, 10, 7)
 TRUNCATE = 4
 
 
-def gaussian_noise(images: Tensor, noise: Noise, *, severity: int) -> Tensor:
+def gaussian_noise(
+    images: Tensor, noise: Noise, *, severity: Annotated[int, Interval(ge=1, le=5)]
+) -> Tensor:
     """N(0, s^2) for every element, s = 0.08, 0.12, 0.18, 0.26 or 0.38."""
     return additive.gaussian(images, noise, sigma=_at(NOISE, severity))
 
 
-def gaussian_blur(images: Tensor, *, severity: int) -> Tensor:
+def gaussian_blur(images: Tensor, *, severity: Annotated[int, Interval(ge=1, le=5)]) -> Tensor:
     """A Gaussian of 1, 2, 3, 4 or 6 pixels; what lies outside the image is its nearest pixel."""
     sigma = _at(BLUR, severity)
     radius = TRUNCATE * sigma
@@ -50,7 +54,7 @@ def gaussian_blur(images: Tensor, *, severity: int) -> Tensor:
     return _to(blurred.view(images.shape), images)
 
 
-def jpeg(images: Tensor, *, severity: int) -> Tensor:
+def jpeg(images: Tensor, *, severity: Annotated[int, Interval(ge=1, le=5)]) -> Tensor:
     """The 8-bit image through JPEG of quality 25, 18, 15, 10 or 7, with Pillow's defaults.
 
     Raises BadInput for images that have neither one channel nor three.

@@ -16,6 +16,8 @@ units or `alpha_per_epsilon` times epsilon; exactly one of the two is given, els
 raised. An image whose gradient is not finite rests for that step.
 """
 
+from typing import Annotated, Literal
+
 import torch
 from torch import Tensor
 
@@ -24,11 +26,20 @@ from scripts.advdenoise.attacks._kurakin import kurakin_steps
 from scripts.advdenoise.attacks._predict import Predict, refuse_masks
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.ranges import NonNegativeFloat, PositiveFloat
+from scripts.advdenoise.ranges import (
+    Epsilon,
+    Interval,
+    NonNegativeFloat,
+    Pixel,
+    PositiveFloat,
+    PositiveInt,
+    StepShare,
+    StepSize,
+)
 
 
 def fgsm(
-    images: Tensor, labels: Tensor, targeted: bool, predict: Predict, *, epsilon: float | Tensor
+    images: Tensor, labels: Tensor, targeted: bool, predict: Predict, *, epsilon: Epsilon | Tensor
 ) -> Tensor:
     """One step of epsilon along the sign of the gradient (Goodfellow et al. 2015)."""
     return _ascend(images, labels, targeted, predict, None, epsilon, alpha=epsilon, steps=1)
@@ -40,10 +51,10 @@ def bim(
     targeted: bool,
     predict: Predict,
     *,
-    epsilon: float | Tensor,
-    steps: int | str,
-    alpha: float | None = None,
-    alpha_per_epsilon: float | None = None,
+    epsilon: Epsilon | Tensor,
+    steps: PositiveInt | Literal["kurakin"],
+    alpha: StepSize | None = None,
+    alpha_per_epsilon: StepShare | None = None,
 ) -> Tensor:
     """Steps along the sign of the gradient from the image itself (Kurakin et al. 2017; I-FGSM).
 
@@ -65,10 +76,10 @@ def pgd(
     predict: Predict,
     noise: Noise,
     *,
-    epsilon: float | Tensor,
-    steps: int,
-    alpha: float | None = None,
-    alpha_per_epsilon: float | None = None,
+    epsilon: Epsilon | Tensor,
+    steps: PositiveInt,
+    alpha: StepSize | None = None,
+    alpha_per_epsilon: StepShare | None = None,
 ) -> Tensor:
     """BIM from a start drawn uniformly from the ball (Madry et al. 2018)."""
     start = noise.uniform(images, -epsilon, epsilon).to(images.dtype)
@@ -82,11 +93,11 @@ def mi_fgsm(
     targeted: bool,
     predict: Predict,
     *,
-    epsilon: float | Tensor,
-    steps: int,
-    alpha: float | None = None,
-    alpha_per_epsilon: float | None = None,
-    mu: float = 1.0,
+    epsilon: Epsilon | Tensor,
+    steps: PositiveInt,
+    alpha: StepSize | None = None,
+    alpha_per_epsilon: StepShare | None = None,
+    mu: Annotated[float, Interval(ge=0, le=10)] = 1.0,
 ) -> Tensor:
     """BIM along the sign of g <- mu g + gradient / |gradient|_1 (Dong et al. 2018, equation 6).
 
@@ -103,10 +114,10 @@ def margin_pgd(
     predict: Predict,
     noise: Noise,
     *,
-    epsilon: float | Tensor,
-    steps: int,
-    alpha: float | None = None,
-    alpha_per_epsilon: float | None = None,
+    epsilon: Epsilon | Tensor,
+    steps: PositiveInt,
+    alpha: StepSize | None = None,
+    alpha_per_epsilon: StepShare | None = None,
     kappa: NonNegativeFloat = 50.0,
     c: PositiveFloat | None = None,
     random_start: bool = True,
@@ -140,10 +151,10 @@ def segpgd(
     predict: Predict,
     noise: Noise,
     *,
-    epsilon: float | Tensor,
-    steps: int,
-    alpha: float | None = None,
-    alpha_per_epsilon: float | None = None,
+    epsilon: Epsilon | Tensor,
+    steps: PositiveInt,
+    alpha: StepSize | None = None,
+    alpha_per_epsilon: StepShare | None = None,
 ) -> Tensor:
     """PGD that turns from pixels still right to those that are wrong (SegPGD, Gu et al. 2022).
 
@@ -176,8 +187,8 @@ def r_fgsm(
     predict: Predict,
     noise: Noise,
     *,
-    epsilon: float | Tensor,
-    start_radius: float,
+    epsilon: Epsilon | Tensor,
+    start_radius: Pixel,
 ) -> Tensor:
     """FGSM of the full epsilon at the image plus U(-start_radius, start_radius) (APuDAE).
 

@@ -14,6 +14,7 @@ probabilities, as in "segfault".
 import functools
 import math
 from collections.abc import Callable, Iterator
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +22,15 @@ from torch import Tensor
 from scripts.advdenoise.attacks._ball import limits
 from scripts.advdenoise.attacks._predict import Predict, margin, of_rows, refuse_masks
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.ranges import (
+    Epsilon,
+    Interval,
+    NonNegativeFloat,
+    Pixel,
+    PositiveFloat,
+    PositiveInt,
+    Share,
+)
 
 Hinge = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 # Adam (Kingma & Ba 2015).
@@ -34,11 +44,11 @@ def deepfool(
     labels: Tensor,
     predict: Predict,
     *,
-    norm: str = "linf",
-    steps: int = 50,
-    candidates: int = 10,
-    overshoot: float = 0.02,
-    epsilon: float | Tensor | None = None,
+    norm: Literal["linf", "l2"] = "linf",
+    steps: PositiveInt = 50,
+    candidates: Annotated[int, Interval(ge=2)] = 10,
+    overshoot: Annotated[float, Interval(ge=0, le=10)] = 0.02,
+    epsilon: Epsilon | Tensor | None = None,
 ) -> Tensor:
     """Steps to the nearest boundary of the linearised classifier (Moosavi-Dezfooli et al. 2016).
 
@@ -92,13 +102,13 @@ def carlini_wagner(
     targeted: bool,
     predict: Predict,
     *,
-    binary_search_steps: int = 9,
-    steps: int = 500,
-    stepsize: float = 0.01,
-    initial_const: float = 1e-3,
-    confidence: float = 0.0,
-    unit: float = 1.0,
-    fill: float | None = None,
+    binary_search_steps: PositiveInt = 9,
+    steps: PositiveInt = 500,
+    stepsize: PositiveFloat = 0.01,
+    initial_const: PositiveFloat = 1e-3,
+    confidence: NonNegativeFloat = 0.0,
+    unit: Share = 1.0,
+    fill: Pixel | None = None,
     abort_early: bool = False,
 ) -> Tensor:
     """The smallest L2 perturbation by gradient descent in tanh space (Carlini & Wagner 2017).

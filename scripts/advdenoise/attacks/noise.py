@@ -10,25 +10,26 @@ from torch import Tensor
 
 from scripts.advdenoise.attacks._ball import limits
 from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.ranges import Epsilon, Pixel, Std
 
 
-def uniform(images: Tensor, noise: Noise, *, epsilon: float | Tensor) -> Tensor:
+def uniform(images: Tensor, noise: Noise, *, epsilon: Epsilon | Tensor) -> Tensor:
     """U(-epsilon, epsilon) for every element (APuDAE, equation 1: RANDOM)."""
     return _clipped(noise.uniform(images, -epsilon, epsilon), images, epsilon)
 
 
-def gaussian(images: Tensor, noise: Noise, *, sigma: float) -> Tensor:
+def gaussian(images: Tensor, noise: Noise, *, sigma: Std) -> Tensor:
     """N(0, sigma^2) for every element (DAPAS, Gaussian noise)."""
     return _clipped(noise.normal(images, sigma), images)
 
 
-def blind_gaussian(images: Tensor, noise: Noise, *, sigma_max: float) -> Tensor:
+def blind_gaussian(images: Tensor, noise: Noise, *, sigma_max: Std) -> Tensor:
     """N(0, s^2) for every element, s ~ U(0, sigma_max) for every image (APuDAE, equation 5)."""
     sigma = noise.uniform(images.new_empty(len(images), 1, 1, 1), 0, sigma_max)
     return _clipped(noise.normal(images, sigma), images)
 
 
-def bimodal(images: Tensor, noise: Noise, *, mode: float, sigma: float) -> Tensor:
+def bimodal(images: Tensor, noise: Noise, *, mode: Pixel, sigma: Std) -> Tensor:
     """N(-mode, sigma^2) or N(mode, sigma^2), either with probability 1/2 (DAPAS, bimodal noise)."""
     centre = mode * (noise.uniform(images, -0.5, 0.5) < 0).to(images.dtype).mul_(2).sub_(1)
     return _clipped(noise.normal(images, sigma) + centre, images)

@@ -15,6 +15,7 @@ What an image has after k steps is what it ends with where `steps` is k.
 """
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from torch import Tensor
 from scripts.advdenoise.attacks._ascent import entropy_slope, is_finite, unit
 from scripts.advdenoise.attacks._ball import limits
 from scripts.advdenoise.attacks._predict import Predict, Watch, of_rows, refuse_masks
+from scripts.advdenoise.ranges import Interval, PositiveInt, StepSize
 
 # The line search is repeated once with so many smaller steps if it ends within as many.
 FINER = 20
@@ -35,8 +37,8 @@ def line_search(
     victim: Predict,
     watch: Watch,
     *,
-    steps: int,
-    increment: float = 0.001,
+    steps: PositiveInt,
+    increment: StepSize = 0.001,
 ) -> Tensor:
     """FGSM whose length is searched for: the sign attack of foolbox 1.
 
@@ -76,8 +78,8 @@ def i_fgsm(
     victim: Predict,
     watch: Watch,
     *,
-    steps: int,
-    alpha: float,
+    steps: PositiveInt,
+    alpha: StepSize,
 ) -> Tensor:
     """At most `steps` of `alpha`, in pixel units, along the sign of the gradient at each place."""
     return _climb(images, labels, targeted, predict, victim, watch, steps, alpha, mu=0.0)
@@ -91,9 +93,9 @@ def mi_fgsm(
     victim: Predict,
     watch: Watch,
     *,
-    steps: int,
-    alpha: float,
-    mu: float = 1.0,
+    steps: PositiveInt,
+    alpha: StepSize,
+    mu: Annotated[float, Interval(ge=0, le=10)] = 1.0,
 ) -> Tensor:
     """`i_fgsm` along the sign of g <- mu g + gradient / |gradient|_1 (Dong et al. 2018).
 

@@ -6,9 +6,12 @@ labels [H, W] from 0 to K-1 without gaps; K may be 1. Colour images (C = 3) are 
 colour space where the method does so, grey ones (C = 1) as they are.
 """
 
+from typing import Annotated
+
 import numpy as np
 
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.ranges import Interval, PositiveFloat, PositiveInt, Probability
 
 
 def pixels(image: np.ndarray) -> np.ndarray:
@@ -18,7 +21,11 @@ def pixels(image: np.ndarray) -> np.ndarray:
 
 
 def slic(
-    image: np.ndarray, *, n_segments: int, compactness: float = 10.0, like_2021: bool = False
+    image: np.ndarray,
+    *,
+    n_segments: Annotated[int, Interval(ge=1, le=10**6)],
+    compactness: PositiveFloat = 10.0,
+    like_2021: bool = False,
 ) -> np.ndarray:
     """SLIC: k-means in colour and place, made connected.
 
@@ -54,7 +61,11 @@ def slic(
 
 
 def felzenszwalb(
-    image: np.ndarray, *, scale: float, sigma: float = 0.8, min_size: int = 20
+    image: np.ndarray,
+    *,
+    scale: PositiveFloat,
+    sigma: Annotated[float, Interval(ge=0, le=1000)] = 0.8,
+    min_size: PositiveInt = 20,
 ) -> np.ndarray:
     """Felzenszwalb and Huttenlocher's merging of a minimum spanning tree.
 
@@ -82,10 +93,10 @@ def felzenszwalb(
 def quickshift(
     image: np.ndarray,
     *,
-    sigma: float,
-    max_dist: float,
-    ratio: float = 1.0,
-    kernel_size: float = 5,
+    sigma: Annotated[float, Interval(ge=0, le=1000)],
+    max_dist: PositiveFloat,
+    ratio: Probability = 1.0,
+    kernel_size: Annotated[float, Interval(ge=1, le=1000)] = 5,
 ) -> np.ndarray:
     """Quick shift: every pixel climbs to its nearest neighbour of higher density.
 

@@ -6,11 +6,13 @@ layer.
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from torch import nn
 
 from scripts.advdenoise.classifiers._normalise import Normalise, Normalised
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.ranges import Decay, Interval, Pixel, Share, Size, Std
 
 Shape = tuple[int, int, int]
 
@@ -19,10 +21,10 @@ def lenet(
     shape: Shape,
     classes: int,
     *,
-    channels: Sequence[int] = (20, 50),
-    hidden: int = 500,
-    mean: float | list[float] = 0.0,
-    std: float | list[float] = 1.0,
+    channels: tuple[Size, Size] = (20, 50),
+    hidden: Size = 500,
+    mean: Pixel | list[Pixel] = 0.0,
+    std: Std | list[Std] = 1.0,
 ) -> nn.Module:
     """The four-layer CNN of "feature losses", section on the target classifier.
 
@@ -57,10 +59,10 @@ def mlp(
     shape: Shape,
     classes: int,
     *,
-    hidden: Sequence[int] = (256, 256),
-    dropout: float = 0.2,
-    mean: float | list[float] = 0.0,
-    std: float | list[float] = 1.0,
+    hidden: Annotated[Sequence[Size], Interval(ge=1, le=100)] = (256, 256),
+    dropout: Decay = 0.2,
+    mean: Pixel | list[Pixel] = 0.0,
+    std: Std | list[Std] = 1.0,
 ) -> nn.Module:
     """The classifier of APuDAE's MNIST: dense layers, each `hidden` one with ReLU and dropout.
 
@@ -78,11 +80,11 @@ def elu_cnn(
     shape: Shape,
     classes: int,
     *,
-    width: int = 32,
-    dropout: Sequence[float] = (0.2, 0.3, 0.4),
-    momentum: float = 0.01,
-    mean: float | list[float] = 120.70748 / 255,
-    std: float | list[float] = 64.150024 / 255,
+    width: Size = 32,
+    dropout: tuple[Decay, Decay, Decay] = (0.2, 0.3, 0.4),
+    momentum: Share = 0.01,
+    mean: Pixel | list[Pixel] = 120.70748 / 255,
+    std: Std | list[Std] = 64.150024 / 255,
 ) -> nn.Module:
     """The 26-layer CNN of "segfault", section on the model: `layers.0` to `layers.25`.
 

@@ -10,6 +10,7 @@ which gives the logits.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from scripts.advdenoise.classifiers._heads import bent, check_head, convolution
 from scripts.advdenoise.classifiers._normalise import Normalise, Normalised
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.ranges import Pixel, Size, Std
 
 Shape = tuple[int, int, int]
 
@@ -25,9 +27,9 @@ def preactivated(
     shape: Shape,
     classes: int,
     *,
-    width: int = 8,
-    mean: float | list[float] = 0.5,
-    std: float | list[float] = 0.5,
+    width: Size = 8,
+    mean: Pixel | list[Pixel] = 0.5,
+    std: Std | list[Std] = 0.5,
 ) -> nn.Module:
     """Residual network with norm and ReLU before each convolution (ResNet V2, He et al. 2016).
 
@@ -51,9 +53,9 @@ def plain(
     shape: Shape,
     classes: int,
     *,
-    width: int = 8,
-    mean: float | list[float] = 0.5,
-    std: float | list[float] = 0.5,
+    width: Size = 8,
+    mean: Pixel | list[Pixel] = 0.5,
+    std: Std | list[Std] = 0.5,
 ) -> nn.Module:
     """Convolutions and dense layers one behind the other (VGG, Simonyan and Zisserman 2015).
 
@@ -88,9 +90,9 @@ def squeezed(
     shape: Shape,
     classes: int,
     *,
-    width: int = 8,
-    mean: float | list[float] = 0.5,
-    std: float | list[float] = 0.5,
+    width: Size = 8,
+    mean: Pixel | list[Pixel] = 0.5,
+    std: Std | list[Std] = 0.5,
 ) -> nn.Module:
     """Residual network whose blocks weigh their channels (SENet, Hu et al. 2018).
 
@@ -113,9 +115,9 @@ def inception(
     shape: Shape,
     classes: int,
     *,
-    width: int = 8,
-    mean: float | list[float] = 0.5,
-    std: float | list[float] = 0.5,
+    width: Size = 8,
+    mean: Pixel | list[Pixel] = 0.5,
+    std: Std | list[Std] = 0.5,
 ) -> nn.Module:
     """Residual network of parallel branches (Inception-ResNet V2, Szegedy et al. 2017).
 
@@ -139,10 +141,10 @@ def dense(
     shape: Shape,
     classes: int,
     *,
-    width: int = 8,
-    head: str = "linear",
-    mean: float | list[float] = 0.5,
-    std: float | list[float] = 0.5,
+    width: Size = 8,
+    head: Literal["linear", "conv", "prelu"] = "linear",
+    mean: Pixel | list[Pixel] = 0.5,
+    std: Std | list[Std] = 0.5,
 ) -> nn.Module:
     """Densely connected network (DenseNet, Huang et al. 2017), with the heads of Table 7.
 

@@ -5,15 +5,16 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from scripts.advdenoise.classifiers._normalise import Normalise, Normalised
+from scripts.advdenoise.ranges import Pixel, Size, Std
 
 
 def cifar_resnet18(
     shape: tuple[int, int, int],
     classes: int,
     *,
-    width: int = 64,
-    mean: float | list[float] = 0.0,
-    std: float | list[float] = 1.0,
+    width: Size = 64,
+    mean: Pixel | list[Pixel] = 0.0,
+    std: Std | list[Std] = 1.0,
 ) -> nn.Module:
     """ResNet-18 with a 3x3 stem and no first pooling (He et al. 2016), as APuDAE uses it.
 

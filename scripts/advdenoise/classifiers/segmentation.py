@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.nn import functional
 from scripts.advdenoise.classifiers._normalise import Normalise, Normalised
 from scripts.advdenoise.classifiers._weights import put, read, short
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.ranges import Interval, Size
 from scripts.advdenoise.sides import check_sides
 
 # What a function returns whose networks predict masks: the configuration reads it without a call.
@@ -27,8 +29,8 @@ def deeplab_v3_plus(
     classes: int,
     *,
     encoder: str = "resnet101",
-    width: int = 256,
-    rates: Sequence[int] = RATES,
+    width: Size = 256,
+    rates: tuple[Size, Size, Size] = RATES,
     pretrained: bool = False,
     weights: str | None = None,
 ) -> Segmenter:
@@ -114,7 +116,7 @@ def deeplab_v3(
     shape: tuple[int, int, int],
     classes: int,
     *,
-    backbone: str = "resnet101",
+    backbone: Literal["resnet50", "resnet101"] = "resnet101",
     pretrained: bool = False,
     weights: str | None = None,
 ) -> Segmenter:
@@ -187,8 +189,8 @@ def small(
     shape: tuple[int, int, int],
     classes: int,
     *,
-    width: int = 12,
-    rates: Sequence[int] = (1, 2, 4),
+    width: Size = 12,
+    rates: Annotated[Sequence[Size], Interval(ge=1, le=100)] = (1, 2, 4),
 ) -> Segmenter:
     """A DeepLabV3+ small enough to be trained on a CPU in seconds, at output stride 8.
 

@@ -4,12 +4,14 @@ import hashlib
 import pickle
 from collections import OrderedDict
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
 from scripts.advdenoise.classifiers._normalise import Normalise, Normalised
 from scripts.advdenoise.errors import BadInput, DamagedFile
+from scripts.advdenoise.ranges import Interval, Size
 
 HERE = "vgg.vgg16: settings"
 # Convolutions of the five blocks and the width of each, as a multiple of the first.
@@ -23,9 +25,9 @@ def vgg16(
     shape: tuple[int, int, int],
     classes: int,
     *,
-    width: int = 64,
-    size: int = 32,
-    resize: str = "pad",
+    width: Size = 64,
+    size: Annotated[int, Interval(ge=32, le=65536)] = 32,
+    resize: Literal["pad", "bilinear"] = "pad",
     batch_norm: bool = False,
     pretrained: bool = False,
     weights: str | None = None,

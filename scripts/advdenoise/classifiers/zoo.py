@@ -2,6 +2,7 @@
 
 import difflib
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from scripts.advdenoise.classifiers._heads import bent, check_head, convolution
 from scripts.advdenoise.classifiers._normalise import Normalise, Normalised
 from scripts.advdenoise.classifiers._weights import put, read, short
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.ranges import Pixel, Size, Std
 
 HERE = "zoo.timm_model: settings"
 SEE = "`python -c 'import timm; print(timm.list_models())'` names them all"
@@ -22,11 +24,11 @@ def timm_model(
     model: str,
     pretrained: bool = False,
     weights: str | None = None,
-    size: int | list[int] | None = None,
-    mean: float | list[float] | None = 0.5,
-    std: float | list[float] | None = 0.5,
-    stem_stride: int | None = None,
-    head: str = "linear",
+    size: Size | tuple[Size, Size] | None = None,
+    mean: Pixel | list[Pixel] | None = 0.5,
+    std: Std | list[Std] | None = 0.5,
+    stem_stride: Size | None = None,
+    head: Literal["linear", "conv", "prelu"] = "linear",
 ) -> nn.Module:
     """Any network of timm: float [N,C,H,W] in [0,1] -> logits [N, classes].
 

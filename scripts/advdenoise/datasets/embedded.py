@@ -3,12 +3,14 @@
 import gzip
 import importlib.util
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
 
 from scripts.advdenoise.datasets._source import DenseSource, Extent, Source, holds, in_memory
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.ranges import Interval, PositiveInt
 
 TEST_DIGITS = 360
 PHOTOGRAPHS = {
@@ -48,7 +50,7 @@ def _patches(*, train: int = 400, test: int = 100) -> Extent:
 
 
 @holds(_patches)
-def patches(*, train: int = 400, test: int = 100) -> Source:
+def patches(*, train: PositiveInt = 400, test: PositiveInt = 100) -> Source:
     """32x32 colour crops of eight photographs of scikit-image; the class is the photograph.
 
     Each photograph is first reduced by the whole factor that brings its shorter side nearest to
@@ -76,7 +78,13 @@ def _scenes(*, train: int = 240, test: int = 60, size: int = 129, digits: int = 
 
 
 @holds(_scenes)
-def scenes(*, train: int = 240, test: int = 60, size: int = 129, digits: int = 10) -> DenseSource:
+def scenes(
+    *,
+    train: PositiveInt = 240,
+    test: PositiveInt = 60,
+    size: Annotated[int, Interval(ge=32, le=151)] = 129,
+    digits: Annotated[int, Interval(ge=1, le=10)] = 10,
+) -> DenseSource:
     """Handwritten digits on photographs, each with a mask of its own pixels: a dense data set.
 
     A scene is a crop of `size` x `size` pixels of one of scikit-image's photographs, reduced until

@@ -6,6 +6,7 @@ What is kept of a data set is a table of file names, a few dozen bytes an image.
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 from scripts.advdenoise.datasets._files import LONGEST_SIDE, decode, is_hidden, lines, middle
 from scripts.advdenoise.datasets._source import Extent, Source, below, holds
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.ranges import Interval, Size
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 TINY_IMAGENET = "tiny-imagenet-200"
@@ -24,7 +26,9 @@ def _like_tiny_imagenet(*, classes: int | None = None) -> Extent:
 
 
 @holds(_like_tiny_imagenet)
-def tiny_imagenet(root: Path, *, classes: int | None = None) -> Source:
+def tiny_imagenet(
+    root: Path, *, classes: Annotated[int, Interval(ge=2, le=200)] | None = None
+) -> Source:
     """Tiny ImageNet, 64x64 colour, in its own layout; its validation part is the test part.
 
     The classes are those of `wnids.txt` in sorted order, as readers of image folders number them,
@@ -67,7 +71,7 @@ def _like_imagenet(*, size: int = 256, **_) -> Extent:
 
 @holds(_like_imagenet)
 def imagenet_folder(
-    root: Path, *, train: str | None = "train", test: str = "val", size: int = 256
+    root: Path, *, train: str | None = "train", test: str = "val", size: Size = 256
 ) -> Source:
     """Any folder of images with one folder a class, like ImageNet's: `{train,test}/<class>/...`.
 

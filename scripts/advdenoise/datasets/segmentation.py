@@ -17,6 +17,7 @@ from PIL import Image
 from scripts.advdenoise.datasets._files import decode, lines, middle, opened
 from scripts.advdenoise.datasets._source import IGNORED, DenseSource, Extent, Source, below, holds
 from scripts.advdenoise.errors import BadInput, DamagedFile
+from scripts.advdenoise.ranges import Size
 from scripts.advdenoise.sides import check_sides
 
 VOC = "VOCdevkit/VOC2012"
@@ -76,7 +77,7 @@ def _voc2012(*, size: int = 513, sbd: bool = False, **_) -> Extent:
 
 @holds(_voc2012)
 def voc2012(
-    root: Path, *, size: int = 513, sbd: bool = False, download: bool = False
+    root: Path, *, size: Size = 513, sbd: bool = False, download: bool = False
 ) -> DenseSource:
     """Segmentation of PASCAL VOC 2012, in torchvision's layout: 1,464 images, 1,449 for test.
 
@@ -180,7 +181,7 @@ def _camvid(*, size: Sequence[int] = (353, 481), **_) -> Extent:
 def camvid(
     root: Path,
     *,
-    size: Sequence[int] = (353, 481),
+    size: tuple[Size, Size] = (353, 481),
     train: Sequence[str] = ("train",),
     test: Sequence[str] = ("test",),
 ) -> DenseSource:

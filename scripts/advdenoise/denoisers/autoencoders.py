@@ -1,19 +1,21 @@
 """Convolutional autoencoders: float [N,C,H,W] in [0,1] -> the same shape in [0,1]."""
 
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.ranges import Interval, Size
 from scripts.advdenoise.sides import check_sides
 
 Shape = tuple[int, int, int]
 OUTPUTS = ("residual", "sigmoid", "relu")
 
 
-def seven_layer(shape: Shape, *, channels: tuple[int, int] = (16, 8)) -> nn.Module:
+def seven_layer(shape: Shape, *, channels: tuple[Size, Size] = (16, 8)) -> nn.Module:
     """The autoencoder of "feature losses", section on the denoiser: 28x28 -> 2x2 -> 28x28.
 
     5,729 parameters for grey images; both ends work on [-1,1], so it is fed 2x - 1 and gives
@@ -46,10 +48,10 @@ def seven_layer(shape: Shape, *, channels: tuple[int, int] = (16, 8)) -> nn.Modu
 def red_net(
     shape: Shape,
     *,
-    layers: int = 30,
-    width: int = 64,
+    layers: Annotated[int, Interval(ge=4, le=1000, multiple_of=2)] = 30,
+    width: Size = 64,
     batch_norm: bool = True,
-    output: str = "residual",
+    output: Literal["residual", "sigmoid", "relu"] = "residual",
 ) -> nn.Module:
     """The autoencoder of APuDAE, Table 1: RED-Net (Mao et al. 2016), at half the resolution.
 
@@ -82,7 +84,11 @@ def red_net(
     return _RedNet(depth, layers // 2, width, batch_norm, output)
 
 
-def elu_skips(shape: Shape, *, channels: Sequence[int] = (64, 128, 256, 512, 512)) -> nn.Module:
+def elu_skips(
+    shape: Shape,
+    *,
+    channels: Annotated[Sequence[Size], Interval(ge=1, le=5)] = (64, 128, 256, 512, 512),
+) -> nn.Module:
     """The autoencoder of "dapas", Figure 2: one strided convolution a halving, with added skips.
 
     3x3 convolutions of stride 2 bring each of `channels`, transposed ones lead back, 513 -> 257 ->

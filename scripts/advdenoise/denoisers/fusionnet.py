@@ -1,17 +1,21 @@
 """FusionNet (Quan et al. 2016): float [N,C,H,W] in [0,1] -> the same shape in [0,1]."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from scripts.advdenoise.denoisers._sides import check_sides
+from scripts.advdenoise.ranges import Interval, Size
 
 Shape = tuple[int, int, int]
 
 
-def fusionnet(shape: Shape, *, width: int = 64, poolings: int = 4) -> nn.Module:
+def fusionnet(
+    shape: Shape, *, width: Size = 64, poolings: Annotated[int, Interval(ge=1, le=10)] = 4
+) -> nn.Module:
     """The denoiser of "propagation", section 2.3: a U-Net of residual units whose skips are means.
 
     At each size two 3x3 convolutions with three between that are a residual, all with batch norm:

@@ -1,17 +1,26 @@
 """Generators: codes -> images, which are no autoencoders and take no images."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.ranges import Size
 
 Shape = tuple[int, int, int]
 _SLOPE = 0.2  # of the critic's leaky ReLUs
 PRIORS = ("normal", "scaled")
 
 
-def wgan(shape: Shape, *, latent: int = 128, width: int = 64, prior: str = "normal") -> nn.Module:
+def wgan(
+    shape: Shape,
+    *,
+    latent: Size = 128,
+    width: Size = 64,
+    prior: Literal["normal", "scaled"] = "normal",
+) -> nn.Module:
     """Generator and critic of Defense-GAN (Samangouei et al. 2018) for grey images of 28x28.
 
     The generator turns a code [N, latent, 1, 1] into an image in [0,1]: a dense layer to 4 `width`

@@ -1,16 +1,21 @@
 """The U-Net of Laine et al. 2019: float [N,C,H,W] in [0,1] -> the same shape in [0,1]."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from scripts.advdenoise.denoisers._sides import check_sides
+from scripts.advdenoise.ranges import Interval, Size
 
 Shape = tuple[int, int, int]
 _SLOPE = 0.1  # of the leaky ReLUs
 
 
-def unet(shape: Shape, *, width: int = 48, poolings: int = 5) -> nn.Module:
+def unet(
+    shape: Shape, *, width: Size = 48, poolings: Annotated[int, Interval(ge=1, le=10)] = 5
+) -> nn.Module:
     """The network without blind spot of "High-quality self-supervised deep image denoising".
 
     3x3 convolutions of `width` maps: two at full size, one at each size below, halved by max

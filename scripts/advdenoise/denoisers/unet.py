@@ -1,17 +1,24 @@
 """U-Nets (Ronneberger et al. 2015): float [N,C,H,W] in [0,1] -> the same shape in [0,1]."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from scripts.advdenoise.denoisers._sides import check_sides
+from scripts.advdenoise.ranges import Interval, Size
 
 Shape = tuple[int, int, int]
 
 
-def hgd(shape: Shape, *, widths: Sequence[int] = (32, 64, 128), convolutions: int = 2) -> nn.Module:
+def hgd(
+    shape: Shape,
+    *,
+    widths: Annotated[Sequence[Size], Interval(ge=1, le=11)] = (32, 64, 128),
+    convolutions: Annotated[int, Interval(ge=1, le=100)] = 2,
+) -> nn.Module:
     """The denoising U-Net of Liao et al. 2018 (HGD), which estimates the noise.
 
     One scale for each of `widths`, halved by the first convolution of the scale below and doubled
@@ -28,7 +35,11 @@ def hgd(shape: Shape, *, widths: Sequence[int] = (32, 64, 128), convolutions: in
 
 
 def classic(
-    shape: Shape, *, width: int = 64, poolings: int = 4, batch_norm: bool = True
+    shape: Shape,
+    *,
+    width: Size = 64,
+    poolings: Annotated[int, Interval(ge=1, le=10)] = 4,
+    batch_norm: bool = True,
 ) -> nn.Module:
     """The U-Net of Ronneberger et al. 2015 with padded convolutions, a denoiser of "propagation".
 

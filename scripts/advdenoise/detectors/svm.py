@@ -6,17 +6,24 @@ up to rounding. The score is the decision function.
 """
 
 import warnings
+from typing import Annotated, Literal
 
 import numpy as np
 
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.metrics import roc_auc
+from scripts.advdenoise.ranges import Interval, PositiveFloat, PositiveInt
 
 # Rows scored at once: bounds the memory that the kernel of many rows needs.
 SCORE_ROWS = 2048
 
 
-def svc(*, C: float = 1.0, gamma: str | float = "scale", scale: bool = False):
+def svc(
+    *,
+    C: PositiveFloat = 1.0,
+    gamma: Literal["scale", "auto"] | PositiveFloat = "scale",
+    scale: bool = False,
+):
     """Support vector classification; the defaults are what "segfault" uses.
 
     Args:
@@ -32,10 +39,10 @@ def svc(*, C: float = 1.0, gamma: str | float = "scale", scale: bool = False):
 def svc_grid_search(
     seed: int,
     *,
-    C: tuple = (0.1, 1.0, 10.0, 1e2, 1e3, 1e4, 1e5),
-    gamma: tuple = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0),
-    folds: int = 5,
-    steps: int = 100_000,
+    C: tuple[PositiveFloat, ...] = (0.1, 1.0, 10.0, 1e2, 1e3, 1e4, 1e5),
+    gamma: tuple[PositiveFloat, ...] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0),
+    folds: Annotated[int, Interval(ge=2)] = 5,
+    steps: PositiveInt = 100_000,
     scale: bool = False,
 ):
     """The same with C and gamma chosen among these by cross-validation inside the training rows.

@@ -4,17 +4,21 @@ A detector has `fit(features, is_adversarial)` and `score(features)`: features f
 is_adversarial bool [N] with both classes, scores float [N], higher where more adversarial.
 """
 
+from typing import Annotated, Literal
+
 import numpy as np
+
+from scripts.advdenoise.ranges import Interval, PositiveInt, Share
 
 
 def random_forest(
     seed: int,
     threads: int,
     *,
-    trees: int = 100,
-    max_depth: int | None = None,
-    min_samples_leaf: int = 1,
-    max_features: str | float | None = "sqrt",
+    trees: PositiveInt = 100,
+    max_depth: PositiveInt | None = None,
+    min_samples_leaf: PositiveInt = 1,
+    max_features: Literal["sqrt", "log2"] | PositiveInt | Share | None = "sqrt",
 ):
     """scikit-learn's random forest; its defaults are what "segfault" uses."""
     from sklearn.ensemble import RandomForestClassifier
@@ -35,12 +39,12 @@ def xgboost(
     seed: int,
     threads: int,
     *,
-    trees: int = 100,
-    depth: int = 3,
-    learning_rate: float = 0.1,
-    max_bin: int = 256,
-    subsample: float = 1.0,
-    colsample_bytree: float = 1.0,
+    trees: PositiveInt = 100,
+    depth: PositiveInt = 3,
+    learning_rate: Share = 0.1,
+    max_bin: Annotated[int, Interval(ge=2)] = 256,
+    subsample: Share = 1.0,
+    colsample_bytree: Share = 1.0,
 ):
     """Gradient boosting by XGBoost, on a CPU, whose results do not depend on the threads.
 

@@ -1,7 +1,7 @@
 """What the detectors see, and what it costs."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from scripts.advdenoise.components import suggest
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.ranges import PositiveInt
 from scripts.advdenoise.statistics import Estimate
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._costs import Cost, costs, key
@@ -33,7 +34,7 @@ class _Pair(NamedTuple):
     label: str
 
 
-def spread(iqr: Results, *, attack: str = "FGSM", images: int = 128) -> Figure:
+def spread(iqr: Results, *, attack: str = "FGSM", images: PositiveInt = 128) -> Figure:
     """Interquartile range of the predicted class, clean against adversarial images (Fig. 1).
 
     One panel for each data set, classifier and attribution. `attack` is a printed name; of its
@@ -51,7 +52,7 @@ def spread(iqr: Results, *, attack: str = "FGSM", images: int = 128) -> Figure:
     return figure
 
 
-def outputs(iqr: Results, *, attack: str = "FGSM", images: int = 128) -> Figure:
+def outputs(iqr: Results, *, attack: str = "FGSM", images: PositiveInt = 128) -> Figure:
     """The same for every output of the classifier, a panel each (Fig. 2)."""
     pairs = list(_pairs(iqr, attack, images))
     count = len(pairs[0].clean["probabilities"].iloc[0])
@@ -82,7 +83,7 @@ def tradeoff(
     cost: Results,
     *,
     attack: str = "C&W",
-    representation: str = "probabilities",
+    representation: Literal["predicted", "probabilities", "hidden"] = "probabilities",
 ) -> Figure:
     """AUC against seconds (Fig. 3), forward passes and bytes: a point for each setting.
 

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.figures._sheet import Row, Tile, sheet
+from scripts.advdenoise.ranges import PositiveInt
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._examples import Maps, Seen, of_one_replicate, read_seen
 
@@ -15,7 +16,7 @@ _BEFORE = ("dataset", "classifier", "threat", "attack_point")  # a purifier
 _MAGNIFIED = 4  # differences, which would be all but black
 
 
-def strips(examples: list[Path], *, images: int = 6) -> Figure:
+def strips(examples: list[Path], *, images: PositiveInt = 6) -> Figure:
     """The first images of each file in three rows: clean, as seen, purified, with predictions.
 
     Predictions are printed above the purified images, in red where they are wrong.
@@ -43,7 +44,7 @@ def strips(examples: list[Path], *, images: int = 6) -> Figure:
     return figure
 
 
-def targeted(examples: list[Path], *, images: int | None = None) -> Figure:
+def targeted(examples: list[Path], *, images: PositiveInt | None = None) -> Figure:
     """Images of all classes driven to one class, and what purifiers make of them (Figs. 1, 2).
 
     Rows are images as they are and as seen, and purified by each purifier of the same threat: the
@@ -62,7 +63,7 @@ def targeted(examples: list[Path], *, images: int | None = None) -> Figure:
     return sheet(rows)
 
 
-def feature_noise(examples: list[Path], *, images: int = 1) -> Figure:
+def feature_noise(examples: list[Path], *, images: PositiveInt = 1) -> Figure:
     """Clean and adversarial maps of a classifier's modules, and their difference (Fig. 3).
 
     For each of the first `images` images a block of rows, the image itself in the first column:

@@ -1,6 +1,6 @@
 """Distances layer by layer as curves, and what they have to do with accuracy and detection."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -37,7 +37,12 @@ class _Panel(NamedTuple):
     curves: dict[str, list[Cell]]
 
 
-def curves(distances: Results, styles: Styles | None = None, *, measure: str | list[str]) -> Figure:
+def curves(
+    distances: Results,
+    styles: Styles | None = None,
+    *,
+    measure: Literal["ne_d", "ne_d_sqrt", "cos_d"] | list[Literal["ne_d", "ne_d_sqrt", "cos_d"]],
+) -> Figure:
     """Mean distance layer by layer (Figs. 2, 3; with two measures Figs. 5, 6).
 
     A row of panels for each classifier and measure, a column for each denoiser, a curve for each
@@ -90,8 +95,8 @@ def explorer(
     styles: Styles | None = None,
     *,
     classifier: str,
-    protocol: str = "grouped",
-    representation: str = "probabilities",
+    protocol: Literal["paper", "grouped"] = "grouped",
+    representation: Literal["predicted", "probabilities", "hidden"] = "probabilities",
 ) -> Figure:
     """NE-D and COS-D of a classifier's last layer against accuracy and detectors' scores.
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from scripts.advdenoise.components import suggest
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.figures._sheet import Row, Tile, sheet
+from scripts.advdenoise.ranges import PositiveInt
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._examples import Seen, of_one_replicate, read_seen
 from scripts.advdenoise.tables._purifications import Places
@@ -54,7 +55,7 @@ def strips(
     *,
     attack: str = "BIM",
     purifiers: list[str] | None = None,
-    images: int = 6,
+    images: PositiveInt = 6,
 ) -> Figure:
     """Images as they are, under an attack, and purified in several ways (Fig. 2).
 

@@ -13,6 +13,7 @@ from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.figures._palette import colour, coloured
 from scripts.advdenoise.figures._sheet import SIDE, Row, Tile, sheet
 from scripts.advdenoise.graph.kinds import looks_at_model
+from scripts.advdenoise.ranges import PositiveInt
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._dapas import NONE, PAPER, Group, Places, World, method, worlds
 from scripts.advdenoise.tables._examples import Scenes, of_one_replicate, read_scenes
@@ -25,7 +26,7 @@ _BEFORE = ("dataset", "split", "classifier")
 _ALIKE = (*_BEFORE, "purifier", "purifier_point")
 
 
-def attacked(examples: list[Path], *, attack: str = "I-FGSM", images: int = 3) -> Figure:
+def attacked(examples: list[Path], *, attack: str = "I-FGSM", images: PositiveInt = 3) -> Figure:
     """Clean images, their predictions, adversarial images and theirs, without a defence (Fig. 1).
 
     A row for each of the first `images` images, of the first replicate; `attack` is a printed name,
@@ -46,7 +47,7 @@ def attacked(examples: list[Path], *, attack: str = "I-FGSM", images: int = 3) -
     return _with_legend(rows, before, [before.seen_prediction, seen.seen_prediction])
 
 
-def denoised(examples: list[Path], *, noise: str | None = None, images: int = 2) -> Figure:
+def denoised(examples: list[Path], *, noise: str | None = None, images: PositiveInt = 2) -> Figure:
     """Clean and noisy images, each before and behind the denoiser (Fig. 4).
 
     Rows are the first `images` images of each noise, of the first replicate; `noise` is an attack
@@ -73,7 +74,9 @@ def denoised(examples: list[Path], *, noise: str | None = None, images: int = 2)
     return sheet(rows, _side(rows))
 
 
-def grid(examples: list[Path], *, attacks: list[str] | None = None, images: int = 1) -> Figure:
+def grid(
+    examples: list[Path], *, attacks: list[str] | None = None, images: PositiveInt = 1
+) -> Figure:
     """Images under no attack and some, their predictions, and both after the denoiser (Fig. 6).
 
     Columns are clean images and `attacks`, printed names (FGSM and I-FGSM by default), at the

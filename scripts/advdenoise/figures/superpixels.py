@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from scripts.advdenoise.ranges import PositiveInt
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._superpixels import Example, read_examples
 
@@ -14,7 +15,7 @@ _BORDER = (1.0, 1.0, 0.0)
 _GAP = 40  # above each picture, for its title
 
 
-def boundaries(examples: list[Path], *, method: str, images: int = 10) -> Figure:
+def boundaries(examples: list[Path], *, method: str, images: PositiveInt = 10) -> Figure:
     """Images (rows) with the segments of each setting of a method (columns) and their number.
 
     `method` is a function of superpixels, such as slic; shown are each file's first `images`.

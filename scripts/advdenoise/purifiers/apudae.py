@@ -14,6 +14,7 @@ mu as `mean` and sigma as `deviation`; `noise`, one random stream per image.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,13 +24,18 @@ from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.purifiers._checks import check_images, mean_and_deviation
 from scripts.advdenoise.purifiers._descent import Adam, Gradient, OfErrors, OfImages, descend
 from scripts.advdenoise.purifiers._transform import drawn
-from scripts.advdenoise.ranges import PositiveFloat
+from scripts.advdenoise.ranges import Angle, Decay, Pixel, PositiveFloat, PositiveInt, StepSize
 
 FORMS = ("sigmoid", "gaussian")
 
 
 def a(
-    images: Tensor, error: OfImages, *, steps: int = 15, rate: float = 0.01, sign: bool = False
+    images: Tensor,
+    error: OfImages,
+    *,
+    steps: PositiveInt = 15,
+    rate: PositiveFloat = 0.01,
+    sign: bool = False,
 ) -> Tensor:
     """X_{i+1} = X_i - rate * dRE(X_i)/dX_i, or the sign of it (equation 8; rows A of Table 3).
 
@@ -38,7 +44,9 @@ def a(
     return descend(images, error, steps, Gradient(rate, sign))
 
 
-def b(images: Tensor, error: OfImages, *, steps: int = 12, rate: float = 1 / 255) -> Tensor:
+def b(
+    images: Tensor, error: OfImages, *, steps: PositiveInt = 12, rate: StepSize = 1 / 255
+) -> Tensor:
     """Adam on RE (equation 9)."""
     return descend(images, error, steps, Adam(rate))
 
@@ -48,9 +56,9 @@ def c(
     error: OfImages,
     calibration: dict | None,
     *,
-    steps: int = 16,
-    rate: float = 1 / 255,
-    form: str = "sigmoid",
+    steps: PositiveInt = 16,
+    rate: StepSize = 1 / 255,
+    form: Literal["sigmoid", "gaussian"] = "sigmoid",
     each_step: bool = False,
 ) -> Tensor:
     """Adam on RE with the rate `rate` * s, s from the image's own error (equation 10).
@@ -78,8 +86,8 @@ def d(
     error: OfImages,
     calibration: dict | None,
     *,
-    steps: int = 13,
-    rate: float = 2 / 255,
+    steps: PositiveInt = 13,
+    rate: StepSize = 2 / 255,
 ) -> Tensor:
     """Adam on (RE - mu)^2 / sigma^2, which raises exp(-(RE - mu)^2 / sigma^2) (equation 11)."""
     mean, deviation = mean_and_deviation(calibration, "apudae.d")
@@ -95,8 +103,8 @@ def e(
     error: OfImages,
     calibration: dict | None,
     *,
-    steps: int = 13,
-    rate: float = 2 / 255,
+    steps: PositiveInt = 13,
+    rate: StepSize = 2 / 255,
     rest: bool = False,
 ) -> Tensor:
     """Adam on max(RE - mu, 0)^2 / sigma^2 (row E of Table 3).
@@ -117,9 +125,9 @@ def f(
     calibration: dict | None,
     noise: Noise,
     *,
-    steps: int = 13,
-    rate: float = 2 / 255,
-    amount: float = 0.7 / 255,
+    steps: PositiveInt = 13,
+    rate: StepSize = 2 / 255,
+    amount: Pixel = 0.7 / 255,
     deviation: PositiveFloat | None = None,
 ) -> Tensor:
     """E, and U(-e_i, e_i) added to the image at each step (equation 12).
@@ -148,10 +156,10 @@ def g(
     calibration: dict | None,
     noise: Noise,
     *,
-    steps: int = 13,
-    rate: float = 2 / 255,
-    resize: float = 0.1,
-    rotation: float = 10.0,
+    steps: PositiveInt = 13,
+    rate: StepSize = 2 / 255,
+    resize: Decay = 0.1,
+    rotation: Angle = 10.0,
     each_step: bool = False,
 ) -> Tensor:
     """E from X_0 = t(X; r, angle), a random resize and rotation (equation 13).
@@ -170,9 +178,9 @@ def a_with_noise(
     calibration: dict | None,
     noise: Noise,
     *,
-    steps: int = 15,
-    rate: float = 0.01,
-    amount: float = 0.7 / 255,
+    steps: PositiveInt = 15,
+    rate: PositiveFloat = 0.01,
+    amount: Pixel = 0.7 / 255,
 ) -> Tensor:
     """A with the noise of F at each step (row B of Table 4, ImageNet)."""
     distribution = mean_and_deviation(calibration, "apudae.a_with_noise")
@@ -185,10 +193,10 @@ def a_transformed(
     error: OfImages,
     noise: Noise,
     *,
-    steps: int = 15,
-    rate: float = 0.01,
-    resize: float = 0.1,
-    rotation: float = 10.0,
+    steps: PositiveInt = 15,
+    rate: PositiveFloat = 0.01,
+    resize: Decay = 0.1,
+    rotation: Angle = 10.0,
     each_step: bool = False,
 ) -> Tensor:
     """A from the random resize and rotation of G, or with one before every step (row C of Table 4,

@@ -9,6 +9,7 @@ from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.purifiers._checks import check_images
 from scripts.advdenoise.purifiers._descent import State, taken
+from scripts.advdenoise.ranges import Decay, PositiveFloat, PositiveInt
 
 _LATE, _SLOWER = 0.8, 0.1  # after this share of the steps the rate is so many times the first
 
@@ -18,10 +19,10 @@ def defense_gan(
     generate: nn.Module | None,
     noise: Noise,
     *,
-    steps: int = 200,
-    restarts: int = 10,
-    rate: float = 10.0,
-    momentum: float = 0.7,
+    steps: PositiveInt = 200,
+    restarts: PositiveInt = 10,
+    rate: PositiveFloat = 10.0,
+    momentum: Decay = 0.7,
 ) -> Tensor:
     """G(z*), z* being the code whose image is nearest (Defense-GAN, Samangouei et al. 2018, eq. 5).
 

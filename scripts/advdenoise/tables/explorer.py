@@ -1,5 +1,7 @@
 """The propagation explorer: how far noise travels, and what classifier and detector make of it."""
 
+from typing import Literal
+
 from scripts.advdenoise.tables import _explorer
 from scripts.advdenoise.tables._cells import Rows
 from scripts.advdenoise.tables._read import Results
@@ -10,8 +12,8 @@ def rows(
     predictions: Results,
     detection: Results | None = None,
     *,
-    protocol: str = "grouped",
-    representation: str = "probabilities",
+    protocol: Literal["paper", "grouped"] = "grouped",
+    representation: Literal["predicted", "probabilities", "hidden"] = "probabilities",
 ) -> Rows:
     """Distances, predictions and detectors' scores of the same images, joined.
 

@@ -1,10 +1,21 @@
 """Training on images that are attacked anew in every batch."""
 
+from typing import Annotated
+
 from torch import Tensor, nn
 from torch.nn import functional
 
 from scripts.advdenoise.attacks import gradient
 from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.ranges import (
+    Angle,
+    Epsilon,
+    Interval,
+    PositiveInt,
+    Probability,
+    Share,
+    StepSize,
+)
 from scripts.advdenoise.training._augment import augment
 from scripts.advdenoise.training._steps import Update, accuracy, attacked
 
@@ -15,14 +26,14 @@ def pgd(
     labels: Tensor,
     noise: Noise,
     *,
-    epsilon: float,
-    alpha: float,
-    steps: int,
+    epsilon: Epsilon,
+    alpha: StepSize,
+    steps: PositiveInt,
     random_start: bool = True,
-    crop: int = 0,
-    shift: float = 0.0,
-    rotation: float = 0.0,
-    scale: float = 1.0,
+    crop: Annotated[int, Interval(ge=0, le=65536)] = 0,
+    shift: Probability = 0.0,
+    rotation: Angle = 0.0,
+    scale: Share = 1.0,
     flip: bool = False,
 ) -> Update:
     """Cross-entropy at the adversarial images of PGD (Madry et al. 2018, equation 2.1).

@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from scripts.advdenoise.components import suggest
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.ranges import NonNegativeFloat
 from scripts.advdenoise.training._steps import Update, compares_with
 
 
@@ -54,8 +55,8 @@ def reconstruct(
     reference: list[Tensor],
     *,
     layers: Sequence[str] = ("layers.relu5_3", "layers.relu4_2", "layers.relu3_2"),
-    weights: Sequence[float] = (0.00048, 0.00024, 0.00012),
-    pixel_weight: float = 0.0013,
+    weights: Sequence[NonNegativeFloat] = (0.00048, 0.00024, 0.00012),
+    pixel_weight: NonNegativeFloat = 0.0013,
 ) -> Update:
     """The feature loss of "feature losses": weighted squared differences of maps and of pixels.
 

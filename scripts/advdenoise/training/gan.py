@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.ranges import NonNegativeFloat, PositiveInt
 from scripts.advdenoise.training._steps import Update, attacked
 
 
@@ -19,8 +20,8 @@ def wgan_gp(
     noise: Noise,
     iteration: int,
     *,
-    critic_steps: int = 5,
-    penalty: float = 10.0,
+    critic_steps: PositiveInt = 5,
+    penalty: NonNegativeFloat = 10.0,
 ) -> Update:
     """A Wasserstein GAN with gradient penalty (Gulrajani et al. 2017, algorithm 1).
 

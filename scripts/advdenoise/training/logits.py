@@ -1,5 +1,7 @@
 """Training on what a trained classifier says of denoised and clean images."""
 
+from typing import Literal
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,7 +23,7 @@ def guided(
     network: nn.Module,
     reference: list[Tensor],
     *,
-    norm: str = "l1",
+    norm: Literal["l1", "mse"] = "l1",
 ) -> Update:
     """Logits guided denoising (LGD of HGD, Liao et al. 2018): no term in pixels.
 

@@ -7,13 +7,14 @@ trained classifier that the entry names, and `reference`, what it makes of the c
 return the loss and the batch means of their metrics.
 """
 
-from collections.abc import Sequence
+from typing import Annotated
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from scripts.advdenoise.datasets._source import IGNORED
 from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.ranges import Angle, Interval, PositiveFloat, Probability, Share
 from scripts.advdenoise.training._augment import augment, augment_with_masks
 from scripts.advdenoise.training._steps import Update, accuracy
 
@@ -24,10 +25,10 @@ def classify(
     labels: Tensor,
     noise: Noise,
     *,
-    crop: int = 0,
-    shift: float = 0.0,
-    rotation: float = 0.0,
-    scale: float = 1.0,
+    crop: Annotated[int, Interval(ge=0, le=65536)] = 0,
+    shift: Probability = 0.0,
+    rotation: Angle = 0.0,
+    scale: Share = 1.0,
     flip: bool = False,
 ) -> Update:
     """Cross-entropy of a classifier; metric `accuracy`.
@@ -49,7 +50,7 @@ def segment(
     masks: Tensor,
     noise: Noise,
     *,
-    scale: Sequence[float] = (1.0, 1.0),
+    scale: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0),
     flip: bool = False,
 ) -> Update:
     """Cross-entropy of a segmenter, the mean over the labelled pixels of the batch.
