@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from scripts.advdenoise.classifiers import segmentation
+from scripts.advdenoise.classifiers import _deeplab, segmentation
 from scripts.advdenoise.classifiers._fold import fold
 from scripts.advdenoise.errors import BadInput, DamagedFile
 from scripts.advdenoise.training import plain
@@ -18,6 +18,9 @@ SHAPE = (3, 33, 65)
 NETWORKS = {
     "small": lambda: segmentation.small(SHAPE, 5, width=3),
     "plus": lambda: segmentation.deeplab_v3_plus(SHAPE, 5, encoder="resnet18", width=8),
+    "full": lambda: segmentation.deeplab_v3_plus(
+        SHAPE, 5, encoder="resnet50", width=8, decoder="full"
+    ),
     "v3": lambda: segmentation.deeplab_v3((3, 20, 27), 5, backbone="resnet50"),
 }
 
@@ -202,3 +205,67 @@ def test_a_segmenter_learns(tmp_path):
     wrong = network.eval()(images).argmax(1) != masks
     assert wrong[masks != 255].float().mean() < 0.1
     assert functional.cross_entropy(network(images), masks, ignore_index=255) < 0.5
+
+
+# ---------------------------------------------------------------- the network that "dapas" attacks
+
+
+def published_names(tensors: dict) -> dict:
+    """Under the names of the published file."""
+    own = {here: there for there, here in _deeplab._PUBLISHED.items()}
+    return {
+        next(there + n.removeprefix(here) for here, there in own.items() if n.startswith(here)): t
+        for n, t in tensors.items()
+    }
+
+
+def filled(tensors: dict) -> dict:
+    """Tensors of these names and shapes whose values follow from both."""
+    generator, values = torch.Generator().manual_seed(0), {}
+    for name in sorted(tensors):
+        like = tensors[name]
+        values[name] = torch.zeros_like(like)
+        if like.is_floating_point():
+            drawn = torch.rand(like.shape, generator=generator)
+            scale = 2 * (2 / like[0].numel()) ** 0.5
+            values[name] = (drawn - 0.5) * scale if like.ndim == 4 else drawn + 0.5
+    return values
+
+
+def test_the_published_checkpoint_gives_the_published_networks_outputs(tmp_path):
+    """Outputs of pytorch-deeplab-xception's network (ResNet-101, output stride 16), run once."""
+    network = _deeplab.FullDeepLab(21, "resnet101", 256, (6, 12, 18))
+    assert sum(weight.numel() for weight in network.parameters()) == 59_344_309
+    tensors = filled(published_names(network.state_dict()))
+    assert len(tensors) == 680 and "aspp.global_avg_pool.2.running_var" in tensors
+    path = tmp_path / "deeplab-resnet.pth.tar"
+    torch.save(tensors, path)
+    settings = {"decoder": "full", "weights": str(path)}
+    victim = segmentation.deeplab_v3_plus((3, 33, 65), 21, **settings).layers.eval()
+    images = torch.rand(1, 3, 33, 65, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        logits = victim(images)[0]
+    assert logits[0, 0, :4].tolist() == pytest.approx([0.6625, 0.6768, 0.6912, 0.7055], abs=1e-3)
+    assert logits[20, 32, 64].item() == pytest.approx(0.6653, abs=1e-3)
+    assert logits[7, 16, 30].item() == pytest.approx(2.1251, abs=1e-3)
+    assert logits.mean().item() == pytest.approx(1.0855, abs=1e-3)
+    assert logits.std().item() == pytest.approx(0.4567, abs=1e-3)
+
+
+def test_a_full_decoder_takes_an_encoders_file_and_its_own(tmp_path):
+    settings = {"encoder": "resnet50", "width": 8, "decoder": "full"}
+    network = segmentation.deeplab_v3_plus(SHAPE, 5, **settings)
+    encoder, whole = tmp_path / "encoder.pth", tmp_path / "whole.safetensors"
+    tensors = filled(network.layers.encoder.state_dict())
+    torch.save(tensors | {"fc.weight": torch.zeros(1000, 2048)}, encoder)
+    again = segmentation.deeplab_v3_plus(SHAPE, 5, **settings, weights=str(encoder))
+    stored = again.layers.encoder.state_dict()
+    assert all(torch.equal(tensor, stored[name]) for name, tensor in tensors.items())
+    save_file(again.state_dict(), whole)
+    third = segmentation.deeplab_v3_plus(SHAPE, 5, **settings, weights=str(whole))
+    assert all(torch.equal(t, third.state_dict()[n]) for n, t in again.state_dict().items())
+
+
+def test_a_full_decoder_needs_one_of_its_encoders():
+    with pytest.raises(BadInput, match="'resnet18' has no `decoder: full`; take resnet50"):
+        segmentation.deeplab_v3_plus(SHAPE, 5, encoder="resnet18", decoder="full")

@@ -1,6 +1,6 @@
 """Segmenters: float [N,3,H,W] in [0,1] -> logits [N, classes, H, W], one class for each pixel."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scripts.advdenoise.classifiers._deeplab import ENCODERS, RATES, FullDeepLab, own_names
 from scripts.advdenoise.classifiers._normalise import Normalise, Normalised
 from scripts.advdenoise.classifiers._weights import put, read, short
 from scripts.advdenoise.errors import BadInput
@@ -18,8 +19,6 @@ from scripts.advdenoise.sides import check_sides
 Segmenter = nn.Module
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-# Of DeepLabV3+ at output stride 16
-RATES = (6, 12, 18)
 BACKBONES = ("resnet50", "resnet101")
 VOC_CLASSES = 21
 
@@ -31,21 +30,27 @@ def deeplab_v3_plus(
     encoder: str = "resnet101",
     width: Size = 256,
     rates: tuple[Size, Size, Size] = RATES,
+    decoder: Literal["separable", "full"] = "separable",
     pretrained: bool = False,
     weights: str | None = None,
 ) -> Segmenter:
-    """DeepLabV3+ (Chen et al. 2018) of segmentation-models-pytorch at output stride 16.
+    """DeepLabV3+ (Chen et al. 2018) at output stride 16, for sides of 32k+1.
 
-    "dapas" attacks one on ResNet-101. The atrous `rates` are those of this output stride, `width`
-    the channels of the pyramid and of the decoder, whose low-level branch has 48; convolutions
-    there are separable. 45,674,853 parameters for 21 classes. Images get ImageNet's mean and
-    standard deviation.
+    The atrous `rates` are those of this output stride, `width` the channels of the pyramid and of
+    the decoder, whose low-level branch has 48. Images get ImageNet's mean and standard deviation.
+
+    `decoder` says which convolutions pyramid and decoder have. With `separable` ones the network is
+    segmentation-models-pytorch's: 45,674,853 parameters for 21 classes on ResNet-101. With `full`
+    ones it is the one that "dapas" attacks, by its clean mIoU of 78.4: that of the repository
+    pytorch-deeplab-xception (78.43 on VOC 2012, trained with SBD), whose last residual blocks are
+    dilated 2, 4 and 8 times; 59,344,309 parameters, on a ResNet-50, -101 or -152.
 
     `pretrained` lets the library fetch the encoder's ImageNet weights. `weights` reads a local file
     instead, safetensors or a torch state dict: of exactly this network (a segmenter's file of this
-    workflow is one), or of the encoder alone, as torchvision's ResNet of ImageNet.
+    workflow is one, and with `full` that repository's checkpoint), or of the encoder alone, as
+    torchvision's ResNet of ImageNet.
 
-    The library's own upsampling takes multiples of 16 only; here maps are brought to the sides that
+    That library's own upsampling takes multiples of 16 only; here maps are brought to the sides that
     they are added to, 32k+1 giving 16k+1, 8k+1 and so on. Raises BadInput for other sides, an
     encoder that the library does not have and weights that do not fit or cannot be had; DamagedFile
     for unreadable weights.
@@ -54,11 +59,14 @@ def deeplab_v3_plus(
     check_sides("segmentation.deeplab_v3_plus", *shape[1:])
     if pretrained and weights:
         raise BadInput(f"{here}.weights: stands beside `pretrained: true`; leave one of them out")
-    network = _smp(shape[0], classes, encoder, width, rates, pretrained, here)
-    network.requires_divisible_input_shape = False
-    sides = [(side - 1) // 4 + 1 for side in shape[1:]]
-    network.decoder.up = _to(sides)
-    network.segmentation_head[1] = _to(shape[1:])
+    if decoder == "full":
+        network = _full(classes, encoder, width, rates, pretrained, here)
+    else:
+        network = _smp(shape[0], classes, encoder, width, rates, pretrained, here)
+        network.requires_divisible_input_shape = False
+        sides = [(side - 1) // 4 + 1 for side in shape[1:]]
+        network.decoder.up = _to(sides)
+        network.segmentation_head[1] = _to(shape[1:])
     if weights:
         _fill(network, Path(weights), f"{here}.weights", f"{encoder!r} for {classes} classes")
     return _imagenet(shape, network)
@@ -97,6 +105,24 @@ def _smp(channels, classes, encoder, width, rates, pretrained, here) -> nn.Modul
         ) from error
 
 
+def _full(classes, encoder, width, rates, pretrained, here) -> nn.Module:
+    if encoder not in ENCODERS:
+        raise BadInput(
+            f"{here}.encoder: {encoder!r} has no `decoder: full`; take {', '.join(ENCODERS)}"
+        )
+    network = FullDeepLab(classes, encoder, width, tuple(rates))
+    if pretrained:
+        from torchvision.models import get_model_weights
+
+        stored = _fetched(lambda: get_model_weights(encoder).IMAGENET1K_V1, f"{encoder!r}", here)
+        put(network.encoder, _without_head(stored), Path(), f"{here}.pretrained", encoder)
+    return network
+
+
+def _without_head(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
+
+
 def _to(sides: Sequence[int]) -> nn.Upsample:
     """To these sides, corner on corner: what lies at 16k+1 of them falls on the k + 1 that were."""
     return nn.Upsample(tuple(sides), mode="bilinear", align_corners=True)
@@ -104,12 +130,11 @@ def _to(sides: Sequence[int]) -> nn.Upsample:
 
 def _fill(network: nn.Module, path: Path, here: str, what: str) -> None:
     """The whole network's weights, or those of its encoder alone."""
-    tensors = read(path, here)
+    tensors = own_names(read(path, here))
     if any(name.startswith("encoder.") for name in tensors):
         put(network, tensors, path, here, what)
     else:
-        bare = {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
-        put(network.encoder, bare, path, here, f"the encoder {what}")
+        put(network.encoder, _without_head(tensors), path, here, f"the encoder {what}")
 
 
 def deeplab_v3(
@@ -174,13 +199,16 @@ def _with_last(tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tens
 def _of_voc(backbone: str, here: str) -> dict[str, Tensor]:
     from torchvision.models import get_model_weights
 
+    return _fetched(lambda: get_model_weights(f"deeplabv3_{backbone}").DEFAULT, "DeepLabV3", here)
+
+
+def _fetched(choose: Callable, what: str, here: str) -> dict[str, Tensor]:
+    """Weights of torchvision's, from its cache or the network."""
     try:
-        return get_model_weights(f"deeplabv3_{backbone}").DEFAULT.get_state_dict(
-            progress=False, check_hash=True, map_location="cpu"
-        )
+        return choose().get_state_dict(progress=False, check_hash=True, map_location="cpu")
     except Exception as error:  # Of the network, the cache or the hash, each of a type of its own.
         raise BadInput(
-            f"{here}.pretrained: torchvision's weights of DeepLabV3 cannot be had "
+            f"{here}.pretrained: torchvision's weights of {what} cannot be had "
             f"({short(error)}); name a local copy of the file in `weights`"
         ) from error
 
