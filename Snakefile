@@ -8,12 +8,6 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-# Snakemake lays --configfile over what is loaded here, so the default is read only where none is given.
-if "scale" not in config:
-
-    configfile: f"{workflow.basedir}/config/config.yaml"
-
-
 include: "rules/common.smk"
 include: "rules/images.smk"
 include: "rules/train_classifier.smk"

@@ -1,25 +1,37 @@
 """The configuration, checked, and the graph that rules ask for inputs, settings and code."""
 
+import os
 import signal
 import sys
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
-
 from scripts.advdenoise import cluster, configuration, failures, running
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.workflow import Flow, prepare_environment
+from scripts.advdenoise.graph import yaml_files
+from scripts.advdenoise.graph.targets import explained
+from scripts.advdenoise.workflow import Flow, one_sentence, prepare_environment
 
 prepare_environment()
 # SLURM sends it to all processes of a job when its time runs out: the job saves its state and exits,
 # and Snakemake above it must live to see that.
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 cluster.retry_preempted()
-try:
-    flow = Flow(configuration.read(config))
+
+# Snakemake lays --configfile over what is loaded here, so the default is read only where none is given.
+default = [] if "scale" in config else [f"{workflow.basedir}/config/config.yaml"]
+with one_sentence():
+    for file in (*workflow.overwrite_configfiles, *default):
+        yaml_files.read_file(Path(os.path.relpath(file)))
+
+if default:
+
+    configfile: default[0]
+
+
+with one_sentence():
+    named = yaml_files.typed(dict(workflow.config_settings.config))
+    flow = Flow(configuration.read(yaml_files.lay_over(config, named)))
     cluster.check_site()
-except BadInput as mistake:
-    raise WorkflowError(str(mistake))
+logger.addFilter(explained(flow, workflow))
 # Nothing else keeps more GPU jobs from starting here than there are GPUs: they would wait for each
 # other, each with a core in hand. On a cluster it is the cluster that keeps count.
 if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_resources:
@@ -57,7 +69,7 @@ def minutes(limit):
 
 def papers(name):
     """The targets of one paper, asked for only when its rule is."""
-    return lambda wildcards: flow.targets(name)
+    return one_sentence()(lambda wildcards: flow.targets(name))
 
 
 pathvars:
@@ -73,10 +85,11 @@ wildcard_constraints:
 onstart:
     running.announce()
     try:
-        flow.start(list(workflow.dag.needrun_jobs()))
-    except BadInput as mistake:
+        with one_sentence():
+            flow.start(list(workflow.dag.needrun_jobs()))
+    except SystemExit:
         running.withdraw()
-        raise WorkflowError(str(mistake))
+        raise
 
 
 onsuccess:

@@ -303,7 +303,7 @@ BROKEN = {
         {"classifiers.cnn4.training.function": "features.reconstruct"},
         ["classifiers.cnn4.training.function", "trains denoisers only"],
     ),
-    "wrong type": ({"batch": "many"}, ["batch", "integer", "'many'"]),
+    "wrong type": ({"batch": "many"}, ["batch", "a whole number", "'many'"]),
     "number out of range": (
         {"classifiers.cnn4.training.epochs": -1},
         ["classifiers.cnn4.training.epochs", "at least 0"],

@@ -258,7 +258,10 @@ def test_paths_are_targets(small):
 def test_a_path_of_another_scale_is_refused(small):
     refused = mini.snakemake(small, "--dry-run", "results/papers/tables/defence/accuracy.csv")
     assert refused.returncode == 1
-    assert "No rule to produce results/papers/tables/defence/accuracy.csv" in refused.stdout
+    assert refused.stdout.splitlines()[-1] == (
+        "results/papers/tables/defence/accuracy.csv: belongs to scale 'papers', but the "
+        "configuration is of 'mini'; give the --configfile of that scale"
+    )
 
 
 def test_entries_of_a_second_file_get_their_columns(small):

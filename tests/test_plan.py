@@ -33,9 +33,7 @@ def test_a_plan_before_anything_was_measured_says_what_to_run(folder, capsys):
 def test_a_mistake_is_one_sentence(folder, capsys):
     for script in (plan, unit_costs):
         assert script.main(["--configfile", "missing.yaml"]) == 1
-        assert capsys.readouterr().err == (
-            "missing.yaml cannot be read (No such file or directory); correct the path\n"
-        )
+        assert capsys.readouterr().err == ("missing.yaml: does not exist; name a YAML file\n")
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 Rules ask a `Flow` for these; it knows stages and entries, no torch and no paper.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -16,12 +17,13 @@ from scripts.advdenoise.digests import REPOSITORY, code_digest, file_digest, set
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.files import why_no_file
 from scripts.advdenoise.graph import places
-from scripts.advdenoise.graph.kinds import BUILT_IN_SPLITS, CROSSINGS, KIND_OF, KINDS
+from scripts.advdenoise.graph.kinds import BUILT_IN_SPLITS, CROSSINGS, KIND_OF
 from scripts.advdenoise.graph.names import unknowable
 from scripts.advdenoise.threats import CLEAN, NO_PURIFIER, Threat
 
 TABLE_FORMATS = ("csv", "md", "tex")
 ROWS_FORMATS = ("parquet",)
+SEED = "(0|[1-9][0-9]{0,9})"
 
 
 class Job(NamedTuple):
@@ -47,6 +49,18 @@ def prepare_environment() -> None:
         os.environ.setdefault(variable, str(2**30))
 
 
+@contextlib.contextmanager
+def one_sentence():
+    """End Snakemake with the sentence of a `BadInput` and no more.
+
+    It would put places in its own files and in ours around any other exception's message.
+    """
+    try:
+        yield
+    except BadInput as mistake:
+        raise SystemExit(str(mistake)) from None
+
+
 class Flow:
     """The graph of one effective configuration."""
 
@@ -58,28 +72,25 @@ class Flow:
 
     # ------------------------------------------------------------ what rules ask for
 
-    def constraints(self) -> dict[str, str]:
-        """Wildcard constraints: the configured names and nothing else."""
+    def names(self) -> dict[str, set[str]]:
+        """The configured names that a wildcard of the rules stands for."""
         config = self.config
-        name = {kind: _either(config[kind]) for kind in (*KINDS, "suites", "experiments")}
-        threat = f"{name['attacks']}@{name['classifiers']}(\\+{name['purifiers']})?"
         own = [split for entry in config["datasets"].values() for split in entry["splits"]]
         tables = [pair for e in config["experiments"].values() for pair in e["tables"].items()]
         return {
-            "seed": r"[0-9]+",
-            "dataset": name["datasets"],
-            "split": _either({*BUILT_IN_SPLITS, *own}),
-            "classifier": name["classifiers"],
-            "denoiser": name["denoisers"],
-            "purifier": name["purifiers"],
-            "threat": f"({CLEAN}|{threat})",
-            "suite": name["suites"],
-            "attribution": name["attributions"],
-            "detector": name["detectors"],
-            "paper": name["experiments"],
-            "table": _either({name for name, entry in tables if not _gives_rows(entry)}),
-            "rows": _either({name for name, entry in tables if _gives_rows(entry)}),
+            **{wildcard: set(config[kind]) for wildcard, kind in KIND_OF.items()},
+            "split": {*BUILT_IN_SPLITS, *own},
+            "paper": set(config["experiments"]),
+            "table": {name for name, entry in tables if not _gives_rows(entry)},
+            "rows": {name for name, entry in tables if _gives_rows(entry)},
         }
+
+    def constraints(self) -> dict[str, str]:
+        """Wildcard constraints: the configured names and nothing else."""
+        name = {wildcard: _either(names) for wildcard, names in self.names().items()}
+        attack = _either(self.config["attacks"])
+        threat = f"{attack}@{name['classifier']}(\\+{name['purifier']})?"
+        return {"seed": SEED, "threat": f"({CLEAN}|{threat})", **name}
 
     def inputs(self, rule: str):
         """The input function of a rule.
@@ -99,7 +110,7 @@ class Flow:
                 found["of_settings"] = ancient([*named])
             return found
 
-        return files
+        return one_sentence()(files)
 
     def settings(self, rule: str, **fixed):
         """The rule's settings as sorted JSON: one parameter, so that any change reruns the job.
@@ -188,13 +199,31 @@ class Flow:
                 f"experiments: {paper!r} is not configured; "
                 f"{components.suggest(paper, self.config['experiments'])}"
             )
-        tables = [
-            f"{self.root}/tables/{paper}/{table}.{suffix}"
-            for table, entry in experiment["tables"].items()
-            if not entry.get("on_demand")
+        tables = experiment["tables"]
+        wanted = [path for name, path in self._tables(paper) if not tables[name].get("on_demand")]
+        return wanted + list(self.figures(paper).values())
+
+    def products(self, paper: str) -> list[str]:
+        """All tables and figures of one experiment, also those that are made on demand."""
+        return [path for _, path in self._tables(paper)] + list(self.figures(paper).values())
+
+    def _tables(self, paper: str) -> list[tuple[str, str]]:
+        """The files of an experiment's tables, each with the table's name."""
+        return [
+            (table, f"{self.root}/tables/{paper}/{table}.{suffix}")
+            for table, entry in self.config["experiments"][paper]["tables"].items()
             for suffix in (ROWS_FORMATS if _gives_rows(entry) else TABLE_FORMATS)
         ]
-        return tables + list(self.figures(paper).values())
+
+    def check_table(self, key: str, paper: str, table: str) -> dict:
+        """The table of that name; BadInput naming `key` where the experiment has none."""
+        tables = self.config["experiments"][paper]["tables"]
+        if table not in tables:
+            raise BadInput(
+                f"{key}: experiment {paper!r} has no table {table!r}; "
+                f"{components.suggest(table, tables)}"
+            )
+        return tables[table]
 
     def figures(self, paper: str) -> dict[str, str]:
         """The figures of one experiment: their files by name."""
@@ -536,7 +565,7 @@ class Flow:
         return Job(inputs, settings, [])
 
     def _table(self, paper: str, table: str) -> Job:
-        entry = self.config["experiments"][paper]["tables"][table]
+        entry = self.check_table(f"{self.root}/tables/{paper}", paper, table)
         inputs, left_out = self._product_inputs(paper, entry)
         settings = {
             "paper": paper,
@@ -548,7 +577,7 @@ class Flow:
         return Job(inputs, settings, [("tables", entry)])
 
     def _rows(self, paper: str, rows: str) -> Job:
-        entry = self.config["experiments"][paper]["tables"][rows]
+        entry = self.check_table(f"{self.root}/tables/{paper}", paper, rows)
         inputs, left_out = self._product_inputs(paper, entry)
         settings = {"paper": paper, "table": rows, "entry": _bare(entry), "left_out": left_out}
         return Job(inputs, settings, [("tables", entry)])

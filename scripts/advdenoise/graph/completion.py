@@ -1,11 +1,12 @@
 """The configuration in full: defaults, points, pixels as the unit, `everywhere`."""
 
 import copy
+import os
 
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.graph.kinds import CROSSINGS, KINDS
 from scripts.advdenoise.graph.names import check_threat, known
-from scripts.advdenoise.threats import NO_PURIFIER
+from scripts.advdenoise.threats import CLEAN, NO_PURIFIER
 
 # The batch that "segfault" tells the cost of (Table 7), and how often it is measured.
 _COST = {"images": 128, "repetitions": 3}
@@ -18,8 +19,15 @@ _LENGTHS = ("epsilon", "alpha")
 def complete(config: dict) -> None:
     for kind in (*KINDS, "suites"):
         config.setdefault(kind, {})
-    config["purifiers"].setdefault(NO_PURIFIER, {"function": "basic.none"})
-    config.setdefault("data_root", None)
+    for kind, name in (("attacks", CLEAN), ("purifiers", NO_PURIFIER)):
+        if name in config[kind]:
+            raise BadInput(
+                f"{kind}.{name}: {name!r} is always there and means images as they are; give the "
+                "entry another name"
+            )
+    config["purifiers"][NO_PURIFIER] = {"function": "basic.none"}
+    if config.setdefault("data_root", None):
+        config["data_root"] = os.path.expanduser(config["data_root"])
     config.setdefault("protect_weights", False)
     config.setdefault("distances", {"images": 1, "taps": {}})
     config.setdefault("hidden", {"per_layer": 1, "taps": {}})

@@ -1,6 +1,8 @@
 """The configuration against `config/schema.yaml`: keys, types and ranges."""
 
+import contextlib
 import functools
+import math
 import re
 from pathlib import Path
 
@@ -9,15 +11,39 @@ from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.graph.kinds import KINDS
 
 SCHEMA = Path(__file__).parents[3] / "config" / "schema.yaml"
+_TYPES = {
+    "integer": "a whole number",
+    "number": "a finite number",
+    "string": "a text",
+    "array": "a list",
+    "object": "a mapping of keys to values",
+    "boolean": "true or false",
+    "null": "null",
+}
+_BOUNDS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "greater than",
+    "maximum": "at most",
+    "exclusiveMaximum": "less than",
+}
 _FRACTION = re.compile(r"\s*(\d+(?:\.\d*)?)\s*/\s*(\d+(?:\.\d*)?)\s*")
 
 
 def with_numbers(value, key: str):
-    """Fractions written as text become numbers, everywhere in the configuration."""
+    """Fractions written as text become numbers, epochs that are keys become text, everywhere."""
     if isinstance(value, dict):
-        return {
-            name: with_numbers(item, f"{key}.{name}".lstrip(".")) for name, item in value.items()
-        }
+        found = {}
+        for name, item in value.items():
+            place = f"{key}.{name}".lstrip(".")
+            if type(name) not in (str, int) or not str(name).isprintable():
+                raise BadInput(
+                    f"{key or 'the configuration'}: the key {_shown(name)} is neither a name nor a "
+                    f"whole number; write one of these{_quotes(name)}"
+                )
+            if str(name) in found:
+                raise BadInput(f"{place}: the key is given twice; give it once")
+            found[str(name)] = with_numbers(item, place)
+        return found
     if isinstance(value, list):
         return [with_numbers(item, f"{key}.{place}") for place, item in enumerate(value)]
     match = _FRACTION.fullmatch(value) if isinstance(value, str) else None
@@ -56,9 +82,21 @@ def schema() -> dict:
 
 @functools.cache
 def _validator():
+    """Of JSON schema's types two are narrower here: 64.0 is no whole number, infinity none."""
     import jsonschema
 
-    return jsonschema.Draft202012Validator(schema())
+    draft = jsonschema.Draft202012Validator
+    checker = draft.TYPE_CHECKER.redefine_many(
+        {
+            "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
+            "number": lambda _, value: _is_number(value) and math.isfinite(value),
+        }
+    )
+    return jsonschema.validators.extend(draft, type_checker=checker)(schema())
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_schema(config: dict) -> None:
@@ -73,6 +111,7 @@ def _sentence(error) -> str:
     """One sentence for a schema error: the key, what is wrong, what would be right."""
     key = ".".join(str(part) for part in error.absolute_path) or "the configuration"
     found, rule = error.instance, error.validator_value
+    shown = _shown(found)
     if error.validator == "additionalProperties":
         known = error.schema.get("properties", {})
         unknown = next(name for name in found if name not in known)
@@ -82,23 +121,51 @@ def _sentence(error) -> str:
         missing = next(name for name in rule if name not in found)
         return f"{key}: the key {missing!r} is missing; add it"
     if error.validator == "enum":
-        return f"{key}: {found!r} is not possible; {components.suggest(found, map(str, rule))}"
+        return f"{key}: {shown} is not possible; {components.suggest(found, map(str, rule))}"
+    if error.validator == "const":
+        return f"{key}: {shown} is not possible; write {rule}"
     if error.validator == "type":
-        wanted = " or ".join(rule) if isinstance(rule, list) else rule
-        return f"{key}: must be of type {wanted}, but is {found!r}"
+        wanted = " or ".join(_TYPES[name] for name in ([rule] if isinstance(rule, str) else rule))
+        return f"{key}: must be {wanted}, but is {shown}; {_remedy(found, wanted)}"
     if error.validator == "pattern":
         rule = error.schema.get("description", f"It must match {rule}.")
-        return f"{key}: {found!r} does not fit; {rule[0].lower()}{rule[1:].rstrip('.')}"
-    bounds = {
-        "minimum": "at least",
-        "exclusiveMinimum": "greater than",
-        "maximum": "at most",
-        "exclusiveMaximum": "less than",
-    }
-    if error.validator in bounds:
-        return f"{key}: must be {bounds[error.validator]} {rule}, but is {found!r}"
-    if error.validator in ("minItems", "minProperties"):
-        return f"{key}: must not be empty"
+        return f"{key}: {shown} does not fit; {rule[0].lower()}{rule[1:].rstrip('.')}"
+    if error.validator in _BOUNDS:
+        return f"{key}: must be {_BOUNDS[error.validator]} {rule}, but is {shown}"
+    if error.validator in ("minItems", "minProperties", "minLength") and not found:
+        return f"{key}: must not be empty; add an item or take the key out"
+    if error.validator in ("minItems", "maxItems"):
+        return f"{key}: must hold {rule} items, but holds {len(found)}; write {rule}"
+    if error.validator == "maxLength":
+        return f"{key}: {shown} has {len(found)} characters; take at most {rule}, for file names"
+    if error.validator == "not":
+        return f"{key}: {shown} repeats itself, as no file's name may here; take another name"
     if error.validator == "uniqueItems":
-        return f"{key}: the same item stands in {found!r} twice"
+        return f"{key}: the same item stands in {shown} twice; take one out"
     return f"{key}: {error.message}; {error.schema.get('description', 'see config/schema.yaml')}"
+
+
+def _shown(value) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _quotes(value) -> str:
+    yes = "; YAML reads yes, no, on and off as true and false: write them in quotes"
+    return yes if isinstance(value, bool) else ""
+
+
+def _remedy(found, wanted: str) -> str:
+    """What would be right in the place of a value of another type."""
+    if isinstance(found, bool) or found is None:
+        return f"write {wanted}{_quotes(found)}"
+    if isinstance(found, float) and found.is_integer() and abs(found) < 1e15:
+        return f"write {int(found)}"
+    if isinstance(found, str) and "number" in wanted:
+        with contextlib.suppress(ValueError):
+            number = float(found)
+            if math.isfinite(number):
+                return f"write {number!r} without quotes"
+    if wanted == _TYPES["array"] and not isinstance(found, dict):
+        return f"write [{found}]"
+    return f"write {wanted}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.graph import yaml_files
 
 DEFAULT = Path("config/config.yaml")
 _BLOCK = re.compile(r"^(?:local)?(?:rule|checkpoint) (\w+):\n((?:    .*\n?)*)", re.M)
@@ -101,33 +102,11 @@ def _number(text: str | None) -> int | None:
 
 def merged_configuration(configfiles: list[str], overrides: list[str]) -> dict:
     """The files laid over each other and `name=value` over them, as Snakemake and we do it."""
-    import yaml
-
     config: dict = {}
     for path in configfiles:
-        _lay_over(config, _read(Path(path)))
+        yaml_files.lay_over(config, yaml_files.read_file(Path(path)))
     for override in overrides:
-        name, _, value = override.partition("=")
-        _lay_over(config, {name: yaml.safe_load(value)})
-    if "scale" in config:
-        return config
-    default = _read(DEFAULT)
-    _lay_over(default, config)
-    return default
-
-
-def _read(path: Path) -> dict:
-    import yaml
-
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror}); correct the path") from error
-
-
-def _lay_over(config: dict, more: dict) -> None:
-    for name, value in more.items():
-        if isinstance(value, dict) and isinstance(config.get(name), dict):
-            _lay_over(config[name], value)
-        else:
-            config[name] = value
+        yaml_files.lay_over(config, yaml_files.override(override))
+    return (
+        config if "scale" in config else yaml_files.lay_over(yaml_files.read_file(DEFAULT), config)
+    )
