@@ -25,7 +25,7 @@ ORDER = [
     ["attacks"],
     ["classifiers", "denoisers"],
     ["datasets", "metrics", "noise"],
-    ["lineage", "store", "resume", "devices", "schemas", "statistics"],
+    ["contents", "lineage", "store", "resume", "devices", "schemas", "statistics"],
     ["components", "configuration", "graph", "digests", "workflow", "threats", "running"]
     + ["budget", "cluster", "failures", "sides"],
     ["errors", "files", "locks", "ranges"],

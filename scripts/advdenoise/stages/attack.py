@@ -19,10 +19,18 @@ from scripts.advdenoise import store
 from scripts.advdenoise.attacks._predict import Watch
 from scripts.advdenoise.components import load, provide
 from scripts.advdenoise.datasets._source import IGNORED
+from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.resume import forget, state_digest, state_folder
 from scripts.advdenoise.stages import models
-from scripts.advdenoise.stages.data import Batch, ImageSet, open_images
+from scripts.advdenoise.stages.data import (
+    Batch,
+    ImageSet,
+    leads_out,
+    open_images,
+    reach,
+    why_impossible,
+)
 from scripts.advdenoise.stages.finished import FinishedRows, finished_rows
 
 
@@ -175,11 +183,23 @@ class Attacker:
         )
         if not bool(perturbation.isfinite().all()):
             raise RuntimeError(f"attack {entry['name']} returned a perturbation that is not finite")
+        self._check(point, perturbation, batch, epsilons)
         # Judged as evaluation will: with the defender's first draws, which the attack never met.
         judge = self._behind(self.victim, batch, "defender", "full")
         with torch.no_grad():
             predictions = judge(batch.images + perturbation).argmax(1)
         return perturbation, errs(predictions, batch.labels)
+
+    def _check(self, point: dict, perturbation: Tensor, batch: Batch, epsilons: np.ndarray) -> None:
+        """Raises BadInput for what whoever reads the file would refuse."""
+        reason = why_impossible(perturbation.cpu().numpy(), reach(point["settings"], epsilons))
+        if reason is None and leads_out(batch.images, perturbation):
+            reason = "its perturbations lead out of [0,1]"
+        if reason:
+            raise BadInput(
+                f"attacks.{self.settings['attack']['name']}: {point['function']} is wrong "
+                f"({reason}); clamp what it returns to `_ball.limits`"
+            )
 
     def _offers(self) -> dict:
         """What the known purifier uses; without one, a denoiser that changes nothing."""

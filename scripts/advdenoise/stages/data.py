@@ -14,7 +14,10 @@ from torch import Tensor
 
 from scripts.advdenoise import store
 from scripts.advdenoise.components import suggest
+from scripts.advdenoise.datasets._source import IGNORED
 from scripts.advdenoise.errors import BadInput
+
+_ROUNDING = 1e-6  # of a budget or a pixel in [0,1]
 
 
 class Batch(NamedTuple):
@@ -81,10 +84,13 @@ class ImageSet:
     def batch(self, rows: slice | np.ndarray, device: torch.device) -> Batch:
         """The images of these rows, given as a slice or in rising order; channels-last."""
         images = torch.from_numpy(self.stored[rows]).to(device).float().div_(255)
+        labels = self.labels[rows]
+        if self.dense and not _are_classes(labels[labels != IGNORED], self.classes):
+            raise store.damaged(self.path, f"a pixel is of none of its {len(self.classes)} classes")
         return Batch(
             rows,
             images.contiguous(memory_format=torch.channels_last),
-            torch.from_numpy(self.labels[rows]).to(device).long(),
+            torch.from_numpy(labels).to(device).long(),
             self.ids[rows],
         )
 
@@ -95,7 +101,87 @@ def open_images(path: Path) -> Iterator[ImageSet]:
     with store.open_hdf5(path, "images") as file:
         classes = json.loads(file.attrs["classes"])
         labels = file["masks"] if "masks" in file else file["labels"][:]
-        yield ImageSet(Path(path), file["images"], labels, file["ids"][:], classes)
+        found = ImageSet(Path(path), file["images"], labels, file["ids"][:], classes)
+        _check_images(found, json.loads(file.attrs["provenance"]).get("settings", {}))
+        yield found
+
+
+def _check_images(images: ImageSet, settings: dict) -> None:
+    """Raises DamagedFile where the arrays of an image set do not belong together."""
+    count = len(images)
+    split = settings.get("entry", {}).get("splits", {}).get(settings.get("split")) or {}
+    if not len(images.stored) == len(images.labels) == count > 0:
+        raise store.damaged(
+            images.path,
+            f"it holds {len(images.stored)} images, {len(images.labels)} labels and {count} ids",
+        )
+    if count != split.get("size", count):
+        raise store.damaged(images.path, f"it holds {count} images of {split['size']}")
+    if len(np.unique(images.ids)) != count:
+        raise store.damaged(images.path, "it holds an image twice")
+    if not images.dense and not _are_classes(images.labels, images.classes):
+        raise store.damaged(images.path, f"a label is none of its {len(images.classes)} classes")
+
+
+def _are_classes(labels: np.ndarray, classes: list[str]) -> bool:
+    return not len(labels) or (labels.min() >= 0 and labels.max() < len(classes))
+
+
+class Perturbations:
+    """The perturbations of one point on disk, float32 [N,C,H,W], checked as they are read."""
+
+    def __init__(self, path: Path, group: h5py.Group):
+        self._path = path
+        self._stored: h5py.Dataset = group["perturbation"]
+        self.shape, self.nbytes = self._stored.shape, self._stored.nbytes
+        settings = json.loads(group.attrs.get("entry", "{}")).get("settings", {})
+        self._reach = reach(settings, group["epsilon"][:])
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """These rows, given as a slice or in rising order.
+
+        Raises DamagedFile where one is not finite or beyond the budget of its image.
+        """
+        found = self._stored[rows]
+        if reason := why_impossible(found, self._reach[rows]):
+            raise store.damaged(self._path, reason)
+        return found
+
+
+def reach(settings: dict, epsilons: np.ndarray) -> np.ndarray:
+    """How far a pixel of each image may be moved by an attack of these settings: [N].
+
+    `epsilons` are the budgets, NaN where there is none. An attack that starts beside the image may
+    go beyond its budget by as much (R-FGSM of APuDAE).
+    """
+    start = settings.get("start_radius") or 0.0
+    return np.nan_to_num(epsilons, nan=np.inf) + start
+
+
+def why_impossible(perturbations: np.ndarray, reach: np.ndarray) -> str | None:
+    """What is wrong with perturbations [N,C,H,W] that may reach so far [N]; None where nothing."""
+    rows = perturbations.reshape(len(perturbations), -1)
+    if not rows.size:
+        return None
+    furthest = np.maximum(rows.max(1), -rows.min(1))
+    if not np.isfinite(furthest).all():
+        return "its perturbations are not finite"
+    beyond = furthest > reach + _ROUNDING
+    if beyond.any():
+        return (
+            f"a perturbation of {furthest[beyond][0]:.3g} is beyond the budget of "
+            f"{reach[beyond][0]:.3g}"
+        )
+    return None
+
+
+def leads_out(images: Tensor, perturbation: Tensor) -> bool:
+    """Whether a perturbed image leaves [0,1], which all attacks and corruptions keep to."""
+    pixels = images + perturbation
+    return bool(((pixels < -_ROUNDING) | (pixels > 1 + _ROUNDING)).any())
 
 
 @dataclass(frozen=True)
@@ -105,10 +191,13 @@ class AdversarialSet:
     path: Path
     threat: str
     points: dict[str, h5py.Group]
+    perturbations: dict[str, Perturbations]
 
-    def perturbation(self, point: str, rows: slice | np.ndarray, device: torch.device) -> Tensor:
-        """The perturbations of these rows, channels-last."""
-        stored = torch.from_numpy(self.points[point]["perturbation"][rows]).to(device)
+    def perturbation(self, point: str, batch: Batch) -> Tensor:
+        """The perturbations of a batch, channels-last; DamagedFile where they cannot be."""
+        stored = torch.from_numpy(self.perturbations[point][batch.rows]).to(batch.images.device)
+        if leads_out(batch.images, stored):
+            raise store.damaged(self.path, "its perturbations lead out of [0,1]")
         return stored.contiguous(memory_format=torch.channels_last)
 
     def epsilon(self, point: str) -> np.ndarray:
@@ -129,7 +218,24 @@ def open_adversarial(path: Path, images: ImageSet) -> Iterator[AdversarialSet]:
                 f"{path} was made from other images than {images.path}; delete it and run "
                 f"`snakemake --cores all {path}`"
             )
-        yield AdversarialSet(Path(path), file.attrs["threat"], dict(file["points"].items()))
+        points = dict(file["points"].items())
+        settings = json.loads(file.attrs["provenance"]).get("settings", {})
+        _check_points(path, points, images, settings.get("attack", {}).get("points", points))
+        perturbations = {name: Perturbations(path, group) for name, group in points.items()}
+        yield AdversarialSet(Path(path), file.attrs["threat"], points, perturbations)
+
+
+def _check_points(path: Path, points: dict, images: ImageSet, expected) -> None:
+    """Raises DamagedFile where a point is missing or has not a row for each image."""
+    if points.keys() != set(expected):
+        raise store.damaged(path, f"it holds the points {', '.join(points) or 'of no attack'}")
+    shapes = {"perturbation": (len(images), *images.shape)}
+    shapes |= dict.fromkeys(("epsilon", "success"), (len(images),))
+    for name, group in points.items():
+        for array, shape in shapes.items():
+            if group[array].shape != shape:
+                found = "x".join(map(str, group[array].shape))
+                raise store.damaged(path, f"{array} of {name} is {found} for {len(images)} images")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from scripts.advdenoise import store
 from scripts.advdenoise.components import handed, load, provide
+from scripts.advdenoise.contents import check_rows
 from scripts.advdenoise.detectors._protocols import lacking, split, units
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.schemas import DETECTION, IQR
@@ -51,6 +52,9 @@ class Features:
         self._point = attribution_point
         self._files = _by_threat(files, [CLEAN, *threats])
         tables = [self._read(file, _ABOUT) for file in self._files]
+        for file, table in zip(self._files, tables, strict=True):
+            settings = store.read_provenance(file)["settings"]
+            check_rows(file, table.drop_columns(["attribution_point"]), settings)
         self._table = pa.concat_tables(tables)
         self.is_adversarial = np.arange(len(self._table)) >= len(tables[0])
         self.attacks = list(_attacks(threats, tables))

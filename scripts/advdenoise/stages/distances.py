@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from scripts.advdenoise import store
+from scripts.advdenoise.contents import ids_digest
 from scripts.advdenoise.distances import Comparison, Distance, Taps, layer_distances
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.schemas import DISTANCES
@@ -37,7 +38,7 @@ def run(
     met_names = list(dict.fromkeys(threat for threat, _ in settings["meetings"]))
     with (
         open_images(images) as clean,
-        open_threats(met_names, adversarial, clean, device) as threats,
+        open_threats(met_names, adversarial, clean) as threats,
     ):
         network = models.trained("classifiers", classifier, settings["classifier"], clean)
         purifiers = _purifiers(settings, denoiser or [], calibration or [], clean)
@@ -62,7 +63,8 @@ def run(
                             found = _observed(network, taps, purified)
                         _add(columns, batch, met, entry["name"], point, found)
         entry = settings["classifier"] | models.capacity(network) | {"shapes": shapes}
-        provenance = store.provenance(settings | {"classifier": entry}, started)
+        about = settings | {"classifier": entry, "ids": ids_digest(clean.ids[:count])}
+        provenance = store.provenance(about, started)
         store.write_table(output, columns.table(), provenance)
 
 

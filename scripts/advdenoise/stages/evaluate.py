@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scripts.advdenoise import store
+from scripts.advdenoise.contents import ids_digest
 from scripts.advdenoise.datasets._source import IGNORED
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.schemas import PREDICTIONS, segmentation_schema
@@ -35,7 +36,7 @@ def run(
     device = models.device()
     with (
         open_images(images) as clean,
-        open_threats(settings["threats"], adversarial, clean, device) as threats,
+        open_threats(settings["threats"], adversarial, clean) as threats,
     ):
         judge = models.classifier(classifier, settings["classifier"], clean)
         using = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
@@ -47,7 +48,8 @@ def run(
             for met in threats.meet(batch):
                 for row in _rows(settings, purifiers, batch, met, judge, using):
                     columns.add(len(batch.ids), **row)
-        about = settings | {"classes": len(clean.classes)}  # for accuracies among the top ones
+        # For accuracies among the top ones, and to tell when rows are missing.
+        about = settings | {"classes": len(clean.classes), "ids": ids_digest(clean.ids)}
         store.write_table(output, columns.table(), store.provenance(about, started))
 
 

@@ -51,7 +51,7 @@ def run(
     entry = settings["classifier"]
     with (
         open_images(images) as clean,
-        open_threats([settings["threat"]], paths, clean, device) as threats,
+        open_threats([settings["threat"]], paths, clean) as threats,
         store.create_hdf5(output, store.provenance(settings, started), "examples") as file,
     ):
         _write_target(file, settings["attacks"], clean)

@@ -36,7 +36,7 @@ def run(settings: dict, images: Path, output: Path, adversarial: Path | None = N
             for batch in clean.batches(_ROWS, device):
                 shown = batch.images
                 if made:
-                    shown = shown + made.perturbation(point, batch.rows, device)
+                    shown = shown + made.perturbation(point, batch)
                 stored[batch.rows] = shown.numpy()
             name = "masks" if clean.dense else "labels"
             store.add_array(group, name, clean.labels, codec="gzip")

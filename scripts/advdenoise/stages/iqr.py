@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from scripts.advdenoise import store
 from scripts.advdenoise.attributions._loo import LeaveOneOut, representations
+from scripts.advdenoise.contents import ids_digest
 from scripts.advdenoise.schemas import iqr_schema
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.columns import Columns
@@ -29,7 +30,7 @@ def run(
     paths = [adversarial] if adversarial else []
     with (
         open_images(images) as clean,
-        open_threats([settings["threat"]], paths, clean, device) as threats,
+        open_threats([settings["threat"]], paths, clean) as threats,
     ):
         network = models.trained("classifiers", classifier, settings["classifier"], clean)
         (first,) = clean.batches(1, device, 1)
@@ -40,7 +41,12 @@ def run(
         for batch in tqdm(batches, desc=f"iqr {settings['threat']}", disable=None):
             for met in threats.meet(batch):
                 _add(columns, batch, met, settings, network, leave_one_out)
-        provenance = store.provenance(settings | {"nodes": nodes.indices}, started)
+        about = {
+            "nodes": nodes.indices,
+            "classes": len(clean.classes),
+            "ids": ids_digest(clean.ids),
+        }
+        provenance = store.provenance(settings | about, started)
         store.write_table(output, columns.table(), provenance)
 
 

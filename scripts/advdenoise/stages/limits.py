@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scripts.advdenoise import store
+from scripts.advdenoise.contents import ids_digest
 from scripts.advdenoise.schemas import LIMITS
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.attack import Attacker, image_epsilons, open_attacker
@@ -48,7 +49,8 @@ def run(
                         # Once all images are done, there are no further steps.
                         mse=path[min(steps, len(path) - 1)],
                     )
-        store.write_table(output, columns.table(), store.provenance(settings, started))
+        about = settings | {"ids": ids_digest(clean.ids[: settings["images"]])}
+        store.write_table(output, columns.table(), store.provenance(about, started))
 
 
 def _walk(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from scripts.advdenoise.stages.data import AdversarialSet, Batch, ImageSet, open_sets
@@ -29,8 +28,8 @@ class Met(NamedTuple):
 class Threats:
     """The threats of a job, clean images among them, in the order of the suite."""
 
-    def __init__(self, names: list[str], sets: dict[str, AdversarialSet], device: torch.device):
-        self._names, self._sets, self._device = names, sets, device
+    def __init__(self, names: list[str], sets: dict[str, AdversarialSet]):
+        self._names, self._sets = names, sets
         self._stored = {
             (name, point): (made.epsilon(point), made.success(point))
             for name, made in sets.items()
@@ -46,14 +45,12 @@ class Threats:
                 continue
             for point in self._sets[name].points:
                 epsilon, success = self._stored[name, point]
-                perturbation = self._sets[name].perturbation(point, batch.rows, self._device)
+                perturbation = self._sets[name].perturbation(point, batch)
                 yield Met(name, point, perturbation, epsilon[batch.rows], success[batch.rows])
 
 
 @contextmanager
-def open_threats(
-    names: list[str], paths: list[Path], images: ImageSet, device: torch.device
-) -> Iterator[Threats]:
+def open_threats(names: list[str], paths: list[Path], images: ImageSet) -> Iterator[Threats]:
     """Open the adversarial sets `paths`, in any order, of the threats `names` but the clean one."""
     with open_sets([name for name in names if name != CLEAN], paths, images) as sets:
-        yield Threats(names, sets, device)
+        yield Threats(names, sets)

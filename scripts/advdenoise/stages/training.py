@@ -16,7 +16,7 @@ from scripts.advdenoise.resume import forget, state_digest, state_folder
 from scripts.advdenoise.schemas import HISTORY
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.columns import Columns
-from scripts.advdenoise.stages.data import ImageSet, open_images, open_sets
+from scripts.advdenoise.stages.data import AdversarialSet, ImageSet, open_images, open_sets
 from scripts.advdenoise.threats import CLEAN
 from scripts.advdenoise.training._examples import Clean, Mixture, Part
 from scripts.advdenoise.training._loop import train
@@ -91,15 +91,14 @@ def _open(files: ExitStack, path: Path) -> tuple[ImageSet, torch.Tensor]:
     return found, torch.from_numpy(found.stored[:])
 
 
-def _part(source: dict, settings: dict, sets: dict) -> Part:
+def _part(source: dict, settings: dict, sets: dict[str, AdversarialSet]) -> Part:
     """One source of training inputs: clean images, noise or an adversarial set."""
     if "noise" in source:
         points = settings["noises"][source["noise"]]["points"].values()
         return Part(source["share"], [load("attacks", point) for point in points])
     if source["threat"] == CLEAN:
         return Part(source["share"])
-    stored = sets[source["threat"]].points.values()
-    return Part(source["share"], [group["perturbation"] for group in stored])
+    return Part(source["share"], [*sets[source["threat"]].perturbations.values()])
 
 
 @dataclass

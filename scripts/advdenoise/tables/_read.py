@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.advdenoise import store
+from scripts.advdenoise.contents import check_rows
 from scripts.advdenoise.schemas import IQR, PREDICTIONS, SEGMENTATION, STAGES
 
 if TYPE_CHECKING:
@@ -73,7 +74,9 @@ def read(
     for path in paths:
         provenance = store.read_provenance(path)
         settings = provenance["settings"]
-        frame = store.read_table(path, _schema_of(path, schema), columns, keep).to_pandas()
+        table = store.read_table(path, _schema_of(path, schema), columns, keep)
+        check_rows(path, table, settings)
+        frame = table.to_pandas()
         frame["job_seconds"] = provenance.get("wall_seconds", math.nan)
         for kind in _ENTRIES:
             entry = settings.get(kind)

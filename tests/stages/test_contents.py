@@ -1,0 +1,217 @@
+"""Files whose checksums are right and whose contents cannot be: refused by who reads them."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from scripts.advdenoise import store
+from scripts.advdenoise.contents import check_rows, ids_digest
+from scripts.advdenoise.errors import BadInput, DamagedFile
+from scripts.advdenoise.schemas import DETECTION
+from scripts.advdenoise.stages.data import open_adversarial, open_images
+from scripts.advdenoise.stages.detect import Features
+from scripts.advdenoise.tables._read import read_stage
+
+IMAGES = "images/digits/test.h5"
+ADVERSARIAL = "seed0/digits/adversarial/fgsm@small/test.h5"
+PREDICTIONS = "seed0/digits/predictions/plain/none/small/test.parquet"
+FEATURES = "seed0/digits/iqr/fgsm@small/blocks/small/test.parquet"
+
+
+def rewritten(source, path, change):
+    """A valid copy of an HDF5 file whose arrays went through `change(name, array)`."""
+    with store.open_hdf5(source) as file:
+        made_by = json.loads(file.attrs["provenance"])
+        with store.create_hdf5(path, made_by, file.attrs["kind"]) as copy:
+            attributes = {n: v for n, v in file.attrs.items() if n not in ("provenance", "kind")}
+            copy.attrs.update(attributes)
+
+            def add(name, item):
+                if hasattr(item, "shape"):
+                    array = change(name, item[:])
+                    if array is not None:
+                        store.add_array(copy, name, array)
+                else:
+                    copy.create_group(name).attrs.update(item.attrs)
+
+            file.visititems(add)
+    return path
+
+
+def only(wanted, edit):
+    """Edits the array of this name and leaves the others."""
+
+    def change(name, array):
+        return edit(array.copy()) if name.endswith(wanted) else array
+
+    return change
+
+
+def put(value, row=3):
+    def edit(array):
+        array[row] = value
+        return array
+
+    return edit
+
+
+HALF = [
+    (lambda name, array: array[: len(array) // 2], "holds 10 images of 20"),
+    (lambda name, array: array[:0], "it holds 0 images, 0 labels and 0 ids"),
+    (only("labels", lambda array: array[:5]), "20 images, 5 labels and 20 ids"),
+    (only("images", lambda array: array[:5]), "5 images, 20 labels and 20 ids"),
+    (only("ids", lambda array: array[[0, 0, *range(2, 20)]]), "holds an image twice"),
+    (only("ids", lambda array: None), "damaged"),
+    (only("labels", put(10)), "a label is none of its 10 classes"),
+    (only("labels", put(-1)), "a label is none of its 10 classes"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), HALF, ids=[w for _, w in HALF])
+def test_images_that_cannot_be(world, tmp_path, change, words):
+    path = rewritten(world.make(IMAGES), tmp_path / "test.h5", change)
+    with pytest.raises(DamagedFile, match=words) as refused, open_images(path):
+        pass
+    assert str(refused.value).startswith(str(path))
+
+
+CROOKED = [
+    (only("perturbation", put(np.nan)), "its perturbations are not finite"),
+    (only("perturbation", put(np.inf)), "its perturbations are not finite"),
+    (only("perturbation", put(0.21)), "a perturbation of 0.21 is beyond the budget of 0.2"),
+    (only("perturbation", lambda array: -abs(array)), r"lead out of \[0,1\]"),
+    (only("perturbation", lambda array: array[:7]), "perturbation of default is 7x1x28x28 for 20"),
+    (only("epsilon", lambda array: array[:7]), "epsilon of default is 7 for 20 images"),
+    (only("ids", put(99999)), "was made from other images"),
+    (lambda name, array: array if name == "ids" else None, "damaged"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), CROOKED, ids=[w for _, w in CROOKED])
+def test_adversarial_sets_that_cannot_be(world, tmp_path, change, words):
+    path = rewritten(world.make(ADVERSARIAL), tmp_path / "test.h5", change)
+    with (
+        pytest.raises(BadInput, match=words) as refused,
+        open_images(world.make(IMAGES)) as clean,
+        open_adversarial(path, clean) as opened,
+    ):
+        for batch in clean.batches(8, torch.device("cpu")):
+            opened.perturbation("default", batch)
+    assert str(refused.value).startswith(str(path))
+
+
+def test_an_attack_that_starts_beside_the_image_may_go_so_far(world, tmp_path):
+    def change(name, array):
+        if name.endswith("perturbation"):
+            with open_images(world.make(IMAGES)) as clean:
+                pixels = clean.stored[3] / np.float32(255)
+            array[3] = np.where(pixels < 0.5, 0.25, -0.25)
+        return array
+
+    path = rewritten(world.make(ADVERSARIAL), tmp_path / "near.h5", change)
+    wider = tmp_path / "wider.h5"
+    with store.open_hdf5(path) as file:
+        made_by, point = json.loads(file.attrs["provenance"]), file["points/default"]
+        with store.create_hdf5(wider, made_by, "adversarial") as copy:
+            copy.attrs["threat"] = file.attrs["threat"]
+            store.add_array(copy, "ids", file["ids"][:])
+            group = copy.create_group("points/default")
+            entry = json.loads(point.attrs["entry"])
+            entry["settings"]["start_radius"] = 0.05
+            group.attrs["entry"] = json.dumps(entry)
+            for name, array in point.items():
+                store.add_array(group, name, array[:])
+    with open_images(world.make(IMAGES)) as clean:
+        (batch,) = clean.batches(20, torch.device("cpu"))
+        with open_adversarial(wider, clean) as opened:
+            assert opened.perturbation("default", batch).abs().max() == 0.25
+        beyond = pytest.raises(DamagedFile, match="0.25 is beyond the budget of 0.2")
+        with beyond, open_adversarial(path, clean) as opened:
+            opened.perturbation("default", batch)
+
+
+def test_an_attack_that_leaves_its_budget_is_refused_where_it_is_made(world, tmp_path, component):
+    component("attacks", toy=lambda images, *, epsilon: 2 * epsilon * torch.ones_like(images))
+    file = "seed0/digits/adversarial/random@small/test.h5"
+    settings = world.settings(file)["attack"]
+    settings["points"]["default"]["function"] = "toy.toy"
+    with pytest.raises(BadInput, match=r"attacks.random: toy.toy is wrong \(a perturbation of 0.4"):
+        world.run(file, tmp_path / "test.h5", {"attack": settings})
+
+
+def half_of_each(table):
+    return table.filter(pa.array(np.asarray(table["id"]) % 2 == 0))
+
+
+def edited(name, value, row=3):
+    def edit(table):
+        column = table[name].to_pylist()
+        column[row] = value
+        place = table.schema.get_field_index(name)
+        return table.set_column(place, name, pa.array(column, table.schema.field(name).type))
+
+    return edit
+
+
+ROWS = [
+    (lambda table: table.slice(0, len(table) // 2), "it lacks rows"),
+    (half_of_each, "it lacks rows"),
+    (lambda table: table.slice(0, 0), "it holds no rows"),
+    (lambda table: table.slice(0, len(table) - 1), "it lacks rows"),
+    (lambda table: pa.concat_tables([table, table.slice(0, 1)]), "it holds an image twice"),
+    (edited("label", 10), "a label is none of the classes"),
+    (edited("label", None), "a label is none of the classes"),
+    (edited("prediction", 12), "a prediction is none of the classes"),
+    (edited("prediction", -2), "a prediction is none of the classes"),
+    (edited("id", 12345678), "it lacks rows"),
+    (edited("threat", "pgd@small"), "it lacks rows"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(ROWS)))
+@pytest.mark.parametrize(("name", "stage"), [(PREDICTIONS, "predictions"), (FEATURES, "iqr")])
+def test_rows_that_cannot_be(world, tmp_path, name, stage, number):
+    change, words = ROWS[number]
+    source = world.make(name)
+    table, made_by = store.read_table(source), store.read_provenance(source)
+    if stage == "iqr" and change is ROWS[-1][0]:
+        pytest.skip("a file of one threat has no such column")
+    path = tmp_path / "test.parquet"
+    store.write_table(path, table, made_by)
+    read_stage(stage, [path])
+    store.write_table(path, change(table), made_by)
+    with pytest.raises(DamagedFile, match=words) as refused:
+        read_stage(stage, [path])
+    assert str(refused.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, None])
+def test_scores_that_are_no_numbers(tmp_path, value):
+    row = dict.fromkeys(DETECTION.names, 1) | {"is_adversarial": True, "score": value}
+    texts = [f.name for f in DETECTION if pa.types.is_string(f.type)]
+    table = pa.Table.from_pylist([row | dict.fromkeys(texts, "a")], DETECTION)
+    store.write_table(tmp_path / "test.parquet", table, {"settings": {}})
+    with pytest.raises(DamagedFile, match="a value of score is not finite"):
+        read_stage("detection", [tmp_path / "test.parquet"])
+
+
+def test_halved_features_are_refused_by_the_detector(world, tmp_path):
+    source = world.make(FEATURES)
+    clean = shutil.copy(world.make(FEATURES.replace("fgsm@small", "clean")), tmp_path)
+    Features([clean, source], ["fgsm@small"], "n6")
+    half = tmp_path / "half.parquet"
+    store.write_table(half, half_of_each(store.read_table(source)), store.read_provenance(source))
+    with pytest.raises(DamagedFile, match=f"^{half} .*it lacks rows"):
+        Features([clean, half], ["fgsm@small"], "n6")
+
+
+def test_ids_are_the_same_in_any_order_and_none_like_others():
+    assert ids_digest(np.array([3, 1, 2])) == ids_digest(np.array([1, 2, 3], np.int32))
+    assert len({ids_digest(np.arange(n, n + m)) for n in (0, 1) for m in (2, 3)}) == 4
+    with pytest.raises(DamagedFile, match="it lacks rows"):
+        table = pa.table({"id": [1, 2, 3], "attack_point": ["a", "a", "b"]})
+        check_rows("x.parquet", table, {})
