@@ -55,7 +55,7 @@ classifiers:
     settings: {channels: [3, 6], hidden: 12}
   elu:
     function: convnets.elu_cnn
-    settings: {width: 2, dropout: [0.1, 0.1]}
+    settings: {width: 2, dropout: [0.1, 0.1, 0.1]}
     training:
       function: plain.classify
       epochs: 2
