@@ -296,7 +296,9 @@ class Flow:
             "classifier": self._named("classifiers", classifier),
         }
         used = [("classifiers", entry), ("training", entry["training"])]
-        inputs = self._training_images(dataset, entry)
+        inputs = self._training_images(entry["training"].get("dataset", dataset), entry)
+        if "dataset" in entry["training"]:
+            inputs["classes"] = self.images(dataset, "test")
         if start := entry["training"].get("start"):
             inputs["start"] = self.classifier(seed, dataset, start)
             settings["start"] = self._named("classifiers", start)

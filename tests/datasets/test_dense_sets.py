@@ -91,6 +91,20 @@ def test_voc(voc):
     assert (images[:, 0][masks == 0] < 70).mean() > 0.95
 
 
+def test_voc_resized_plainly_is_whole(voc):
+    """Both sides become the size: what the crop leaves out at the ends is there."""
+    ids = np.arange(4)
+    for size in (33, 65):
+        source = segmentation.voc2012(voc, size=size, resize="plain")
+        masks, images = source.masks(ids), source.read(ids)
+        assert images.shape == (4, 3, size, size) and masks.shape == (4, size, size)
+    with Image.open(voc / segmentation.VOC / f"JPEGImages/{[*VALUES][0]}.jpg") as image:
+        expected = np.asarray(image.resize((65, 65), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+    assert np.array_equal(images[0], expected)
+    crops = segmentation.voc2012(voc, size=65).read(ids)
+    assert not np.array_equal(images, crops)
+
+
 def test_sbd_adds_what_is_in_neither_list(sbd):
     source = segmentation.voc2012(sbd, size=33, sbd=True)
     assert (len(source.train_labels), len(source.test_labels)) == (4, 2)

@@ -243,3 +243,73 @@ def test_of_several_segmenters_each_is_told(made):
     claims = told(dapas.claims(made.predictions.of(pd.concat(both, ignore_index=True))))
     assert "voc2012, studied, deeplab: RatioRED in %, Gaussian" in claims
     assert "voc2012, test, deeplab: RatioRED in %, Gaussian" in claims
+
+
+# ---------------------------------------------------------------- text against tables
+
+
+def test_numbers_of_the_results_text_stand_beside_those_of_the_tables(made):
+    claims = told(made())
+    published = {
+        claim.sentence.partition("drops to ")[2].partition("%")[0]: claim.published
+        for quantity, claim in claims.items()
+        if "as the results' text has it" in quantity
+    }
+    assert published == {"24.2": "24.2", "21.9": "19.6", "12.0": "13.1"}
+    assert claims["100 - RatioRED in %, Uniform"].published == "2.6"
+
+
+def test_contradictions_of_text_and_tables_are_noted(made):
+    notes = " ".join(dapas.claims(made.predictions).notes)
+    assert "21.9% (I-FGSM, ratio of attack eps=0.016), the paper's own table 19.6." in notes
+    assert "12.0% (I-FGSM, ratio of attack eps=0.032), the paper's own table 13.1." in notes
+    assert "3.1 % (Uniform, lost after DAPAS), the paper's own table 2.6." in notes
+    assert "24.2" not in notes
+
+
+@pytest.mark.parametrize(("percent", "verdict"), [(19.36, "holds"), (16, "does not")])
+def test_a_ratio_of_the_results_text(made, percent, verdict):
+    """24.2 % of a clean mIoU of 80 % are 19.36 %."""
+    claims = judged(made, overlap(percent, threat=PLAIN["I-FGSM"], attack_point="e4"))
+    claim = claims["RatioATT in %, I-FGSM, epsilon 0.008, as the results' text has it"]
+    assert claim.verdict == verdict and claim.estimate.value == pytest.approx(
+        percent / 0.8, abs=0.1
+    )
+
+
+@pytest.mark.parametrize(("percent", "verdict"), [(77.52, "holds"), (79, "does not")])
+def test_what_uniform_noise_loses(made, percent, verdict):
+    claims = judged(made, behind("uniform", percent, threat="clean"))
+    assert claims["100 - RatioRED in %, Uniform"].verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("percents", "verdict"),
+    [((50, 40, 60), "holds"), ((30, 40, 60), "does not"), ((70, 40, 60), "does not")],
+)
+def test_gaussian_noise_is_in_the_middle_or_not(made, percents, verdict):
+    changes = [
+        behind(noise, percent, threat=PLAIN["FGSM"])
+        for noise, percent in zip(("gaussian", "uniform", "bimodal"), percents, strict=True)
+    ]
+    claims = judged(made, *changes)
+    (claim,) = [
+        claim
+        for quantity, claim in claims.items()
+        if quantity.startswith("RatioROB of Gaussian: distance") and ", FGSM" in quantity
+    ]
+    assert claim.verdict == verdict
+    assert claim.estimate.value == pytest.approx({50: 10, 30: -10, 70: -10}[percents[0]] / 0.8)
+
+
+@pytest.mark.parametrize(("percent", "verdict"), [(60, "holds"), (30, "does not")])
+def test_any_model_is_defended_or_not(made, percent, verdict):
+    changes = [overlap(40, threat=PLAIN["I-FGSM"], purifier="none")]
+    changes += [behind(noise, percent, threat=PLAIN["I-FGSM"]) for noise in NOISES]
+    (claim,) = [
+        claim
+        for quantity, claim in judged(made, *changes).items()
+        if "in front of deeplab" in quantity
+    ]
+    assert claim.verdict == verdict
+    assert claim.estimate.value == pytest.approx((percent - 40) / 0.8)

@@ -50,8 +50,8 @@ def deeplab_v3_plus(
     workflow is one, and with `full` that repository's checkpoint), or of the encoder alone, as
     torchvision's ResNet of ImageNet.
 
-    That library's own upsampling takes multiples of 16 only; here maps are brought to the sides that
-    they are added to, 32k+1 giving 16k+1, 8k+1 and so on. Raises BadInput for other sides, an
+    The upsampling of that library takes multiples of 16 only; here maps are brought to the sides
+    that they are added to, 32k+1 giving 16k+1, 8k+1 and so on. Raises BadInput for other sides, an
     encoder that the library does not have and weights that do not fit or cannot be had; DamagedFile
     for unreadable weights.
     """

@@ -9,7 +9,7 @@ import fcntl
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -77,15 +77,20 @@ def _voc2012(*, size: int = 513, sbd: bool = False, **_) -> Extent:
 
 @holds(_voc2012)
 def voc2012(
-    root: Path, *, size: Size = 513, sbd: bool = False, download: bool = False
+    root: Path,
+    *,
+    size: Size = 513,
+    resize: Literal["crop", "plain"] = "crop",
+    sbd: bool = False,
+    download: bool = False,
 ) -> DenseSource:
     """Segmentation of PASCAL VOC 2012, in torchvision's layout: 1,464 images, 1,449 for test.
 
     `VOCdevkit/VOC2012` holds JPEGImages, SegmentationClass and ImageSets/Segmentation with
     train.txt and val.txt, of which the second is the test part. 20 classes and the background; 255
-    in a mask is ignored. Images get a shorter side of `size` pixels (bilinear, smoothed; masks
-    nearest) and are cut to the middle `size` x `size` of them, as the DeepLab that "dapas" attacks
-    was judged.
+    in a mask is ignored. With `resize: crop` images get a shorter side of `size` pixels (bilinear,
+    smoothed; masks nearest) and are cut to the middle `size` x `size` of them, as the DeepLab that
+    "dapas" attacks was judged; with `plain` both sides become `size`, which "dapas" prints.
 
     `sbd` adds to the training part the images of both lists of the Semantic Boundaries Dataset that
     are in neither list of VOC (10,582 then): `sbd` holds img, cls, train.txt and val.txt, as
@@ -104,6 +109,8 @@ def voc2012(
             train = train + more
 
     def fit(image: Image.Image, resampling: Image.Resampling) -> Image.Image:
+        if resize == "plain":
+            return image.resize((size, size), resampling)
         return middle(image, size, resampling)
 
     return _source(VOC_CLASSES, train, test, fit, IGNORED)

@@ -2,7 +2,15 @@
 
 from scripts.advdenoise import components, threats
 from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.graph.kinds import KINDS, OF_DENOISERS, handed_to, looks_at_model
+from scripts.advdenoise.graph.kinds import (
+    DENSE,
+    KINDS,
+    OF_DENOISERS,
+    SEGMENTER,
+    handed_to,
+    looks_at_model,
+    returned,
+)
 from scripts.advdenoise.threats import CLEAN, NO_PURIFIER, Threat
 
 
@@ -29,6 +37,8 @@ def check_names(config: dict) -> None:
             known(config, "denoisers", entry["denoiser"], f"purifiers.{name}.denoiser")
     for kind in ("classifiers", "denoisers"):
         for name, entry in config[kind].items():
+            if "dataset" in entry["training"]:
+                _check_training_dataset(config, kind, name)
             if "start" in entry["training"]:
                 _check_start(config, kind, name)
             if entry["training"].get("stop", {}).get("measured_on") == "held_out":
@@ -64,6 +74,21 @@ def _check_trained(config: dict, key: str, entry: dict, word: str, kind: str) ->
     return named
 
 
+def _check_training_dataset(config: dict, kind: str, name: str) -> None:
+    """A classifier may be trained on another data set, if that has what it learns from."""
+    key, training = f"{kind}.{name}.training.dataset", config[kind][name]["training"]
+    if kind != "classifiers":
+        raise BadInput(f"{key}: a denoiser is trained on the data set at hand; take it out")
+    other = known(config, "datasets", training["dataset"], key)
+    dense = returned("datasets", other) == DENSE
+    if dense != (returned("classifiers", config[kind][name]) == SEGMENTER):
+        has, needs = ("masks", "labels") if dense else ("labels", "masks")
+        raise BadInput(
+            f"{key}: {training['dataset']!r} has {has}, but the classifier learns from {needs}; "
+            f"take a data set with {needs}"
+        )
+
+
 def _check_start(config: dict, kind: str, name: str) -> None:
     """A start is trained before, and its weights fit."""
     key, entry = f"{kind}.{name}", config[kind][name]
@@ -87,7 +112,8 @@ def _architecture(kind: str, entry: dict) -> tuple[str, dict]:
 
 
 def _check_held_out(config: dict, key: str, entry: dict) -> None:
-    for dataset in entry.get("datasets", config["datasets"]):
+    own = entry.get("datasets", config["datasets"])
+    for dataset in [entry["training"]["dataset"]] if "dataset" in entry["training"] else own:
         if "held_out" not in config["datasets"][dataset]["splits"]:
             raise BadInput(
                 f"{key}.training.stop.measured_on: data set {dataset!r} holds nothing out; add the "

@@ -295,6 +295,7 @@ class Counting:
 
     def _train(self, kind: str, entry: dict, s: dict, held_out: bool) -> Work:
         loop, network = entry["training"], self._network(kind, entry, s)
+        s = s | {"dataset": loop.get("dataset", s["dataset"])}
         images = self._extents.size(s["dataset"], loop.get("split", "train"))
         inner = repeats("training", loop) or 0
         steps = math.ceil(images / loop["batch"])

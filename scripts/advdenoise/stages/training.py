@@ -12,6 +12,7 @@ from torch import nn
 
 from scripts.advdenoise import store
 from scripts.advdenoise.components import load
+from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.resume import forget, state_digest, state_folder
 from scripts.advdenoise.schemas import HISTORY
 from scripts.advdenoise.stages import models
@@ -31,11 +32,18 @@ def train_classifier(
     resume: Path,
     held_out: Path | None = None,
     start: Path | None = None,
+    classes: Path | None = None,
 ) -> None:
-    """Train a classifier, from the weights `start`; write its weights and its history."""
+    """Train a classifier, from the weights `start`; write its weights and its history.
+
+    `classes` is an image set of the data set that it will be judged on, where that is another one.
+    Raises BadInput where the two have different classes.
+    """
     entry = settings["classifier"]
     with ExitStack() as files:
         clean, pixels = _open(files, images)
+        if classes:
+            _check_classes(entry["name"], clean, files.enter_context(open_images(classes)))
         examples = Clean(pixels, clean.labels[:], clean.ids)
         test = None
         if held_out:
@@ -83,6 +91,20 @@ def train_denoiser(
         digest = state_digest(settings, code, *read)
         job = _Job("denoisers", entry, settings, state_folder(resume, weights), digest, start)
         _write(job, job.train(clean, examples, test, looked_at), weights, history)
+
+
+def _check_classes(name: str, clean: ImageSet, other: ImageSet) -> None:
+    """Refuse images of other classes or channels than those that a classifier is judged on."""
+    pairs = {
+        "classes": (clean.classes, other.classes),
+        "channels": (clean.shape[0], other.shape[0]),
+    }
+    for what, (here, there) in pairs.items():
+        if here != there:
+            raise BadInput(
+                f"classifiers.{name}.training.dataset: {clean.path} has other {what} than "
+                f"{other.path} ({here} and {there}); take a data set with the same {what}"
+            )
 
 
 def _open(files: ExitStack, path: Path) -> tuple[ImageSet, torch.Tensor]:

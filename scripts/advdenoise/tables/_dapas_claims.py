@@ -31,6 +31,8 @@ from scripts.advdenoise.threats import CLEAN
 GAUSSIAN, UNIFORM, BIMODAL = NOISES
 # The text rounds its numbers to whole percents, and gives no bound for "similar".
 _ROUNDING, _SIMILAR, _LARGE = 0.5, 2.0, 0.008
+# What a number with one digit may lie beside another that was taken from unrounded values.
+_DIGIT = 0.15
 
 _KEPT = "Performance is around {} % of the original model's on clean images."
 _LEFT = "In the case of an adversarial attack performance drops to about {} % of the original."
@@ -44,6 +46,13 @@ _WORST = "In case of an attack the uniform distribution shows the worst performa
 _LEAST_LOST = "The uniform distribution has the best performance in terms of reduction."
 _MOST_LOST = "The reduction is the worst with the bimodal distribution."
 _DEFENDED = "The attack is effectively defended."
+_RATIO = "The ratio of attack on I-FGSM drops to {} when epsilon is {}."
+_LOST = "The uniform distribution only decreases performance by {}."
+_MIDDLE = "The performance of the Gaussian distribution is middle among the three."
+_ANY = "The denoise autoencoder can be located in front of any model."
+
+
+_NO_BASE = "clean images were not judged without a defence"
 
 
 class Side(NamedTuple):
@@ -92,9 +101,12 @@ def claims(predictions: Results) -> Claims:
         for claim in (
             *_of_clean_images(sources),
             *_of_the_text(sources),
+            *_of_the_results(sources),
             *_of_attacks(sources),
             _of_perturbations(predictions, world),
             *_of_noises(sources),
+            *_of_the_middle(sources),
+            _of_any_model(sources, world.where[2]),
             *_of_knowledge(sources),
         ):
             found.append(replace(claim, quantity=told + claim.quantity))
@@ -102,6 +114,7 @@ def claims(predictions: Results) -> Claims:
         "Ratios are of mIoU to the clean mIoU without a defence, differences of ratios in points. "
         "What the text gives in whole percents is reached where ours rounds to it or lies beyond; "
         f"similar is what differs by less than {_SIMILAR:g} points.",
+        *_contradictions(),
     )
     return found
 
@@ -169,6 +182,53 @@ def _of_the_text(sources: Sources) -> Iterator[Claim]:
     yield _compared(claim, sources, sides, _best, at_largest=True)
 
 
+def _of_the_results(sources: Sources) -> Iterator[Claim]:
+    """Numbers of the results' text, beside which `published` has those of the tables."""
+    for line, side in _told_ratios():
+        value, epsilon = float(line["value"]), float(line["epsilon"])
+        quantity = f"RatioATT in %, I-FGSM, epsilon {line['epsilon']}, as the results' text has it"
+        claimed = Range(value - _DIGIT, value + _DIGIT)
+        claim = Claim(_RATIO.format(line["raw"], line["epsilon"]), quantity, claimed)
+        if epsilon in sources.met([side]):
+            yield _settled(claim, sources, [side], [epsilon], _of(side, epsilon))
+        else:
+            printed = _of(side, epsilon)(sources.printed)[0]
+            lacking = f"there are no results of {side} at epsilon {line['epsilon']}"
+            if not sources.ours:
+                lacking = _NO_BASE
+            yield replace(claim, published=f"{printed:.1f}", lacking=lacking)
+    (line,) = _lines("lost after DAPAS")
+    claimed = Range(float(line["value"]) - _DIGIT, float(line["value"]) + _DIGIT)
+    claim = Claim(_LOST.format(line["raw"]), f"100 - RatioRED in %, {UNIFORM}", claimed)
+    yield _compared(claim, sources, [Side(CLEAN, UNIFORM)], lambda kept: 100 - kept)
+
+
+def _told_ratios() -> list[tuple[dict, Side]]:
+    lines = published_numbers(PAPER, "textnumbers").values()
+    return [(line, Side(I_FGSM, NONE)) for line in lines if "ratio of attack" in line["column"]]
+
+
+def _of(side: Side, epsilon: float) -> Callable[[Shares], np.ndarray]:
+    return lambda shares: shares[side.under(epsilon)]
+
+
+def _contradictions() -> list[str]:
+    """Where the paper's text has other numbers than its tables."""
+    printed = _printed()
+    pairs = [
+        (line, float(_of(side, float(line["epsilon"]))(printed)[0]))
+        for line, side in _told_ratios()
+    ]
+    (line,) = _lines("lost after DAPAS")
+    pairs.append((line, 100 - float(printed[Side(CLEAN, UNIFORM).under(math.nan)][0])))
+    return [
+        f"The text has {line['raw']} ({line['row']}, {line['column']}), the paper's own table "
+        f"{value:.1f}."
+        for line, value in pairs
+        if abs(float(line["value"]) - value) > _DIGIT
+    ]
+
+
 def _of_attacks(sources: Sources) -> Iterator[Claim]:
     yield _alike(sources)
     claim = Claim(_STRONGER, "RatioATT of I-FGSM - FGSM in points", Range(most=0))
@@ -205,6 +265,21 @@ def _of_noises(sources: Sources) -> Iterator[Claim]:
             sides.sort(key=lambda side: side.noise != noise)
             quantity = f"RatioROB of {noise} - {name} other in points, {method}"
             yield _compared(Claim(sentence, quantity, claimed), sources, sides, rival)
+
+
+def _of_the_middle(sources: Sources) -> Iterator[Claim]:
+    """How far Gaussian noise lies within the range of the two others."""
+    for method in (FGSM, I_FGSM):
+        quantity = f"RatioROB of {GAUSSIAN}: distance to the nearer other, inside both, {method}"
+        sides = [Side(method, noise) for noise in (GAUSSIAN, UNIFORM, BIMODAL)]
+        yield _compared(Claim(_MIDDLE, quantity, Range(0)), sources, sides, _inside)
+
+
+def _of_any_model(sources: Sources, segmenter: str) -> Claim:
+    """What the denoisers recover in front of one segmenter, which none of them was trained for."""
+    quantity = f"mean RatioROB of all noises - RatioATT in points, I-FGSM, in front of {segmenter}"
+    sides = [*(Side(I_FGSM, noise) for noise in NOISES), Side(I_FGSM, NONE)]
+    return _compared(Claim(_ANY, quantity, Range(0)), sources, sides, _mean_less_last)
 
 
 def _of_knowledge(sources: Sources) -> Iterator[Claim]:
@@ -266,7 +341,7 @@ def _compared(
         absent = [side for side in sides if not sources.met([side])]
         lacking = f"there are no results of {absent[0]}" if absent else "no budget is common to all"
         if not sources.ours:
-            lacking = "clean images were not judged without a defence"
+            lacking = _NO_BASE
         return replace(claim, lacking=lacking)
 
     def of(shares: Shares) -> np.ndarray:
@@ -310,6 +385,14 @@ def _difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _best(*shares: np.ndarray) -> np.ndarray:
     return np.max(shares, axis=0)
+
+
+def _inside(share: np.ndarray, *others: np.ndarray) -> np.ndarray:
+    return np.minimum(np.max(others, axis=0) - share, share - np.min(others, axis=0))
+
+
+def _mean_less_last(*shares: np.ndarray) -> np.ndarray:
+    return np.mean(shares[:-1], axis=0) - shares[-1]
 
 
 def _less_best(share: np.ndarray, *others: np.ndarray) -> np.ndarray:
