@@ -152,7 +152,7 @@ def test_torchvisions_file_gets_a_new_last_layer_for_other_classes(tmp_path):
         (segmentation.deeplab_v3, {"backbone": "resnet34"}, "none of resnet50, resnet101"),
         (segmentation.deeplab_v3_plus, {"encoder": "resnet1"}, "no encoder 'resnet1'"),
         (segmentation.deeplab_v3_plus, {"encoder": "vgg11"}, "cannot be had at output stride 16"),
-        (segmentation.deeplab_v3_plus, {"weights": "nowhere.pth"}, "there is no file nowhere.pth"),
+        (segmentation.deeplab_v3_plus, {"weights": "nowhere.pth"}, "nowhere.pth does not exist"),
         (segmentation.deeplab_v3, {"weights": "x", "pretrained": True}, "leave one of them out"),
         (segmentation.deeplab_v3_plus, {"weights": "x", "pretrained": True}, "leave one of them"),
     ],

@@ -74,7 +74,7 @@ def test_images_may_be_resized():
         (GREY, {"pretrained": True, "weights": "x.pth"}, "leave one of them out"),
         (GREY, {"pretrained": True, "width": 16}, "width 64 without batch norm"),
         (GREY, {"weights": "x.pth", "batch_norm": True}, "width 64 without batch norm"),
-        (GREY, {"weights": "nowhere.pth"}, "there is no file nowhere.pth"),
+        (GREY, {"weights": "nowhere.pth"}, "nowhere.pth does not exist"),
     ],
 )
 def test_what_does_not_fit_is_refused(shape, settings, sentence):
@@ -155,7 +155,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path, monkeypatch):
     path = tmp_path / "broken.pth"
     path.write_bytes(b"no weights")
     monkeypatch.setattr(vgg, "SHA256", hashlib.sha256(b"no weights").hexdigest()[:8])
-    with pytest.raises(DamagedFile, match="cannot be read"):
+    with pytest.raises(DamagedFile, match="is a text that begins with 'no weights'"):
         vgg16(COLOUR, 10, weights=str(path))
 
 

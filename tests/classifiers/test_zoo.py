@@ -155,7 +155,7 @@ def test_mistakes_are_one_sentence():
         timm_model(SHAPE, 10, model="_")
     with pytest.raises(BadInput, match="cannot be had"):
         timm_model(SHAPE, 10, model="resnet18.no_such_tag")
-    with pytest.raises(BadInput, match="there is no file"):
+    with pytest.raises(BadInput, match="nowhere.pt does not exist"):
         timm_model(SHAPE, 10, model="resnet18", weights="nowhere.pt")
     with pytest.raises(BadInput, match="leave one of them out"):
         timm_model(SHAPE, 10, model="resnet18", weights="nowhere.pt", pretrained=True)

@@ -1,63 +1,181 @@
-"""Weights files of others: what they hold, and whether a network fits them."""
+"""Weights files of others: what they hold, and whether a network fits them.
 
-import pickle
+No code of such a file is ever run: torch reads tensors alone (`weights_only`).
+"""
+
+import os
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from scripts.advdenoise.errors import BadInput, DamagedFile
+from scripts.advdenoise.files import why_no_file
+
+# Under which of its names a checkpoint may hold the state dict, the first that is there
+_HOLDERS = (
+    *("state_dict", "model_state_dict", "model_state", "model", "network_state_dict", "network"),
+    *("net_state_dict", "net", "module", "params", "weights"),
+    *("state_dict_ema", "model_ema", "ema_state_dict", "params_ema", "ema"),
+)
+# What wrappers put before each name, and anywhere into it
+_PREFIXES = ("module.", "model.", "network.", "net.", "layers.")
+_WRAPPED = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+# What only counts batches: networks do not use it, and files of torch before 0.4.1 lack it.
+_COUNTER = "num_batches_tracked"
+_NO_TEXT = {*range(9), *range(14, 32), 127}
 
 
 def read(path: Path, here: str) -> dict[str, Tensor]:
-    """The tensors of a local file, safetensors or a torch state dict, under the names there.
+    """The tensors of a local file, safetensors or a torch state dict, under the network's names.
 
-    A file of this workflow's own classifiers gives them without the `layers.` before each. Raises
-    BadInput, which begins with `here`, where there is no such file or it holds something else,
-    DamagedFile where it cannot be read.
+    The names of wrappers (`module.`, `_orig_mod.`, `model.` and so on) are left out where all
+    tensors have them, so is the `layers.` of this workflow's own classifiers. Of a checkpoint the
+    state dict is taken, the plain one before an average (`ema`).
+
+    Raises BadInput, which begins with `here`, where there is no such file or it holds something
+    else, DamagedFile where it cannot be read.
     """
-    from safetensors import SafetensorError
+    path = Path(os.path.expanduser(path))
+    if reason := why_no_file(path):
+        raise BadInput(f"{here}: {path} {reason}; give the path of a weights file")
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not _NO_TEXT & {*start}:
+        what = f"a text that begins with {start[:40].decode(errors='replace')!r}"
+        raise DamagedFile(
+            f"{here}: {path} is {what if start else 'empty'} and holds no weights; fetch it again"
+        )
+    loaded = _safetensors(path, here) if start[8:9] == b"{" else _torch(path, here)
+    return _bare(_state_dict(loaded, path, here))
+
+
+def _safetensors(path: Path, here: str) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
-    if not path.is_file():
-        raise BadInput(f"{here}: there is no file {path}; give the path of a weights file")
     try:
-        if path.suffix == ".safetensors":
-            return _bare(load_file(path))
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-        raise DamagedFile(
-            f"{here}: {path} cannot be read ({short(error)}); give safetensors or a torch state "
-            "dict"
+        return load_file(path)
+    except Exception as error:  # Of the header, the mapping or a type that torch does not have.
+        raise _unreadable(path, here, error) from error
+
+
+def _torch(path: Path, here: str):
+    """What `torch.load` gives of tensors and plain containers."""
+    if zipfile.is_zipfile(path):
+        _check_sizes(path, here)
+    try:
+        with path.open("rb") as file:  # of a path torch looks at the suffix
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # The unpickler's are IndexError, KeyError, struct.error and others.
+        script, code = "TorchScript" in str(error), "GLOBAL" in str(error)
+        if not (script or code):
+            raise _unreadable(path, here, error) from error
+        what = "a TorchScript" if script else "a whole network or other objects"
+        call = f"torch.{'jit.' * script}load('{path.name}'{', weights_only=False' * code})"
+        raise BadInput(
+            f"{here}: {path} holds {what}, whose code is not run here; if you trust it, write its "
+            f"tensors: `torch.save({call}.state_dict(), 'state.pth')`"
+            + f", of a checkpoint `{call}['state_dict']`"
+            * code
         ) from error
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+
+
+def _check_sizes(path: Path, here: str) -> None:
+    """Refuse an archive that unpacks to far more than it is: torch packs no numbers."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except Exception as error:  # Of a directory of files that is damaged.
+        raise _unreadable(path, here, error) from error
+    if size > 10 * path.stat().st_size:
+        raise DamagedFile(
+            f"{here}: {path} cannot be read (it is packed, {size} bytes of "
+            f"{path.stat().st_size}); unpack it and give a weights file"
+        )
+
+
+def _unreadable(path: Path, here: str, error: Exception) -> DamagedFile:
+    return DamagedFile(
+        f"{here}: {path} cannot be read ({short(error)}); give safetensors or a torch state dict"
+    )
+
+
+def _state_dict(loaded, path: Path, here: str) -> dict[str, Tensor]:
+    """The state dict, out of the dictionaries that hold it, four at most."""
+    for _ in range(4):
+        held = [loaded[name] for name in _HOLDERS if name in loaded] if _is_dict(loaded) else []
+        loaded = next(filter(_is_dict, held), loaded)
+    if not _is_dict(loaded) or not all(isinstance(t, Tensor) for t in loaded.values()):
         raise BadInput(f"{here}: {path} is no state dict; save `network.state_dict()` only")
-    return _bare(tensors)
+    if not loaded:
+        raise BadInput(f"{here}: {path} holds no tensors; save `network.state_dict()`")
+    if strange := [name for name in loaded if not isinstance(name, str)]:
+        raise BadInput(
+            f"{here}: {path} calls its tensors by other things than names, such as "
+            f"{short(repr(strange[0]))}; save `network.state_dict()`"
+        )
+    return {**loaded}
+
+
+def _is_dict(loaded) -> bool:
+    return isinstance(loaded, Mapping)
 
 
 def _bare(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    if all(name.startswith("layers.") for name in tensors):
-        return {name.removeprefix("layers."): tensor for name, tensor in tensors.items()}
+    for part in _WRAPPED:
+        tensors = {name.replace(part, ""): tensor for name, tensor in tensors.items()}
+    tensors.pop("n_averaged", None)  # of torch's AveragedModel
+    while shared := [p for p in _PREFIXES if all(name.startswith(p) for name in tensors)]:
+        tensors = {name.removeprefix(shared[0]): tensor for name, tensor in tensors.items()}
     return tensors
 
 
 def put(network: nn.Module, tensors: dict[str, Tensor], path: Path, here: str, what: str) -> None:
     """Put tensors into a network that has just these; `what` says which one it is.
 
-    Raises BadInput, which begins with `here` and names `path`, where they differ.
+    A number of any precision is taken. Raises BadInput, which begins with `here` and names `path`,
+    where they differ, or where a tensor holds what is no finite number in the network's precision.
     """
-    wanted = network.state_dict()
-    for name in sorted(wanted.keys() | tensors.keys()):
-        there = tuple(tensors[name].shape) if name in tensors else "missing"
-        needed = tuple(wanted[name].shape) if name in wanted else "not there"
-        if there != needed:
+    own = network.state_dict()
+    counters = {n: t for n, t in own.items() if n.endswith(_COUNTER) and n not in tensors}
+    tensors = tensors | counters
+    if differing := [
+        n for n in sorted(own.keys() | tensors.keys()) if _form(n, tensors) != _form(n, own)
+    ]:
+        first = ", ".join(
+            f"{n} is {_form(n, tensors) or 'missing'} in the file and "
+            f"{_form(n, own) or 'not there'} in the network"
+            for n in differing[:3]
+        )
+        more = f" and {len(differing) - 3} more differ" if len(differing) > 3 else ""
+        raise BadInput(
+            f"{here}: {path} does not hold {what}: {first}{more}; give weights of this network"
+        )
+    for name, tensor in tensors.items():
+        if own[name].is_floating_point() and not _is_finite(tensor.to(own[name].dtype)):
             raise BadInput(
-                f"{here}: {path} does not hold {what}: {name} is {there} in the file and {needed} "
-                "in the network; give weights of this network"
+                f"{here}: {path}: {name} holds values that are no finite numbers of "
+                f"{own[name].dtype}; give weights of a training that did not diverge"
             )
     network.load_state_dict(tensors)
 
 
-def short(error: Exception) -> str:
+def _form(name: str, tensors: dict[str, Tensor]) -> str | None:
+    """The shape of a tensor, and its type where that is no floating point."""
+    if name not in tensors:
+        return None
+    tensor = tensors[name]
+    plain = tensor.is_floating_point() and tensor.layout == torch.strided and not tensor.is_meta
+    kind = "" if plain or name.endswith(_COUNTER) else f"{tensor.dtype} on {tensor.device} "
+    return f"{kind}{tuple(tensor.shape)}"
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
+def short(error: Exception | str) -> str:
     """The beginning of an error's first line."""
     return str(error).strip().partition("\n")[0][:120] or type(error).__name__

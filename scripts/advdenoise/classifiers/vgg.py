@@ -1,16 +1,16 @@
 """VGG-16 (Simonyan and Zisserman 2015) for small images: the loss network of "feature losses"."""
 
 import hashlib
-import pickle
+import os
 from collections import OrderedDict
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 from torch import Tensor, nn
 
 from scripts.advdenoise.classifiers._normalise import Normalise, Normalised
-from scripts.advdenoise.errors import BadInput, DamagedFile
+from scripts.advdenoise.classifiers._weights import read, short
+from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.ranges import Interval, Size
 
 HERE = "vgg.vgg16: settings"
@@ -142,20 +142,15 @@ def _tensors(weights: str | None) -> dict[str, Tensor]:
     """torchvision's VGG-16 of ImageNet: fetched, or from a local file."""
     if weights is None:
         return _fetch()
-    path = Path(weights)
-    if not path.is_file():
-        raise BadInput(f"{HERE}.weights: there is no file {path}; give torchvision's weights file")
-    with path.open("rb") as file:
+    tensors = read(Path(weights), f"{HERE}.weights")
+    with open(os.path.expanduser(weights), "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if not found.startswith(SHA256):
         raise BadInput(
-            f"{HERE}.weights: {path} is not torchvision's vgg16-{SHA256}.pth: its SHA-256 begins "
-            f"with {found[:8]}; give a whole copy of that file"
+            f"{HERE}.weights: {weights} is not torchvision's vgg16-{SHA256}.pth: its SHA-256 "
+            f"begins with {found[:8]}; give a whole copy of that file"
         )
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-        raise DamagedFile(f"{HERE}.weights: {path} cannot be read ({_short(error)})") from error
+    return tensors
 
 
 def _fetch() -> dict[str, Tensor]:
@@ -168,10 +163,6 @@ def _fetch() -> dict[str, Tensor]:
         )
     except Exception as error:  # Of the network, the cache or the hash, each of a type of its own.
         raise BadInput(
-            f"{HERE}.pretrained: torchvision's weights of VGG-16 cannot be had ({_short(error)}); "
+            f"{HERE}.pretrained: torchvision's weights of VGG-16 cannot be had ({short(error)}); "
             f"name a local copy of its file vgg16-{SHA256}.pth in `weights`"
         ) from error
-
-
-def _short(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:120] or type(error).__name__

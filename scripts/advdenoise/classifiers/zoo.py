@@ -32,7 +32,8 @@ def timm_model(
 ) -> nn.Module:
     """Any network of timm: float [N,C,H,W] in [0,1] -> logits [N, classes].
 
-    `model` is its name, with or without a tag. `pretrained` fetches timm's weights (head and first
+    `model` is its name, with or without a tag, also as timm's own repositories have it
+    (`hf-hub:timm/resnet18.a1_in1k`). `pretrained` fetches timm's weights (head and first
     layer are then fitted to classes and channels). `weights` reads a local file instead,
     safetensors or a torch state dict: of exactly this network (a classifier's file of this workflow
     is one), or of timm's own, as trained on its own classes, of which the head is then left out.
@@ -75,6 +76,13 @@ def _create(model: str, classes: int, channels: int, pretrained: bool) -> nn.Mod
     # Seconds to import: only where a configuration asks for one of its networks.
     import timm
 
+    owner, _, repository = model.removeprefix("hf-hub:").removeprefix("hf_hub:").rpartition("/")
+    if owner not in ("", "timm"):
+        raise BadInput(
+            f"{HERE}.model: {model!r} is a repository of {owner!r}, and none but timm's own is "
+            "read; give the name that the network has in timm, and in `weights` the file"
+        )
+    model = repository
     if model.partition(".")[0] not in timm.list_models():
         near = difflib.get_close_matches(model, timm.list_models(), n=3)
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else SEE
