@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import pytest
+import yaml
 
 from scripts.advdenoise import ranges
 from scripts.advdenoise.ranges import (
@@ -17,6 +18,7 @@ from scripts.advdenoise.ranges import (
     Size,
     StepSize,
     fault,
+    written,
 )
 
 INF, NAN = float("inf"), float("nan")
@@ -129,6 +131,11 @@ def test_what_fits_is_taken(kind, values):
 def test_what_does_not_fit_is_one_sentence(kind, value, sentence):
     found = fault("key", value, kind)
     assert found == sentence
+
+
+@pytest.mark.parametrize("number", [1e-3, 1e-6, 2.5e-7, 1e22, -3e-9, 64.0, 0.1])
+def test_a_number_is_written_so_that_yaml_reads_it(number):
+    assert yaml.safe_load(written(number)) == number
 
 
 def test_a_long_value_is_shortened():

@@ -271,8 +271,10 @@ def _remedy(value, options: list) -> str:
         return ""
     if not math.isfinite(number):
         return ""
-    if number.is_integer() and (int in bases or abs(number) < 1e6):
-        return f"; write {int(number)}"
-    # YAML takes an exponent for a part of a number only behind a point.
-    mantissa, e, exponent = repr(number).partition("e")
-    return f"; write {mantissa if '.' in mantissa else mantissa + '.0'}{e}{exponent}"
+    return f"; write {int(number) if number.is_integer() and int in bases else written(number)}"
+
+
+def written(number: float) -> str:
+    """A number as YAML reads one: it takes an exponent for part of it only behind a point."""
+    text = repr(number)
+    return text if "." in text else text.replace("e", ".0e")

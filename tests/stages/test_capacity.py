@@ -1,9 +1,12 @@
 """What the distances job tells of the network that it observed, and the passes that it spares."""
 
+import pytest
 import torch
 
 from scripts.advdenoise import store
+from scripts.advdenoise.classifiers import convnets
 from scripts.advdenoise.classifiers.convnets import elu_cnn, lenet
+from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.stages import models
 
 PLAIN = "seed0/digits/distances/plain/small/few.parquet"
@@ -30,6 +33,16 @@ def test_the_cnn_of_segfault_has_the_size_that_keras_tells():
     size = models.capacity(elu_cnn((3, 32, 32), 10))
     assert (size["modules"], size["parameters"] + size["statistics"]) == (26, 309_290)
     assert (size["layers"], size["parameters"]) == (7, 308_394)
+
+
+def test_a_network_that_cannot_be_built_names_its_entry(monkeypatch):
+    def too_large(shape, classes):
+        raise RuntimeError("[enforce fail] can't allocate memory\nmore")
+
+    monkeypatch.setattr(convnets, "too_large", too_large, raising=False)
+    entry = {"name": "mine", "function": "convnets.too_large"}
+    with pytest.raises(BadInput, match=r"^classifiers\.mine: .* 3x8x8 and 5 classes .*; change"):
+        models.build("classifiers", entry, (3, 8, 8), 5)
 
 
 def test_the_file_tells_the_networks_capacity_and_the_shapes_of_its_maps(world):

@@ -371,6 +371,24 @@ def test_too_little_gpu_memory_is_told(tmp_path, train):
         train(network(), tmp_path, step=step)
 
 
+def test_a_batch_of_one_under_batch_norm_is_told(tmp_path, train):
+    def step(model, images, labels):
+        nn.BatchNorm2d(1)(images.mean((2, 3), keepdim=True))
+        return plain_loss(model, images, labels), {}
+
+    with pytest.raises(BadInput, match=r"^net\.training\.batch: a batch of one image .*; give a "):
+        train(network(), tmp_path, step=step, batch=1)
+    train(network(), tmp_path, step=step, epochs=1, batch=2)
+
+
+def test_other_errors_of_a_step_are_left_as_they_are(tmp_path, train):
+    def step(model, images):
+        raise ValueError("of its own")
+
+    with pytest.raises(ValueError, match="of its own"):
+        train(network(), tmp_path, step=step)
+
+
 def test_another_digest_is_not_resumed_and_removed(tmp_path, train):
     with pytest.raises(Preempted):
         train(network(), tmp_path, step=ending(STEP, (5, True)))

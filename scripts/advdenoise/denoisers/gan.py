@@ -10,6 +10,8 @@ from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.ranges import Size
 
 Shape = tuple[int, int, int]
+# What a function returns whose networks are generators: the configuration reads it without a call.
+Generator = nn.Module
 _SLOPE = 0.2  # of the critic's leaky ReLUs
 PRIORS = ("normal", "scaled")
 
@@ -20,7 +22,7 @@ def wgan(
     latent: Size = 128,
     width: Size = 64,
     prior: Literal["normal", "scaled"] = "normal",
-) -> nn.Module:
+) -> Generator:
     """Generator and critic of Defense-GAN (Samangouei et al. 2018) for grey images of 28x28.
 
     The generator turns a code [N, latent, 1, 1] into an image in [0,1]: a dense layer to 4 `width`

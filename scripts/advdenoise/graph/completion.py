@@ -4,7 +4,7 @@ import copy
 import os
 
 from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.graph.kinds import CROSSINGS, KINDS
+from scripts.advdenoise.graph.kinds import CROSSINGS, KINDS, point_key
 from scripts.advdenoise.graph.names import check_threat, known
 from scripts.advdenoise.threats import CLEAN, NO_PURIFIER
 
@@ -89,17 +89,22 @@ def _convert_unit(key: str, entry: dict) -> None:
     for name, point in entry["points"].items():
         settings = point["settings"]
         for length in _LENGTHS:
-            if isinstance(settings.get(length), int | float):
+            if _is_number(settings.get(length)):
                 settings[length] = settings[length] * pixels
         cycle = point.get("epsilons", {}).get("cycle")
         if cycle:
             point["epsilons"]["cycle"] = [epsilon * pixels for epsilon in cycle]
         for epsilon in [*(cycle or []), settings.get("epsilon", 0.0)]:
-            if isinstance(epsilon, int | float) and not 0 <= epsilon <= 1:
+            if _is_number(epsilon) and not 0 <= epsilon <= 1:
+                place = point_key(key, entry, name)
                 raise BadInput(
-                    f"{key}.points.{name}.settings.epsilon: {epsilon:g} lies outside [0,1]; "
-                    "give it in pixels of [0,1] or say its epsilon_unit"
+                    f"{place}.settings.epsilon: {epsilon:g} lies outside [0,1]; give it "
+                    "in pixels of [0,1] or say its epsilon_unit"
                 )
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _put_everywhere(config: dict) -> None:

@@ -7,10 +7,10 @@ from scripts.advdenoise.graph.kinds import (
     CROSSINGS,
     DENSE,
     OF_DENOISERS,
-    SEGMENTER,
     handed_to,
-    returned,
+    point_key,
 )
+from scripts.advdenoise.graph.training import check_training
 from scripts.advdenoise.sides import both, check_sides
 
 
@@ -22,22 +22,16 @@ def check_entries(config: dict) -> None:
     for kind in ("classifiers", "denoisers"):
         for name, entry in config[kind].items():
             components.check(kind, f"{kind}.{name}", entry)
-            key = f"{kind}.{name}.training"
-            asked = components.check("training", key, entry["training"])
-            _check_looking(kind, key, entry["training"], asked)
-            if kind == "classifiers":
-                _check_lesson(key, entry, asked)
-            if "stop" in entry["training"] and kind != "classifiers":
-                raise BadInput(f"{key}.stop: a denoiser has no accuracy; take it out")
+            check_training(kind, name, entry)
     for kind in ("attacks", "purifiers", "attributions", "detectors"):
         for name, entry in config[kind].items():
             for point_name, point in entry["points"].items():
-                key = f"{kind}.{name}"
-                if list(entry["points"]) != ["default"]:
-                    key = f"{key}.points.{point_name}"
+                key = point_key(f"{kind}.{name}", entry, point_name)
                 engine = ("epsilon",) if "epsilons" in point else ()
                 asked = components.check(kind, key, point, engine)
                 _check_handed(kind, f"{kind}.{name}", entry, asked)
+                if kind == "attacks":
+                    _check_step(f"{key}.settings", point["settings"], asked)
     for name, entry in config["attacks"].items():
         _check_ways(f"attacks.{name}", entry)
     for name, experiment in config["experiments"].items():
@@ -52,28 +46,6 @@ def _check_sides(key: str, entry: dict, asked: components.Signature) -> None:
     if asked.returns == DENSE:
         size = (asked.defaults | entry.get("settings", {}))["size"]
         check_sides(f"{key}.settings.size", *both(size))
-
-
-def _check_looking(kind: str, key: str, training: dict, asked: components.Signature) -> None:
-    """A step that looks at a network gets one; only denoisers are trained by such a step."""
-    looks, function = "network" in asked.handed, training["function"]
-    if looks and kind != "denoisers":
-        raise BadInput(f"{key}.function: {function} trains denoisers only; choose another step")
-    if looks and "network" not in training:
-        raise BadInput(f"{key}: {function} looks at a trained classifier; add the key 'network'")
-    if "network" in training and not looks:
-        raise BadInput(f"{key}.network: {function} looks at no network; take it out")
-
-
-def _check_lesson(key: str, entry: dict, asked: components.Signature) -> None:
-    """A segmenter learns from masks, any other classifier from labels."""
-    dense = returned("classifiers", entry) == SEGMENTER
-    if dense != ("masks" in asked.handed):
-        learns = "masks" if dense else "labels"
-        raise BadInput(
-            f"{key}.function: {entry['function']} learns from {learns}, but "
-            f"{entry['training']['function']} does not teach that; choose another step"
-        )
 
 
 def _check_reads(key: str, product: dict, asked: components.Signature) -> None:
@@ -133,6 +105,17 @@ def _check_handed(kind: str, key: str, entry: dict, asked: components.Signature)
             raise BadInput(f"{key}: the function uses a denoiser; add the key 'denoiser'")
         if "denoiser" in entry and not uses:
             raise BadInput(f"{key}.denoiser: the function uses no denoiser; take it out")
+
+
+def _check_step(key: str, settings: dict, asked: components.Signature) -> None:
+    """A step's length is given in one of two ways."""
+    ways = ("alpha", "alpha_per_epsilon")
+    given = [way for way in ways if settings.get(way) is not None]
+    if {*ways} <= {*asked.settings} and len(given) != 1:
+        raise BadInput(
+            f"{key}: give either alpha (a step in pixels of [0,1]) or alpha_per_epsilon (a step as "
+            f"a share of epsilon), not {'both' if given else 'none'}"
+        )
 
 
 def _check_ways(key: str, attack: dict) -> None:

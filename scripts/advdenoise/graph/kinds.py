@@ -34,8 +34,15 @@ KIND_OF = {
 BUILT_IN_SPLITS = ("train", "held_out", "test")
 # What functions return whose images have masks, and who predicts these.
 DENSE, SEGMENTER = "DenseSource", "Segmenter"
+# What a function returns whose networks make images of codes, and a step that trains these.
+GENERATOR, GENERATOR_UPDATE = "Generator", "GeneratorUpdate"
 # What a purifier, or an attack that knows one, is handed of its denoiser.
 OF_DENOISERS = {"denoise", "error", "calibration", "generate"}
+
+
+def point_key(key: str, entry: dict, name: str) -> str:
+    """Where a point's settings are written: in the entry itself where it is the only one."""
+    return key if list(entry["points"]) == ["default"] else f"{key}.points.{name}"
 
 
 def looks_at_model(attack: dict) -> bool:

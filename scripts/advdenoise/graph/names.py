@@ -4,6 +4,7 @@ from scripts.advdenoise import components, threats
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.graph.kinds import (
     DENSE,
+    GENERATOR,
     KINDS,
     OF_DENOISERS,
     SEGMENTER,
@@ -34,7 +35,8 @@ def check_names(config: dict) -> None:
             known(config, "classifiers", entry["surrogate"], f"attacks.{name}.surrogate")
     for name, entry in config["purifiers"].items():
         if "denoiser" in entry:
-            known(config, "denoisers", entry["denoiser"], f"purifiers.{name}.denoiser")
+            key = f"purifiers.{name}.denoiser"
+            _check_used(key, entry, known(config, "denoisers", entry["denoiser"], key))
     for kind in ("classifiers", "denoisers"):
         for name, entry in config[kind].items():
             if "dataset" in entry["training"]:
@@ -59,6 +61,21 @@ def check_names(config: dict) -> None:
         known(config, "classifiers", classifier, "examples.maps")
     for name in config.get("examples", {}).get("superpixels", []):
         known(config, "attributions", name, "examples.superpixels")
+
+
+def _check_used(key: str, purifier: dict, denoiser: dict) -> None:
+    """A purifier that searches a generator's codes uses a generator, and no other does."""
+    is_generator = returned("denoisers", denoiser) == GENERATOR
+    for point in purifier["points"].values():
+        module, _, function = point["function"].partition(".")
+        uses = OF_DENOISERS & {*components.signatures("purifiers", module)[function].handed}
+        if is_generator != ("generate" in uses):
+            pair = ("a generator", "a denoiser of images")
+            has, wants = pair if is_generator else pair[::-1]
+            raise BadInput(
+                f"{key}: {denoiser['function']} is {has}, but {point['function']} uses {wants}; "
+                "name another denoiser"
+            )
 
 
 def _check_trained(config: dict, key: str, entry: dict, word: str, kind: str) -> dict:

@@ -9,6 +9,7 @@ from pathlib import Path
 from scripts.advdenoise import components
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.graph.kinds import KINDS
+from scripts.advdenoise.ranges import written
 
 SCHEMA = Path(__file__).parents[3] / "config" / "schema.yaml"
 _TYPES = {
@@ -165,7 +166,7 @@ def _remedy(found, wanted: str) -> str:
         with contextlib.suppress(ValueError):
             number = float(found)
             if math.isfinite(number):
-                return f"write {number!r} without quotes"
+                return f"write {written(number)} without quotes"
     if wanted == _TYPES["array"] and not isinstance(found, dict):
         return f"write [{found}]"
     return f"write {wanted}"

@@ -11,6 +11,7 @@ from scripts.advdenoise import store
 from scripts.advdenoise.classifiers._elu import quicken
 from scripts.advdenoise.classifiers._fold import fold
 from scripts.advdenoise.classifiers._normalise import Normalise
+from scripts.advdenoise.classifiers._weights import short
 from scripts.advdenoise.components import handed, load, provide, without_first_weights
 from scripts.advdenoise.devices import device
 from scripts.advdenoise.errors import BadInput
@@ -23,9 +24,22 @@ Images = Callable[[Tensor], Tensor]
 def build(kind: str, entry: dict, shape: tuple[int, int, int], classes: int) -> nn.Module:
     """A new network of a classifier's or denoiser's entry for images of this shape.
 
-    Its ELUs are the fast ones, which can be differentiated once.
+    Its ELUs are the fast ones, which can be differentiated once. Raises BadInput where the function
+    cannot build it for these images.
     """
-    return quicken(provide(load(kind, entry), shape=shape, classes=classes))
+    return quicken(_network(kind, entry, shape, classes))
+
+
+def _network(kind: str, entry: dict, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """What the function gives; a failure of PyTorch's in one sentence that names the entry."""
+    try:
+        return provide(load(kind, entry), shape=shape, classes=classes)
+    except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+        raise BadInput(
+            f"{kind}.{entry['name']}: {entry['function']} cannot be built for images of "
+            f"{'x'.join(map(str, shape))} and {classes} classes ({short(error)}); change its "
+            "settings or choose another for this data set"
+        ) from error
 
 
 def started(kind: str, path: Path, entry: dict, images: ImageSet) -> nn.Module:

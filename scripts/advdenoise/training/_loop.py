@@ -86,7 +86,8 @@ def train(
         metric `clean_accuracy`.
 
     Raises:
-        BadInput: the loss or the weights are no longer finite; the GPU's memory does not suffice.
+        BadInput: the loss or the weights are no longer finite; the GPU's memory does not suffice;
+            batch norm is given a batch of one image.
         Preempted: on SIGTERM or SIGUSR1, the current batch done and the state saved.
     """
     device = torch.device(device)
@@ -98,6 +99,14 @@ def train(
             raise BadInput(
                 f"{name}: a batch of {loop['batch']} does not fit into the memory of {device}; "
                 "lower `batch`"
+            ) from None
+        except ValueError as error:
+            # torch's words where batch norm meets one value.
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise BadInput(
+                f"{name}.training.batch: a batch of one image has no variance for the network's "
+                "batch norm; give a batch of 2 or more, and 2 images or more"
             ) from None
 
 

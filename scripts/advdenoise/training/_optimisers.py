@@ -11,13 +11,7 @@ from torch.optim.rmsprop import rmsprop
 from torch.optim.sgd import sgd
 
 from scripts.advdenoise.errors import BadInput
-
-_COMMON = ("lr", "decay", "weight_decay", "weight_decay_on")
-_KNOWN = {
-    "sgd": ("momentum", "nesterov"),
-    "adam": ("betas", "eps"),
-    "rmsprop": ("alpha", "eps"),
-}
+from scripts.advdenoise.graph.training import check_optimiser
 
 
 class Optimiser:
@@ -37,7 +31,7 @@ class Optimiser:
     """
 
     def __init__(self, model: nn.Module, settings: dict, key: str):
-        _check(settings, key)
+        check_optimiser(key, settings)
         self._settings = settings
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._decayed = _decayed(model, settings, key)
@@ -146,18 +140,6 @@ def learning_rate(loop: dict, epoch: int, iteration: int) -> float:
         if epoch >= after:
             lr = schedule[after]
     return lr / (1 + settings.get("decay", 0.0) * iteration)
-
-
-def _check(settings: dict, key: str) -> None:
-    name = settings["name"]
-    if name not in _KNOWN:
-        raise BadInput(f"{key}: optimiser {name!r} is unknown; take one of {', '.join(_KNOWN)}")
-    knows = _COMMON + _KNOWN[name]
-    for setting in settings:
-        if setting not in ("name", *knows):
-            raise BadInput(
-                f"{key}: optimiser {name} has no setting {setting!r}; it knows {', '.join(knows)}"
-            )
 
 
 def _decayed(model: nn.Module, settings: dict, key: str) -> list[bool]:

@@ -13,6 +13,9 @@ from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.ranges import NonNegativeFloat, PositiveInt
 from scripts.advdenoise.training._steps import Update, attacked
 
+# What a step returns that trains generators: the configuration reads it without a call.
+GeneratorUpdate = Update
+
 
 def wgan_gp(
     model: nn.Module,
@@ -22,7 +25,7 @@ def wgan_gp(
     *,
     critic_steps: PositiveInt = 5,
     penalty: NonNegativeFloat = 10.0,
-) -> Update:
+) -> GeneratorUpdate:
     """A Wasserstein GAN with gradient penalty (Gulrajani et al. 2017, algorithm 1).
 
     `critic_steps` batches for the critic D, then one for the generator G, again and again. The
