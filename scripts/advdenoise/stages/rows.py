@@ -4,7 +4,8 @@ import time
 from pathlib import Path
 
 from scripts.advdenoise import store
-from scripts.advdenoise.stages.table import made_of
+from scripts.advdenoise.components import provide
+from scripts.advdenoise.stages.table import prepared
 
 
 def run(
@@ -19,7 +20,8 @@ def run(
 
     started = time.time()
     given = {"predictions": predictions, "distances": distances, "detection": detection}
-    frame = made_of(settings, given).frame
+    function, read = prepared(settings, given)
+    frame = provide(function, **read).frame
     table = pa.Table.from_pandas(frame, preserve_index=False)
     large = [pa.types.is_large_string(field.type) for field in table.schema]
     fields = [

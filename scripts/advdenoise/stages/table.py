@@ -1,11 +1,13 @@
 """The table stage: result files in, one table in three formats out. No torch."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from scripts.advdenoise.components import load, needed, provide
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.tables import _claims, _write
 from scripts.advdenoise.tables._read import read_stage
+from scripts.advdenoise.tables._title import title
 
 
 def run(
@@ -33,14 +35,17 @@ def run(
         "examples": examples,
         "limits": limits,
     }
-    made = made_of(settings, given)
-    write = _claims.write if isinstance(made, _claims.Claims) else _write.write
+    function, read = prepared(settings, given)
+    cells = provide(function, **read)
+    write = _claims.write if isinstance(cells, _claims.Claims) else _write.write
     paths = {"csv": csv, "markdown": markdown, "latex": latex}
-    write(made, settings["paper"], settings["table"], settings["left_out"], paths)
+    paper, table = settings["paper"], settings["table"]
+    above = title(paper, table, function, read, cells)
+    write(cells, paper, table, settings["left_out"], paths, above)
 
 
-def made_of(settings: dict, given: dict[str, list[Path] | None]):
-    """What a table's function makes of the files that it reads."""
+def prepared(settings: dict, given: dict[str, list[Path] | None]) -> tuple[Callable, dict]:
+    """A table's function, and what it reads by stage."""
     function = load("tables", settings["entry"])
     key = f"experiments.{settings['paper']}.tables.{settings['table']}"
     for name in needed(function):
@@ -49,5 +54,4 @@ def made_of(settings: dict, given: dict[str, list[Path] | None]):
                 f"{key}: {settings['entry']['function']} reads {name}, but the crossing gives "
                 f"none; add {name} that fit"
             )
-    read = {name: read_stage(name, files) for name, files in given.items() if files}
-    return provide(function, **read)
+    return function, {name: read_stage(name, files) for name, files in given.items() if files}

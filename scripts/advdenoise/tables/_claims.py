@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from scripts.advdenoise import store
 from scripts.advdenoise.statistics import Estimate
-from scripts.advdenoise.tables._write import number, tabulate
+from scripts.advdenoise.tables._write import number, write_shown
 
 UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0)
 _COLUMNS = ("sentence", "quantity", "published", "value", "low", "high", "n", "verdict")
@@ -70,7 +70,12 @@ class Claims(list[Claim]):
 
 
 def write(
-    claims: Claims, paper: str, table: str, left_out: list[str], paths: dict[str, Path]
+    claims: Claims,
+    paper: str,
+    table: str,
+    left_out: list[str],
+    paths: dict[str, Path],
+    title: str = "",
 ) -> None:
     """Write `csv`, `markdown` and `latex`, a row for each claim, each atomically."""
     rows = [_row(claim) for claim in claims]
@@ -80,11 +85,7 @@ def write(
     notes = [*_RULE, *claims.notes, *(f"Left out: {reason}." for reason in left_out)]
     shown = [_shown(claim) for claim in claims]
     head = ["claim", "quantity", "published", "ours", "n", "verdict"]
-    markdown = [f"# {paper}: {table}", "", *tabulate(head, shown, "github")]
-    markdown += [line for note in notes for line in ("", note)]
-    store.write_text(paths["markdown"], "\n".join(markdown) + "\n")
-    latex = [*(f"% {note}" for note in notes), *tabulate(head, shown, "latex_booktabs")]
-    store.write_text(paths["latex"], "\n".join(latex) + "\n")
+    write_shown(head, shown, title or f"{paper}: {table}", f"{paper}-{table}", notes, paths)
 
 
 def _row(claim: Claim) -> list:

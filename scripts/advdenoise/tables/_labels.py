@@ -10,11 +10,18 @@ class Holders:
         self._first: dict[tuple, object] = {}
 
     def name(self, printed: str, own: str, holder: object, *place: object) -> str:
-        """`printed` where `holder` was the first to ask for it at this place, else `own`."""
+        """`printed` where `holder` was the first to ask for it at this place, else with `own`."""
         first = self._first.setdefault((printed, *place), holder)
-        return printed if first == holder else own
+        return printed if first == holder or printed == own else f"{printed} ({own})"
 
 
+PAPERS = {
+    "dapas": "DAPAS",
+    "propagation": "Propagated Perturbation",
+    "feature_losses": "Feature Losses",
+    "apudae": "APuDAE",
+    "segfault": "Segmentation Fault",
+}
 ATTACKS = {
     "gradient.fgsm": "FGSM",
     "gradient.r_fgsm": "R-FGSM",
@@ -53,7 +60,12 @@ CLASSIFIERS = {
 HEADS = {"conv": "FC->Conv", "prelu": "PReLU after FC"}  # of "propagation", Table 7
 DENOISERS = {"fusionnet.fusionnet": "FusionNet", "unet.classic": "U-Net"}
 NOISES = {"noise.gaussian": "Gaussian", "noise.uniform": "Uniform", "noise.bimodal": "Bimodal"}
-DETECTORS = {"trees.random_forest": "Random Forest", "svm.svc": "SVC", "trees.xgboost": "XGB"}
+DETECTORS = {
+    "trees.random_forest": "Random Forest",
+    "svm.svc": "SVC",
+    "svm.svc_grid_search": "SVC, searched",
+    "trees.xgboost": "XGB",
+}
 SUPERPIXELS = {
     "slic": ("n_segments",),
     "felzenszwalb": ("scale",),
@@ -127,12 +139,15 @@ def epsilon(entry: dict, value: float) -> str:
 def detector(entry: dict, point: str) -> str:
     """The printed name of a detector; the entry's own where the papers have none.
 
-    Of several points of one method, which differ in settings, the first has its name.
+    Of several points of one method, which differ in settings, the first has its name alone, the
+    others stand beside it with their own.
     """
     function = entry["points"][point]["function"]
     first = next(name for name, p in entry["points"].items() if p["function"] == function)
     own = with_point(entry["name"], point)
-    return DETECTORS.get(function, own) if point == first else own
+    if function not in DETECTORS:
+        return own
+    return DETECTORS[function] if point == first else f"{DETECTORS[function]} ({own})"
 
 
 def superpixels(point: dict) -> str:

@@ -1,16 +1,18 @@
 """One table in three formats, each number with its interval and beside the published one."""
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
 from scripts.advdenoise import store
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._cells import YES_NO, Cell, Cells
+from scripts.advdenoise.tables._latex import latex
 
 # Of other hardware, and of other images: shown beside the published ones and not compared.
 _SECONDS, _SEGMENTS = "s", "segments"
-_COUNT = "count"
+_DECIMALS = {"%": 1, "fraction": 3, "AUC": 3}  # of other units as many as a column needs
 _TIMED = ["Seconds are the median of all repetitions, with their range, on the machine at hand."]
 PUBLISHED = Path(__file__).parents[3] / "config" / "published"
 
@@ -41,14 +43,19 @@ def is_copied(line: dict) -> bool:
 
 
 def write(
-    cells: list[Cell], paper: str, table: str, left_out: list[str], paths: dict[str, Path]
+    cells: list[Cell],
+    paper: str,
+    table: str,
+    left_out: list[str],
+    paths: dict[str, Path],
+    title: str = "",
 ) -> None:
     """Write `csv` (one line per number), `markdown` and `latex` (as printed), each atomically.
 
     Published numbers stand beside ours; the difference is told where data set and unit are the
     same, the unit is no property of a machine or of single images, and the number is the table's
-    own. Seconds stand in columns of
-    their own, named so, in the CSV.
+    own. Seconds stand in columns of their own, named so, in the CSV. `title` stands above the
+    table, by default its paper and name.
     """
     printed = cells.printed if isinstance(cells, Cells) else None
     if printed is None:
@@ -58,16 +65,28 @@ def write(
     store.write_text(paths["csv"], _csv(cells, printed))
     notes = [
         "Each value with its 95 % confidence interval over images"
-        + (" and, in parentheses, the published number." if printed else "."),
+        + (" and, in parentheses, the published number as printed." if printed else "."),
         *own,
         *(_TIMED if any(cell.unit == _SECONDS for cell in cells) else []),
         *(f"Left out: {reason}." for reason in left_out),
     ]
     head, body = _grid(cells, printed)
-    markdown = [f"# {paper}: {table}", "", *tabulate(head, body, "github"), ""]
-    store.write_text(paths["markdown"], "\n".join([*markdown, *_lines(notes)]) + "\n")
-    latex = [*(f"% {note}" for note in notes), *tabulate(head, body, "latex_booktabs")]
-    store.write_text(paths["latex"], "\n".join(latex) + "\n")
+    write_shown(head, body, title or f"{paper}: {table}", f"{paper}-{table}", notes, paths)
+
+
+def write_shown(
+    head: list[str],
+    body: list[list[str]],
+    title: str,
+    label: str,
+    notes: list[str],
+    paths: dict[str, Path],
+) -> None:
+    """Write `markdown` and `latex` of a table of texts with its title above and notes below."""
+    markdown = [f"# {title}", "", *tabulate(head, body)]
+    markdown += [line for note in notes for line in ("", note)]
+    store.write_text(paths["markdown"], "\n".join(markdown) + "\n")
+    store.write_text(paths["latex"], "\n".join(latex(head, body, title, label, notes)) + "\n")
 
 
 def _apart(cells: list[Cell]) -> list[Cell]:
@@ -89,10 +108,6 @@ def _apart(cells: list[Cell]) -> list[Cell]:
             cell = replace(cell, row=f"{cell.row} ({', '.join(others)})")
         told.append(cell)
     return told
-
-
-def _lines(notes: list[str]) -> list[str]:
-    return [line for note in notes for line in (note, "")][:-1]
 
 
 def _csv(cells: list[Cell], printed: dict) -> str:
@@ -135,12 +150,31 @@ def _grid(cells: list[Cell], printed: dict) -> tuple[list[str], list[list[str]]]
     """Rows and columns in the paper's order, then what it does not print."""
     rows = _ordered([cell.row for cell in cells], [row for row, _ in printed])
     columns = _ordered([cell.column for cell in cells], [column for _, column in printed])
+    decimals = _decimals(cells)
     texts: dict[tuple[str, str], list[str]] = {}
     for cell in cells:
         found = printed.get((cell.row, cell.column), {})
-        texts.setdefault((cell.row, cell.column), []).append(_text(cell, found))
+        text = _text(cell, found, decimals[cell.column, cell.unit])
+        texts.setdefault((cell.row, cell.column), []).append(text)
     body = [[row, *("; ".join(texts.get((row, c), [])) for c in columns)] for row in rows]
     return ["", *columns], body
+
+
+def _decimals(cells: list[Cell]) -> dict[tuple[str, str], int]:
+    """How many decimals the numbers of a column in one unit have: all the same."""
+    values: dict[tuple[str, str], list[float]] = {}
+    for cell in cells:
+        values.setdefault((cell.column, cell.unit), []).append(abs(cell.estimate.value))
+    return {key: _DECIMALS.get(key[1], _digits(some)) for key, some in values.items()}
+
+
+def _digits(values: list[float]) -> int:
+    """Decimals that leave the largest three digits and the smallest two, but no more than six."""
+    values = [value for value in values if value and not math.isnan(value)]
+    if not values or all(value == round(value) for value in values):
+        return 0
+    of_largest, of_smallest = (math.floor(math.log10(end(values))) for end in (max, min))
+    return min(max(2 - of_largest, min(1 - of_smallest, 4 - of_largest), 0), 6)
 
 
 def _ordered(found: list[str], printed: list[str]) -> list[str]:
@@ -148,35 +182,36 @@ def _ordered(found: list[str], printed: list[str]) -> list[str]:
     return list(dict.fromkeys([*first, *found]))
 
 
-def _text(cell: Cell, found: dict) -> str:
+def _text(cell: Cell, found: dict, decimals: int) -> str:
     estimate = cell.estimate
-    shown = cell.text or _short(estimate.value, cell.unit)
+    shown = cell.text or _short(estimate.value, cell.unit, decimals)
     if not math.isnan(estimate.low):
-        low, high = _short(estimate.low, cell.unit), _short(estimate.high, cell.unit)
-        shown += f" [{low}, {high}]"
-    return f"{shown} ({found['raw'].strip()})" if found else shown
+        ends = (_short(end, cell.unit, decimals) for end in (estimate.low, estimate.high))
+        shown += f" [{', '.join(ends)}]"
+    return f"{shown} ({_as_printed(found['raw'])})" if found else shown
 
 
-def tabulate(head: list[str], body: list[list[str]], style: str) -> list[str]:
-    """The lines of a table in one of tabulate's styles."""
+def _as_printed(raw: str) -> str:
+    """A published number as the paper has it, with a digit on both sides of its point."""
+    return re.sub(r"^\.(?=\d)", "0.", re.sub(r"(?<=\d)\.$", ".0", raw.strip()))
+
+
+def tabulate(head: list[str], body: list[list[str]]) -> list[str]:
+    """The lines of a table in Markdown."""
     import tabulate
 
-    shown = tabulate.tabulate(body, headers=head, tablefmt=style, disable_numparse=True)
+    shown = tabulate.tabulate(body, headers=head, tablefmt="github", disable_numparse=True)
     return shown.split("\n")
 
 
-def _short(value: float, unit: str) -> str:
+def _short(value: float, unit: str, decimals: int) -> str:
     if math.isnan(value):
         return "undefined"
     if unit == YES_NO:
         return "yes" if value else "no"
-    if unit == "%":
-        return f"{value:.1f}"
     if unit == "byte":
         return _bytes(value)
-    if unit in (_SECONDS, _SEGMENTS, _COUNT):
-        return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
-    return f"{value:.3g}" if abs(value) < 0.1 else f"{value:.3f}"
+    return f"{value:.{decimals}f}"
 
 
 def _bytes(value: float) -> str:

@@ -1,0 +1,134 @@
+"""A table as LaTeX that fits the text of a page, with caption, label and notes.
+
+It needs the packages booktabs and graphicx.
+"""
+
+import re
+import textwrap
+
+_NEEDS = [r"% \usepackage{booktabs}", r"% \usepackage{graphicx}"]
+_LINE = 110  # characters of a row: what is wider stands in several parts below each other
+_GAP = 3  # between columns, in characters
+_LONG = 34  # a longer cell is broken into lines
+_LINES = 46  # of one float
+_EM = 0.5  # width of a character
+_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+
+
+def latex(
+    head: list[str], body: list[list[str]], caption: str, label: str, notes: list[str]
+) -> list[str]:
+    """The lines of one or more floats; the first column names the rows in each of them."""
+    parts = [
+        _tabular([head[c] for c in columns], [[row[c] for c in columns] for row in rows])
+        for rows in _pages(body)
+        for columns in _blocks(head, rows)
+    ]
+    floats = _floats(parts)
+    lines = [*_NEEDS]
+    for number, some in enumerate(floats, start=1):
+        part = f", part {number} of {len(floats)}" if len(floats) > 1 else ""
+        lines += [r"\begin{table}[htbp]", r"\centering"]
+        lines += [rf"\caption{{{escaped(caption)}{part}.}}"]
+        lines += [rf"\label{{tab:{label}{f'-{number}' if number > 1 else ''}}}"]
+        for tabular, _ in some:
+            lines += [
+                r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+                *tabular,
+                r"}\par\medskip",
+            ]
+        if number == len(floats):
+            lines += [rf"{{\footnotesize\raggedright {escaped(note)}\par}}" for note in notes]
+        lines += [r"\end{table}"]
+    return lines
+
+
+def escaped(text: str) -> str:
+    """A text without anything that LaTeX takes for its own."""
+    return re.sub(r"[\\~^<>|&%$#_{}]", lambda found: _ESCAPES[found[0]], text)
+
+
+def _widths(head: list[str], body: list[list[str]]) -> list[int]:
+    """Of each column in characters, as it is printed: long cells and heads in several lines."""
+    cells = [min(max(map(len, column), default=0), _LONG) for column in zip(*body, strict=True)]
+    words = [max(map(len, name.split()), default=0) for name in head]
+    return [max(pair) for pair in zip(cells, words, strict=True)]
+
+
+def _height(row: list[str]) -> int:
+    return max(len(textwrap.wrap(cell, _LONG)) for cell in row) or 1
+
+
+def _pages(body: list[list[str]]) -> list[list[list[str]]]:
+    """The rows, as many together as one float holds."""
+    pages, used = [[]], 0
+    for row in body:
+        height = _height(row)
+        if pages[-1] and used + height > _LINES - 6:  # the rules and the head
+            pages.append([])
+            used = 0
+        pages[-1].append(row)
+        used += height
+    return pages
+
+
+def _blocks(head: list[str], body: list[list[str]]) -> list[list[int]]:
+    """Numbers of the columns that stand side by side, the first in every block."""
+    first, *others = _widths(head, body)
+    blocks, used = [[0]], first
+    for number, width in enumerate(others, start=1):
+        if len(blocks[-1]) > 1 and used + _GAP + width > _LINE:
+            blocks.append([0])
+            used = first
+        blocks[-1].append(number)
+        used += _GAP + width
+    return blocks
+
+
+def _tabular(head: list[str], body: list[list[str]]) -> tuple[list[str], int]:
+    """The lines of a tabular and how many lines it takes in print."""
+    widths = _widths(head, body)
+    is_long = [any(len(cell) > _LONG for cell in column) for column in zip(*body, strict=True)]
+    spec = [f"p{{{_EM * _LONG:g}em}}" if long else "l" for long in is_long]
+    heads = [textwrap.wrap(name, max(width, 1)) for name, width in zip(head, widths, strict=True)]
+    lines = [rf"\begin{{tabular}}{{{''.join(spec)}}}", r"\toprule"]
+    lines += [" & ".join(map(_stacked, heads)) + r" \\", r"\midrule"]
+    for row in body:
+        cells = [
+            rf"\raggedright {escaped(cell)}" if long else escaped(cell)
+            for cell, long in zip(row, is_long, strict=True)
+        ]
+        lines.append(_guarded(" & ".join(cells)) + r" \tabularnewline")
+    height = sum(map(_height, body)) + max(map(len, heads)) + 3
+    return [*lines, r"\bottomrule", r"\end{tabular}"], height
+
+
+def _stacked(lines: list[str]) -> str:
+    if len(lines) < 2:
+        return escaped("".join(lines))
+    return r"\shortstack[l]{" + r"\\".join(_guarded(escaped(line)) for line in lines) + "}"
+
+
+def _guarded(line: str) -> str:
+    """A line whose first bracket is not taken for an option of the one before."""
+    return "{}" + line if line.startswith("[") else line
+
+
+def _floats(parts: list[tuple[list[str], int]]) -> list[list[tuple[list[str], int]]]:
+    """Tabulars in their order, as many together as one float holds."""
+    floats, used = [[]], 0
+    for tabular, height in parts:
+        if floats[-1] and used + height > _LINES:
+            floats.append([])
+            used = 0
+        floats[-1].append((tabular, height))
+        used += height
+    return floats
