@@ -44,7 +44,7 @@ class Made:
 
 
 # CW is inside the ball; by the smallest norm it has a column of its own.
-ATTACKS = {"clean", "random", "FGSM", "R-FGSM", "BIM", "CW", "cw_random with_distance"}
+ATTACKS = {"clean", "random", "FGSM", "R-FGSM", "BIM", "CW", "CW (cw_random with_distance)"}
 ATTACKS |= {"C&W, unbounded L2"}
 
 
@@ -83,11 +83,11 @@ def test_table_2_stands_for_the_entries_that_its_names_say(made):
         "Adversarial Training, robust_mlp_pgd": ("robust_mlp_pgd", "none", "default"),
         "Defense-GAN": ("mlp", "defense_gan", "default"),
         "MagNet": ("mlp", "magnet1", "default"),
-        "magnet2": ("mlp", "magnet2", "default"),
+        "MagNet (magnet2)": ("mlp", "magnet2", "default"),
         "APuDAE (Direct)": ("mlp", "apudae", "direct"),
         "APuDAE": ("mlp", "apudae", "a12"),
-        "apudae a15": ("mlp", "apudae", "a15"),
-        "apudae f": ("mlp", "apudae", "f"),
+        "APuDAE (apudae a15)": ("mlp", "apudae", "a15"),
+        "APuDAE(F) (apudae f)": ("mlp", "apudae", "f"),
     }
     attacks = {
         "Clean": "default",
@@ -95,7 +95,7 @@ def test_table_2_stands_for_the_entries_that_its_names_say(made):
         "R-FGSM": "r_fgsm",
         "PGD": "pgd",
         "CW": "bounded",
-        "cw_random with_distance": "with_distance",
+        "CW (cw_random with_distance)": "with_distance",
         "C&W, unbounded L2": "l2",
     }
     for column, names in expected.items():
@@ -114,10 +114,10 @@ def test_table_3_names_the_variants_and_what_they_do_not_name_stands_apart(made)
         ("APuDAE (A, n=15)", "a15"),
         ("APuDAE (A, n=18)", "a18"),
         *((f"APuDAE({letter})", letter.lower()) for letter in "BCDEFG"),
-        ("apudae g_each_step", "g_each_step"),
-        ("apudae f_logged", "f_logged"),
-        ("apudae_red4 f", "f"),
-        ("apudae_red4 direct", "direct"),
+        ("APuDAE(G) (apudae g_each_step)", "g_each_step"),
+        ("APuDAE(F) (apudae f_logged)", "f_logged"),
+        ("APuDAE(F) (apudae_red4 f)", "f"),
+        ("APuDAE (Direct) (apudae_red4 direct)", "direct"),
     ):
         assert cells[row, "BIM"].about["purifier_point"] == point
         assert cells[row, "BIM"].about["attack_point"] == "bim"
@@ -305,7 +305,7 @@ def test_of_two_attacks_of_one_method_the_second_stands_under_its_own_name(apuda
     apudae["suites"]["colour"]["threats"] += ["ten_steps", "colour@robust_resnet18", "unrolled+"]
     apudae["suites"]["colour"]["purifiers"] = ["none", "best_f"]
     columns = {column for _, column in Made(tmp_path, apudae).by_label("table3")}
-    assert {"BIM", "ten_steps", "colour bim@robust_resnet18", "unrolled+"} <= columns
+    assert {"BIM", "BIM (ten_steps)", "colour bim@robust_resnet18", "unrolled+"} <= columns
 
 
 def test_what_makes_a_counter_attack():

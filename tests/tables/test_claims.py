@@ -77,4 +77,4 @@ def test_markdown_and_latex_tell_the_rule(written):
     ]
     assert "A claim holds where the whole interval" in written["markdown"]
     assert "Left out: x: not for data set y." in written["markdown"]
-    assert r"a\_1 - b, 50 \%" in written["latex"] and written["latex"].startswith("% A claim")
+    assert r"a\_1 - b, 50 \%" in written["latex"] and r"\raggedright A claim" in written["latex"]

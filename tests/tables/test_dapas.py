@@ -105,8 +105,8 @@ def test_what_the_paper_does_not_have_stands_in_rows_and_columns_of_its_own(made
         return cells.keys() - published_numbers("dapas", table).keys()
 
     assert own("table1") == {
-        ("dapas_often", "mIoU after DAPAS"),
-        ("dapas_often", "RatioRED"),
+        ("Gaussian (dapas_often)", "mIoU after DAPAS"),
+        ("Gaussian (dapas_often)", "RatioRED"),
     }
     methods = {column.rpartition(" ")[0] for _, column in own("table2")}
     assert methods == {"I-FGSM, step 1/255", "SegPGD", "I-FGSM to 1"}
@@ -116,8 +116,8 @@ def test_what_the_paper_does_not_have_stands_in_rows_and_columns_of_its_own(made
         for who in ("", "adaptive")
     }
     assert {column for row, column in own("table3") if "adaptive" not in row} == {
-        "dapas_often mIoU",
-        "dapas_often RatioROB",
+        "Gaussian (dapas_often) mIoU",
+        "Gaussian (dapas_often) RatioROB",
     }
     beyond = {row for row, _ in own("table4") if row.partition(" ")[2] != "adaptive"}
     assert beyond == {

@@ -56,7 +56,7 @@ def test_rows_are_those_of_the_entries_that_the_names_stand_for(made):
         "union": ("cnn4", "union"),
         "plain_fgsm": ("cnn4", "plain_fgsm"),
         "plain_pgd": ("cnn4", "plain_pgd"),
-        "hgd_mse": ("cnn4", "hgd_mse"),
+        "HGD (2018) (hgd_mse)": ("cnn4", "hgd_mse"),
         "prototype": ("cnn4", "prototype"),
         "mine": ("cnn4", "mine"),
     }
@@ -67,7 +67,9 @@ def test_rows_are_those_of_the_entries_that_the_names_stand_for(made):
             found = (about["threat"], about["classifier"], about["purifier"])
             assert found == (threat.format(classifier), classifier, purifier)
     # Of two attacks of one method the second stands under its own name.
-    assert cells["random_start / OURS (PGD)", "accuracy"].about["threat"] == "random_start@cnn4"
+    assert (
+        cells["PGD (random_start) / OURS (PGD)", "accuracy"].about["threat"] == "random_start@cnn4"
+    )
     assert not [row for row, _ in cells if "(features" in row or "@" in row]
 
 
@@ -88,7 +90,11 @@ def test_who_knows_the_purifier_stands_beside_who_does_not(made):
     for row in ("FGSM / UNSECURED", "PGD / UNSECURED", "FGSM / MADRY (2017)", "PGD / MADRY (2017)"):
         assert cells[row, "adaptive"].estimate == cells[row, "accuracy"].estimate
     assert not [row for row, column in cells if column != "accuracy" and row.startswith("clean")]
-    for row in ("FGSM / OURS", "FGSM / union", "PGD / hgd_mse"):  # no such attack was run
+    for row in (
+        "FGSM / OURS",
+        "FGSM / union",
+        "PGD / HGD (2018) (hgd_mse)",
+    ):  # no such attack was run
         assert (row, "adaptive") not in cells and (row, "BROKEN?") not in cells
 
 
@@ -143,7 +149,9 @@ def test_the_network_that_a_denoiser_was_trained_to_please_is_told(tmp_path, fea
     assert told["none"] == told["plain_pgd"] == ""
     names = "OURS (FGSM), OURS, OURS (PGD), union, prototype"
     assert f"The loss network of {names} is {vgg}." in cells.notes
-    guide = "The guide of HGD (2018), hgd_mse is cnn4 (convnets.lenet), trained on mnist."
+    guide = (
+        "The guide of HGD (2018), HGD (2018) (hgd_mse) is cnn4 (convnets.lenet), trained on mnist."
+    )
     assert guide in cells.notes
     vgg = feature_losses["classifiers"]["vgg"]
     for settings, epochs, origin in (

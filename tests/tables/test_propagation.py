@@ -28,6 +28,7 @@ SETS = {
     "i-FGSM v2": "ifgsm_v2@inception_early",
     "mi-FGSM": "mifgsm@inception_early",
 }
+LONG = "i-FGSM v2 (ifgsm_long@inception_early)"  # the second of its kind
 SETTINGS = {"w/o DN": "none", "w/ FN": "fusionnet", "w/ UN": "unet"}
 
 
@@ -119,9 +120,9 @@ def test_accuracies_stand_for_the_entries_that_their_labels_say(made, name):
                 found = (about["threat"], about["classifier"], about["purifier"])
                 assert found == (threat, classifier, purifier)
     own = {row for row, _ in cells} - {*SETS}
-    assert own == ({"clean", "ifgsm_long@inception_early"} if name == "table5" else {"clean"})
+    assert own == ({"clean", LONG} if name == "table5" else {"clean"})
     if name == "table5":
-        cell = cells["ifgsm_long@inception_early", "VGG-19 w/ fusionnet16"]
+        cell = cells[LONG, "VGG-19 w/ FN (fusionnet16)"]
         assert cell.about["purifier"] == "fusionnet16"
 
 
@@ -186,7 +187,7 @@ def test_table_4_is_counted_once_for_all_classifiers(made):
     assert cells["mi-FGSM", "Primary"].estimate.value == pytest.approx(2)
     assert cells["mi-FGSM", "U-Net"].estimate.value == pytest.approx(0.5)
     assert cells["mi-FGSM", "U-Net"].estimate.n == 30
-    assert cells["ifgsm_long@inception_early", "w/ fusionnet16"].about["purifier"] == "fusionnet16"
+    assert cells[LONG, "w/ FN (fusionnet16)"].about["purifier"] == "fusionnet16"
 
 
 def test_table_6_shows_the_taps_and_the_shapes_of_their_maps(made):

@@ -84,17 +84,18 @@ def test_what_no_printed_label_claims_stands_under_its_own_name(cells, paper, ta
     allowed = {
         # No paper prints clean accuracy here, one defence under the other's attack, or what is left
         # of it under an attacker who knows it.
-        "feature_losses": r"^(clean|FGSM|PGD) / "
-        r"(UNSECURED|MADRY \(2017\)|HGD \(2018\)|OURS( \((FGSM|PGD)\))?|\w+) "
+        "feature_losses": r"^(clean|FGSM|PGD)( \(\w+\))? / "
+        r"(UNSECURED|MADRY \(2017\)|HGD \(2018\)( \(\w+\))?|OURS( \((FGSM|PGD)\))?|\w+) "
         r"\| (accuracy|adaptive|BROKEN\?)$",
         # Nor another protocol, boosting with other settings, or images of other classes.
-        "segfault": r" \((paper - )?grouped\) \| |^off_the_shelf xgboost_library \| |"
+        "segfault": r" \((paper - )?grouped\) \| |^XGB \(off_the_shelf xgboost_library\) \| |"
         r"^sigma=\d \| \w+ max_dist=|^\w+ \| n_segments=",
         # Nor steps of another rule, another autoencoder, a transformation each time, a scan, each
         # attack on each data set, other CW and another robust network.
-        "apudae": r"^apudae g_each_step \| |\| bounded_bim10$|\| apudae_mnist b15$|\| magnet2$|"
-        r"^apudae_imagenet transformed_each_step \| |^random \| |\| (R-)?FGSM$|"
-        r"^\S+ B, scan, weight = [\d.]+ \| |^apudae f_logged \| |^apudae_red4 |"
+        "apudae": r"^APuDAE\S*( \(\S+ n=\d+\)| \([\w, ]+\))? \(apudae\w*( \w+)?\) \| |"
+        r"^\S+ transformed \(\w+ \w+\) \| |"
+        r"\| BIM \(bounded_bim10\)$|\| (APuDAE(\(B\))?|MagNet) \(\w+( \w+)?\)$|"
+        r"^random \| |\| (R-)?FGSM$|^\S+ B, scan, weight = [\d.]+ \| |"
         r"C&W, unbounded L2|with_distance|\| Adversarial Training, robust_mlp_pgd$",
         # Nor clean images, U-Net on validation images, and the attacker's accuracy.
         "propagation": r"^clean \| | w/ UN$| \| attacker top-1 val\. acc\.$",

@@ -12,8 +12,10 @@ from scripts.advdenoise import store
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.stages import table
 from scripts.advdenoise.statistics import Estimate
-from scripts.advdenoise.tables import _write
+from scripts.advdenoise.tables import _latex as latex
+from scripts.advdenoise.tables import _title, _write
 from scripts.advdenoise.tables._cells import Cell, Cells
+from scripts.advdenoise.tables._latex import escaped
 from scripts.advdenoise.tables._write import published_numbers, write
 from tests.fake_results import Results
 
@@ -116,16 +118,16 @@ def test_markdown_shows_values_intervals_and_the_published_numbers(written):
     assert body[0][1] == "91.2 [90.0, 92.0] (90.5)"
     assert body[1][1:] == [
         "60.0 [50.0, 70.0] (10)",
-        "97.0 [96.0, 98.0] (.99)",
-        "1.000 (ResNet-18)",
+        "97.0 [96.0, 98.0] (0.99)",
+        "1 (ResNet-18)",
         "undefined",
-        "0.0123 [0.01, 0.015]",
+        "0.0123 [0.0100, 0.0150]",
     ]
     assert body[2][1:3] == ["12.3 [10.0, 15.0]", "99.5 [98.2, 99.8]"]
     notes = [line for line in lines[7:] if line]
     assert notes == [
         "Each value with its 95 % confidence interval over images and, in parentheses, "
-        "the published number.",
+        "the published number as printed.",
         "Left out: purifiers far: not for data set mnist.",
     ]
 
@@ -139,7 +141,9 @@ def test_seconds_stand_in_columns_of_their_own(written):
     assert [second[name] for name in names] == ["0.5", "0.4", "0.6", ""]
     assert second["value_seconds"] == ""
     made = written([timed])
-    assert "| 2.5 [2, 3] |" in made["markdown"] and "median of all repetitions" in made["latex"]
+    assert (
+        "| 2.50 [2.00, 3.00] |" in made["markdown"] and "median of all repetitions" in made["latex"]
+    )
 
 
 def test_what_hangs_on_the_machine_or_the_image_is_shown_and_not_compared(written, published):
@@ -153,7 +157,7 @@ def test_what_hangs_on_the_machine_or_the_image_is_shown_and_not_compared(writte
     made = written([*cells, cell("a", "memory", 9830, unit="byte")], name="table7")
     differences = [(line["published"], line["difference"]) for line in lines_of(made["csv"])]
     assert differences == [("1.79", ""), ("61", ""), ("9800", "30")]
-    assert "2.5 (1.79s)" in made["markdown"] and "9.83 kB (9.8KB)" in made["markdown"]
+    assert "2.50 (1.79s)" in made["markdown"] and "9.83 kB (9.8KB)" in made["markdown"]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +173,8 @@ def test_what_hangs_on_the_machine_or_the_image_is_shown_and_not_compared(writte
     ],
 )
 def test_numbers_are_shown_in_their_unit(value, unit, text):
-    assert _write._short(value, unit) == text
+    decimals = _write._decimals([cell("a", "b", value, unit=unit)])["b", unit]
+    assert _write._short(value, unit, decimals) == text
 
 
 def test_a_number_that_the_paper_copied_is_shown_and_not_compared(written, published):
@@ -197,21 +202,135 @@ def test_notes_of_a_table_stand_below_it(written):
     made = written(Cells(CELLS, ["The loss network is a_b."]), left_out=["x: far"])
     lines = [line for line in made["markdown"].splitlines() if line]
     assert lines[-2:] == ["The loss network is a_b.", "Left out: x: far."]
-    assert made["latex"].splitlines()[1] == "% The loss network is a_b."
+    assert r"{\footnotesize\raggedright The loss network is a\_b.\par}" in made["latex"]
     assert made["csv"] == written(CELLS)["csv"]
 
 
 def test_latex_escapes_what_it_would_take_for_its_own(written):
     text = written(CELLS, left_out=["attacks a_b: not for data set mnist"])["latex"]
-    lines = text.splitlines()
-    assert lines[0].startswith("% Each value") and lines[1].startswith("% Left out: attacks a_b")
-    assert r"mine\_50\%" in text and r"\begin{tabular}" in text and r"\bottomrule" in text
-    table_lines = [line for line in lines if not line.startswith("%")]
-    assert table_lines[0].startswith(r"\begin{tabular}")
-    assert table_lines[-1] == r"\end{tabular}"
-    for line in table_lines:
+    assert r"mine\_50\%" in text and r"Left out: attacks a\_b: not for data set mnist." in text
+    lines = [line.rstrip("%") for line in text.splitlines() if not line.startswith("% ")]
+    for line in lines:
         unescaped = line.replace(r"\%", "").replace(r"\_", "").replace(r"\&", "")
         assert "%" not in unescaped and "_" not in unescaped
+    assert escaped("a~b ^ {c} $1 #2 <3> |4| \\") == (
+        r"a\textasciitilde{}b \textasciicircum{} \{c\} \$1 \#2 \textless{}3\textgreater{} "
+        r"\textbar{}4\textbar{} \textbackslash{}"
+    )
+
+
+def test_latex_is_a_float_with_caption_label_and_notes(written):
+    lines = written(CELLS, left_out=["x: far"])["latex"].splitlines()
+    assert lines[:2] == [r"% \usepackage{booktabs}", r"% \usepackage{graphicx}"]
+    order = [r"\begin{table}[htbp]", r"\caption{fake: table1.}", r"\label{tab:fake-table1}"]
+    order += [r"\toprule", r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    places = [lines.index(line) for line in order]
+    assert places == sorted(places)
+    assert lines[-2] == r"{\footnotesize\raggedright Left out: x: far.\par}"
+
+
+def parts_of(lines: list[str]) -> list[list[list[str]]]:
+    """The cells of each tabular's rows, heads first."""
+    found, rows = [], None
+    for line in lines:
+        if line.startswith(r"\begin{tabular}"):
+            rows = []
+        elif line == r"\end{tabular}":
+            found.append(rows)
+        elif rows is not None and line.endswith((r" \\", r" \tabularnewline")):
+            rows.append([cell.strip() for cell in line.rpartition(" ")[0].split("&")])
+    return found
+
+
+def test_a_wide_table_stands_in_parts_that_each_name_the_rows():
+    head = ["", *(f"column{number}" for number in range(10))]
+    body = [[f"row{row}", *(f"0.{row}{number} [0.1, 0.9]" for number in range(10))] for row in "ab"]
+    made = latex.latex(head, body, "x", "x", [])
+    parts = parts_of(made)
+    assert len(parts) > 1 and made.count(r"\begin{table}[htbp]") == 1
+    assert all([row[0] for row in part] == ["", "rowa", "rowb"] for part in parts)
+    for row, expected in enumerate([head, *body]):
+        assert [cell for part in parts for cell in part[row][1:]] == expected[1:]
+    for part in parts:
+        assert all(sum(map(len, row)) + 3 * len(row) <= latex._LINE + 3 for row in part)
+
+
+def test_a_long_table_stands_in_several_floats():
+    body = [[f"row{number}", "1.0"] for number in range(100)]
+    made = latex.latex(["", "a"], body, "x", "x", ["A note."])
+    parts = parts_of(made)
+    assert [row[0] for part in parts for row in part[1:]] == [row[0] for row in body]
+    captions = [line for line in made if line.startswith(r"\caption")]
+    assert captions == [rf"\caption{{x, part {n} of {len(captions)}.}}" for n in (1, 2, 3)]
+    assert [line for line in made if line.startswith(r"\label")] == (
+        [r"\label{tab:x}", r"\label{tab:x-2}", r"\label{tab:x-3}"]
+    )
+    assert sum("A note." in line for line in made) == 1
+
+
+def test_long_cells_and_heads_stand_in_several_lines():
+    sentence = "A sentence that is much longer than a column can be on a page of paper."
+    made = latex.latex(["", "two words"], [[sentence, "1"], ["[a]", "2"]], "x", "x", [])
+    assert r"\begin{tabular}{p{17em}l}" in made
+    assert r"\raggedright A sentence" in "".join(made)
+    assert r" & \shortstack[l]{two\\words} \\" in made
+    assert not [line for line in made if line.startswith("[")]
+
+
+@pytest.mark.parametrize(
+    ("values", "decimals"),
+    [
+        ([0.5, 0.25], 3),
+        ([12.3, 1.2], 1),
+        ([300.0, 1.25], 1),
+        ([0.0123], 4),
+        ([0.98, 0.0082], 4),
+        ([3, 1024], 0),
+        ([NAN, 0.0], 0),
+        ([1e9, 0.5], 0),
+        ([1e-9], 6),
+    ],
+)
+def test_numbers_of_a_column_have_the_same_number_of_decimals(written, values, decimals):
+    cells = [cell(f"row{place}", "a", value, unit="x") for place, value in enumerate(values)]
+    assert _write._decimals(cells)["a", "x"] == decimals
+    shown = [
+        line.split("|")[2].strip()
+        for line in written(cells)["markdown"].splitlines()[4:]
+        if line.startswith("|")
+    ]
+    assert {len(text.partition(".")[2]) for text in shown if text != "undefined"} == {decimals}
+
+
+def test_fractions_have_three_decimals_and_per_cent_one():
+    cells = [cell("a", name, 0.0, unit=name) for name in ("fraction", "AUC", "%")]
+    assert list(_write._decimals(cells).values()) == [3, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [("0.", "0.0"), (".99", "0.99"), (" 0.73 ", "0.73"), ("~45s", "~45s"), ("100", "100")],
+)
+def test_published_numbers_are_shown_as_printed_with_digits_around_the_point(raw, shown):
+    assert _write._as_printed(raw) == shown
+
+
+def test_a_title_tells_paper_number_content_images_networks_budgets_and_units(quick, tmp_path):
+    run_table(Results(tmp_path, quick), "apudae", "table3", tmp_path)
+    title = (tmp_path / "table3.markdown").read_text(encoding="utf-8").splitlines()[0]
+    assert title.startswith("# APuDAE, table 3: rows are defences, columns attacks; accuracy as")
+    for fact in ("(patches; ResNet-18, ResNet-18 (robust_resnet18); epsilon = ", "; n = 30; "):
+        assert fact in title
+    assert "accuracy in [0,1]" in title
+    caption = (tmp_path / "table3.latex").read_text(encoding="utf-8").splitlines()[4]
+    assert caption.startswith(rf"\caption{{{escaped(title[2:])}")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(8 / 255, "8/255"), (0.2, "0.2"), (0.3, "0.3"), (0.031, "0.031"), (0, "0")]
+)
+def test_budgets_are_shown_as_configured(value, text):
+    assert _title.budget(value) == text
 
 
 def test_without_published_numbers_none_are_announced(written):

@@ -11,8 +11,9 @@ class Holders:
 
     def name(self, printed: str, own: str, holder: object, *place: object) -> str:
         """`printed` where `holder` was the first to ask for it at this place, else with `own`."""
-        first = self._first.setdefault((printed, *place), holder)
-        return printed if first == holder or printed == own else f"{printed} ({own})"
+        if self._first.setdefault((printed, *place), holder) == holder:
+            return printed
+        return own if own.startswith(printed) else f"{printed} ({own})"
 
 
 PAPERS = {
@@ -63,9 +64,9 @@ NOISES = {"noise.gaussian": "Gaussian", "noise.uniform": "Uniform", "noise.bimod
 DETECTORS = {
     "trees.random_forest": "Random Forest",
     "svm.svc": "SVC",
-    "svm.svc_grid_search": "SVC, searched",
     "trees.xgboost": "XGB",
 }
+_DETECTORS_HERE = {"svm.svc_grid_search": "SVC, C and gamma searched"}  # which no paper prints
 SUPERPIXELS = {
     "slic": ("n_segments",),
     "felzenszwalb": ("scale",),
@@ -145,9 +146,8 @@ def detector(entry: dict, point: str) -> str:
     function = entry["points"][point]["function"]
     first = next(name for name, p in entry["points"].items() if p["function"] == function)
     own = with_point(entry["name"], point)
-    if function not in DETECTORS:
-        return own
-    return DETECTORS[function] if point == first else f"{DETECTORS[function]} ({own})"
+    printed = DETECTORS.get(function) or _DETECTORS_HERE.get(function)
+    return f"{printed} ({own})" if printed and point != first else printed or own
 
 
 def superpixels(point: dict) -> str:

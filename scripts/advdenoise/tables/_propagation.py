@@ -75,11 +75,7 @@ class Places:
             return f"w/ {own}"
         denoiser = self._results.entry("denoiser", entry["denoiser"])
         printed = _SETTINGS.get(_labels.denoiser(denoiser))
-        return (
-            self._holders.name(printed, f"w/ {own}", own, about["dataset"])
-            if printed
-            else f"w/ {own}"
-        )
+        return self._holders.name(printed, own, own, about["dataset"]) if printed else f"w/ {own}"
 
     def network(self, about: dict) -> str:
         """The classifier's printed name."""

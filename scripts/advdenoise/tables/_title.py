@@ -33,20 +33,25 @@ def of_what(results: Iterable) -> list[str]:
     datasets: dict[str, None] = {}
     classifiers: dict[str, None] = {}
     budgets: set[float] = set()
+    holders = _labels.Holders()
+
+    def network(entry: dict) -> str:
+        return holders.name(_labels.classifier(entry), entry["name"], entry["name"])
+
     for result in results:
         if isinstance(result, Results):
             frame = result.frame
             datasets |= dict.fromkeys(map(_labels.dataset, frame["dataset"].unique()))
             if "classifier" in frame:
                 entries = [result.entry("classifier", n) for n in frame["classifier"].unique()]
-                classifiers |= dict.fromkeys(map(_network, entries))
+                classifiers |= dict.fromkeys(network(entry) for entry in entries)
             if "epsilon" in frame:
                 budgets |= {round(float(x), 7) for x in frame["epsilon"].dropna().unique()}
             continue
         for settings in map(_settings, result):
             datasets[_labels.dataset(settings["dataset"])] = None
             if "classifier" in settings:
-                classifiers[_network(settings["classifier"])] = None
+                classifiers[network(settings["classifier"])] = None
     told = [_listed(datasets, "data sets"), _listed(classifiers, "classifiers")]
     if budgets:
         ends = [budget(value) for value in (min(budgets), max(budgets))]
@@ -66,12 +71,6 @@ def _settings(path: Path) -> dict:
     return store.read_provenance(path)["settings"]
 
 
-def _network(entry: dict) -> str:
-    """The printed name of a classifier, with its own where that is another."""
-    printed = _labels.classifier(entry)
-    return printed if printed == entry["name"] else f"{printed} ({entry['name']})"
-
-
 def _listed(names: dict[str, None], kind: str) -> str:
     return ", ".join(names) if len(names) <= _MANY else f"{len(names)} {kind}"
 
@@ -79,7 +78,8 @@ def _listed(names: dict[str, None], kind: str) -> str:
 def _sentence(function) -> str:
     """The first sentence of what a function says of itself, without a number of its own."""
     text = inspect.getdoc(getattr(function, "func", function)) or ""
-    return _PREFIX.sub("", text.partition("\n")[0]).rstrip(".")
+    first = _PREFIX.sub("", text.partition("\n")[0]).rstrip(".")
+    return first[:1].lower() + first[1:] if first[1:2].islower() else first
 
 
 def _of_cells(cells: Iterable) -> list[str]:

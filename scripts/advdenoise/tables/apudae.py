@@ -101,7 +101,7 @@ def attacks(predictions: Results) -> Cells:
         attack, defence = places.attack(about), places.defence(about)
         name = names.get(defence, defence)
         has_name = name in printed or name.startswith(known.ROBUST)
-        column = held(about, name) if has_name else places.own(about)
+        column = held(about, name) if has_name else f"{_variant(name)} ({places.own(about)})"
         return rows.get(attack, attack), column
 
     held = _first_of_a_name(places)
@@ -149,12 +149,11 @@ def purifiers(predictions: Results) -> Cells:
         defence = places.defence(about)
         if defence == known.A:
             printed = f"APuDAE (A, n={places.point(about)['settings']['steps']})"
-        elif len(defence) == 1:
-            printed = f"APuDAE({defence})"
         else:
-            printed = defence
-        is_own = defence in (known.NOISY, known.TURNED)
-        return places.own(about) if is_own else held(about, printed), places.attack(about)
+            printed = _variant(defence)
+        is_own = defence in (known.NOISY, known.TURNED)  # of Table 4 alone
+        row = f"{printed} ({places.own(about)})" if is_own else held(about, printed)
+        return row, places.attack(about)
 
     return Cells(accuracy(predictions, label, unit="fraction"))
 
@@ -305,14 +304,20 @@ def claims(predictions: Results, calibration: list[Path]) -> Claims:
     return _apudae_claims.claims(predictions, calibration)
 
 
+def _variant(defence: str) -> str:
+    """A variant's printed name by its letter; any other defence's is its own."""
+    return f"APuDAE({defence})" if len(defence) == 1 else defence
+
+
 def _first_of_a_name(places: Places) -> Callable[[dict, str], str]:
-    """Gives a printed name to the first purifier that asks for it, to others their own."""
+    """Gives a printed name to the first purifier that asks for it, to others with their own."""
     holders: dict[tuple, tuple] = {}
 
     def held(about: dict, printed: str) -> str:
         mine = (about["purifier"], about["purifier_point"])
         where = (about["dataset"], about["classifier"], printed)
-        return printed if holders.setdefault(where, mine) == mine else places.own(about)
+        is_first = holders.setdefault(where, mine) == mine
+        return printed if is_first else f"{printed} ({places.own(about)})"
 
     return held
 
