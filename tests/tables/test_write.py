@@ -128,6 +128,7 @@ def test_markdown_shows_values_intervals_and_the_published_numbers(written):
     assert notes == [
         "Each value with its 95 % confidence interval over images and, in parentheses, "
         "the published number as printed.",
+        "The published numbers are of CIFAR-10, MNIST, ours of MNIST.",
         "Left out: purifiers far: not for data set mnist.",
     ]
 
@@ -313,6 +314,14 @@ def test_fractions_have_three_decimals_and_per_cent_one():
 )
 def test_published_numbers_are_shown_as_printed_with_digits_around_the_point(raw, shown):
     assert _write._as_printed(raw) == shown
+
+
+def test_published_numbers_of_other_images_are_told(written):
+    note = "The published numbers are of CIFAR-10, MNIST, ours of MNIST."
+    assert note in written(CELLS)["markdown"]
+    assert "ours of" not in written(CELLS[5:6])["markdown"]
+    elsewhere = written([cell("APuDAE (A, n=12)", "FGSM", 91.25, dataset="digits")])["markdown"]
+    assert "The published numbers are of MNIST, ours of digits." in elsewhere
 
 
 def test_a_title_tells_paper_number_content_images_networks_budgets_and_units(quick, tmp_path):

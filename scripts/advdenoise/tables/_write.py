@@ -66,6 +66,7 @@ def write(
     notes = [
         "Each value with its 95 % confidence interval over images"
         + (" and, in parentheses, the published number as printed." if printed else "."),
+        *_of_other_images(cells, printed),
         *own,
         *(_TIMED if any(cell.unit == _SECONDS for cell in cells) else []),
         *(f"Left out: {reason}." for reason in left_out),
@@ -87,6 +88,20 @@ def write_shown(
     markdown += [line for note in notes for line in ("", note)]
     store.write_text(paths["markdown"], "\n".join(markdown) + "\n")
     store.write_text(paths["latex"], "\n".join(latex(head, body, title, label, notes)) + "\n")
+
+
+def _of_other_images(cells: list[Cell], printed: dict) -> list[str]:
+    """A sentence where the published numbers are of other data sets than ours beside them."""
+    pairs = [
+        (printed[cell.row, cell.column]["dataset"], _labels.dataset(cell.about.get("dataset", "")))
+        for cell in cells
+        if (cell.row, cell.column) in printed
+    ]
+    pairs = [pair for pair in pairs if all(pair)]
+    if all(theirs == ours for theirs, ours in pairs):
+        return []
+    told = (", ".join(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
+    return ["The published numbers are of {}, ours of {}.".format(*told)]
 
 
 def _apart(cells: list[Cell]) -> list[Cell]:

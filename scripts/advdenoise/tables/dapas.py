@@ -68,9 +68,10 @@ def robust_to_fgsm(predictions: Results) -> Cells:
 
 
 def robust_to_ifgsm(predictions: Results) -> Cells:
-    """Table 4: the same under I-FGSM, and in rows of their own under what the paper does not try.
+    """Table 4: mIoU under I-FGSM behind each denoiser, its ratio (RatioROB), and further attacks.
 
-    These are other steps and other attacks, such as SegPGD, and attackers who know the denoiser.
+    What the paper does not try stands in rows of its own: other steps and other attacks, such as
+    SegPGD, and attacks on the denoiser as well.
     """
     return Cells(_robust(predictions, I_FGSM), [_MIOU, _ROUNDED, _STEPS, _KNOWS])
 
