@@ -7,6 +7,7 @@ from pathlib import Path
 
 from scripts.advdenoise import cluster, configuration, failures, running
 from scripts.advdenoise.graph import yaml_files
+from scripts.advdenoise.graph.combinations import all_left_out
 from scripts.advdenoise.graph.targets import explained
 from scripts.advdenoise.workflow import Flow, one_sentence, prepare_environment
 
@@ -32,6 +33,9 @@ with one_sentence():
     flow = Flow(configuration.read(yaml_files.lay_over(config, named)))
     cluster.check_site()
 logger.addFilter(explained(flow, workflow))
+if workflow.is_main_process:
+    for reason in all_left_out(flow.config):
+        print(f"Left out: {reason}.", file=sys.stderr)
 # Nothing else keeps more GPU jobs from starting here than there are GPUs: they would wait for each
 # other, each with a core in hand. On a cluster it is the cluster that keeps count.
 if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_resources:

@@ -40,6 +40,14 @@ def searching(threat: str) -> dict:
     return {"function": "limits.by_primary_mse", "limits": crossing}
 
 
+TRAINING = {
+    "function": "plain.classify",
+    "epochs": 1,
+    "batch": 8,
+    "optimiser": {"name": "sgd", "lr": 0.1},
+}
+CLASSIFIER = {"function": "convnets.lenet", "datasets": ["digits"]}
+
 # What is changed in the quick configuration, and what the one sentence must hold.
 BROKEN = {
     "unknown key at the top": ({"datasetz": {}}, ["datasetz", "unknown key", "'datasets'"]),
@@ -256,6 +264,47 @@ BROKEN = {
             "classifiers.robust4.training.start": "cnn4",
         },
         ["classifiers.cnn4.training.start", "starts from itself"],
+    ),
+    "a start that leads into a circle": (
+        {
+            "classifiers.cnn4.training.start": "one",
+            "classifiers.one": {**CLASSIFIER, "training": TRAINING | {"start": "two"}},
+            "classifiers.two": {**CLASSIFIER, "training": TRAINING | {"start": "one"}},
+        },
+        ["'one' starts from itself", "one -> two -> one"],
+    ),
+    "a surrogate of another data set": (
+        {"attacks.black_box.datasets": ["patches", "digits"]},
+        ["attacks.black_box.surrogate", "'resnet18'", "'digits'", "attacks.black_box.datasets"],
+    ),
+    "a split to train on that is nowhere": (
+        {"classifiers.cnn4.training.split": "trian"},
+        ["classifiers.cnn4.training.split", "'trian'", "'train'"],
+    ),
+    "a calibration where nothing is held out": (
+        {
+            "datasets.digits.splits": {"test": {"size": 250}},
+            "experiments.dapas.tables.c": {
+                "function": "denoisers.calibration",
+                "calibration": {"dataset": "digits", "denoiser": "dae_pgd"},
+            },
+        },
+        ["held_out", "'digits'"],
+    ),
+    "detectors without a way to judge them": (
+        {"detection": None},
+        ["detection"],
+    ),
+    "a table of which nothing is left": (
+        {
+            "experiments.dapas.tables.accuracy.predictions": {
+                "dataset": "digits",
+                "classifier": "resnet18",
+                "suite": "steps",
+                "split": "test",
+            }
+        },
+        ["experiments.dapas.tables.accuracy.predictions", "nothing is left", "resnet18", "digits"],
     ),
     "a denoiser that starts from one trained on what knows it": (
         {

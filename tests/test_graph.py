@@ -13,6 +13,7 @@ import yaml
 
 from scripts.advdenoise import configuration, digests, workflow
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.graph.combinations import fits
 from scripts.advdenoise.workflow import Flow
 from tests import mini
 
@@ -467,8 +468,8 @@ denoisers: {dae: {trained_on: [{threat: other@cnn, share: 1}]}}
 attacks: {other: {function: gradient.fgsm, settings: {epsilon: 0.1}, datasets: [digits]}}
 """
     graph = flow(STARTING, more)
-    assert graph._fits("denoisers", "tuned", "digits")
-    assert not graph._fits("denoisers", "tuned", "more")
+    assert fits(graph.config, "denoisers", "tuned", "digits")
+    assert not fits(graph.config, "denoisers", "tuned", "more")
 
 
 SEARCHED = """

@@ -29,8 +29,8 @@ def read(raw: dict) -> dict:
     complete(config)
     check_entries(config)
     check_names(config)
-    check_products(config)
     check_knowledge(config)
+    check_products(config)
     return config
 
 

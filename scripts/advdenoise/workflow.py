@@ -4,7 +4,6 @@ Rules ask a `Flow` for these; it knows stages and entries, no torch and no paper
 """
 
 import contextlib
-import itertools
 import json
 import os
 import re
@@ -17,8 +16,8 @@ from scripts.advdenoise.digests import REPOSITORY, code_digest, file_digest, set
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.files import why_no_file
 from scripts.advdenoise.graph import places
+from scripts.advdenoise.graph.combinations import combinations, fits, suite_purifiers, suite_threats
 from scripts.advdenoise.graph.kinds import BUILT_IN_SPLITS, CROSSINGS, KIND_OF
-from scripts.advdenoise.graph.names import unknowable
 from scripts.advdenoise.threats import CLEAN, NO_PURIFIER, Threat
 
 TABLE_FORMATS = ("csv", "md", "tex")
@@ -377,7 +376,7 @@ class Flow:
     def _evaluate(
         self, seed: str, dataset: str, suite: str, purifier: str, classifier: str, split: str
     ) -> Job:
-        met = self._suite_threats(suite, dataset, classifier, purifier)
+        met = suite_threats(self.config, suite, dataset, classifier, purifier)
         entry, denoiser = self._purifier(purifier)
         made = [threat for threat in met if not threat.is_clean]
         inputs = {
@@ -404,11 +403,11 @@ class Flow:
 
     def _distances(self, seed: str, dataset: str, suite: str, classifier: str, split: str) -> Job:
         taps = self._taps("distances", classifier)
-        names = [NO_PURIFIER, *self._suite_purifiers(suite, dataset)]
+        names = [NO_PURIFIER, *suite_purifiers(self.config, suite, dataset)]
         meetings = [
             [str(threat), name]  # a list, as it is read back from what a file was made with
             for name in dict.fromkeys(names)
-            for threat in self._suite_threats(suite, dataset, classifier, name)
+            for threat in suite_threats(self.config, suite, dataset, classifier, name)
         ]
         made = [threats.parse(text) for text in dict.fromkeys(text for text, _ in meetings)]
         made = [threat for threat in made if not threat.is_clean]
@@ -494,7 +493,7 @@ class Flow:
         split: str,
     ) -> Job:
         entry = self.config["detectors"][detector]
-        met = self._suite_threats(suite, dataset, classifier, NO_PURIFIER)
+        met = suite_threats(self.config, suite, dataset, classifier, NO_PURIFIER)
         made = [threat for threat in met if not threat.is_clean]
         place = {"attribution": attribution, "classifier": classifier, "split": split}
         features = [
@@ -534,7 +533,7 @@ class Flow:
         superpixels = {
             name: self._named("attributions", name)
             for name in (asked.get("superpixels", []) if untouched else [])
-            if self._fits("attributions", name, dataset)
+            if fits(self.config, "attributions", name, dataset)
         }
         settings = self._common(seed, dataset) | {
             "split": split,
@@ -607,90 +606,16 @@ class Flow:
     def _product_inputs(self, paper: str, entry: dict) -> tuple[dict, list[str]]:
         """The files of each stage that a table or figure reads, and what was left out."""
         seeds = self.config["experiments"][paper]["seeds"]
-        inputs: dict[str, list[str]] = {}
-        left_out: dict[str, None] = {}
-        for stage in CROSSINGS:
-            for crossing in entry.get(stage, []):
-                for names in self._cross(stage, crossing):
-                    reason = self._unfit(names)
-                    if reason:
-                        left_out[reason] = None
-                        continue
-                    paths = [self.result(stage, seed, **names) for seed in seeds]
-                    inputs.setdefault(stage, []).extend(paths)
-        unique = {stage: list(dict.fromkeys(paths)) for stage, paths in inputs.items()}
-        return unique, list(left_out)
-
-    def _cross(self, stage: str, crossing: dict):
-        """Every combination of a crossing's names, threats as paths name them."""
-        keys = ["dataset", *(key for key in CROSSINGS[stage] if key in crossing)]
-        for values in itertools.product(*(crossing[key] for key in keys)):
-            names = dict(zip(keys, values, strict=True))
-            if "threat" in names:
-                threat = threats.parse(names["threat"])
-                classifier = names.get("classifier", threat.victim)
-                against = threat.against(classifier, names.get("purifier", NO_PURIFIER))
-                names["threat"] = str(against)
-            if stage == "predictions" and "purifier" not in names:
-                for purifier in self.config["suites"][names["suite"]]["purifiers"]:
-                    yield names | {"purifier": purifier}
-            else:
-                yield names
-
-    def _unfit(self, names: dict) -> str | None:
-        """Why a combination is left out: an entry that is not for this data set."""
-        dataset = names["dataset"]
-        for key, kind in KIND_OF.items():
-            if kind in ("datasets", "suites") or key not in names:
-                continue
-            if not self._fits(kind, names[key], dataset):
-                return f"{kind} {names[key]}: not for data set {dataset}"
-        if "threat" in names and not self._threat_fits(threats.parse(names["threat"]), dataset):
-            return f"threat {names['threat']}: not for data set {dataset}"
-        return None
-
-    def _fits(self, kind: str, name: str, dataset: str) -> bool:
-        entry = self.config[kind][name]
-        if dataset not in entry.get("datasets", [dataset]):
-            return False
-        if kind == "purifiers" and "denoiser" in entry:
-            return self._fits("denoisers", entry["denoiser"], dataset)
-        if kind == "attacks" and "surrogate" in entry:
-            return self._fits("classifiers", entry["surrogate"], dataset)
-        trained = kind in ("classifiers", "denoisers")
-        start = entry["training"].get("start") if trained else None
-        if start and not self._fits(kind, start, dataset):
-            return False
-        if kind == "denoisers":
-            sources = [threats.parse(s["threat"]) for s in entry["trained_on"] if "threat" in s]
-            return all(self._threat_fits(threat, dataset) for threat in sources)
-        return True
-
-    def _threat_fits(self, threat: Threat, dataset: str) -> bool:
-        if threat.is_clean:
-            return True
-        parts = [("attacks", threat.attack), ("classifiers", threat.victim)]
-        parts.append(("purifiers", threat.purifier))
-        return all(self._fits(kind, name, dataset) for kind, name in parts if name)
-
-    def _suite_threats(
-        self, suite: str, dataset: str, classifier: str, purifier: str
-    ) -> list[Threat]:
-        """A suite's threats against the classifier and the purifier at hand.
-
-        One that is to know the purifier and cannot was put into the suite by `everywhere`.
-        """
-        texts = [
-            text
-            for text in self.config["suites"][suite]["threats"]
-            if threats.parse(text).purifier != "" or not unknowable(self.config, text, purifier)
-        ]
-        met = [threats.parse(text).against(classifier, purifier) for text in texts]
-        return [t for t in dict.fromkeys(met) if self._threat_fits(t, dataset)]
-
-    def _suite_purifiers(self, suite: str, dataset: str) -> list[str]:
-        names = self.config["suites"][suite]["purifiers"]
-        return [name for name in names if self._fits("purifiers", name, dataset)]
+        combined, left_out = combinations(self.config, entry)
+        inputs = {
+            stage: list(
+                dict.fromkeys(
+                    self.result(stage, seed, **names) for names in of_stage for seed in seeds
+                )
+            )
+            for stage, of_stage in combined.items()
+        }
+        return inputs, left_out
 
     # ------------------------------------------------------------ entries
 

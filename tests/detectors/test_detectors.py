@@ -279,3 +279,12 @@ def test_a_search_on_very_few_rows_is_defined(rows):
 def test_a_search_of_nothing_is_told(settings):
     with pytest.raises(BadInput, match="grid search"):
         svm.svc_grid_search(0, **settings)
+
+
+@pytest.mark.parametrize("seed", [2**31, 2**32 - 1, 5 * 1234567890, 2**32 * 10])
+@pytest.mark.parametrize("name", components.functions("detectors"))
+def test_any_seed_is_taken(name, seed):
+    features, is_adversarial = problem(rows=40)
+    machine = detector(name, seed=seed)
+    machine.fit(features, is_adversarial)
+    assert np.isfinite(machine.score(features)).all()

@@ -10,8 +10,9 @@ from scripts.advdenoise.classifiers._fold import fold
 from scripts.advdenoise.classifiers.convnets import lenet
 from scripts.advdenoise.denoisers.autoencoders import seven_layer
 from scripts.advdenoise.denoisers.unet import hgd
+from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.stages import models
+from scripts.advdenoise.stages import attack, models
 
 SHAPE, N = (1, 16, 16), 3
 STEP = 1e-5  # of the differences: no kink of ReLU or max-pool lies so near in these images
@@ -137,3 +138,29 @@ def test_identity_is_the_plain_gradient_at_the_purified_image(purified, few_pixe
     after = purify(few_pixels, Noise(0, range(N), "x"))
     assert (after - few_pixels).abs().flatten(1).amax(1).min() > 1e-3
     torch.testing.assert_close(found, slope(classifier, after), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "purify",
+    [
+        lambda images, noise: images.detach().round(),
+        lambda images, noise: torch.from_numpy(images.numpy().round()),
+    ],
+    ids=["detached", "numpy"],
+)
+def test_a_purifier_without_a_gradient_names_the_remedy(images, purify):
+    known = attack._with_gradient(purify, "attacks.pgd", "mine")
+    noise = Noise(0, range(N), "x")
+    assert torch.equal(known(images, noise), images.round())  # nobody asks for a gradient
+    with pytest.raises(
+        BadInput, match=r"^attacks\.pgd\.through: purifier 'mine' .* `through: iden"
+    ):
+        known(images.clone().requires_grad_(), noise)
+
+
+def test_other_failures_of_a_purifier_stay_what_they_are(images):
+    def purify(images, noise):
+        return images @ torch.zeros(3, 3, dtype=images.dtype)
+
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        attack._with_gradient(purify, "attacks.pgd", "mine")(images.requires_grad_(), None)

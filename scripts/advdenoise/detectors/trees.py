@@ -10,6 +10,9 @@ import numpy as np
 
 from scripts.advdenoise.ranges import Interval, PositiveInt, Share
 
+# Seeds below are what scikit-learn and XGBoost both take; smaller ones stay as they are.
+_SEEDS = 2**31
+
 
 def random_forest(
     seed: int,
@@ -30,7 +33,7 @@ def random_forest(
             min_samples_leaf=min_samples_leaf,
             max_features=max_features,
             n_jobs=threads,
-            random_state=seed,
+            random_state=seed % _SEEDS,
         )
     )
 
@@ -64,7 +67,7 @@ def xgboost(
             tree_method="hist",
             device="cpu",
             n_jobs=threads,
-            random_state=seed,
+            random_state=seed % _SEEDS,
         )
     )
 

@@ -2,6 +2,7 @@
 
 from scripts.advdenoise import components, threats
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.graph.combinations import combinations
 from scripts.advdenoise.graph.kinds import (
     BUILT_IN_SPLITS,
     CROSSINGS,
@@ -30,6 +31,11 @@ def _check_product(config: dict, key: str, product: dict) -> None:
     for stage in stages:
         for crossing in product[stage]:
             _check_crossing(config, f"{key}.{stage}", stage, crossing)
+    combined, left_out = combinations(config, product)
+    for stage in stages:
+        if stage not in combined:
+            reason = f" ({left_out[0]})" if left_out else " (the suite has no purifiers)"
+            raise BadInput(f"{key}.{stage}: nothing is left of it{reason}; cross other entries")
 
 
 def _check_crossing(config: dict, key: str, stage: str, crossing: dict) -> None:
@@ -62,6 +68,13 @@ def _check_crossing(config: dict, key: str, stage: str, crossing: dict) -> None:
                     f"{key}.split: data set {dataset!r} has no split {split!r}; "
                     f"{components.suggest(split, splits)}"
                 )
+        if stage == "calibration" and "held_out" not in config["datasets"][dataset]["splits"]:
+            raise BadInput(
+                f"{key}.dataset: data set {dataset!r} holds nothing out to calibrate on; add "
+                f"datasets.{dataset}.splits.held_out or take it out here"
+            )
+    if stage == "detection" and "detection" not in config:
+        raise BadInput(f"detection: the key is missing, but {key} needs it; say how to judge")
     for classifier in crossing["classifier"] if stage == "distances" else []:
         if classifier not in config["distances"]["taps"]:
             raise BadInput(

@@ -3,6 +3,7 @@
 from scripts.advdenoise import components, threats
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.graph.kinds import (
+    BUILT_IN_SPLITS,
     DENSE,
     GENERATOR,
     KINDS,
@@ -32,7 +33,7 @@ def check_names(config: dict) -> None:
                 known(config, "datasets", place, f"{kind}.{name}.datasets")
     for name, entry in config["attacks"].items():
         if "surrogate" in entry:
-            known(config, "classifiers", entry["surrogate"], f"attacks.{name}.surrogate")
+            _check_surrogate(config, f"attacks.{name}", entry)
     for name, entry in config["purifiers"].items():
         if "denoiser" in entry:
             key = f"purifiers.{name}.denoiser"
@@ -45,6 +46,9 @@ def check_names(config: dict) -> None:
                 _check_start(config, kind, name)
             if entry["training"].get("stop", {}).get("measured_on") == "held_out":
                 _check_held_out(config, f"{kind}.{name}", entry)
+    for kind in ("classifiers", "denoisers"):
+        for name, entry in config[kind].items():
+            _check_split(config, f"{kind}.{name}", entry)
     for name, entry in config["denoisers"].items():
         _check_sources(config, f"denoisers.{name}.trained_on", entry["trained_on"])
         if "network" in entry["training"]:
@@ -75,6 +79,18 @@ def _check_used(key: str, purifier: dict, denoiser: dict) -> None:
             raise BadInput(
                 f"{key}: {denoiser['function']} is {has}, but {point['function']} uses {wants}; "
                 "name another denoiser"
+            )
+
+
+def _check_surrogate(config: dict, key: str, attack: dict) -> None:
+    """The surrogate is there, and for the data sets that the attack says it is for."""
+    name = attack["surrogate"]
+    surrogate = known(config, "classifiers", name, f"{key}.surrogate")
+    for dataset in attack.get("datasets", []):
+        if dataset not in surrogate.get("datasets", [dataset]):
+            raise BadInput(
+                f"{key}.surrogate: {name!r} is not for data set {dataset!r}; add it to "
+                f"classifiers.{name}.datasets or say {key}.datasets without it"
             )
 
 
@@ -118,14 +134,32 @@ def _check_start(config: dict, kind: str, name: str) -> None:
         )
     path = [name]
     while start := config[kind].get(path[-1], {}).get("training", {}).get("start"):
-        if start in path:
-            raise BadInput(f"{key}.training.start: {name!r} starts from itself; name another entry")
         path.append(start)
+        if start in path[:-1]:
+            circle = path[path.index(start) :]
+            raise BadInput(
+                f"{kind}.{start}.training.start: {start!r} starts from itself "
+                f"({' -> '.join(circle)}); name another entry"
+            )
 
 
 def _architecture(kind: str, entry: dict) -> tuple[str, dict]:
     """What decides the shapes of an entry's weights, and what the network makes of them."""
     return entry["function"], components.without_first_weights(kind, entry)["settings"]
+
+
+def _check_split(config: dict, key: str, entry: dict) -> None:
+    """The split that an entry is trained on is one of every data set that the entry names."""
+    split = entry["training"].get("split", BUILT_IN_SPLITS[0])
+    splits = {n: {*BUILT_IN_SPLITS, *d["splits"]} for n, d in config["datasets"].items()}
+    named = entry.get("datasets", [])
+    if named or not any(split in own for own in splits.values()):
+        for dataset in named or splits:
+            if split not in splits[dataset]:
+                raise BadInput(
+                    f"{key}.training.split: data set {dataset!r} has no split {split!r}; "
+                    f"{components.suggest(split, splits[dataset])}"
+                )
 
 
 def _check_held_out(config: dict, key: str, entry: dict) -> None:

@@ -218,6 +218,8 @@ class Attacker:
         seed, name = self.settings["seed"], purifier["name"]
         noises = [Noise(seed, batch.ids, name, who, draw=draw) for draw in range(draws)]
         purify = models.purifier(point, self.using)
+        if through == "full":
+            purify = _with_gradient(purify, f"attacks.{self.settings['attack']['name']}", name)
         return models.behind(purify, predict, through, self.using, *noises)
 
     def _labels(
@@ -237,6 +239,28 @@ class Attacker:
         shift = noise.integers(others - 1, batch.labels.device) + 1
         shift = shift.view(-1, *[1] * (batch.labels.ndim - 1))
         return _where_labelled((batch.labels + shift) % others, batch.labels), True
+
+
+def _with_gradient(purify: Callable, key: str, name: str) -> Callable:
+    """`purify`, which ends in BadInput where autograd is to go through it and cannot."""
+    reason = (
+        f"{key}.through: purifier {name!r} gives no gradient with regard to its images; say "
+        "`through: identity`"
+    )
+
+    def purified(images: Tensor, noise: Noise) -> Tensor:
+        asked = torch.is_grad_enabled() and images.requires_grad
+        try:
+            found = purify(images, noise)
+        except RuntimeError as error:
+            if asked and "requires grad" in str(error):  # as of `images.numpy()`
+                raise BadInput(reason) from error
+            raise
+        if asked and not found.requires_grad:
+            raise BadInput(reason)
+        return found
+
+    return purified
 
 
 def _where_labelled(goals: Tensor, labels: Tensor) -> Tensor:
