@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scripts.advdenoise import locks
+from scripts.advdenoise.files import why_no_file
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,13 @@ def locked(folder: Path) -> Iterator[None]:
 
     A workflow killed by `kill -9` leaves its running jobs behind, so two jobs can be at work for
     one output. A file system without locks is tolerated: a warning is logged and nobody waits.
+    Whatever stands in the place of the folder, or of one above it, and is none is removed.
     """
+    for path in (*reversed(folder.parents), folder):
+        if os.path.lexists(path) and not path.is_dir():
+            discard(path, "it is no folder")
+    if os.path.lexists(_lock(folder)) and (why := why_no_file(_lock(folder))):
+        discard(_lock(folder), f"it {why}")
     handle = locks.take(_lock(folder))
     try:
         yield
@@ -74,7 +81,24 @@ def own_state(folder: Path, digest: str) -> Path:
         if other.is_dir() and other.name != digest:
             log.info("%s is of other settings or code: not resumed", other)
             shutil.rmtree(other, ignore_errors=True)
-    return folder / digest
+    own = folder / digest
+    if os.path.lexists(own) and not own.is_dir():
+        discard(own, "it is no folder")
+    return own
+
+
+def discard(path: Path, reason: str) -> None:
+    """Remove what stands in the place of a state and is none, and log it."""
+    log.warning("%s is damaged (%s): it is removed, what it held is made anew", path, reason)
+    remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class Interruption:

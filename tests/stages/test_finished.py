@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.advdenoise import resume
+from scripts.advdenoise import resume, store
 from scripts.advdenoise.errors import Preempted
 from scripts.advdenoise.stages import finished
 
@@ -158,6 +158,68 @@ def test_a_damaged_part_is_noticed_and_its_rows_are_made_anew(whole, data, tmp_p
     lost = [BATCHES[:3], BATCHES[3:5]]
     assert made in [one + BATCHES[5:] for one in lost]
     assert not (state / name).exists()
+
+
+def other_digest(part: Path) -> None:
+    _rewrite(part, {"digest": "another"}, slice(None))
+
+
+def cut_rows(part: Path) -> None:
+    _rewrite(part, {"digest": "d"}, slice(0, 2))
+
+
+def no_rows(part: Path) -> None:
+    _rewrite(part, {"digest": "d"}, slice(0, 0))
+
+
+def without_names(part: Path) -> None:
+    with store.create_hdf5(part, {"digest": "d"}, finished.KIND) as file:
+        file.create_group("0")
+
+
+def _rewrite(part: Path, made_by: dict, rows: slice) -> None:
+    """The same part, by a valid writer, with some of the rows of each run."""
+    with store.open_hdf5(part) as file:
+        runs = [(dict(g.attrs), {n: a[:] for n, a in g.items()}) for g in file.values()]
+    with store.create_hdf5(part, made_by, finished.KIND) as file:
+        for number, (about, arrays) in enumerate(runs):
+            group = file.create_group(str(number))
+            group.attrs.update(about)
+            for name, array in arrays.items():
+                store.add_array(group, name, array[rows])
+
+
+def in_its_place(make):
+    def replace(part: Path) -> None:
+        part.unlink()
+        make(part)
+
+    return replace
+
+
+WRONG = {
+    "another digest": other_digest,
+    "fewer rows": cut_rows,
+    "no rows": no_rows,
+    "no names": without_names,
+    "a folder": in_its_place(lambda part: (part / "more").mkdir(parents=True)),
+    "a pipe": in_its_place(os.mkfifo),
+    "a link": in_its_place(lambda part: part.symlink_to("nowhere")),
+    "empty": in_its_place(lambda part: part.touch()),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_part_that_does_not_fit_is_made_anew(whole, tmp_path, wrong, caplog):
+    (tmp_path / "d").mkdir()
+    for name, content in whole.items():
+        (tmp_path / name).write_bytes(content)
+    WRONG[wrong](tmp_path / min(whole))
+    found, made = job(tmp_path)
+    assert_whole(found)
+    assert made != BATCHES[5:]
+    assert f"{tmp_path / min(whole)} is damaged" in caplog.text
+    assert not os.path.lexists(tmp_path / min(whole))
 
 
 def test_a_hole_is_filled_and_the_job_stopped_again(tmp_path, eager, monkeypatch):

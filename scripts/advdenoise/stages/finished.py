@@ -6,6 +6,7 @@ a batch nothing is kept: where one takes hours, as 500 steps for each of nine we
 interruption costs up to those hours, and a job killed before its batch is done saves no more.
 """
 
+import json
 import logging
 import time
 import uuid
@@ -19,7 +20,7 @@ import numpy as np
 
 from scripts.advdenoise import store
 from scripts.advdenoise.errors import BadInput, Preempted
-from scripts.advdenoise.resume import Interruption, locked, own_state
+from scripts.advdenoise.resume import Interruption, locked, own_state, remove
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def finished_rows(state: Path, digest: str, name: str) -> Iterator["FinishedRows
         name: what is made, for messages.
     """
     with locked(state), Interruption() as interruption:
-        yield FinishedRows(own_state(state, digest), name, interruption)
+        yield FinishedRows(own_state(state, digest), name, interruption, digest)
 
 
 class FinishedRows:
@@ -54,8 +55,9 @@ class FinishedRows:
     damaged part held is made anew.
     """
 
-    def __init__(self, folder: Path, name: str, interruption: Interruption):
+    def __init__(self, folder: Path, name: str, interruption: Interruption, digest: str):
         self._folder, self._name, self._interruption = folder, name, interruption
+        self._digest = digest
         self._waiting: list[_Run] = []
         self._bytes, self._flushed = 0, time.monotonic()
         self._stored: dict[tuple[str, int], _Place] = {}
@@ -80,7 +82,7 @@ class FinishedRows:
         """
         start = 0
         while start < count:
-            arrays = self._read(series, start)
+            arrays = self._read(series, start, count, size)
             if arrays is None:
                 rows = slice(start, min(start + size, count))
                 arrays = make(rows)
@@ -99,29 +101,39 @@ class FinishedRows:
         """Note the runs of a part file; their rows."""
         try:
             with store.open_hdf5(part, KIND) as file:
+                if json.loads(file.attrs["provenance"]) != {"digest": self._digest}:
+                    raise BadInput("another job's")
                 found = {key: dict(group.attrs) for key, group in file.items()}
-        except BadInput:
+            runs = [(key, run["series"], int(run["start"])) for key, run in found.items()]
+            rows = sum(int(run["stop"] - run["start"]) for run in found.values())
+        except (BadInput, KeyError, TypeError, ValueError):
             self._drop(part)
             return 0
-        for key, run in found.items():
-            self._stored[run["series"], int(run["start"])] = _Place(part, key)
-        return sum(int(run["stop"] - run["start"]) for run in found.values())
+        for key, series, start in runs:
+            self._stored[series, start] = _Place(part, key)
+        return rows
 
-    def _read(self, series: str, start: int) -> Arrays | None:
-        """The stored run that begins at this row, if there is one."""
+    def _read(self, series: str, start: int, count: int, size: int) -> Arrays | None:
+        """The stored run that begins at this row, if there is one; whole batches of the series."""
         place = self._stored.pop((series, start), None)
         if place is None:
             return None
         try:
             with store.open_hdf5(place.part, KIND) as file:
-                return {name: array[:] for name, array in file[place.key].items()}
+                arrays = {name: array[:] for name, array in file[place.key].items()}
         except BadInput:
             self._drop(place.part)
             return None
+        lengths = {len(array) for array in arrays.values()}
+        stop = start + max(lengths, default=0)
+        if len(lengths) != 1 or not start < stop <= count or (stop % size and stop != count):
+            self._drop(place.part)
+            return None
+        return arrays
 
     def _drop(self, part: Path) -> None:
         log.warning("%s is damaged: the rows that it held are made anew", part)
-        part.unlink(missing_ok=True)
+        remove(part)
         self._stored = {run: at for run, at in self._stored.items() if at.part != part}
 
     def _keep(self, series: str, rows: slice, arrays: Arrays) -> None:
@@ -139,7 +151,7 @@ class FinishedRows:
         """Write all rows that wait to a new part file."""
         if self._waiting:
             part = self._folder / f"{uuid.uuid4().hex}.h5"
-            with store.create_hdf5(part, {}, KIND) as file:
+            with store.create_hdf5(part, {"digest": self._digest}, KIND) as file:
                 for number, run in enumerate(self._waiting):
                     run.write(file.create_group(str(number)))
         self._waiting, self._bytes, self._flushed = [], 0, time.monotonic()

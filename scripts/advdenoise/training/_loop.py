@@ -157,9 +157,12 @@ class _Run:
 
     def _begin_phase(self) -> None:
         """Take up the phase that this epoch belongs to, with an optimiser of its own."""
-        self.phase = [phase for phase in self.phases if phase.first <= self.epoch][-1]
+        self.phase = self._phase_of(self.epoch)
         self.phase_iteration = self.phase.first * len(self._batches())
         self.optimiser = Optimiser(self.model, self.phase.loop["optimiser"], self.name)
+
+    def _phase_of(self, epoch: int) -> "_Phase":
+        return [phase for phase in self.phases if phase.first <= epoch][-1]
 
     def _keep_references(self, state: State, interruption: Interruption) -> None:
         for references in self.references.values():
@@ -331,12 +334,29 @@ class _Run:
         saved = state.load()
         if saved is None:
             return
+        if reason := self._why_unfit(saved):
+            state.discard(reason)
+            return
         for place in _PLACE:
             setattr(self, place, saved[place])
         self._begin_phase()
         self.model.load_state_dict(saved["weights"])
         self.optimiser.load_state_dict(saved["optimiser"])
         log.info("%s: resumed after epoch %d, batch %d", self.name, self.epoch, self.batch)
+
+    def _why_unfit(self, saved: dict) -> str | None:
+        """Why this training cannot go on from a state; None where it can."""
+        if not all(isinstance(saved.get(name), kind) for name, kind in _PLACE.items()):
+            return "entries are missing or of another kind"
+        epoch, batch, batches = saved["epoch"], saved["batch"], len(self._batches())
+        is_place = 0 <= epoch <= self.epochs and 0 <= batch <= batches
+        if not is_place or saved["iteration"] != epoch * batches + batch:
+            return f"epoch {epoch}, batch {batch} of {self.epochs} epochs of {batches} batches"
+        optimiser = Optimiser(self.model, self._phase_of(epoch).loop["optimiser"], self.name)
+        own = (self.model.state_dict(), optimiser.state_dict())
+        if _shapes(own) != _shapes((saved.get("weights"), saved.get("optimiser"))):
+            return "it is of another network or optimiser"
+        return None if _are_finite(saved["weights"]) else "weights are not finite numbers"
 
     def _diverged(self, state: State, what: str, batch: int) -> None:
         settings = "lower `optimiser: lr` or change other settings of this entry"
@@ -352,7 +372,16 @@ class _Run:
 
 
 # What a state holds beside weights and optimiser.
-_PLACE = ("epoch", "batch", "iteration", "lr", "seconds", "sums", "history", "stopped")
+_PLACE = {
+    "epoch": int,
+    "batch": int,
+    "iteration": int,
+    "lr": float,
+    "seconds": float,
+    "sums": dict,
+    "history": list,
+    "stopped": bool,
+}
 
 
 class _Phase(NamedTuple):
@@ -402,8 +431,21 @@ def _named(means: dict[str, float], held_out: dict[str, float]) -> dict[str, flo
 
 def _is_finite(model: nn.Module) -> bool:
     """Weights and running statistics: a state of others must never be saved."""
-    tensors = [t for t in model.state_dict().values() if t.is_floating_point()]
+    return _are_finite(model.state_dict())
+
+
+def _are_finite(weights: dict[str, Tensor]) -> bool:
+    tensors = [t for t in weights.values() if t.is_floating_point()]
     return not tensors or bool(torch.stack([t.isfinite().all() for t in tensors]).all())
+
+
+def _shapes(tree):
+    """The shapes and types of tensors in dictionaries and lists."""
+    if isinstance(tree, dict):
+        return {name: _shapes(value) for name, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_shapes(value) for value in tree]
+    return (tree.shape, tree.dtype) if isinstance(tree, Tensor) else type(tree)
 
 
 def _stop_if_asked(interruption: Interruption, name: str, epoch: int, batch: int = 0) -> None:

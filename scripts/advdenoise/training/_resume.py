@@ -1,13 +1,15 @@
 """The state of a training: what it is resumed from."""
 
 import logging
+import os
 import shutil
 import zipfile
 from pathlib import Path
 
 import torch
 
-from scripts.advdenoise.resume import own_state
+from scripts.advdenoise.files import why_no_file
+from scripts.advdenoise.resume import own_state, remove
 from scripts.advdenoise.store import replacing
 
 log = logging.getLogger(__name__)
@@ -23,6 +25,7 @@ class State:
     """
 
     def __init__(self, folder: Path, digest: str):
+        self._digest = digest
         own = own_state(folder, digest)
         self.path = own / STATE
         self._diverged = own / DIVERGED
@@ -31,23 +34,34 @@ class State:
         """Write a dictionary of tensors, numbers, strings, lists and dictionaries atomically."""
         self.path.parent.mkdir(exist_ok=True)
         with replacing(self.path) as temporary:
-            torch.save(state, temporary)
-        self._diverged.unlink(missing_ok=True)
+            torch.save({**state, "digest": self._digest}, temporary)
+        remove(self._diverged)
 
     def load(self) -> dict | None:
-        """The state on the CPU; None where there is none or a damaged one, which is removed."""
-        if not self.path.exists():
+        """The state on the CPU; None where there is none or no state of this training.
+
+        What stands in its place is then removed.
+        """
+        if not os.path.lexists(self.path):
             return None
         try:
+            if reason := why_no_file(self.path):
+                raise ValueError(reason)
             with zipfile.ZipFile(self.path) as archive:
                 if archive.testzip() is not None:  # torch.load itself checks no checksums
                     raise ValueError("wrong checksum")
-            return torch.load(self.path, map_location="cpu", weights_only=True)
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            if not isinstance(state, dict) or state.get("digest") != self._digest:
+                raise ValueError("it is of another training")
+            return state
         except Exception as error:
-            reason = str(error).partition("\n")[0]
-            log.warning("%s is damaged (%s): training starts anew", self.path, reason)
-            self.path.unlink()
+            self.discard(str(error).partition("\n")[0] or type(error).__name__)
             return None
+
+    def discard(self, reason: str) -> None:
+        """Remove a state that this training cannot go on from."""
+        log.warning("%s is damaged (%s): training starts anew", self.path, reason)
+        remove(self.path)
 
     def diverged(self) -> bool:
         """Note that training came to nothing from this state; is there anything to resume?
