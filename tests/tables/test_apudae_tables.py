@@ -7,7 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from scripts.advdenoise import store
 from scripts.advdenoise.components import load, provide
+from scripts.advdenoise.schemas import PREDICTIONS
 from scripts.advdenoise.stages import table
 from scripts.advdenoise.tables import _purifications
 from scripts.advdenoise.tables._read import read_stage
@@ -274,6 +276,42 @@ def test_the_sweep_names_the_settings_that_differ_in_their_order(made):
     assert {cell.column for cell in cells} == ATTACKS
     of_a3 = {c.column for c in cells if c.row == "A, steps = 3"}
     assert of_a3 == {"clean", "random", "FGSM", "R-FGSM", "BIM"}
+
+
+def with_rates(made: Made, name: str, rates: dict[int, float]) -> None:
+    """Lets the files of a table's predictions say that A's rate was chosen, for each seed."""
+    for path in made.results.inputs("tables", "apudae", name)["predictions"]:
+        provenance = store.read_provenance(path)
+        settings = provenance["settings"]
+        if settings["purifier"]["name"] in ("apudae", "apudae_sweep"):
+            for point in settings["purifier"]["points"].values():
+                if point["function"] == "apudae.a":
+                    point["settings"]["rate"] = rates[settings["seed"]]
+                    point["chosen"] = ["rate"]
+            store.write_table(path, store.read_table(path, PREDICTIONS), provenance)
+
+
+def test_a_chosen_rate_is_told_below_the_table_and_in_the_sweep(tmp_path, apudae):
+    made = Made(tmp_path, apudae)
+    with_rates(made, "sweep", {0: 0.2})
+    told = "cifar10, apudae: rate = 0.2, chosen on held-out images (a12, a15, a18)."
+    assert told in made.cells("table3").notes and told in made.cells("sweep").notes
+    assert "A, steps = 12" in {cell.row for cell in made.cells("sweep")}
+
+
+def test_replicates_that_chose_otherwise_are_told(tmp_path, apudae):
+    apudae["seeds"] = [0, 1]
+    apudae["purifiers"]["apudae_sweep"]["points"]["a_fixed"] = {
+        "function": "apudae.a",
+        "settings": {"rate": 0.7},
+    }
+    made = Made(tmp_path, apudae)
+    with_rates(made, "table3", {0: 0.2, 1: 0.05})
+    cells = made.cells("sweep")
+    found = {cell.row for cell in cells if cell.row.startswith("A")}
+    assert "A, steps = 12, rate = 0.05 or 0.2" in found and "A, steps = 15, rate = 0.7" in found
+    told = "cifar10, apudae: rate = 0.2, 0.05, chosen on held-out images (a12, a15, a18)."
+    assert told in cells.notes
 
 
 def test_table_1_counts_equal_layers_beside_the_papers(made):

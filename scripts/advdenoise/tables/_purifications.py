@@ -75,9 +75,18 @@ class Places:
         return _labels.with_point(about["purifier"], about["purifier_point"])
 
     def point(self, about: dict) -> dict:
-        """Function and settings of a purifier's point, defaults included."""
+        """Function and settings of a purifier's point, defaults included.
+
+        A chosen setting of which replicates or data sets have several values is a text of them all.
+        """
         points = self._predictions.entry("purifier", about["purifier"])["points"]
-        return with_defaults("purifiers", points[about["purifier_point"]])
+        point = with_defaults("purifiers", points[about["purifier_point"]])
+        several: dict[str, set] = {}
+        for (_, *place, setting), values in self._predictions.chosen.items():
+            if place == [about["purifier"], about["purifier_point"]]:
+                several.setdefault(setting, set()).update(values.values())
+        texts = {n: " or ".join(map(_value, sorted(v))) for n, v in several.items() if len(v) > 1}
+        return {**point, "settings": point["settings"] | texts}
 
     def attack_point(self, about: dict) -> dict:
         """The same of an attack's point."""
@@ -103,6 +112,21 @@ class Places:
     def _is_magnet(self, about: dict) -> bool:
         name = self._predictions.entry("purifier", about["purifier"])["denoiser"]
         return self._predictions.entry("denoiser", name)["function"] == "autoencoders.magnet"
+
+
+def chosen(predictions: Results) -> list[str]:
+    """A sentence for each value that was chosen on held-out images, with the points that have it.
+
+    Of several replicates the values stand in the order of the seeds.
+    """
+    points: dict[tuple, list[str]] = {}
+    for (dataset, purifier, point, setting), values in predictions.chosen.items():
+        told = ", ".join(_value(values[seed]) for seed in sorted(values))
+        points.setdefault((dataset, purifier, setting, told), []).append(point)
+    return [
+        f"{dataset}, {purifier}: {setting} = {told}, chosen on held-out images ({', '.join(own)})."
+        for (dataset, purifier, setting, told), own in points.items()
+    ]
 
 
 def counter_attack(entry: dict, point: str) -> str | None:

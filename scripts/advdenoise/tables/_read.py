@@ -1,9 +1,10 @@
 """Result files as data frames, with the names and entries that made them."""
 
 import math
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scripts.advdenoise import store
 from scripts.advdenoise.contents import check_rows
@@ -20,11 +21,22 @@ _ENTRIES = ("classifier", "purifier", "denoiser", "detector", "attribution")
 
 
 class Results:
-    """The files of one stage: rows of all of them, and every entry that they name."""
+    """The files of one stage: rows of all of them, and every entry that they name.
 
-    def __init__(self, frame: "pd.DataFrame", entries: dict[str, dict], paths: list[Path]):
+    `chosen` has the values of purifiers' settings that a job chose: by data set, purifier, point
+    and setting those of each replicate.
+    """
+
+    def __init__(
+        self,
+        frame: "pd.DataFrame",
+        entries: dict[str, dict],
+        paths: list[Path],
+        chosen: dict[tuple[str, str, str, str], dict[int, Any]] | None = None,
+    ):
         self.frame = frame
         self.paths = paths
+        self.chosen = chosen or {}
         self._entries = entries
 
     @property
@@ -34,7 +46,7 @@ class Results:
 
     def of(self, frame: "pd.DataFrame") -> "Results":
         """Some of the rows, with the same entries."""
-        return Results(frame, self._entries, self.paths)
+        return Results(frame, self._entries, self.paths, self.chosen)
 
     def entry(self, kind: str, name: str) -> dict:
         """An entry by the singular of its kind and its name."""
@@ -70,7 +82,7 @@ def read(
 
     has_fits = schema is not None and "fitted_threat" in schema.names
     keep = partial(_is_fitted_on, fitted_on) if has_fits else None
-    frames, entries = [], {kind: {} for kind in (*_ENTRIES, "attack", "network")}
+    frames, chosen, entries = [], {}, {kind: {} for kind in (*_ENTRIES, "attack", "network")}
     for path in paths:
         provenance = store.read_provenance(path)
         settings = provenance["settings"]
@@ -93,8 +105,19 @@ def read(
         for name in _NAMES:
             if name in settings:
                 frame[name] = settings[name]
+        for name, value in _chosen(settings):
+            chosen.setdefault(name, {})[settings["seed"]] = value
         frames.append(frame)
-    return Results(pd.concat(frames, ignore_index=True), entries, paths)
+    return Results(pd.concat(frames, ignore_index=True), entries, paths, chosen)
+
+
+def _chosen(settings: dict) -> Iterator[tuple[tuple[str, str, str, str], Any]]:
+    """Data set, purifier, point and setting of each value that a job chose, and the value."""
+    entry = settings.get("purifier") or {}
+    for name, point in entry.get("points", {}).items():
+        for setting in point.get("chosen", ()):
+            where = settings["dataset"], entry["name"], name, setting
+            yield where, point["settings"][setting]
 
 
 def _schema_of(path: Path, schema: "pa.Schema | None") -> "pa.Schema | None":

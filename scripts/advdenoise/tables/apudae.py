@@ -105,7 +105,7 @@ def attacks(predictions: Results) -> Cells:
         return rows.get(attack, attack), column
 
     held = _first_of_a_name(places)
-    return Cells(accuracy(predictions, label, unit="fraction"))
+    return Cells(accuracy(predictions, label, unit="fraction"), known.chosen(predictions))
 
 
 def epsilons(predictions: Results) -> Cells:
@@ -155,7 +155,7 @@ def purifiers(predictions: Results) -> Cells:
         row = f"{printed} ({places.own(about)})" if is_own else held(about, printed)
         return row, places.attack(about)
 
-    return Cells(accuracy(predictions, label, unit="fraction"))
+    return Cells(accuracy(predictions, label, unit="fraction"), known.chosen(predictions))
 
 
 def top_classes(predictions: Results) -> Cells:
@@ -187,6 +187,7 @@ def top_classes(predictions: Results) -> Cells:
     ]
     told = [f"n{place} = {number}" for place, number in enumerate(steps, start=1)]
     notes = [_TOP.format(1, k), _CHOSEN.format(*of), *([", ".join(told) + "."] if told else [])]
+    notes += known.chosen(predictions)
     robust = names[known.ROBUST]
     return Cells(cells, notes + _not_run(robust, cells, [c for c in cells if c.row == robust]))
 
@@ -223,7 +224,8 @@ def counter_attacks(predictions: Results) -> Cells:
         shown.append(replace(worst, row=f"{_name(worst)} B"))
     shown += [told for scan in scans.values() for told in _scan(scan, places)]
     lacking = _not_run(known.ROBUST, shown, [c for c in shown if c.column == known.ROBUST])
-    return Cells(shown, [*_WORST, *([_TOP.format(1, k)] if k > 1 else []), *lacking])
+    notes = [*_WORST, *([_TOP.format(1, k)] if k > 1 else []), *known.chosen(predictions)]
+    return Cells(shown, notes + lacking)
 
 
 def authors_log(predictions: Results, calibration: list[Path]) -> Cells:
@@ -292,7 +294,8 @@ def sweep(predictions: Results) -> Cells:
     first: dict[tuple, Cell] = {}
     for cell in cells:
         first.setdefault((cell.row, cell.column, cell.about["classifier"]), cell)
-    return Cells(sorted(first.values(), key=lambda cell: order(cell.about)))
+    notes = known.chosen(wanted)
+    return Cells(sorted(first.values(), key=lambda cell: order(cell.about)), notes)
 
 
 def claims(predictions: Results, calibration: list[Path]) -> Claims:
@@ -341,11 +344,11 @@ def _of_points(predictions: Results, wants: Callable[[dict], bool]) -> Results:
     return predictions.of(frame[[pair in wanted for pair in pairs]])
 
 
-def _sortable(setting) -> tuple[bool, float | str]:
-    """What is not set stands first."""
+def _sortable(setting) -> tuple[int, float, str]:
+    """What is not set stands first, then numbers, then texts."""
     if setting is None or isinstance(setting, str):
-        return setting is not None, setting or ""
-    return True, float(setting)
+        return (0 if setting is None else 2), 0.0, setting or ""
+    return 1, float(setting), ""
 
 
 def _epsilon(places: Places, about: dict) -> float:
