@@ -1,5 +1,6 @@
 """From an entry to its function: read by syntax, checked, loaded, handed what it lists."""
 
+import ast
 import functools
 import subprocess
 import sys
@@ -225,3 +226,36 @@ def test_checking_imports_neither_torch_nor_the_component():
         "sys.exit(str(loaded) if loaded else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_files_that_settings_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("codes.bin", "more.bin", "default.bin"):
+        (tmp_path / name).touch()
+    found = components._signature(
+        ast.parse("def f(*, d='default.bin', e='own'): 0").body[0].args, ""
+    )
+    monkeypatch.setattr(components, "signatures", lambda *_: {"f": found})
+    settings = {
+        "weights": "not_there.pth",
+        "codes": "codes.bin",
+        "listed": ["more.bin", "no_file", 3],
+        "words": "resnet18",
+        "weights_of_terms": [0.5, 0.5],
+        "nothing": None,
+    }
+    entry = {"function": "mine.f", "settings": settings}
+    assert components.named_files("classifiers", entry) == {
+        "d": ["default.bin"],
+        "weights": ["not_there.pth"],
+        "codes": ["codes.bin"],
+        "listed": ["more.bin"],
+    }
+    for kind, weights in (
+        ("training", [0.5, 0.5]),
+        ("detectors", "not_there.pth"),
+        ("classifiers", "imagenet"),
+        ("classifiers", "ResNet50_Weights.DEFAULT"),
+    ):
+        other = {"function": "mine.f", "settings": {"weights": weights, "d": "~/x"}}
+        assert components.named_files(kind, other) == {}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts.advdenoise import digests
+from scripts.advdenoise.errors import BadInput
 
 LIBRARY = digests.REPOSITORY / "scripts"
 OWN = "scripts/advdenoise/denoisers/own.py"
@@ -23,9 +24,11 @@ SOURCES = {
 
         def build():
             import edited_in_place
+            importlib.import_module("by_name")
         """,
     "beside_the_snakefile.py": "import json\nimport torch\nimport second\n",
     "second.py": "VALUE = 1\n",
+    "by_name.py": "VALUE = 1\n",
     "plain_folder/module.py": "anything = 1\n",
     "scripts/advdenoise/denoisers/_blocks.py": "block = 1\n",
     "scripts/advdenoise/denoisers/_relative.py": "from .. import noise\n",
@@ -145,3 +148,11 @@ def test_a_file_of_any_size_by_its_bytes(tmp_path):
     (tmp_path / "c").write_bytes(bytes(1 << 20)[1:] + b"\1")
     a, b, c = (digests.file_digest(tmp_path / name) for name in "abc")
     assert a == b != c
+
+
+@pytest.mark.parametrize("text", ["def broken(:\n", "a = '\0'\n", b"\xff\xfe"])
+def test_a_module_that_is_no_python(own, text):
+    place = own / "second.py"
+    place.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(BadInput, match=f"^{place} cannot be read as Python .*; mend it$"):
+        digest(own)

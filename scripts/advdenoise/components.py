@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scripts.advdenoise import ranges
+from scripts.advdenoise.digests import parsed
 from scripts.advdenoise.errors import BadInput, suggest
 
 LIBRARY = Path(__file__).parent
@@ -53,7 +54,7 @@ def without_first_weights(kind: str, entry: dict) -> dict:
 
     A function that needs such a setting gets it, for it cannot be called without.
     """
-    needs = signature(kind, kind, entry["function"]).required
+    needs = _signature_of(kind, entry).required
     settings = entry.get("settings", {})
     left_out = {name for name in _FIRST_WEIGHTS if name not in needs}
     kept = {name: value for name, value in settings.items() if name not in left_out}
@@ -63,17 +64,32 @@ def without_first_weights(kind: str, entry: dict) -> dict:
 def named_files(kind: str, entry: dict) -> dict[str, list[str]]:
     """The files that an entry's settings name, by setting, relative to the working directory.
 
-    What `weights` says is one, whether it is there or not; so is any other text, or one of a list,
-    that is the path of a file.
+    Any text is one, or any of a list, that is the path of a file, also where it is a setting's
+    default. What `weights` of a network says is one that has to be there, unless it is a word alone
+    (`imagenet`), which may stand for weights that a library fetches.
     """
     files = {}
-    for name, value in entry.get("settings", {}).items():
+    for name, value in (_signature_of(kind, entry).defaults | entry.get("settings", {})).items():
         texts = [text for text in (value if isinstance(value, list) else [value]) if text]
         texts = [os.path.expanduser(text) for text in texts if isinstance(text, str)]
-        found = texts if name == "weights" else [text for text in texts if os.path.isfile(text)]
-        if found:
+        needed = kind in ("classifiers", "denoisers") and name == "weights"
+        if found := [t for t in texts if _is_file(t) or (needed and _is_path(t))]:
             files[name] = found
     return files
+
+
+# A graph of thousands of jobs asks about the same few words again and again.
+_is_file = functools.cache(os.path.isfile)
+
+
+def _is_path(text: str) -> bool:
+    return os.sep in text or Path(text).suffix[1:].islower()
+
+
+def _signature_of(kind: str, entry: dict) -> "Signature":
+    """The signature of an entry's function, which has been checked before."""
+    module, _, name = entry["function"].partition(".")
+    return signatures(kind, module)[name]
 
 
 def load(kind: str, entry: dict) -> functools.partial:
@@ -106,7 +122,7 @@ def provide(function, **available):
 @functools.cache
 def signatures(kind: str, module: str) -> dict[str, Signature]:
     """The public functions of one module, read from its syntax tree: no import, no torch."""
-    tree = ast.parse((LIBRARY / kind / f"{module}.py").read_text(encoding="utf-8"))
+    tree = parsed(LIBRARY / kind / f"{module}.py")
     return {
         node.name: _signature(node.args, ast.unparse(node.returns) if node.returns else "")
         for node in tree.body

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from scripts.advdenoise.errors import BadInput
+
 REPOSITORY = Path(__file__).parents[2]
 # Packages of the pinned environment that this project imports. Another version of them reruns
 # nothing, for then everything would run again: every file says which ones made it.
@@ -71,14 +73,18 @@ def _roots() -> tuple[Path, ...]:
 
 
 @functools.cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a source; BadInput where it is no Python."""
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    except (SyntaxError, ValueError, OSError) as error:
+        raise BadInput(f"{path} cannot be read as Python ({error}); mend it") from error
 
 
 @functools.cache
 def _syntax(path: Path) -> str:
     """The syntax tree as text, docstrings and places left out."""
-    tree = _tree(path)
+    tree = parsed(path)
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     for node in ast.walk(tree):
         if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
@@ -111,7 +117,7 @@ def _names(path: Path) -> Iterator[tuple[str, int]]:
 
     And how many folders up a relative import begins, 0 of an absolute one.
     """
-    for node in ast.walk(_tree(path)):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from ((alias.name, 0) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -120,6 +126,10 @@ def _names(path: Path) -> Iterator[tuple[str, int]]:
                 yield node.module, node.level
             for alias in node.names:
                 yield ".".join([*module, alias.name]), node.level
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            name = node.args[0] if node.args else None
+            if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                yield name.value, 0
 
 
 def _sources(root: Path, name: str) -> list[tuple[str, Path]]:
@@ -139,7 +149,10 @@ def _root_of(top: str, roots: tuple[Path, ...]) -> Path | None:
             return root
     if top in PINNED:
         return None
-    spec = importlib.util.find_spec(top)
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):  # Of a finder, or of a module without a specification.
+        return None
     if spec and spec.origin:
         place = Path(spec.origin)
         package = spec.submodule_search_locations is not None

@@ -358,12 +358,12 @@ def test_names_that_timm_does_not_have(model, sentence):
 
 def test_first_weights_that_a_function_cannot_do_without_are_kept(monkeypatch):
     """Another job than the training builds the network too."""
-    found = components.signature("classifiers", "classifiers", "zoo.timm_model")
+    found = components.signatures("classifiers", "zoo")["timm_model"]
     settings = {"model": "a", "weights": "w.pth", "pretrained": True}
     entry = {"function": "zoo.timm_model", "settings": settings}
     kept = components.without_first_weights("classifiers", entry)["settings"]
     assert kept == {"model": "a"}
     needs = found._replace(required=("weights",), optional=("model", "pretrained"))
-    monkeypatch.setattr(components, "signature", lambda *_: needs)
+    monkeypatch.setattr(components, "signatures", lambda *_: {"timm_model": needs})
     kept = components.without_first_weights("classifiers", entry)["settings"]
     assert kept == {"model": "a", "weights": "w.pth"}

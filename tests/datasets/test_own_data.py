@@ -149,7 +149,19 @@ def test_a_label_for_each_image(count):
         in_memory(["a", "b", "c"], FEW, np.arange(count) % 3, 6)
 
 
-@pytest.mark.parametrize("n_train", [-1, 13, 6.0, None])
+def test_labels_that_make_no_array():
+    with pytest.raises(BadSource, match="labels must be whole numbers .* but are no array"):
+        in_memory(["a", "b", "c"], FEW, [[0], [1, 2]], 6)
+
+
+def test_fewer_images_than_labels(prepared):
+    with pytest.raises(
+        BadInput, match="^datasets.mine: own.own: there are more labels than images"
+    ):
+        prepared(Source(["a", "b", "c"], LABELS, LABELS[:0], FEW[:2].__getitem__))
+
+
+@pytest.mark.parametrize("n_train", [-1, 13, 6.0, None, True])
 def test_a_training_part_that_is_none(n_train):
     with pytest.raises(BadSource, match="n_train must be an int from 0 to 12, but is"):
         in_memory(["a", "b", "c"], FEW, LABELS, n_train)
@@ -160,6 +172,8 @@ def test_a_training_part_that_is_none(n_train):
     [
         ([], "must be a list of texts"),
         ("abc", "must be a list of texts"),
+        (None, "must be a list of texts"),
+        ({"a": 0, "b": 1}, "must be a list of texts"),
         ([0, 1, 2], "must be a list of texts"),
         (["a"], "must be two or more, but there is only 'a'"),
         (["a", "b", "a"], "must differ, but 'a' is there twice"),

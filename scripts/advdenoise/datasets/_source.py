@@ -89,7 +89,10 @@ class Source:
 
     def images(self, ids: np.ndarray, shape: tuple[int, ...] | None = None) -> np.ndarray:
         """The images with these ids; BadSource where they are not uint8 [n, *shape]."""
-        images = self.read(ids)
+        try:
+            images = self.read(ids)
+        except IndexError as error:
+            raise BadSource(f"there are more labels than images ({error})") from error
         _check_images(images, len(ids))
         if shape is not None and images.shape[1:] != shape:
             raise BadSource(
@@ -116,7 +119,7 @@ class Source:
 
 
 def _check_classes(classes) -> None:
-    names = None if isinstance(classes, str) else [*classes]
+    names = [*classes] if isinstance(classes, list | tuple | np.ndarray) else None
     if not names or not all(isinstance(name, str) for name in names):
         raise BadSource(f"classes must be a list of texts, the classes' names, but are {classes!r}")
     if len(names) < 2:
@@ -175,10 +178,14 @@ def in_memory(classes: list[str], images: np.ndarray, labels: np.ndarray, n_trai
     Raises BadSource as `Source`, for other images, and where there is not one label for each.
     """
     _check_images(images)
-    labels = np.asarray(labels)
+    try:
+        labels = np.asarray(labels)
+    except ValueError as error:
+        raise BadSource(f"labels must be whole numbers [n], but are no array ({error})") from error
     if len(labels.shape) == 1 and len(labels) != len(images):
         raise BadSource(f"each image needs a label, but there are {len(images)} and {len(labels)}")
-    if not isinstance(n_train, int | np.integer) or not 0 <= n_train <= len(images):
+    whole = isinstance(n_train, int | np.integer) and not isinstance(n_train, bool)
+    if not whole or not 0 <= n_train <= len(images):
         raise BadSource(f"n_train must be an int from 0 to {len(images)}, but is {n_train!r}")
     if labels.dtype.kind in "iu":
         labels = labels.astype(np.int64)

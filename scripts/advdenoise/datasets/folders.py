@@ -14,7 +14,7 @@ from PIL import Image
 from scripts.advdenoise.datasets._files import LONGEST_SIDE, decode, is_hidden, lines, middle
 from scripts.advdenoise.datasets._source import Extent, Source, below, holds
 from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.ranges import Interval, Size
+from scripts.advdenoise.ranges import Interval
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 TINY_IMAGENET = "tiny-imagenet-200"
@@ -71,7 +71,11 @@ def _like_imagenet(*, size: int = 256, **_) -> Extent:
 
 @holds(_like_imagenet)
 def imagenet_folder(
-    root: Path, *, train: str | None = "train", test: str = "val", size: Size = 256
+    root: Path,
+    *,
+    train: str | None = "train",
+    test: str = "val",
+    size: Annotated[int, Interval(ge=1, le=4096)] = 256,
 ) -> Source:
     """Any folder of images with one folder a class, like ImageNet's: `{train,test}/<class>/...`.
 
@@ -110,7 +114,7 @@ def imagenet_folder(
 
 def _files(folder: Path) -> list[str]:
     """The names of the image files in a folder; none where there is no such folder."""
-    return [name for name in os.listdir(folder) if _is_image(name)] if folder.is_dir() else []
+    return list(filter(_is_image, _entries(folder)[1])) if folder.is_dir() else []
 
 
 def _is_image(name: str) -> bool:
@@ -209,7 +213,10 @@ def _class_table(root: Path, folder: str, class_of: dict) -> np.ndarray:
 
 def _identity(folder: Path) -> tuple[int, int]:
     """What a folder is called by the system, whatever links lead to it."""
-    found = os.stat(folder)
+    try:
+        found = os.stat(folder)
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be read ({error.strerror}); check its rights") from error
     return found.st_dev, found.st_ino
 
 
