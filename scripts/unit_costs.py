@@ -17,6 +17,7 @@ from scripts.advdenoise.planning.work import NotMeasured
 def main(arguments: list[str] | None = None) -> int:
     options = parser(__doc__).parse_args(arguments)
     try:
+        units.read()  # a damaged file is told before anything is measured
         # How many superpixels there are changes how often something is used, not what.
         asked = options.targets, options.configfile, options.config
         request = Request(*asked, facts=lambda thing, name: 1)

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,38 @@ def test_another_kind_of_file_is_named(tmp_path, text):
     path.write_text(text)
     with pytest.raises(DamagedFile, match=r"job\.tsv"):
         budget.read(path)
+
+
+ROW = "1\t0:00:00\t2\t0\t0\t0\t0\t0\t0\t3\n"
+DAMAGE = {
+    "infinite": lambda path: path.write_text(HEADER + ROW.replace("1", "inf")),
+    "no time": lambda path: path.write_text(HEADER + ROW.replace("1", "0")),
+    "negative": lambda path: path.write_text(HEADER + ROW.replace("1", "-1")),
+    "not a number": lambda path: path.write_text(HEADER + ROW.replace("1", "nan")),
+    "CPU time": lambda path: path.write_text(HEADER + ROW.replace("3", "-3")),
+    "memory": lambda path: path.write_text(HEADER + ROW.replace("2", "inf")),
+    "a text": lambda path: path.write_text("no numbers"),
+    "no job": lambda path: path.write_text(HEADER),
+    "empty": lambda path: path.touch(),
+    "bytes": lambda path: path.write_bytes(b"\xff\xfe\x00"),
+    "a folder": lambda path: path.mkdir(),
+    "a pipe": lambda path: os.mkfifo(path),
+    "a link": lambda path: path.symlink_to("nowhere"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_told_and_left_out(tmp_path, capsys, caplog, damage):
+    folder = tmp_path / "quick" / "attack"
+    write(folder / "a.tsv", ("10.00", "300.00", "20.00"))
+    DAMAGE[damage](folder / "b.tsv")
+    assert script.main(["--benchmarks", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[:2] == ["total", "1"]
+    (line,) = caplog.messages
+    assert line.startswith(f"Left out: {folder}/b.tsv is no benchmark file")
+    (folder / "a.tsv").unlink()
+    assert script.main(["--benchmarks", str(tmp_path)]) == 1
+    assert f"{folder}/b.tsv is no benchmark file" in capsys.readouterr().err
 
 
 def test_of_a_target_its_jobs_count_and_no_others(tmp_path, capsys, monkeypatch):

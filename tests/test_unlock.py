@@ -186,6 +186,48 @@ def test_a_run_takes_back_its_own_announcement_only(run):
     assert [one.pid for one in running._announced()] == [run.pid]
 
 
+def in_place(make):
+    def replace(path):
+        path.unlink()
+        make(path)
+
+    return replace
+
+
+DAMAGE = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:20]),
+    "empty": lambda path: path.write_bytes(b""),
+    "a list": lambda path: path.write_text("[1]"),
+    "other names": lambda path: path.write_text('{"a": 1}'),
+    "bytes": lambda path: path.write_bytes(b"\xff\xfe"),
+    "a folder": in_place(lambda path: (path / "more").mkdir(parents=True)),
+    "a pipe": in_place(os.mkfifo),
+    "a link": in_place(lambda path: path.symlink_to("nowhere")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_of_a_damaged_announcement_the_name_tells_who_it_is(run, capsys, damage):
+    (path,) = running.RUNS.glob("*.json")
+    DAMAGE[damage](path)
+    assert f"process {run.pid};" in refused(capsys)
+    run.kill()
+    run.wait()
+    assert unlock.main([]) == 0
+    assert f"(process {run.pid}) is dead" in capsys.readouterr().out
+    assert running._locks() == running._announced() == []
+    assert not os.path.lexists(path)
+
+
+def test_a_record_that_names_no_run_says_nothing(run, capsys):
+    (running.RUNS / "note.json").write_text("[]")
+    (running.STATE / "unlock").mkdir()
+    run.kill()
+    run.wait()
+    assert unlock.main([]) == 0
+    assert running._locks() == []
+
+
 def snakemake(*arguments, **options):
     command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, **options)

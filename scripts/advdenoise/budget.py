@@ -1,12 +1,16 @@
 """What the jobs cost, from the benchmark files that Snakemake keeps."""
 
 import csv
+import logging
 import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from scripts.advdenoise.errors import BadInput, DamagedFile
+from scripts.advdenoise.files import why_no_file
+
+log = logging.getLogger(__name__)
 
 MISSING = ("NA", "-", "")
 
@@ -29,24 +33,40 @@ def collect(folder: Path) -> dict[str, Cost]:
 
 
 def by_rule(jobs: Iterable[tuple[str, Path]]) -> dict[str, Cost]:
-    """The cost of each rule, of pairs of a job's rule and its benchmark file."""
+    """The cost of each rule, of pairs of a job's rule and its benchmark file.
+
+    Files that tell no cost are left out with a line in the log; BadInput where none does.
+    """
     costs: dict[str, list[Cost]] = {}
+    bad = None
     for rule, path in jobs:
-        costs.setdefault(rule, []).append(read(path))
-    return {rule: total(of_rule) for rule, of_rule in costs.items()}
+        try:
+            costs.setdefault(rule, []).append(read(path))
+        except DamagedFile as error:
+            bad = error
+            log.warning("Left out: %s", error)
+    if bad and not any(costs.values()):
+        raise bad
+    return {rule: total(of_rule) for rule, of_rule in costs.items() if of_rule}
 
 
 def read(path: Path) -> Cost:
     """One job's cost; a repeated benchmark is one job and all its repetitions.
 
-    Raises BadInput where there is no such file, DamagedFile where it is something else.
+    Raises BadInput where there is no such file, DamagedFile where it is something else or holds
+    other numbers than a job can take.
     """
+    reason = why_no_file(path)
+    if reason == "does not exist":
+        raise BadInput(f"There is no {path}: its job has not run here.")
     try:
+        if reason:
+            raise ValueError(reason)
         with path.open(encoding="utf-8", newline="") as file:
             rows = [_cost(row) for row in csv.DictReader(file, delimiter="\t")]
-    except FileNotFoundError:
-        raise BadInput(f"There is no {path}: its job has not run here.") from None
-    except (KeyError, TypeError, ValueError) as error:
+        if not rows:
+            raise ValueError("no job")
+    except (KeyError, OSError, TypeError, ValueError) as error:
         raise DamagedFile(
             f"{path} is no benchmark file of Snakemake ({error!r}); delete it."
         ) from error
@@ -81,11 +101,20 @@ def lines(costs: dict[str, Cost]) -> list[str]:
 
 
 def _cost(row: dict[str, str]) -> Cost:
-    wall = float(row["s"])
+    wall = _number(row["s"])
+    if wall == 0:
+        raise ValueError("a job of 0 seconds")
     if row["cpu_time"] in MISSING:  # ended before the first sample
         return Cost(1, wall, wall, 0.0)
-    core = float(row["cpu_time"]) * wall / _last_sample(wall)
-    return Cost(1, core, wall, float(row["max_rss"]))
+    core = _number(row["cpu_time"]) * wall / _last_sample(wall)
+    return Cost(1, core, wall, _number(row["max_rss"]))
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise ValueError(text)
+    return number
 
 
 def _last_sample(wall: float) -> float:

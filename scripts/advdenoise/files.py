@@ -1,6 +1,7 @@
 """What lies at a path, before it is opened: a named pipe would be waited for without end."""
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -43,3 +44,11 @@ def why_no_folder(path: Path) -> str | None:
 def _why(error: OSError) -> str:
     missing = isinstance(error, FileNotFoundError | NotADirectoryError)
     return "does not exist" if missing else f"cannot be read ({error.strerror})"
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scripts.advdenoise import locks
-from scripts.advdenoise.files import why_no_file
+from scripts.advdenoise.files import remove, why_no_file
 
 log = logging.getLogger(__name__)
 
@@ -91,14 +91,6 @@ def discard(path: Path, reason: str) -> None:
     """Remove what stands in the place of a state and is none, and log it."""
     log.warning("%s is damaged (%s): it is removed, what it held is made anew", path, reason)
     remove(path)
-
-
-def remove(path: Path) -> None:
-    """Remove a file, a link or a folder, if there is one."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 class Interruption:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.files import remove, why_no_file
 
 STATE = Path(".snakemake")
 LOCKS = STATE / "locks"
@@ -59,6 +60,8 @@ def announce() -> None:
     started = datetime.now().astimezone().isoformat(" ", "seconds")
     pid = os.getpid()
     run = Run(socket.gethostname(), _system(), _boot(), pid, _birth(pid) or "", started)
+    if RUNS.exists() and not RUNS.is_dir():
+        remove(RUNS)
     RUNS.mkdir(parents=True, exist_ok=True)
     draft = run.file.with_suffix(".draft")
     draft.write_text(json.dumps(run._asdict()), encoding="utf-8")
@@ -70,7 +73,7 @@ def withdraw() -> None:
     """Take the announcement of this process back. Called by the Snakefile as a run ends."""
     for run in _announced():
         if run.pid == os.getpid() and run.alive():
-            run.file.unlink(missing_ok=True)
+            remove(run.file)
 
 
 def unlock() -> list[str]:
@@ -87,7 +90,7 @@ def unlock() -> list[str]:
             _refuse_if_held(locks, runs)
         told = [_clear(run) for run in runs if run.alive() is False]
         for lock in locks:
-            lock.unlink(missing_ok=True)
+            remove(lock)
         return told
 
 
@@ -106,8 +109,8 @@ def _refuse_if_held(locks: list[Path], runs: list[Run]) -> None:
                 f"know that it is not, delete {run.file} and run `snakemake --unlock`."
             )
     # A run takes two locks and announces itself just after: more or younger ones are not its own.
-    newest = max(lock.stat().st_mtime_ns for lock in locks)
-    announced = max((run.file.stat().st_mtime_ns for run in runs), default=0)
+    newest = max(lock.lstat().st_mtime_ns for lock in locks)
+    announced = max((run.file.lstat().st_mtime_ns for run in runs), default=0)
     if len(locks) > 2 * len(runs) or newest > announced:
         raise BadInput(
             "The folder is locked by a Snakemake run that has not said who it is; if it is only "
@@ -119,7 +122,7 @@ def _refuse_if_held(locks: list[Path], runs: list[Run]) -> None:
 def _clear(run: Run) -> str:
     """End the jobs that a dead run left at work, and forget the run."""
     ended = _end(run.name)
-    run.file.unlink(missing_ok=True)
+    remove(run.file)
     jobs = f", ended {ended} processes of its jobs that were still at work" if ended else ""
     return (
         f"The Snakemake run of {run.started} (process {run.pid}) is dead: removed its lock{jobs}."
@@ -155,11 +158,30 @@ def _marked(name: str) -> list[int]:
 
 
 def _announced() -> list[Run]:
-    runs = []
-    for path in sorted(RUNS.glob("*.json")):
-        with contextlib.suppress(FileNotFoundError):  # withdrawn by now
-            runs.append(Run(**json.loads(path.read_text(encoding="utf-8"))))
-    return runs
+    runs = (_read(path) for path in sorted(RUNS.glob("*.json")))
+    return [run for run in runs if run]
+
+
+def _read(path: Path) -> Run | None:
+    """The run of an announcement; of a damaged one what its name tells.
+
+    None where it was withdrawn by now or its name is no run's.
+    """
+    if not os.path.lexists(path):
+        return None
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        if why_no_file(path) is None:
+            run = Run(**json.loads(path.read_text(encoding="utf-8")))
+            if run.file == path and isinstance(run.pid, int):
+                return run
+    host, _, rest = path.stem.rpartition("-")
+    host, _, pid = host.rpartition("-")
+    if not host or not pid.isdigit():
+        return None
+    with contextlib.suppress(FileNotFoundError):
+        started = datetime.fromtimestamp(path.lstat().st_mtime).astimezone()
+        return Run(host, _system(), _boot(), int(pid), rest, started.isoformat(" ", "seconds"))
+    return None
 
 
 def _locks() -> list[Path]:
@@ -169,7 +191,10 @@ def _locks() -> list[Path]:
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """Only one process looks and unlocks: the next would see the lock that follows."""
-    with (STATE / "unlock").open("w") as file:
+    path = STATE / "unlock"
+    if path.is_dir():
+        remove(path)
+    with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

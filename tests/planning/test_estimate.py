@@ -1,6 +1,7 @@
 """What is expected of jobs: known answers from made-up unit costs and benchmark files."""
 
 import math
+import os
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.advdenoise import store
-from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.errors import BadInput, DamagedFile
+from scripts.advdenoise.files import remove
 from scripts.advdenoise.planning import estimate, report, units
 from scripts.advdenoise.planning.estimate import Figure
 from scripts.advdenoise.planning.listing import PlannedJob
@@ -142,6 +144,43 @@ def test_the_same_job_takes_what_it_took():
     assert found.seconds.value == pytest.approx(30.0 * 40 / 15)  # looked at after 15 seconds
     assert found.source == "measured"
     assert found.size.value == Path("a-800.json").stat().st_size
+
+
+FILE = {"device": "cpu", "things": {"a": {"costs": {"forward": {"seconds": 1.0, "factor": 1.5}}}}}
+
+
+def wrong_cost(**numbers):
+    cost = {"seconds": 1.0, "factor": 1.5, **numbers}
+    return FILE | {"things": {"a": {"costs": {"forward": cost}}}}
+
+
+DAMAGE = {
+    "text": lambda path: path.write_text("no numbers"),
+    "empty": lambda path: path.touch(),
+    "folder": lambda path: path.mkdir(),
+    "pipe": lambda path: os.mkfifo(path),
+    "link": lambda path: path.symlink_to("nowhere"),
+    "list": lambda path: store.write_json(path, [1], {}),
+    "negative": lambda path: store.write_json(path, wrong_cost(seconds=-1.0), {}),
+    "NaN": lambda path: store.write_json(path, wrong_cost(seconds=math.nan), {}),
+    "text for a number": lambda path: store.write_json(path, wrong_cost(factor="2"), {}),
+    "no seconds": lambda path: store.write_json(path, FILE | {"things": {"a": {}}}, {}),
+    "another name": lambda path: store.write_json(path, wrong_cost(hours=1), {}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_unit_costs_name_what_measures_them(tmp_path, damage):
+    path = units.path_of("cpu", tmp_path)
+    DAMAGE[damage](path)
+    words = f"^{path}: is damaged .*; delete it and run `python -m scripts.unit_costs`$"
+    with pytest.raises(DamagedFile, match=words):
+        units.read(tmp_path)
+    with pytest.raises(DamagedFile, match=words):
+        units.write("cpu", FILE["things"], {}, tmp_path)
+    remove(path)
+    units.write("cpu", FILE["things"], {}, tmp_path)
+    assert units.read(tmp_path) == [FILE]
 
 
 def test_other_settings_and_damaged_files_say_nothing(tmp_path):

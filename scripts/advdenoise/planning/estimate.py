@@ -6,16 +6,19 @@ Every figure has a factor: it is expected between the figure over it and the fig
 
 import contextlib
 import json
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from scripts.advdenoise import budget, store
-from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.errors import BadInput, DamagedFile
 from scripts.advdenoise.planning.listing import PlannedJob
 from scripts.advdenoise.planning.units import CPU, Units
 from scripts.advdenoise.planning.work import PASSING, Counting, NotMeasured, Work
+
+log = logging.getLogger(__name__)
 
 # Factors where no earlier run says better: of passes through networks, which were seen to take 0.6
 # to 1.6 times what is counted, and of anything else; then the least that earlier runs of like jobs
@@ -83,6 +86,7 @@ class Estimator:
 
     def __init__(self, units: Units, ran: Iterable[tuple[Counting, list[PlannedJob]]]):
         self._units = units
+        self._bad: set[Path] = set()
         known: dict[str, _Counted] = {}
         for counting, jobs in ran:
             for job in jobs:
@@ -142,7 +146,13 @@ class Estimator:
             device = made["device"]
         if job.gpus and device != self._units.device:
             return Past(size=size)
-        return Past(_seconds(budget.read(benchmark), device), size)
+        try:
+            return Past(_seconds(budget.read(benchmark), device), size)
+        except DamagedFile as error:
+            if benchmark not in self._bad:
+                log.warning("Left out: %s", error)
+            self._bad.add(benchmark)
+            return Past(size=size)
 
     def _new(self, counting: Counting, job: PlannedJob, past: Past) -> Estimate:
         one = self._count(counting, job, past)

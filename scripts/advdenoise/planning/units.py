@@ -1,12 +1,14 @@
 """What one use of each thing costs on a machine, as `scripts.unit_costs` measured it."""
 
+import math
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 from scripts.advdenoise import store
 from scripts.advdenoise.components import suggest
-from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.errors import BadInput, DamagedFile
 from scripts.advdenoise.planning.work import PASSING, NotMeasured, Thing, Use
 
 CPU = "cpu"
@@ -69,9 +71,29 @@ def path_of(device: str, folder: Path = FOLDER) -> Path:
 
 
 def read(folder: Path = FOLDER) -> list[dict]:
-    """All files of unit costs, the latest first."""
-    paths = sorted(folder.glob("*.json"), key=lambda path: -path.stat().st_mtime)
-    return [store.read_json(path) for path in paths]
+    """All files of unit costs, the latest first; DamagedFile for one that is none."""
+    paths = sorted(folder.glob("*.json"), key=lambda path: -path.lstat().st_mtime)
+    return [_read(path) for path in paths]
+
+
+def _read(path: Path) -> dict:
+    try:
+        value = store.read_json(path)
+        costs = [cost for thing in value["things"].values() for cost in thing["costs"].values()]
+        whole = isinstance(value["device"], str) and all(map(_is_cost, costs))
+    except (BadInput, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise DamagedFile(
+            f"{path}: is damaged and holds no unit costs; delete it and run "
+            "`python -m scripts.unit_costs`"
+        )
+    return value
+
+
+def _is_cost(cost: dict) -> bool:
+    numbers = Cost(**cost)
+    return all(math.isfinite(number) for number in numbers) and min(numbers[:3]) >= 0
 
 
 def write(device: str, things: dict, provenance: dict, folder: Path = FOLDER) -> Path:
@@ -80,7 +102,7 @@ def write(device: str, things: dict, provenance: dict, folder: Path = FOLDER) ->
     `things` holds by key the facts of a thing and its `costs`, by use, as `Cost` has them.
     """
     path = path_of(device, folder)
-    held = store.read_json(path)["things"] if path.exists() else {}
+    held = _read(path)["things"] if os.path.lexists(path) else {}
     for key, measured in things.items():
         costs = held.get(key, {}).get("costs", {}) | measured["costs"]
         held[key] = held.get(key, {}) | measured | {"costs": costs}

@@ -20,7 +20,8 @@ import numpy as np
 
 from scripts.advdenoise import store
 from scripts.advdenoise.errors import BadInput, Preempted
-from scripts.advdenoise.resume import Interruption, locked, own_state, remove
+from scripts.advdenoise.files import remove
+from scripts.advdenoise.resume import Interruption, locked, own_state
 
 log = logging.getLogger(__name__)
 

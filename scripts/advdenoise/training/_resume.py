@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from scripts.advdenoise.files import why_no_file
-from scripts.advdenoise.resume import own_state, remove
+from scripts.advdenoise.files import remove, why_no_file
+from scripts.advdenoise.resume import own_state
 from scripts.advdenoise.store import replacing
 
 log = logging.getLogger(__name__)
