@@ -68,8 +68,11 @@ def test_rows_are_those_of_the_entries_that_the_names_stand_for(made):
             assert found == (threat.format(classifier), classifier, purifier)
     # Of two attacks of one method the second stands under its own name.
     assert (
-        cells["PGD (random_start) / OURS (PGD)", "accuracy"].about["threat"] == "random_start@cnn4"
+        cells["PGD, random start, 100 iterations / OURS (PGD)", "accuracy"].about["threat"]
+        == "random_start@cnn4"
     )
+    for row, threat in (("PGD, 10 iterations", "pgd10"), ("FGSM, true labels", "fgsm_true")):
+        assert cells[f"{row} / UNSECURED", "accuracy"].about["threat"] == f"{threat}@cnn4"
     assert not [row for row, _ in cells if "(features" in row or "@" in row]
 
 
@@ -245,3 +248,14 @@ def test_the_stage_writes_them(made, tmp_path, name):
     # The second table's unsecured rows are the first one's.
     assert bool(told["PGD / UNSECURED", "accuracy"]["difference"]) == (name == "table1")
     assert told["PGD / UNSECURED", "accuracy"]["published"] == "16.1"
+
+
+def test_the_autoencoders_layers_are_those_of_figure_4(tmp_path, feature_losses):
+    results = Results(tmp_path, feature_losses)
+    inputs = results.inputs("tables", "feature_losses", "architecture")
+    cells = {(cell.row, cell.column): cell for cell in tables.architecture(inputs["calibration"])}
+    rows = {row for row, _ in cells}
+    assert all(row.startswith(("mnist, features_pgd: ", "mnist, guided: ")) for row in rows)
+    row = "mnist, features_pgd: 2-4 Conv2d+Relu+BatchNorm2d"
+    found = {column: cells[row, column].estimate.value for column in ("layers", "parameters")}
+    assert found == {"layers": 3, "parameters": 180}

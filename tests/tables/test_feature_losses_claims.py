@@ -19,13 +19,17 @@ class Made:
         results = Results(root, copy.deepcopy(config))
         inputs = results.inputs("tables", "feature_losses", "claims")
         self.predictions = read_stage("predictions", inputs["predictions"])
+        self.distances = read_stage("distances", inputs["distances"])
         self.examples = inputs["examples"]
 
-    def claims(self, *changes) -> dict[str, Claim]:
+    def claims(self, *changes, maps=None) -> dict[str, Claim]:
         frame = self.predictions.frame.copy()
         for change in changes:
             change(frame)
-        found = tables.claims(self.predictions.of(frame), self.examples)
+        distances = self.distances
+        if maps is not None:
+            distances = distances.of(maps(distances.frame.copy()))
+        found = tables.claims(self.predictions.of(frame), self.examples, distances)
         told = {claim.quantity: claim for claim in found}
         assert len(told) == len(found)
         return told
@@ -244,3 +248,74 @@ def test_what_was_not_computed_is_not_decidable(tmp_path, feature_losses):
     ):
         assert one(claims, *words).verdict == f"not decidable: {reason}"
     assert not one(claims, "clean accuracy of OURS (trained on FGSM) - UNSECURED").lacking
+
+
+@pytest.mark.parametrize(("last", "verdict"), [(0.4, "holds"), (0.05, "does not")])
+def test_perturbations_grow_through_the_maps_or_not(made, last, verdict):
+    def maps(frame):
+        ends = {0: 0.1, 3: last}
+        return frame.assign(cos_d=frame["layer_index"].map(ends).fillna(0.2))
+
+    claims = made.claims(maps=maps)
+    claim = one(claims, "COS-D of the last map / of the first, mnist, cnn4, PGD")
+    assert claim.verdict == verdict and claim.estimate.value == pytest.approx(10 * last)
+    assert claim.estimate.n == IMAGES
+
+
+@pytest.mark.parametrize(("behind", "verdict"), [(0.1, "holds"), (0.3, "does not")])
+def test_the_autoencoder_cleans_maps_or_not(made, behind, verdict):
+    def maps(frame):
+        return frame.assign(cos_d=np.where(frame["purifier"] == "none", 0.2, behind))
+
+    claims = made.claims(maps=maps)
+    found = [q for q in claims if q.startswith("COS-D of maps behind ours / without")]
+    assert found == ["COS-D of maps behind ours / without, mean of all, mnist, cnn4, PGD, OURS"]
+    claim = claims[found[0]]
+    assert claim.verdict == verdict and claim.estimate.value == pytest.approx(behind / 0.2)
+
+
+@pytest.mark.parametrize(("many", "verdict"), [(0.1, "holds"), (0.9, "does not")])
+def test_iterations_harden_or_not(made, many, verdict):
+    unsecured = right(many, threat="pgd@cnn4", purifier="none")
+    few = right(0.5, threat="pgd10@cnn4")
+    ours = right(many, threat="pgd@cnn4", purifier="features_pgd")
+    claims = made.claims(unsecured, ours, few)
+    for defence in ("UNSECURED", "OURS"):
+        claim = one(claims, f"mnist, test: accuracy of {defence} under PGD - under PGD, 10 iter")
+        assert claim.verdict == verdict
+        assert claim.estimate.value == pytest.approx(100 * (many - 0.5))
+
+
+@pytest.mark.parametrize(("true", "verdict"), [(0.9, "holds"), (0.1, "does not")])
+def test_true_labels_leak_or_not(made, true, verdict):
+    for classifier, defence in (("cnn4", "UNSECURED"), ("madry4", "MADRY (2017)")):
+        claims = made.claims(
+            right(true, threat=f"fgsm_true@{classifier}", purifier="none", classifier=classifier),
+            right(0.5, threat=f"fgsm@{classifier}", purifier="none", classifier=classifier),
+        )
+        claim = claims[
+            f"mnist, test: accuracy of {defence} under FGSM with true labels - with predicted ones"
+        ]
+        assert claim.verdict == verdict
+
+
+@pytest.mark.parametrize(("robust", "verdict"), [(0.9, "holds"), (0.3, "does not")])
+def test_adversarial_training_improves_clean_accuracy_or_not(made, robust, verdict):
+    claims = made.claims(
+        right(robust, threat="clean", classifier="madry4"),
+        right(0.6, threat="clean", classifier="cnn4", purifier="none"),
+    )
+    claim = claims["mnist, test: clean accuracy of MADRY (2017) - UNSECURED"]
+    assert claim.verdict == verdict
+
+
+def test_what_was_not_attacked_or_observed_decides_nothing(made):
+    frame = made.predictions.frame
+    known = frame[~frame["threat"].str.contains("pgd10|fgsm_true")]
+    found = tables.claims(made.predictions.of(known), made.examples, made.distances)
+    reasons = {claim.quantity: claim.lacking for claim in found}
+    quantity = "mnist, test: accuracy of OURS under PGD - under PGD of fewer iterations"
+    assert reasons[quantity] == "PGD was not run with another number of iterations"
+    behind = made.claims(maps=lambda frame: frame[frame["purifier"] != "none"])
+    claim = one(behind, "COS-D of the last map / of the first")
+    assert claim.lacking == "the maps were not observed without a purifier"

@@ -40,7 +40,7 @@ def noise() -> Noise:
 
 def test_the_attack_meets_frozen_weights_in_eval_mode_and_learning_train_mode(batch):
     model = Watched().train()
-    loss, metrics = adversarial.pgd(model, *batch, noise(), **BUDGET)
+    loss, metrics = adversarial.pgd(model, *batch, noise(), 0, **BUDGET)
     *attack, update = model.calls
     assert [call[:2] for call in attack] == [(False, False)] * BUDGET["steps"]
     assert update[:2] == (True, True)
@@ -54,14 +54,14 @@ def test_the_attack_meets_frozen_weights_in_eval_mode_and_learning_train_mode(ba
 
 def test_running_statistics_see_the_adversarial_batch_once(batch):
     model = Watched().train()
-    adversarial.pgd(model, *batch, noise(), **BUDGET)
+    adversarial.pgd(model, *batch, noise(), 0, **BUDGET)
     assert model.layers[1].num_batches_tracked == 1
 
 
 def test_learns_at_images_inside_the_ball_that_raise_the_loss(batch):
     images, labels = batch
     model = Watched().train()
-    adversarial.pgd(model, images, labels, noise(), **BUDGET)
+    adversarial.pgd(model, images, labels, noise(), 0, **BUDGET)
     found = model.calls[-1][2]
     assert (found - images).abs().max() <= BUDGET["epsilon"] + 1e-6
     assert found.min() >= 0 and found.max() <= 1
@@ -73,16 +73,34 @@ def test_learns_at_images_inside_the_ball_that_raise_the_loss(batch):
 def test_a_random_start_is_optional(batch):
     images, labels = batch
     with_start, without = Watched().eval(), Watched().eval()
-    adversarial.pgd(with_start, images, labels, noise(), **BUDGET)
-    adversarial.pgd(without, images, labels, noise(), **BUDGET, random_start=False)
+    adversarial.pgd(with_start, images, labels, noise(), 0, **BUDGET)
+    adversarial.pgd(without, images, labels, noise(), 0, **BUDGET, random_start=False)
     assert torch.equal(without.calls[0][2], images)
     assert not torch.equal(with_start.calls[0][2], images)
+
+
+@pytest.mark.parametrize(("epoch", "share"), [(0, 0.25), (1, 0.5), (3, 1), (9, 1)])
+def test_the_budget_grows_over_the_warmup(batch, monkeypatch, epoch, share):
+    budgets = []
+    pgd = adversarial.gradient.pgd
+
+    def watched(*inputs, **budget):
+        budgets.append(budget)
+        return pgd(*inputs, **budget)
+
+    monkeypatch.setattr(adversarial.gradient, "pgd", watched)
+    model = Watched().train()
+    adversarial.pgd(model, *batch, noise(), epoch, **BUDGET, warmup=4)
+    assert budgets == [{"epsilon": 0.1 * share, "alpha": 0.04 * share, "steps": 4}]
+    assert (model.calls[-1][2] - batch[0]).abs().max() <= 0.1 * share + 1e-6
+    adversarial.pgd(model, *batch, noise(), epoch, **BUDGET)
+    assert budgets[1] == BUDGET
 
 
 def test_held_out_images_are_attacked_without_gradient_and_not_augmented(batch):
     model = Watched().eval()
     with torch.no_grad():
-        loss, _ = adversarial.pgd(model, *batch, noise(), **BUDGET, crop=4, flip=True)
+        loss, _ = adversarial.pgd(model, *batch, noise(), 0, **BUDGET, crop=4, flip=True)
     assert not model.training and not loss.requires_grad
     assert len(model.calls) == BUDGET["steps"] + 1
     assert (model.calls[-1][2] - batch[0]).abs().max() <= BUDGET["epsilon"] + 1e-6

@@ -12,6 +12,7 @@ UNSECURED, MADRY, HGD, OURS = "UNSECURED", "MADRY (2017)", "HGD (2018)", "OURS"
 _ATTACKS = {"BIM": "PGD"}
 _FEATURES, _LOGITS, _PLAIN = "features.reconstruct", "logits.guided", "plain.reconstruct"
 _SENTENCES = {_FEATURES: "The loss network of {} is {}.", _LOGITS: "The guide of {} is {}."}
+TRUE_LABELS = "ground_truth"
 # Settings of a network that say that it starts from given weights.
 _WEIGHTS = ("pretrained", "weights")
 
@@ -24,14 +25,28 @@ class Place(NamedTuple):
     adaptive: bool = False
 
 
+def _other_name(entry: dict, point: str, printed: str) -> str:
+    """The name of an attack whose printed one another entry has: what may set the two apart."""
+    settled = entry["points"][point]
+    own = []
+    if settled["function"] == "gradient.pgd":
+        own.append("random start")
+    if steps := settled["settings"].get("steps"):
+        own.append(f"{steps} iterations")
+    if entry.get("labels", TRUE_LABELS) == TRUE_LABELS:
+        own.append("true labels")
+    return ", ".join([printed, *own]) if own else _labels.with_point(entry["name"], point)
+
+
 class Defences:
     """Gives each result its place.
 
     The paper trains one autoencoder for each attack with feature losses: its row "OURS" is the
     purifier whose denoiser was trained so on that very threat and nothing else; under others, and
     on clean images, it stands as "OURS (FGSM)" or "OURS (PGD)". Of several entries that a printed
-    name fits, the first has it, and the others stand under their own names, as does whatever no
-    printed name fits: other losses, several threats, other purifiers.
+    name fits, the first has it; other attacks are told apart by start, iterations and labels, and
+    other defences stand under their own names, as does whatever no printed name fits: other
+    losses, several threats, other purifiers.
     """
 
     def __init__(self, predictions: Results):
@@ -106,7 +121,8 @@ class Defences:
         if isinstance(entry.get("labels"), dict) or entry.get("labels") == "random_target":
             return own
         method = _labels.attack(entry, point, threat.attack)
-        return self._holders.name(_ATTACKS.get(method, method), own, own, adaptive)
+        printed = _ATTACKS.get(method, method)
+        return self._holders.name(printed, _other_name(entry, point, printed), own, adaptive)
 
     def _defence(self, about: dict, threat: Threat) -> str:
         own = _labels.with_point(about["purifier"], about["purifier_point"])

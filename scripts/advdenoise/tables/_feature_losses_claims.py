@@ -4,10 +4,13 @@ Where two accuracies are compared, they are so image by image: the difference is
 difference is that of two numbers of the same printed table.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from scripts.advdenoise import statistics
 from scripts.advdenoise.statistics import Estimate
@@ -18,7 +21,7 @@ from scripts.advdenoise.tables._examples import Seen, read_seen
 from scripts.advdenoise.tables._measures import chance, correct
 from scripts.advdenoise.tables._read import Results
 from scripts.advdenoise.tables._write import is_copied, published_lines
-from scripts.advdenoise.threats import CLEAN
+from scripts.advdenoise.threats import CLEAN, NO_PURIFIER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 PAPER = "feature_losses"
 ATTACKS = ("FGSM", "PGD")
 PLAIN = "plain MSE"
+# How other entries of the two attacks are told apart from the paper's.
+_ITERATIONS, _TRUE = r"PGD, (\d+) iterations", "FGSM, true labels"
 # The text gives no bound for "does not affect", and rounds its numbers.
 _POINTS = 1.0
 
@@ -37,6 +42,11 @@ _POWERFUL = "PGD is a more powerful attack than FGSM."
 _VANILLA = "Vanilla autoencoders suffer from error amplification, which feature losses prevent."
 _HARD = "The loss network makes it very difficult to attack the defense end to end."
 _BROKEN = "The defenses compared with have been broken by slightly modified objectives."
+_GROW = "Perturbations grow when passed through a deep network."
+_CLEANED = "The denoised output generates similar feature maps."
+_IMPROVES = "Adversarial training improves accuracy on clean images of small data sets."
+_HARDENS = "Images of PGD get more difficult to defend as the iterations proceed."
+_LEAKS = "Using the true labels leads to the label leaking effect."
 _CONFIDENT = "Images of all classes are classified as the target with more than {} % confidence."
 
 # Of a data set and split: for each place its images' shares of right draws by seed and id.
@@ -45,7 +55,7 @@ Measured = dict[Place, "pd.Series"]
 Printed = dict[tuple[str, str], float]
 
 
-def claims(predictions: Results, examples: list[Path]) -> Claims:
+def claims(predictions: Results, examples: list[Path], distances: Results) -> Claims:
     """All claims, for each data set and split on which a defence was attacked."""
     defences = Defences(predictions)
     measured = _measured(predictions, defences)
@@ -64,11 +74,15 @@ def claims(predictions: Results, examples: list[Path]) -> Claims:
             *_of_clean_images(accuracies),
             *_of_others(accuracies, printed),
             *_of_attacks(accuracies, printed),
+            *_of_iterations(accuracies),
+            *_of_labels(accuracies),
+            _of_training(accuracies),
             *_of_the_loss(accuracies),
             *_of_knowledge(accuracies, 100 * level[where]),
         ):
             found.append(replace(claim, quantity=told + claim.quantity))
     found += _of_the_text(measured)
+    found += _of_maps(distances)
     found += _of_confidence(read_seen(examples))
     found.notes = (
         "Differences of accuracies are in points and paired image by image. Comparable is what "
@@ -154,6 +168,89 @@ def _of_attacks(found: Measured, printed: Printed) -> Iterator[Claim]:
     quantity = f"accuracy of {UNSECURED}, PGD - FGSM"
     claim = _difference(_POWERFUL, quantity, Range(most=0), found, strong, weak)
     yield replace(claim, published=_published(printed, strong, weak))
+
+
+def _of_iterations(found: Measured) -> Iterator[Claim]:
+    """PGD with the most iterations against the same with fewer, undefended and behind ours."""
+    for defence, name in ((UNSECURED, UNSECURED), (OURS, f"{OURS} (PGD)")):
+        others = [
+            place
+            for place in found
+            if (place.defence, place.adaptive) == (name, False)
+            and re.fullmatch(_ITERATIONS, place.attack)
+        ]
+        if others:
+            few = min(others, key=lambda place: int(re.fullmatch(_ITERATIONS, place.attack)[1]))
+            quantity = f"accuracy of {defence} under PGD - under {few.attack}"
+            many = Place("PGD", defence)
+            yield _difference(_HARDENS, quantity, Range(most=0), found, many, few)
+        else:
+            quantity = f"accuracy of {defence} under PGD - under PGD of fewer iterations"
+            reason = "PGD was not run with another number of iterations"
+            yield Claim(_HARDENS, quantity, Range(most=0), lacking=reason)
+
+
+def _of_labels(found: Measured) -> Iterator[Claim]:
+    """FGSM that ascends the loss of true labels against that of predicted ones."""
+    for defence in (UNSECURED, MADRY):
+        true, predicted = Place(_TRUE, defence), Place("FGSM", defence)
+        quantity = f"accuracy of {defence} under FGSM with true labels - with predicted ones"
+        yield _difference(_LEAKS, quantity, Range(0), found, true, predicted)
+
+
+def _of_training(found: Measured) -> Claim:
+    robust, plain = Place(CLEAN, MADRY), Place(CLEAN, UNSECURED)
+    quantity = f"clean accuracy of {MADRY} - {UNSECURED}"
+    return _difference(_IMPROVES, quantity, Range(0), found, robust, plain)
+
+
+def _of_maps(distances: Results) -> Iterator[Claim]:
+    """COS-D of maps, which no scale of theirs changes: along the layers, and behind ours."""
+    frame, places = distances.frame, Defences(distances)
+    names = ["dataset", "classifier", "threat", "attack_point"]
+    attacked = frame[frame["threat"] != CLEAN]
+    for values, rows in attacked.groupby(names, sort=False):
+        about = dict(zip(names, values, strict=True))
+        where = f"{about['dataset']}, {about['classifier']}, {places.place(_bare(about)).attack}"
+        bare = _maps(rows[rows["purifier"] == NO_PURIFIER])
+        grown = Claim(_GROW, f"COS-D of the last map / of the first, {where}", Range(1))
+        if bare is None:
+            yield replace(grown, lacking="the maps were not observed without a purifier")
+            continue
+        means, n = statistics.resampled_means(bare.to_numpy(), _ids(bare))
+        yield replace(grown, estimate=statistics.interval_of(means[-1] / means[0], n))
+        for purifier, part in rows.groupby("purifier", sort=False):
+            defence = places.place(_bare(about) | {"purifier": purifier}).defence
+            if purifier != NO_PURIFIER and defence.startswith(OURS):
+                yield _cleaned(bare, _maps(part), f"{where}, {defence}")
+
+
+def _cleaned(bare: "pd.DataFrame", behind: "pd.DataFrame", where: str) -> Claim:
+    """The mean COS-D over all maps behind an autoencoder beside that without."""
+    claim = Claim(
+        _CLEANED, f"COS-D of maps behind ours / without, mean of all, {where}", Range(most=1)
+    )
+    bare, behind = bare.align(behind, join="inner")
+    if bare.empty:
+        return replace(claim, lacking="the images are not the same")
+    pairs = np.stack([behind.mean(axis=1), bare.mean(axis=1)], axis=1)
+    (purified, attacked), n = statistics.resampled_means(pairs, _ids(bare))
+    return replace(claim, estimate=statistics.interval_of(purified / attacked, n))
+
+
+def _maps(rows: "pd.DataFrame") -> "pd.DataFrame | None":
+    """COS-D of each image (rows) and map (columns, input to output); None without rows."""
+    if rows.empty:
+        return None
+    return rows.pivot_table(index=["seed", "id"], columns="layer_index", values="cos_d")
+
+
+def _ids(maps: "pd.DataFrame") -> np.ndarray:
+    return maps.index.get_level_values("id").to_numpy()
+
+
+def _bare(about: dict) -> dict:
+    return about | {"purifier": NO_PURIFIER, "purifier_point": "default"}
 
 
 def _of_the_loss(found: Measured) -> Iterator[Claim]:

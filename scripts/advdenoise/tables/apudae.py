@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from scripts.advdenoise.statistics import Estimate
-from scripts.advdenoise.tables import _apudae_claims, _labels
+from scripts.advdenoise.tables import _apudae_claims, _architecture, _labels
 from scripts.advdenoise.tables import _purifications as known
 from scripts.advdenoise.tables._cells import Cell, Cells
 from scripts.advdenoise.tables._claims import Claims
@@ -47,8 +47,6 @@ _LOGGED = (
     "CIFAR-10, RED-Net-30 without batch norm, 1,616 test images."
 )
 _OF_ERROR = "reconstruction error of clean images"
-# In the order of Table 1's columns.
-_SIZES = ("kernel", "stride", "padding", "filters")
 
 
 def architecture(calibration: list[Path]) -> Cells:
@@ -58,33 +56,13 @@ def architecture(calibration: list[Path]) -> Cells:
     layer stands the paper's of the same kind and stride, of which it is not known how often it is
     repeated.
     """
-    found, notes = {}, []
-    for value, settings in read_values(calibration):
-        about = {"dataset": settings["dataset"], "denoiser": settings["denoiser"]["name"]}
-        found.setdefault(tuple(about.values()), (about, value, settings["denoiser"]))
-    cells, printed = [], {}
-    for about, value, entry in found.values():
-        several = f"{about['dataset']}, {about['denoiser']}: " if len(found) > 1 else ""
-        for first, count, layer in _runs(value["layers"]):
-            last = first + count - 1
-            place = str(first) if count == 1 else f"{first}-{last}"
-            row = f"{several}{place} {layer['layer']}"
-            numbers = {"layers": count, **{name: layer[name] for name in _SIZES}}
-            numbers["parameters"] = count * layer["parameters"]
-            for name, number in numbers.items():
-                if number is not None:
-                    cells.append(Cell(row, name, name, "count", _exactly(number), about=about))
-            printed |= {(row, name): line for name, line in _printed_sizes(layer)}
-        total = sum(layer["parameters"] for layer in value["layers"])
-        settled = known.with_defaults("denoisers", entry)
-        told = known.shown(settled, list(settled["settings"]))
-        notes.append(f"{several}{entry['function']}, {told}: {total:,} parameters.")
-    notes += [
+    found = _architecture.architecture(calibration, _printed_sizes)
+    notes = [
         f"The paper's layer {line['row']}: {line['column']}, {line['raw']}."
         for line in published_lines("apudae", "table1")
         if not line["value"].startswith("(")
     ]
-    return Cells(cells, notes, printed)
+    return Cells(found, [*found.notes, *notes], found.printed)
 
 
 def attacks(predictions: Results) -> Cells:
@@ -396,22 +374,10 @@ def _scan(scan: list[Cell], places: Places) -> list[Cell]:
     return told
 
 
-def _runs(layers: list[dict]) -> list[tuple[int, int, dict]]:
-    """Number of the first, count and description of equal layers in a row."""
-    runs: list[tuple[int, int, dict]] = []
-    for number, layer in enumerate(layers, start=1):
-        if runs and runs[-1][2] == layer:
-            first, count, _ = runs.pop()
-            runs.append((first, count + 1, layer))
-        else:
-            runs.append((number, 1, layer))
-    return runs
-
-
 def _printed_sizes(layer: dict) -> list[tuple[str, dict]]:
     """The paper's sizes of the layer of the same kind and stride; c are the image's channels."""
     for line in published_lines("apudae", "table1"):
-        sizes = dict(zip(_SIZES, line["raw"].strip("()").split(","), strict=False))
+        sizes = dict(zip(_architecture.SIZES, line["raw"].strip("()").split(","), strict=False))
         kind = line["column"].partition("+")[0]
         if kind == layer["layer"].partition("+")[0] and sizes.get("stride") == str(layer["stride"]):
             return [(name, {**line, "value": size, "raw": size}) for name, size in sizes.items()]

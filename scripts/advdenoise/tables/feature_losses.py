@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from scripts.advdenoise.statistics import Estimate
-from scripts.advdenoise.tables import _feature_losses_claims
+from scripts.advdenoise.tables import _architecture, _feature_losses_claims
 from scripts.advdenoise.tables._cells import YES_NO, Cell, Cells
 from scripts.advdenoise.tables._claims import Claims
 from scripts.advdenoise.tables._defences import Defences
@@ -52,13 +52,19 @@ def defences(predictions: Results) -> Cells:
     return Cells([*oblivious, *known, *broken], [*_NOTES, *found.notes()])
 
 
-def claims(predictions: Results, examples: list[Path]) -> Claims:
+def architecture(calibration: list[Path]) -> Cells:
+    """Figure 4 as a table: layers of the autoencoders, read from the networks."""
+    return _architecture.architecture(calibration)
+
+
+def claims(predictions: Results, examples: list[Path], distances: Results) -> Claims:
     """The paper's own claims, each judged by what was measured here.
 
-    `examples` are images under a targeted attack, as Figures 1 and 2 show them. A claim that the
-    results cannot decide says why.
+    `examples` are images under a targeted attack, as Figures 1 and 2 show them, `distances` those
+    of a classifier's maps with and without an autoencoder. A claim that the results cannot decide
+    says why.
     """
-    return _feature_losses_claims.claims(predictions, examples)
+    return _feature_losses_claims.claims(predictions, examples, distances)
 
 
 def _broken(cell: Cell, chance: float) -> Cell:

@@ -11,6 +11,7 @@ from scripts.advdenoise.ranges import (
     Angle,
     Epsilon,
     Interval,
+    NonNegativeInt,
     PositiveInt,
     Probability,
     Share,
@@ -25,11 +26,13 @@ def pgd(
     images: Tensor,
     labels: Tensor,
     noise: Noise,
+    epoch: int,
     *,
     epsilon: Epsilon,
     alpha: StepSize,
     steps: PositiveInt,
     random_start: bool = True,
+    warmup: NonNegativeInt = 0,
     crop: Annotated[int, Interval(ge=0, le=65536)] = 0,
     shift: Probability = 0.0,
     rotation: Angle = 0.0,
@@ -44,12 +47,15 @@ def pgd(
 
     Args:
         epsilon, alpha: radius of the L-infinity ball and step, in pixel units.
+        warmup: epochs over which both grow to these values, by equal amounts from one of its parts
+            in the first; 0 for none. A network that large budgets keep from learning may learn so.
         crop, shift, rotation, scale, flip: augmentation before the attack, as `plain.classify`'s.
     """
     if model.training:
         moves = {"crop": crop, "shift": shift, "rotation": rotation, "scale": scale, "flip": flip}
         images = augment(images, noise, **moves)
-    budget = {"epsilon": epsilon, "alpha": alpha, "steps": steps}
+    share = min((epoch + 1) / warmup, 1) if warmup else 1
+    budget = {"epsilon": share * epsilon, "alpha": share * alpha, "steps": steps}
     with attacked(model):
         if random_start:
             perturbation = gradient.pgd(images, labels, False, model, noise, **budget)
