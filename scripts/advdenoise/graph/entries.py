@@ -87,6 +87,11 @@ def _check_split_chain(key: str, name: str, splits: dict) -> None:
             )
         if parent in seen:
             raise BadInput(f"{key}.{name}.of: {name} is drawn from itself; name another split")
+        of, size = (splits.get(n, {}).get("size") for n in (parent, seen[-1]))
+        if of is not None and size is not None and size > of:
+            raise BadInput(
+                f"{key}.{seen[-1]}.size: must be at most {of}, what {parent!r} has, but is {size}"
+            )
         seen.append(parent)
 
 

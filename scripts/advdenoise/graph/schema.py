@@ -90,14 +90,16 @@ def _validator():
     checker = draft.TYPE_CHECKER.redefine_many(
         {
             "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
-            "number": lambda _, value: _is_number(value) and math.isfinite(value),
+            "number": lambda _, value: _is_finite(value),
         }
     )
     return jsonschema.validators.extend(draft, type_checker=checker)(schema())
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_finite(value) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def check_schema(config: dict) -> None:
@@ -143,6 +145,9 @@ def _sentence(error) -> str:
         return f"{key}: {shown} repeats itself, as no file's name may here; take another name"
     if error.validator == "uniqueItems":
         return f"{key}: the same item stands in {shown} twice; take one out"
+    if error.validator == "anyOf":
+        rule = error.schema.get("description", "see config/schema.yaml")
+        return f"{key}: {shown} is not possible; write {rule[0].lower()}{rule[1:].rstrip('.')}"
     return f"{key}: {error.message}; {error.schema.get('description', 'see config/schema.yaml')}"
 
 
@@ -158,7 +163,9 @@ def _quotes(value) -> str:
 
 def _remedy(found, wanted: str) -> str:
     """What would be right in the place of a value of another type."""
-    if isinstance(found, bool) or found is None:
+    if found is None:
+        return f"write {wanted} or take the key out"
+    if isinstance(found, bool):
         return f"write {wanted}{_quotes(found)}"
     if isinstance(found, float) and found.is_integer() and abs(found) < 1e15:
         return f"write {int(found)}"
