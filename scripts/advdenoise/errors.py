@@ -5,6 +5,8 @@ import difflib
 # Exit status of a job that was asked to stop (SIGTERM, SIGUSR1) and saved its state first:
 # BSD's EX_TEMPFAIL, "try again later".
 EXIT_PREEMPTED = 75
+# Names that a sentence lists.
+_MOST = 20
 
 
 class BadInput(Exception):
@@ -28,4 +30,7 @@ def suggest(word: str, options) -> str:
     near = difflib.get_close_matches(str(word), options, n=3, cutoff=0.6)
     if near:
         return f"did you mean {' or '.join(repr(name) for name in near)}?"
-    return f"there are: {', '.join(options)}" if options else "there are none"
+    shown = (
+        options if len(options) <= _MOST else [*options[:_MOST], f"and {len(options) - _MOST} more"]
+    )
+    return f"there are: {', '.join(shown)}" if options else "there are none"

@@ -116,9 +116,11 @@ class Flow:
 
         `fixed` are names that the rule holds itself, in place of wildcards.
         """
-        return lambda wildcards: json.dumps(
-            self.whole_settings(rule, fixed or wildcards), sort_keys=True
-        )
+
+        def settings(wildcards) -> str:
+            return json.dumps(self.whole_settings(rule, fixed or wildcards), sort_keys=True)
+
+        return one_sentence()(settings)
 
     def whole_settings(self, rule: str, wildcards) -> dict:
         """A job's settings with its rule and, by name, the digests of what makes its inputs.
@@ -154,7 +156,7 @@ class Flow:
             named = [path for path in self._named_files(rule, names) if not why_no_file(Path(path))]
             return "-".join([code, *(file_digest(Path(path)) for path in named)])
 
-        return digest
+        return one_sentence()(digest)
 
     def _named_files(self, rule: str, wildcards) -> dict[str, str]:
         """The files that settings of this job's components name, and the key of each setting.
