@@ -43,6 +43,9 @@ def test_a_network_that_cannot_be_built_names_its_entry(monkeypatch):
     entry = {"name": "mine", "function": "convnets.too_large"}
     with pytest.raises(BadInput, match=r"^classifiers\.mine: .* 3x8x8 and 5 classes .*; change"):
         models.build("classifiers", entry, (3, 8, 8), 5)
+    entry["function"] = "convnets.lenet"
+    with pytest.raises(BadInput, match=r"^classifiers\.mine: convnets\.lenet takes .* 16x16"):
+        models.build("classifiers", entry, (3, 8, 8), 5)
 
 
 def test_the_file_tells_the_networks_capacity_and_the_shapes_of_its_maps(world):

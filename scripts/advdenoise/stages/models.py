@@ -31,14 +31,17 @@ def build(kind: str, entry: dict, shape: tuple[int, int, int], classes: int) -> 
 
 
 def _network(kind: str, entry: dict, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """What the function gives; a failure of PyTorch's in one sentence that names the entry."""
+    """What the function gives; what it refuses, and PyTorch's failures, name the entry."""
+    key = f"{kind}.{entry['name']}: " if "name" in entry else ""
     try:
         return provide(load(kind, entry), shape=shape, classes=classes)
+    except BadInput as mistake:
+        raise type(mistake)(f"{key}{mistake}") from mistake
     except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
         raise BadInput(
-            f"{kind}.{entry['name']}: {entry['function']} cannot be built for images of "
-            f"{'x'.join(map(str, shape))} and {classes} classes ({short(error)}); change its "
-            "settings or choose another for this data set"
+            f"{key}{entry['function']} cannot be built for images of {'x'.join(map(str, shape))} "
+            f"and {classes} classes ({short(error)}); change its settings or choose another for "
+            "this data set"
         ) from error
 
 
