@@ -14,11 +14,11 @@ from scripts.advdenoise.schemas import (
     COST,
     DETECTION,
     DISTANCES,
-    LIMITS,
     PREDICTIONS,
     iqr_schema,
     segmentation_schema,
 )
+from scripts.advdenoise.stages.command import with_choices
 from scripts.advdenoise.workflow import Flow
 
 PLACES = {
@@ -27,7 +27,7 @@ PLACES = {
     "detect": "detection/{suite}/{detector}/{attribution}/{classifier}/{split}.parquet",
     "iqr": "iqr/{threat}/{attribution}/{classifier}/{split}.parquet",
     "cost": "cost/{attribution}/{classifier}/{split}.parquet",
-    "limits": "limits/{threat}/{split}.parquet",
+    "choose": "chosen/{entry}/{classifier}.json",
     "examples": "examples/{threat}/{purifier}/{classifier}/{split}.h5",
     "calibrate": "denoisers/{denoiser}.calibration.json",
 }
@@ -67,7 +67,9 @@ class Results:
                 place = r"/seed(?P<seed>\d+)/(?P<dataset>[^/]+)/"
                 match = re.fullmatch(self.flow.root + place + pattern, file)
                 if match:
-                    settings = self.flow.job(rule, match.groupdict()).settings
+                    job = self.flow.job(rule, match.groupdict())
+                    found = map(self.make, job.inputs.get("chosen", []))
+                    settings = with_choices(job.settings, list(found))
                     getattr(self, f"_{rule}")(path, settings)
         return path
 
@@ -220,13 +222,23 @@ class Results:
                 )
         self._write(path, rows, iqr_schema(10, 10), settings)
 
-    def _limits(self, path: Path, settings: dict) -> None:
-        rows = []
-        for name, point in settings["attack"]["points"].items():
-            mse = self.random.random(IMAGES) / 255**2
-            for steps in range(point["settings"]["steps"] + 1):
-                rows.append({"id": IDS, "attack_point": name, "steps": steps, "mse": mse * steps})
-        self._write(path, rows, LIMITS, settings)
+    def _choose(self, path: Path, settings: dict) -> None:
+        """The second candidate of each setting is the best."""
+        told = []
+        for choice in settings["choices"]:
+            of_attack = settings["kind"] == "attacks"
+            names = ("MSE",) if of_attack else ("clean accuracy", "robust accuracy")
+            candidates = []
+            for place, value in enumerate(choice["candidates"]):
+                score = -abs(place - 1.0)
+                measured = {"mean": 1 + score / 99, "deviation": 0.1, "images": IMAGES}
+                measures = dict.fromkeys(names, measured)
+                candidates.append({"value": value, "score": score, "measures": measures})
+            names = {key: choice[key] for key in ("point", "setting", "by", "wanted")}
+            told.append(names | {"value": choice["candidates"][1], "candidates": candidates})
+        names = {"entry": settings["entry"], "classifier": settings["victim"]["name"]}
+        value = names | {"images": IMAGES, "choices": told}
+        store.write_json(path, value, {"settings": settings})
 
     def _cost(self, path: Path, settings: dict) -> None:
         """An image of the point at place p has 10 (p + 1) segments."""

@@ -34,12 +34,6 @@ def take(config: dict, key: str) -> None:
 STOPPED = {"function": "stopped.i_fgsm", "settings": {"steps": 2, "alpha": 0.1}}
 
 
-def searching(threat: str) -> dict:
-    """A table of the limits of a threat's steps."""
-    crossing = {"dataset": "digits", "split": "test", "threat": threat}
-    return {"function": "limits.by_primary_mse", "limits": crossing}
-
-
 TRAINING = {
     "function": "plain.classify",
     "epochs": 1,
@@ -332,17 +326,6 @@ BROKEN = {
     "a phase without an optimiser": (
         {"classifiers.cnn4.training.phases": [{"epochs": 2}]},
         ["classifiers.cnn4.training.phases.0", "'optimiser'"],
-    ),
-    "a limit that is looked for without a stop rule": (
-        {"experiments.dapas.tables.limits": searching("pgd@cnn4")},
-        ["experiments.dapas.tables.limits.limits.threat", "'pgd@cnn4'", "no stop rule"],
-    ),
-    "a limit that is looked for without a victim": (
-        {
-            "attacks.stopped": STOPPED,
-            "experiments.dapas.tables.limits": searching("stopped"),
-        },
-        ["experiments.dapas.tables.limits.limits.threat", "write stopped@classifier"],
     ),
     "a figure on demand": (
         {"experiments.propagation.figures.figure2.on_demand": True},

@@ -25,13 +25,14 @@ COUNTS = {
         "attack": 46,
         "train_denoiser": 15,
         "calibrate": 4,
+        "choose": 5,
         "cost": 2,
         "evaluate": 57,
         "distances": 8,
         "iqr": 6,
         "detect": 3,
         "examples": 8,
-        "table": 41,
+        "table": 43,
         "rows": 1,
         "figures_dapas": 1,
         "figures_propagation": 1,
@@ -43,16 +44,17 @@ COUNTS = {
     "papers": {
         "images": 24,
         "train_classifier": 59,
-        "attack": 448,
+        "attack": 453,
         "train_denoiser": 74,
         "calibrate": 18,
+        "choose": 14,
         "cost": 6,
-        "evaluate": 237,
+        "evaluate": 242,
         "distances": 24,
         "iqr": 18,
         "detect": 12,
         "examples": 24,
-        "table": 44,
+        "table": 46,
         "rows": 1,
         "figures_dapas": 1,
         "figures_propagation": 1,
@@ -84,9 +86,10 @@ REDUCED = {
         "attack": 67,
         "train_denoiser": 7,
         "calibrate": 4,
+        "choose": 3,
         "evaluate": 36,
         "examples": 1,
-        "table": 12,
+        "table": 13,
         "figures_apudae": 1,
         "apudae": 1,
     },
@@ -117,11 +120,12 @@ REDUCED = {
     "propagation": {
         "images": 3,
         "train_classifier": 4,
-        "attack": 10,
+        "choose": 5,
+        "attack": 15,
         "train_denoiser": 2,
-        "evaluate": 11,
+        "evaluate": 13,
         "distances": 2,
-        "table": 10,
+        "table": 11,
         "rows": 1,
         "figures_propagation": 1,
         "propagation": 1,
@@ -218,7 +222,7 @@ def test_jobs_of_a_paper_with_reduced_counts(shipped, paper):
 
 # Jobs of a paper at the quick scale that start torch: those of all rules but these and figures.
 WITHOUT_TORCH = ("images", "rows", "table")
-MOST_JOBS = {"segfault": 40, "feature_losses": 40, "apudae": 60, "propagation": 45, "dapas": 30}
+MOST_JOBS = {"segfault": 40, "feature_losses": 40, "apudae": 60, "propagation": 50, "dapas": 30}
 
 
 @pytest.mark.parametrize("paper", PAPERS)
@@ -250,6 +254,7 @@ def test_paths_are_targets(small):
     assert mini.planned(small, exported, adaptive) == {
         *(f"images/digits/{split}" for split in ("train", "held_out", "test")),
         "classifiers/cnn",
+        "chosen/pgd/cnn",
         "adversarial/pgd@cnn/test",
         "exported/pgd@cnn/test",
         "adversarial/fgsm@cnn/train",
@@ -366,7 +371,7 @@ def test_no_name_of_an_empty_kind_matches(quick):
 def test_every_paper_has_its_own_targets(quick):
     graph = Flow(configuration.read(quick))
     targets = [path for paper in PAPERS for path in graph.targets(paper)]
-    assert len(targets) == len(set(targets)) == 3 * 38 + 1 + 30
+    assert len(targets) == len(set(targets)) == 3 * 43 + 1 + 30
     assert all(path.startswith("results/quick/") for path in targets)
     with pytest.raises(BadInput, match="'dappas' is not configured; did you mean 'dapas'?"):
         graph.targets("dappas")
@@ -387,6 +392,7 @@ def test_an_attack_reads_what_its_threat_knows(quick):
     transferred = {
         "victim": f"{folder}/classifiers/inception_early.safetensors",
         "surrogate": f"{folder}/classifiers/resnet18.safetensors",
+        "chosen": [f"{folder}/chosen/black_box/inception_early.json"],
     }
     assert job(graph, "attack", threat="black_box@inception_early").inputs == plain | transferred
     denoiser = {"denoiser": f"{folder}/denoisers/red.safetensors"}
@@ -472,35 +478,6 @@ attacks: {other: {function: gradient.fgsm, settings: {epsilon: 0.1}, datasets: [
     graph = flow(STARTING, more)
     assert fits(graph.config, "denoisers", "tuned", "digits")
     assert not fits(graph.config, "denoisers", "tuned", "more")
-
-
-SEARCHED = """
-attacks:
-  walked: {function: stopped.i_fgsm, settings: {steps: 2, alpha: 0.1}, surrogate: cnn}
-limits: {images: 20}
-experiments:
-  defence:
-    tables:
-      limits:
-        on_demand: true
-        function: limits.by_primary_mse
-        limits: {dataset: digits, threat: walked@cnn, split: test}
-"""
-
-
-def test_the_search_for_limits_is_made_on_demand():
-    graph = flow(SEARCHED)
-    assert "limits" not in "".join(graph.targets("defence"))
-    assert graph.constraints()["table"].count("limits")
-    made = graph.job("table", {"paper": "defence", "table": "limits"})
-    path = "results/mini/seed0/digits/limits/walked@cnn/test.parquet"
-    assert made.inputs == {"limits": [path]}
-    names = {"dataset": "digits", "seed": "0", "threat": "walked@cnn", "split": "test"}
-    attack, search = graph.job("attack", names), graph.job("limits", names)
-    assert search.inputs == attack.inputs and search.components == attack.components
-    assert search.settings["images"] == 20
-    assert search.settings["attack"]["points"]["default"]["settings"]["steps"] == 64
-    assert attack.settings["attack"]["points"]["default"]["settings"]["steps"] == 2
 
 
 def test_an_adaptive_suite_meets_each_purifier_with_the_attack_on_it():

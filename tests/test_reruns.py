@@ -12,6 +12,7 @@ from tests import mini
 
 TRAIN, HELD_OUT, TEST = (f"images/digits/{split}" for split in ("train", "held_out", "test"))
 DETECTION = {"detection/detected/forest/slic/cnn/test", "tables/detection/auc"}
+CHOSEN = "chosen/pgd/cnn"
 PGD = {"adversarial/pgd@cnn/test", "iqr/pgd@cnn/slic/cnn/test", *DETECTION}
 DENOISER = {
     "denoisers/dae",
@@ -32,12 +33,13 @@ FGSM = {
     *DENOISER,
 }
 COST = {"cost/slic/cnn/test", "tables/detection/cost"}
-TRAINED = {"classifiers/cnn", "iqr/clean/slic/cnn/test", *FGSM, *PGD, *COST}
+TRAINED = {"classifiers/cnn", CHOSEN, "iqr/clean/slic/cnn/test", *FGSM, *PGD, *COST}
 TABLES = {job for job in TRAINED if job.startswith("tables/")}
 
 # What follows from one statement more in a module of the library.
 EDITED = {
-    "attacks/gradient.py": FGSM | PGD,
+    "attacks/gradient.py": FGSM | PGD | {CHOSEN},
+    "stages/choose.py": PGD | {CHOSEN},
     "denoisers/autoencoders.py": DENOISER,
     "detectors/trees.py": DETECTION,
     "figures/examples.py": {"figures/defence/strips"},
@@ -51,11 +53,13 @@ EDITED = {
 CHANGED = {
     "cost.repetitions": (2, COST),
     "attacks.fgsm.settings.epsilon": (0.2, FGSM),
-    "attacks.pgd.settings.epsilon": (0.2, PGD),
+    "attacks.pgd.settings.epsilon": (0.2, PGD | {CHOSEN}),
+    "attacks.pgd.settings.steps.by.mse": (500, PGD | {CHOSEN}),
+    "choose.images": (32, PGD | {CHOSEN}),
     "datasets.digits.splits.test.size": (
         60,
         {TEST, *TRAINED}
-        - {"classifiers/cnn", "adversarial/fgsm@cnn/train", "denoisers/dae"}
+        - {"classifiers/cnn", "adversarial/fgsm@cnn/train", "denoisers/dae", CHOSEN}
         - {"denoisers/dae.calibration", "tables/defence/calibration"},
     ),
     "datasets.digits.splits.held_out.size": (80, {TRAIN, HELD_OUT, *TRAINED}),
@@ -75,7 +79,7 @@ def put(folder: Path, key: str, value) -> None:
     *way, last = key.split(".")
     place = config
     for part in way:
-        place = place[part]
+        place = place.setdefault(part, {})
     place[last] = value
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
 
@@ -88,7 +92,7 @@ def test_all_stages_have_run_and_a_second_run_has_nothing_to_do(folder):
     assert made == {"mini"}
     stages = {path.name for path in (folder / "benchmarks" / "mini").iterdir()}
     written = {path.stem for path in (folder / "rules").glob("*.smk")}
-    assert written - stages == {"common", "export", "limits"}  # on demand
+    assert written - stages == {"common", "export"}  # on demand
 
 
 @pytest.mark.parametrize("module", EDITED)

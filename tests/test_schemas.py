@@ -11,7 +11,6 @@ ALL = {
     "detection": schemas.DETECTION,
     "history": schemas.HISTORY,
     "cost": schemas.COST,
-    "limits": schemas.LIMITS,
     "iqr": schemas.iqr_schema(classes=7, hidden=50),
     "segmentation": schemas.segmentation_schema(classes=3),
 }

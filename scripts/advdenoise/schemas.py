@@ -117,16 +117,6 @@ COST = pa.schema(
     ]
 )
 
-# One row per image and limit, from 0: what the image has gone through under that limit.
-LIMITS = pa.schema(
-    [
-        ("id", pa.int64()),
-        ("attack_point", pa.string()),
-        ("steps", pa.int32()),  # the limit
-        ("mse", pa.float32()),  # mean squared perturbation, in [0,1] pixel units
-    ]
-)
-
 # Columns that a table or figure finds in the files of a stage.
 STAGES = {
     "predictions": PREDICTIONS,
@@ -134,7 +124,6 @@ STAGES = {
     "iqr": IQR,
     "detection": DETECTION,
     "cost": COST,
-    "limits": LIMITS,
 }
 
 

@@ -10,6 +10,7 @@ from scripts.advdenoise import store
 from scripts.advdenoise.digests import settings_digest
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.graph import places
+from scripts.advdenoise.graph.resolution import CHOSEN, is_block
 from scripts.advdenoise.workflow import Flow
 
 CONFIGURATION = "config.yaml"  # of a folder of results: the configuration in effect
@@ -158,8 +159,13 @@ def _read_array(_, item) -> None:
 def _differences(own, wanted, key: str = "") -> Iterator[tuple]:
     """What differs: its key, what a file was made with, what is wanted.
 
-    A job may add to its settings and to their entries what it learned.
+    A job may add to its settings and to their entries what it learned, and puts what was chosen in
+    the place of candidates.
     """
+    if is_block(wanted):
+        if own != wanted and own not in wanted["choose"]:
+            yield key, own, wanted
+        return
     if not (isinstance(own, dict) and isinstance(wanted, dict)):
         if own != wanted:
             yield key, own, wanted
@@ -168,7 +174,8 @@ def _differences(own, wanted, key: str = "") -> Iterator[tuple]:
         yield key, own, wanted
         return
     grows = not key or "name" in wanted
-    names = [*wanted] if grows else [*wanted, *(name for name in own if name not in wanted)]
+    more = () if grows else (name for name in own if name not in (*wanted, CHOSEN))
+    names = [*wanted, *more]
     first = ("rule", "seed", "dataset", "split")
     for name in sorted(names, key=lambda name: name not in first):
         inner = f"{key}.{name}" if key else name

@@ -15,7 +15,7 @@ from scripts.advdenoise import components, configuration, threats
 from scripts.advdenoise.digests import REPOSITORY, code_digest, file_digest, settings_digest
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.files import why_no_file
-from scripts.advdenoise.graph import places
+from scripts.advdenoise.graph import choices, places
 from scripts.advdenoise.graph.combinations import combinations, fits, suite_purifiers, suite_threats
 from scripts.advdenoise.graph.kinds import BUILT_IN_SPLITS, CROSSINGS, KIND_OF
 from scripts.advdenoise.threats import CLEAN, NO_PURIFIER, Threat
@@ -79,6 +79,7 @@ class Flow:
         return {
             **{wildcard: set(config[kind]) for wildcard, kind in KIND_OF.items()},
             "split": {*BUILT_IN_SPLITS, *own},
+            "entry": set(choices.choosing(config)),
             "paper": set(config["experiments"]),
             "table": {name for name, entry in tables if not _gives_rows(entry)},
             "rows": {name for name, entry in tables if _gives_rows(entry)},
@@ -284,7 +285,7 @@ class Flow:
         if stage == "calibration":
             return self.calibration(seed, dataset, names["denoiser"])
         place = "/".join(names[key] for key in CROSSINGS[stage])
-        suffix = "h5" if stage == "examples" else "parquet"
+        suffix = {"examples": "h5", "chosen": "json"}.get(stage, "parquet")
         return f"{self._replicate(seed, dataset)}/{stage}/{place}.{suffix}"
 
     # ------------------------------------------------------------ one method per rule
@@ -321,6 +322,7 @@ class Flow:
         }
         inputs = self._training_images(dataset, entry)
         inputs["adversarial"] = [self.adversarial(seed, dataset, t, split) for t in made]
+        inputs |= self._chosen(seed, dataset, self._of_attacks(made))
         used = [("denoisers", entry), ("training", entry["training"])]
         used += [("attacks", p) for noise in noises.values() for p in noise["points"].values()]
         if network := entry["training"].get("network"):
@@ -351,6 +353,8 @@ class Flow:
         inputs = {"images": self.images(dataset, split)}
         inputs |= {role: self.classifier(seed, dataset, name) for role, name in models.items()}
         inputs |= self._purifier_inputs(seed, dataset, purifier)
+        used_here = [(entry, parsed.victim), *([(purifier, parsed.victim)] if purifier else [])]
+        inputs |= self._chosen(seed, dataset, used_here)
         settings = self._common(seed, dataset) | {
             "split": split,
             "threat": threat,
@@ -363,17 +367,35 @@ class Flow:
         used += [("attacks", point) for point in entry["points"].values()]
         return Job(inputs, settings, used + _purifier_components(purifier, denoiser))
 
-    def _limits(self, seed: str, dataset: str, threat: str, split: str) -> Job:
-        """As an attack's job, with the largest limit in the place of the entry's own."""
-        job, asked = self._attack(seed, dataset, threat, split), self.config["limits"]
-        entry = job.settings["attack"]
-        points = {
-            name: {**point, "settings": point["settings"] | {"steps": asked["steps"]}}
-            for name, point in entry["points"].items()
+    def _choose(self, seed: str, dataset: str, entry: str, classifier: str) -> Job:
+        """As an attack's job on images that no test looks at, with all candidates.
+
+        What a purifier is tried on is made by the job itself, from as many images as it looks at.
+        """
+        kind = choices.choosing(self.config)[entry]
+        mine = choices.own(entry, self.config[kind][entry])
+        attack, split = entry, "train"
+        if kind == "purifiers":
+            attack = mine[0].block["by"]["attack"].partition(" ")[0]
+            split = self._held_out(dataset, f"purifiers.{entry}")
+        job = self._attack(seed, dataset, f"{attack}@{classifier}", split)
+        told = choices.only(self._named(kind, entry), mine)
+        settings = job.settings | {
+            "entry": entry,
+            "kind": kind,
+            "choices": choices.as_settings(mine),
+            "images": self.config["choose"]["images"],
         }
-        attack = entry | {"points": points}
-        told = {"attack": attack, "attacks": {entry["name"]: attack}, "images": asked["images"]}
-        return job._replace(settings=job.settings | told)
+        inputs, used = job.inputs, job.components
+        if kind == "attacks":
+            inputs = {name: value for name, value in inputs.items() if name != "chosen"}
+            settings |= {"attack": told}
+        else:
+            denoiser = self._purifier(entry)[1]
+            inputs = inputs | self._purifier_inputs(seed, dataset, told)
+            settings |= {"purifier": told, "denoiser": denoiser}
+            used = used + _purifier_components(told, denoiser)
+        return Job(inputs, settings, used)
 
     def _evaluate(
         self, seed: str, dataset: str, suite: str, purifier: str, classifier: str, split: str
@@ -386,6 +408,7 @@ class Flow:
             "classifier": self.classifier(seed, dataset, classifier),
             "adversarial": [self.adversarial(seed, dataset, t, split) for t in made],
         } | self._purifier_inputs(seed, dataset, entry)
+        inputs |= self._chosen(seed, dataset, [*self._of_attacks(made), (entry, classifier)])
         settings = self._common(seed, dataset) | {
             "split": split,
             "suite": suite,
@@ -424,6 +447,8 @@ class Flow:
                 self._purifier_inputs(seed, dataset, entry).get(role) for entry, _ in purifiers
             )
             inputs[role] = list(dict.fromkeys(filter(None, found)))
+        purifying = [(entry, classifier) for entry, _ in purifiers]
+        inputs |= self._chosen(seed, dataset, [*self._of_attacks(made), *purifying])
         settings = self._common(seed, dataset) | {
             "split": split,
             "suite": suite,
@@ -453,6 +478,7 @@ class Flow:
         }
         if not parsed.is_clean:
             inputs["adversarial"] = self.adversarial(seed, dataset, parsed, split)
+        inputs |= self._chosen(seed, dataset, self._of_attacks([parsed]))
         settings = self._common(seed, dataset) | {
             "split": split,
             "threat": threat,
@@ -516,7 +542,9 @@ class Flow:
             "has_hidden": classifier in self.config["hidden"]["taps"],
         }
         used = [("detectors", point) for point in entry["points"].values()]
-        return Job({"features": features}, settings, used)
+        inputs = {"features": features}
+        inputs |= self._chosen(seed, dataset, self._of_attacks(made))
+        return Job(inputs, settings, used)
 
     def _examples(
         self, seed: str, dataset: str, threat: str, purifier: str, classifier: str, split: str
@@ -529,6 +557,8 @@ class Flow:
         } | self._purifier_inputs(seed, dataset, entry)
         if not parsed.is_clean:
             inputs["adversarial"] = self.adversarial(seed, dataset, parsed, split)
+        used_here = [*self._of_attacks([parsed]), (entry, classifier)]
+        inputs |= self._chosen(seed, dataset, used_here)
         asked = self.config.get("examples", {})
         # Superpixels belong to the images as they are: of others nothing is shown.
         untouched = parsed.is_clean and purifier == NO_PURIFIER
@@ -558,6 +588,7 @@ class Flow:
         inputs = {"images": self.images(dataset, split)}
         if not parsed.is_clean:
             inputs["adversarial"] = self.adversarial(seed, dataset, parsed, split)
+        inputs |= self._chosen(seed, dataset, self._of_attacks([parsed]))
         settings = {
             "seed": int(seed),
             "dataset": dataset,
@@ -633,6 +664,19 @@ class Flow:
     def _attack_entries(self, made) -> dict:
         names = sorted({threat.attack for threat in made if not threat.is_clean})
         return {name: self._named("attacks", name) for name in names}
+
+    def _of_attacks(self, made) -> list[tuple[dict, str]]:
+        """The attacks of threats, each with its victim."""
+        return [(self.config["attacks"][t.attack], t.victim) for t in made if not t.is_clean]
+
+    def _chosen(self, seed: str, dataset: str, used) -> dict:
+        """What was chosen for the entries that a job uses, each on a classifier."""
+        files = {
+            self.result("chosen", seed, dataset, entry=name, classifier=classifier): None
+            for entry, classifier in used
+            for name in sorted(choices.asked(entry))
+        }
+        return {"chosen": list(files)} if files else {}
 
     def _noises(self, denoiser: dict) -> dict:
         """The entries of the noises that a denoiser is trained on, by name."""

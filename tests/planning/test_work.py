@@ -36,7 +36,15 @@ attacks:
   by: {function: gradient.pgd, settings: {epsilon: 0.1, alpha: 0.05, steps: 3}, through: identity}
   borrowed: {function: gradient.fgsm, settings: {epsilon: 0.1}, surrogate: robust}
   walked: {function: stopped.i_fgsm, settings: {steps: 2, alpha: 0.1}, surrogate: robust}
-limits: {images: 40}
+  chosen_steps:
+    function: stopped.i_fgsm
+    settings: {steps: {choose: [2, 6, 4], by: {mse: 1.5}}, alpha: 0.1}
+    surrogate: robust
+  chosen_alpha:
+    function: stopped.i_fgsm
+    settings: {steps: 2, alpha: {choose: [0.1, 0.2], by: {mse: 1.5}}}
+    surrogate: robust
+choose: {images: 40}
 classifiers:
   phased:
     function: convnets.lenet
@@ -135,12 +143,15 @@ def test_all_phases_and_looks_at_the_accuracy_count(counting):
     }
 
 
-def test_a_search_for_limits_counts_the_largest_one(counting):
-    uses, size = count(counting, "limits", threat="walked@cnn")
-    assert uses == {(ROBUST, "gradient"): 64 * 40, (CNN, "forward"): 64 * 40 + 40}
-    assert size == 60 * 40 * 65
-    uses, _ = count(counting, "attack", threat="walked@cnn")
-    assert uses == {(ROBUST, "gradient"): 2 * 64, (CNN, "forward"): 2 * 64 + 64}
+def test_a_choice_of_steps_counts_the_largest_and_other_choices_all_candidates(counting):
+    uses, size = count(counting, "choose", entry="chosen_steps", classifier="cnn")
+    assert uses == {(ROBUST, "gradient"): 6 * 40, (CNN, "forward"): 6 * 40 + 40}
+    assert size == 0
+    uses, _ = count(counting, "choose", entry="chosen_alpha", classifier="cnn")
+    assert uses == {(ROBUST, "gradient"): 2 * 2 * 40, (CNN, "forward"): 2 * (2 * 40 + 40)}
+    # What uses a choice may have to do as much as its largest candidate asks for.
+    uses, _ = count(counting, "attack", threat="chosen_steps@cnn")
+    assert uses == {(ROBUST, "gradient"): 6 * 64, (CNN, "forward"): 6 * 64 + 64}
 
 
 def test_adversarial_training_takes_its_steps_before_each_update(counting):

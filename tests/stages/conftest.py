@@ -15,6 +15,7 @@ from scripts.advdenoise import configuration
 from scripts.advdenoise.stages import (
     attack,
     calibrate,
+    choose,
     cost,
     detect,
     distances,
@@ -23,9 +24,9 @@ from scripts.advdenoise.stages import (
     export,
     images,
     iqr,
-    limits,
     training,
 )
+from scripts.advdenoise.stages.command import with_choices
 from scripts.advdenoise.workflow import Flow
 
 CONFIGURATION = """
@@ -113,6 +114,14 @@ attacks:
     points:
       plain: {function: stopped.i_fgsm, settings: {steps: 2, alpha: 0.03}}
       momentum: {function: stopped.mi_fgsm, settings: {steps: 2, alpha: 0.03}}
+  nearest: # as far as a given noise asks for
+    points:
+      plain:
+        function: stopped.i_fgsm
+        settings: {steps: {choose: [1, 2, 4, 8], by: {mse: 60}}, alpha: 0.03}
+      momentum:
+        function: stopped.mi_fgsm
+        settings: {steps: 4, alpha: {choose: [0.001, 0.01, 0.1], by: {mse: 30}}}
 denoisers:
   of_noise: &denoiser
     function: autoencoders.red_net
@@ -151,6 +160,13 @@ denoisers:
 purifiers:
   direct: {function: basic.direct, denoiser: of_noise}
   adversarially: {function: basic.direct, denoiser: of_threats}
+  tuned:
+    denoiser: of_noise
+    points:
+      a:
+        function: apudae.a
+        settings: {steps: 3, rate: {choose: [0.0001, 0.05, 5], by: {attack: bim}}}
+      longer: {function: apudae.a, settings: {steps: 6, rate: {chosen: tuned a}}}
 attributions:
   blocks:
     masking: 0.25
@@ -170,7 +186,8 @@ detectors:
 suites:
   plain: {threats: [clean, fgsm, cycled], purifiers: [none, direct]}
   adaptive: {threats: [clean, bim+], purifiers: [direct, adversarially]}
-limits: {images: 10, steps: 24}
+  chosen: {threats: [clean, nearest], purifiers: [none, tuned]}
+choose: {images: 24}
 distances:
   images: 12
   taps: {small: [layers.0, layers.6, layers.9]}
@@ -202,7 +219,7 @@ STAGES = {
     ),
     "calibrate": (calibrate.run, "seed{seed}/{dataset}/denoisers/{denoiser}.calibration.json"),
     "attack": (attack.run, "seed{seed}/{dataset}/adversarial/{threat}/{split}.h5"),
-    "limits": (limits.run, "seed{seed}/{dataset}/limits/{threat}/{split}.parquet"),
+    "choose": (choose.run, "seed{seed}/{dataset}/chosen/{entry}/{classifier}.json"),
     "evaluate": (
         evaluate.run,
         "seed{seed}/{dataset}/predictions/{suite}/{purifier}/{classifier}/{split}.parquet",
@@ -265,6 +282,7 @@ class World:
         """The rule of a file and the options of its job, whose inputs are made first."""
         rule, job, settings = self.job(f"{self.flow.root}/{file}")
         options = {name: self._made(files) for name, files in job.inputs.items()}
+        settings = with_choices(settings, options.pop("chosen", []))
         options["settings"] = settings | (changes or {})
         if rule == "detect":
             options["threads"] = 1

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator
 
 from scripts.advdenoise import threats
+from scripts.advdenoise.graph import choices
 from scripts.advdenoise.graph.kinds import CROSSINGS, KIND_OF
 from scripts.advdenoise.graph.names import unknowable
 from scripts.advdenoise.threats import NO_PURIFIER, Threat
@@ -66,6 +67,10 @@ def _unfit(config: dict, names: dict) -> str | None:
             continue
         if not fits(config, kind, names[key], dataset):
             return f"{kind} {names[key]}: not for data set {dataset}"
+    if "entry" in names:
+        kind = choices.choosing(config)[names["entry"]]
+        if not fits(config, kind, names["entry"], dataset):
+            return f"{kind} {names['entry']}: not for data set {dataset}"
     if "threat" in names and not _threat_fits(config, threats.parse(names["threat"]), dataset):
         return f"threat {names['threat']}: not for data set {dataset}"
     return None
@@ -76,8 +81,10 @@ def fits(config: dict, kind: str, name: str, dataset: str) -> bool:
     entry = config[kind][name]
     if dataset not in entry.get("datasets", [dataset]):
         return False
-    if kind == "purifiers" and "denoiser" in entry:
-        return fits(config, "denoisers", entry["denoiser"], dataset)
+    if kind == "purifiers":
+        parts = [("attacks", attack) for attack in sorted(choices.attacks(entry))]
+        parts += [("denoisers", entry["denoiser"])] if "denoiser" in entry else []
+        return all(fits(config, *part, dataset) for part in parts)
     if kind == "attacks" and "surrogate" in entry:
         return fits(config, "classifiers", entry["surrogate"], dataset)
     trained = kind in ("classifiers", "denoisers")

@@ -4,14 +4,15 @@ import copy
 import os
 
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.graph import choices
 from scripts.advdenoise.graph.kinds import CROSSINGS, KINDS, point_key
 from scripts.advdenoise.graph.names import check_threat, known
 from scripts.advdenoise.threats import CLEAN, NO_PURIFIER
 
 # The batch that "segfault" tells the cost of (Table 7), and how often it is measured.
 _COST = {"images": 128, "repetitions": 3}
-# How far a search for the limit of an attack's steps goes, and how many images it looks at.
-_LIMITS = {"images": 1000, "steps": 64}
+# How many images a choice looks at.
+_CHOOSE = {"images": 1000}
 # Settings of an attack that are lengths in pixels and so follow `epsilon_unit`.
 _LENGTHS = ("epsilon", "alpha")
 
@@ -32,7 +33,7 @@ def complete(config: dict) -> None:
     config.setdefault("distances", {"images": 1, "taps": {}})
     config.setdefault("hidden", {"per_layer": 1, "taps": {}})
     config["cost"] = _COST | config.get("cost", {})
-    config["limits"] = _LIMITS | config.get("limits", {})
+    config["choose"] = _CHOOSE | config.get("choose", {})
     for name, entry in config["attacks"].items():
         _expand_epsilons(f"attacks.{name}", entry)
     for kind in ("attacks", "purifiers", "attributions", "detectors"):
@@ -40,6 +41,7 @@ def complete(config: dict) -> None:
             _lay_points(f"{kind}.{name}", entry)
     for name, entry in config["attacks"].items():
         _convert_unit(f"attacks.{name}", entry)
+    choices.complete(config)
     for entry in config["attributions"].values():
         entry.setdefault("masking", 0.0)
         entry.setdefault("quantile", "linear")
@@ -89,12 +91,14 @@ def _convert_unit(key: str, entry: dict) -> None:
     for name, point in entry["points"].items():
         settings = point["settings"]
         for length in _LENGTHS:
-            if _is_number(settings.get(length)):
-                settings[length] = settings[length] * pixels
+            if length in settings:
+                settings[length] = choices.scaled(settings[length], pixels)
         cycle = point.get("epsilons", {}).get("cycle")
         if cycle:
             point["epsilons"]["cycle"] = [epsilon * pixels for epsilon in cycle]
-        for epsilon in [*(cycle or []), settings.get("epsilon", 0.0)]:
+        own = settings.get("epsilon", 0.0)
+        own = own["choose"] if choices.is_block(own) else [own]
+        for epsilon in [*(cycle or []), *own]:
             if _is_number(epsilon) and not 0 <= epsilon <= 1:
                 place = point_key(key, entry, name)
                 raise BadInput(

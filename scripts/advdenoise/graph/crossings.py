@@ -1,7 +1,8 @@
 """What tables and figures cross: names, splits, and that the entries fit each other."""
 
-from scripts.advdenoise import components, threats
+from scripts.advdenoise import components
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.graph import choices
 from scripts.advdenoise.graph.combinations import combinations
 from scripts.advdenoise.graph.kinds import (
     BUILT_IN_SPLITS,
@@ -9,7 +10,6 @@ from scripts.advdenoise.graph.kinds import (
     DENSE,
     KIND_OF,
     SEGMENTER,
-    handed_to,
     returned,
 )
 from scripts.advdenoise.graph.names import check_threat, known
@@ -56,8 +56,11 @@ def _check_crossing(config: dict, key: str, stage: str, crossing: dict) -> None:
         threat = check_threat(config, text, f"{key}.threat")
         if threat.purifier == "" and "purifier" not in wanted:
             raise BadInput(f"{key}.threat: {text!r} names no purifier; write it after the +")
-        if stage == "limits":
-            _check_limited(config, f"{key}.threat", text)
+    for name in crossing.get("entry", []):
+        if name not in (there := choices.choosing(config)):
+            raise BadInput(
+                f"{key}.entry: {name!r} chooses nothing; {components.suggest(name, there)}"
+            )
     for dataset in crossing["dataset"]:
         for classifier in crossing.get("classifier", []):
             _check_segments(config, f"{key}.classifier", dataset, classifier)
@@ -95,12 +98,3 @@ def _check_segments(config: dict, key: str, dataset: str, classifier: str) -> No
             f"{key}: {classifier!r} ({entry['function']}) does not fit data set {dataset!r}, whose "
             f"images have {has}; take {needs}"
         )
-
-
-def _check_limited(config: dict, key: str, text: str) -> None:
-    """A threat whose limit is looked for: an attack with a stop rule, on a victim of its own."""
-    threat = threats.parse(text)
-    if threat.is_clean or "watch" not in handed_to(config["attacks"][threat.attack]):
-        raise BadInput(f"{key}: {text!r} has no stop rule; take an attack that has one")
-    if threat.victim is None:
-        raise BadInput(f"{key}: {text!r} names no victim; write {threat.attack}@classifier")

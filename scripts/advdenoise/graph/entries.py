@@ -2,6 +2,7 @@
 
 from scripts.advdenoise import components
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.graph import choices
 from scripts.advdenoise.graph.kinds import (
     BUILT_IN_SPLITS,
     CROSSINGS,
@@ -15,6 +16,7 @@ from scripts.advdenoise.sides import both, check_sides
 
 
 def check_entries(config: dict) -> None:
+    choices.check(config)
     for name, entry in config["datasets"].items():
         key = f"datasets.{name}"
         _check_sides(key, entry, components.check("datasets", key, entry))
@@ -28,7 +30,8 @@ def check_entries(config: dict) -> None:
             for point_name, point in entry["points"].items():
                 key = point_key(f"{kind}.{name}", entry, point_name)
                 engine = ("epsilon",) if "epsilons" in point else ()
-                asked = components.check(kind, key, point, engine)
+                for variant in choices.variants(point):
+                    asked = components.check(kind, key, variant, engine)
                 _check_handed(kind, f"{kind}.{name}", entry, asked)
                 if kind == "attacks":
                     _check_step(f"{key}.settings", point["settings"], asked)

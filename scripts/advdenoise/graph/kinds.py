@@ -20,7 +20,7 @@ CROSSINGS = {
     "calibration": ("denoiser",),
     "cost": ("attribution", "classifier", "split"),
     "examples": ("threat", "purifier", "classifier", "split"),
-    "limits": ("threat", "split"),
+    "chosen": ("entry", "classifier"),
 }
 KIND_OF = {
     "dataset": "datasets",

@@ -2,6 +2,7 @@
 
 from scripts.advdenoise import components, threats
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.graph import choices
 from scripts.advdenoise.graph.kinds import (
     BUILT_IN_SPLITS,
     DENSE,
@@ -38,6 +39,8 @@ def check_names(config: dict) -> None:
         if "denoiser" in entry:
             key = f"purifiers.{name}.denoiser"
             _check_used(key, entry, known(config, "denoisers", entry["denoiser"], key))
+        for block in choices.own(name, entry):
+            _check_chooser(config, f"purifiers.{name}", block)
     for kind in ("classifiers", "denoisers"):
         for name, entry in config[kind].items():
             if "dataset" in entry["training"]:
@@ -92,6 +95,19 @@ def _check_surrogate(config: dict, key: str, attack: dict) -> None:
                 f"{key}.surrogate: {name!r} is not for data set {dataset!r}; add it to "
                 f"classifiers.{name}.datasets or say {key}.datasets without it"
             )
+
+
+def _check_chooser(config: dict, key: str, block: choices.Block) -> None:
+    """The attack that a purifier's setting is chosen under is one that knows no purifier."""
+    key = f"{key}.points.{block.point}.settings.{block.setting}.by.attack"
+    name, _, point = block.block["by"]["attack"].partition(" ")
+    check_threat(config, name, key)
+    points = config["attacks"].get(name, {"points": {}})["points"]
+    if (point or choices.DEFAULT) not in points:
+        raise BadInput(
+            f"{key}: {block.block['by']['attack']!r} is no point of an attack; "
+            f"{components.suggest(point, [f'{name} {other}' for other in points])}"
+        )
 
 
 def _check_trained(config: dict, key: str, entry: dict, word: str, kind: str) -> dict:

@@ -16,7 +16,7 @@ OUTPUTS = {
     ],
     "calibrate": ["seed{seed}/{dataset}/denoisers/{denoiser}.calibration.json"],
     "attack": ["seed{seed}/{dataset}/adversarial/{threat}/{split}.h5"],
-    "limits": ["seed{seed}/{dataset}/limits/{threat}/{split}.parquet"],
+    "choose": ["seed{seed}/{dataset}/chosen/{entry}/{classifier}.json"],
     "evaluate": [
         "seed{seed}/{dataset}/predictions/{suite}/{purifier}/{classifier}/{split}.parquet"
     ],

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from scripts.advdenoise import components
 from scripts.advdenoise.attacks._kurakin import kurakin_steps
+from scripts.advdenoise.graph import choices
 from scripts.advdenoise.planning.extents import Extents
 from scripts.advdenoise.planning.listing import PlannedJob
 from scripts.advdenoise.threats import CLEAN
@@ -127,7 +128,7 @@ class Counting:
     def settings(self, job: PlannedJob) -> dict:
         """The settings that the job is handed."""
         own = {} if job.rule == job.stage else {"paper": job.rule.removeprefix(f"{job.stage}_")}
-        return self._flow.job(job.stage, own or job.wildcards).settings
+        return choices.at_most(self._flow.job(job.stage, own or job.wildcards).settings)
 
     # ------------------------------------------------------------ one method per stage
 
@@ -173,10 +174,32 @@ class Counting:
         size = 4 * images * self._pixels(s) * points
         return Work(self._perturb(s, images), size, _functions(s["attack"]))
 
-    def _limits(self, s: dict) -> Work:
+    def _choose(self, s: dict) -> Work:
         images = min(s["images"], self._images_of(s))
-        limits = sum(p["settings"]["steps"] + 1 for p in s["attack"]["points"].values())
-        return Work(self._perturb(s, images), _ROW * images * limits, _functions(s["attack"]))
+        uses: Counter = Counter()
+        if s["kind"] == "purifiers":
+            uses += self._perturb({**s, "purifier": None, "denoiser": None}, images)
+        for choice in s["choices"]:
+            uses += _times(self._try(s, choice), images)
+        return Work(uses, 0, _functions(s["attack"]))
+
+    def _try(self, s: dict, choice: dict) -> Counter:
+        """What all candidates of a setting take of an image."""
+        kind = s["kind"].removesuffix("s")
+        point, candidates = s[kind]["points"][choice["point"]], choice["candidates"]
+        tried = [
+            {**point, "settings": point["settings"] | {choice["setting"]: value}}
+            for value in candidates
+        ]
+        if kind == "attack":
+            if choice["setting"] == "steps" and "watch" in _handed("attacks", point):
+                tried = [max(tried, key=lambda point: point["settings"]["steps"])]
+            entries = [{**s["attack"], "points": {"tried": one}} for one in tried]
+            return sum((self._perturb({**s, "attack": entry}, 1) for entry in entries), Counter())
+        judged = Counter({Use(self._network("classifiers", s["victim"], s), FORWARD): 1})
+        entries = [{**s["purifier"], "points": {"tried": one}} for one in tried]
+        purified = [self._purify({**s, "purifier": entry}) for entry in entries]
+        return _times(sum(purified, _times(judged, len(tried))), 2)  # clean and attacked
 
     def _perturb(self, s: dict, images: int) -> Counter:
         """What an attack on so many images takes; of one with a stop rule the most it can take."""

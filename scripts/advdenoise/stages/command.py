@@ -11,9 +11,10 @@ import traceback
 from pathlib import Path
 from typing import TextIO
 
-from scripts.advdenoise import lineage
+from scripts.advdenoise import lineage, store
 from scripts.advdenoise.devices import visible_gpus
 from scripts.advdenoise.errors import EXIT_PREEMPTED, BadInput, Preempted
+from scripts.advdenoise.graph import resolution
 
 
 def main(run, arguments: list[str] | None = None) -> None:
@@ -23,12 +24,13 @@ def main(run, arguments: list[str] | None = None) -> None:
     `str` ones, each an option of the same name. With `--log` all that the job prints goes to that
     file; an error's one sentence goes to the terminal as well. Under SLURM the first line printed
     names job, node, partition where known, and GPUs. Before the job runs its input files are
-    compared with what its settings expect (`lineage.check`).
+    compared with what its settings expect (`lineage.check`), and what was chosen (`--chosen`, files
+    of the choose stage) takes the place of the candidates in its settings.
 
     Exit status: 0 done, 1 with one sentence for bad input, `EXIT_PREEMPTED` when asked to stop.
     """
     options = vars(_parser(run).parse_args(arguments))
-    log, threads = options.pop("log"), options["threads"]
+    log, threads, chosen = options.pop("log"), options["threads"], options.get("chosen")
     options = {name: options[name] for name in inspect.signature(run).parameters}
     # Names of files need not be UTF-8.
     with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace") as terminal:
@@ -36,14 +38,17 @@ def main(run, arguments: list[str] | None = None) -> None:
             _print_to(log)
         _tell_progress()
         _limit_threads(threads)
-        sys.exit(_run(run, options, log, terminal))
+        sys.exit(_run(run, options, chosen, log, terminal))
 
 
-def _run(run, options: dict, log: Path | None, terminal: TextIO) -> int:
+def _run(run, options: dict, chosen: list[Path] | None, log: Path | None, terminal: TextIO) -> int:
     """The exit status."""
     try:
         if "settings" in options:
-            options["settings"] = lineage.with_digest(options["settings"], options)
+            inputs = {"chosen": chosen, **options}
+            options["settings"] = lineage.with_digest(options["settings"], inputs)
+        if chosen and "chosen" not in options:
+            options["settings"] = with_choices(options["settings"], chosen)
         run(**options)
     except BadInput as mistake:
         _tell(str(mistake), log, terminal)
@@ -57,6 +62,11 @@ def _run(run, options: dict, log: Path | None, terminal: TextIO) -> int:
             print(f"{type(error).__name__}: {error} (see {log})", file=terminal, flush=True)
         return 1
     return 0
+
+
+def with_choices(settings: dict, files: list[Path]) -> dict:
+    """The settings of a job with the values of these files of choices in their place."""
+    return resolution.resolve(settings, {path: store.read_json(path) for path in files})
 
 
 def _parser(run) -> argparse.ArgumentParser:
@@ -76,6 +86,8 @@ def _parser(run) -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", **wanted)
     if "threads" not in inspect.signature(run).parameters:
         parser.add_argument("--threads", type=int, default=1)
+    if "chosen" not in inspect.signature(run).parameters:
+        parser.add_argument("--chosen", type=Path, nargs="*")
     parser.add_argument("--log", type=Path)
     return parser
 

@@ -22,7 +22,7 @@ def run(
     calibration: list[Path] | None = None,
     cost: list[Path] | None = None,
     examples: list[Path] | None = None,
-    limits: list[Path] | None = None,
+    chosen: list[Path] | None = None,
 ) -> None:
     """Aggregate result files into one table."""
     given = {
@@ -33,7 +33,7 @@ def run(
         "calibration": calibration,
         "cost": cost,
         "examples": examples,
-        "limits": limits,
+        "chosen": chosen,
     }
     function, read = prepared(settings, given)
     cells = provide(function, **read)

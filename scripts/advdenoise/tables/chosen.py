@@ -1,0 +1,83 @@
+"""What jobs chose, and how every candidate did."""
+
+from pathlib import Path
+
+from scripts.advdenoise.graph.choices import published
+from scripts.advdenoise.statistics import Estimate
+from scripts.advdenoise.tables import _labels
+from scripts.advdenoise.tables._cells import YES_NO, Cell, Cells
+from scripts.advdenoise.tables._read import read_values
+
+CHOSEN, MSE = "chosen", "MSE"
+UNITS = {MSE: "pixel^2"}  # of other measures %
+
+
+def candidates(chosen: list[Path]) -> Cells:
+    """A row for each candidate of each setting: its measures, and whether it was chosen.
+
+    Intervals are normal ones over images, 1.96 standard errors to either side. Beside the chosen
+    one stands the published value that it was to come near to. A choice that fell on the first or
+    the last of its candidates is told below.
+    """
+    cells, notes, printed = [], [], {}
+    for value, settings in read_values(chosen):
+        for choice in value["choices"]:
+            about = {
+                "dataset": settings["dataset"],
+                "split": settings["split"],
+                "seed": settings["seed"],
+                "entry": value["entry"],
+                "classifier": value["classifier"],
+                "point": choice["point"],
+            }
+            name = _name(settings, choice)
+            for candidate in choice["candidates"]:
+                row = f"{name}, {choice['setting']} {_shown(candidate['value'])}"
+                cells += _cells(row, candidate, choice, about)
+                asked = choice["by"].get("mse")
+                if candidate["value"] == choice["value"] and isinstance(asked, dict):
+                    printed[row, MSE] = published(asked)
+            notes += _notes(name, choice)
+    return Cells(cells, notes, printed)
+
+
+def _name(settings: dict, choice: dict) -> str:
+    """A set's printed name or the entry's own, with data set, classifier and replicate."""
+    printed = None
+    if settings["kind"] == "attacks":
+        threat, point = settings["threat"], choice["point"]
+        printed = _labels.adversarial_set(settings["attack"], threat, point)
+    own = printed or _labels.with_point(settings["entry"], choice["point"])
+    where = f"{settings['dataset']}, {settings['victim']['name']}"
+    return f"{own} ({where}, seed {settings['seed']})"
+
+
+def _cells(row: str, candidate: dict, choice: dict, about: dict) -> list[Cell]:
+    cells = []
+    for name, measured in candidate["measures"].items():
+        unit = UNITS.get(name, "%")
+        factor, count = 100 if unit == "%" else 1, measured["images"]
+        mean, half = measured["mean"] * factor, 1.96 * measured["deviation"] * factor / count**0.5
+        estimate = Estimate(mean, mean - half, mean + half, count)
+        cells.append(Cell(row, name, name, unit, estimate, about=about))
+    is_chosen = Estimate(
+        float(candidate["value"] == choice["value"]), float("nan"), float("nan"), count
+    )
+    return [*cells, Cell(row, CHOSEN, CHOSEN, YES_NO, is_chosen, about=about)]
+
+
+def _notes(name: str, choice: dict) -> list[str]:
+    tried = [candidate["value"] for candidate in choice["candidates"]]
+    setting, value = choice["setting"], choice["value"]
+    told = f"{name}: {setting} {_shown(value)}"
+    (best,) = (c for c in choice["candidates"] if c["value"] == value)
+    if choice["wanted"] is not None:
+        mean = best["measures"][MSE]["mean"]
+        told += f" gives {mean:.3f} pixel^2, asked for was {choice['wanted']:.3f}"
+    if value in (tried[0], tried[-1]):
+        told += f"; it is the {'first' if value == tried[0] else 'last'} that was tried"
+    return [f"{told}."]
+
+
+def _shown(value) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
