@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from scripts.advdenoise import cluster, configuration, failures, running
+from scripts.advdenoise.files import check_places
 from scripts.advdenoise.graph import yaml_files
 from scripts.advdenoise.graph.combinations import all_left_out
 from scripts.advdenoise.graph.targets import explained
@@ -76,6 +77,11 @@ def papers(name):
     return one_sentence()(lambda wildcards: flow.targets(name))
 
 
+def places(job):
+    """All files that a job reads and writes."""
+    return filter(None, [*job.input, *job.output, *job.log, job.benchmark])
+
+
 pathvars:
     results=flow.root,
     logs=f"logs/{flow.config['scale']}",
@@ -90,7 +96,9 @@ onstart:
     running.announce()
     try:
         with one_sentence():
-            flow.start(list(workflow.dag.needrun_jobs()))
+            jobs = list(workflow.dag.needrun_jobs())
+            check_places(path for job in jobs for path in places(job))
+            flow.start(jobs)
     except SystemExit:
         running.withdraw()
         raise

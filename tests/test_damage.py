@@ -183,6 +183,25 @@ def test_a_damaged_file_is_named_with_what_to_rerun(folder, jobs, monkeypatch, n
     assert terminal == f"{sentence} (log: {jobs[job][jobs[job].index('--log') + 1]})\n"
 
 
+@pytest.mark.parametrize("name", [ADVERSARIAL, PREDICTIONS])
+def test_what_is_no_file_is_told_before_the_run(tmp_path, finished, name):
+    folder = shutil.copytree(finished, tmp_path / "damaged")
+    path = Path(mini.ROOT, "seed0/digits", name)
+    (folder / path).unlink()
+    if name == PREDICTIONS:
+        (folder / path).symlink_to(path.name)
+        reason = "is a broken link (Too many levels of symbolic links)"
+    else:
+        os.mkfifo(folder / path)
+        reason = "is a named pipe, not a file"
+    refused = mini.snakemake(folder, "--cores", "1")
+    assert refused.returncode == 1
+    sentence = f"{path}: {reason}; delete it and run the same command again"
+    assert [line for line in refused.stdout.splitlines() if str(path) in line][-1] == sentence
+    assert "Traceback" not in refused.stdout
+    assert "jobid" not in refused.stdout
+
+
 def cifar_with_another_batch(root: Path) -> Path:
     folder = root / "cifar-10-batches-py"
     folder.mkdir()

@@ -222,10 +222,10 @@ def test_what_is_damaged_or_left_over_is_named(results, capsys):
         VICTIM: f"is damaged ({VICTIM}.sha256 is missing)",
         str(alone): "there are no ",
         PREDICTIONS: "is damaged (",
-        CALIBRATION: "is a folder and no file",
-        ADVERSARIAL: "is a named pipe and no file",
-        IMAGES: "is a link to nowhere.h5, which does not exist and no file",
-        str(loop): "is a link that leads back to itself and no file",
+        CALIBRATION: "is a folder, not a file",
+        ADVERSARIAL: "is a named pipe, not a file",
+        IMAGES: "is a broken link (No such file",
+        str(loop): "is a broken link (Too many levels",
     }
     assert len(shown) == len(wrong)
     for path, why in wrong.items():

@@ -192,7 +192,7 @@ def test_missing_file_is_bad_input_but_not_damage(tmp_path, suffix):
         read(path)
     assert not isinstance(caught.value, DamagedFile)
     path.mkdir()
-    with pytest.raises(BadInput, match="is a folder and no file; delete it"):
+    with pytest.raises(BadInput, match="is a folder, not a file; delete it"):
         read(path)
 
 

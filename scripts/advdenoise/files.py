@@ -3,7 +3,10 @@
 import os
 import shutil
 import stat
+from collections.abc import Iterable
 from pathlib import Path
+
+from scripts.advdenoise.errors import BadInput
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -39,6 +42,22 @@ def why_no_folder(path: Path) -> str | None:
         allowed = os.access(path, os.R_OK | os.X_OK)
         return None if allowed else "cannot be read (Permission denied)"
     return reason.replace("not a file", "not a folder")
+
+
+def check_places(paths: Iterable[str | Path]) -> None:
+    """Raises BadInput where a folder, a pipe or a broken link is in the place of a file.
+
+    So does a file in the place of one of the folders above.
+    """
+    parents = set()
+    for path in map(Path, paths):
+        reason = why_no_file(path)
+        if reason and os.path.lexists(path) and not reason.startswith("cannot be read"):
+            raise BadInput(f"{path}: {reason}; delete it and run the same command again")
+        parents.update(path.parents)
+    for folder in sorted(parents):
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise BadInput(f"{folder}: is no folder; delete it and run the same command again")
 
 
 def _why(error: OSError) -> str:

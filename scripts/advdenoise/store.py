@@ -5,7 +5,6 @@ killed job leaves nothing at the target's path. Every reader checks what it read
 flipped bits and files of another kind end in `DamagedFile`, a missing file in `BadInput`.
 """
 
-import errno
 import functools
 import hashlib
 import importlib.metadata
@@ -14,7 +13,6 @@ import math
 import os
 import platform
 import re
-import stat
 import subprocess
 import sys
 import time
@@ -58,14 +56,6 @@ _CHUNK_CACHE = 16 << 20  # a chunk that is written in several slices is compress
 # The format of HDF5 1.10: the first whose metadata carry checksums, and readable ever since.
 _FORMAT = ("v110", "v110")
 _LENGTH_BYTES = 8  # of the number that ends an HDF5 file of ours
-
-# What can stand in a file's place.
-_KINDS = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a named pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (lambda mode: not stat.S_ISREG(mode), "a device"),
-)
 
 
 # Atomic writing
@@ -200,37 +190,17 @@ def remedy(path: str | Path) -> str:
     return f"delete it and run `snakemake --cores all {path}`"
 
 
-def no_file(path: str | Path) -> str | None:
-    """What stands at a path in the place of a file; None where a file or nothing does.
-
-    Nothing is opened: a pipe would wait for its writer.
-    """
-    try:
-        mode = os.stat(path).st_mode
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            return "a link that leads back to itself"
-        is_link = error.errno == errno.ENOENT and os.path.islink(path)
-        return f"a link to {os.readlink(path)}, which does not exist" if is_link else None
-    return next((name for is_kind, name in _KINDS if is_kind(mode)), None)
-
-
 def require(path: str | Path) -> None:
     """Raises BadInput where there is no file at `path`, or one that cannot be read."""
-    if kind := no_file(path):
-        raise BadInput(f"{path} is {kind} and no file; {remedy(path)}.")
-    try:
-        with open(path, "rb"):
-            return
-    except FileNotFoundError:
-        raise BadInput(f"{path} does not exist; run `snakemake --cores all {path}`.") from None
-    except NotADirectoryError:
-        raise BadInput(
-            f"{path} cannot be read (a file stands in the place of one of its folders); "
-            f"delete that file and run `snakemake --cores all {path}`."
-        ) from None
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror}); check its rights.") from error
+    from scripts.advdenoise.files import why_no_file
+
+    reason = why_no_file(Path(path))
+    if reason == "does not exist":
+        raise BadInput(f"{path} does not exist; run `snakemake --cores all {path}`.")
+    if reason and reason.startswith("cannot be read"):
+        raise BadInput(f"{path} {reason}; check its rights.")
+    if reason:
+        raise BadInput(f"{path} {reason}; {remedy(path)}.")
 
 
 def _canonical(value: object) -> str:

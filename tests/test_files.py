@@ -1,0 +1,43 @@
+"""What stands in a file's place and is none, and where files shall be written."""
+
+import os
+
+import pytest
+
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.files import check_places, remove
+
+KINDS = {
+    "folder": (lambda path: (path / "more").mkdir(parents=True), "is a folder, not a file"),
+    "pipe": (lambda path: os.mkfifo(path), "is a named pipe, not a file"),
+    "dangling": (lambda path: path.symlink_to("nowhere"), "is a broken link"),
+    "loop": (lambda path: path.symlink_to(path), "is a broken link"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_file_is_refused_and_can_be_removed(tmp_path, kind):
+    make, reason = KINDS[kind]
+    good, path = tmp_path / "good", tmp_path / "bad"
+    good.touch()
+    make(path)
+    with pytest.raises(BadInput, match=f"^{path}: {reason}.*; delete it and run the same command"):
+        check_places([good, tmp_path / "not" / "there", path])
+    remove(path)
+    remove(path)
+    check_places([good, path])
+    assert not os.path.lexists(path) and good.exists()
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match=f"^{tmp_path}/file: is no folder; delete it"):
+        check_places([tmp_path / "file" / "deep" / "a.h5"])
+
+
+def test_links_to_files_and_folders_are_as_these(tmp_path):
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / "a").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "scratch")
+    (tmp_path / "b").symlink_to(tmp_path / "scratch" / "a")
+    check_places([str(tmp_path / "link" / "a"), tmp_path / "b"])
