@@ -9,6 +9,7 @@ import struct
 import zipfile
 from collections import OrderedDict
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -193,6 +194,28 @@ def test_a_file_that_is_cut(state, path, length):
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(DamagedFile, match=f"^{HERE}: {path} (cannot be read|is empty)"):
         read(path, HERE)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("kind", ["legacy", "zip", "safetensors"])
+def test_flipped_bytes_are_read_or_refused(path, kind):
+    """Those of numbers make other numbers, those of what holds them an error."""
+    tensors, random = {"w": torch.arange(50.0), "b": torch.ones(3)}, np.random.RandomState(0)
+    if kind == "safetensors":
+        safetensors.torch.save_file(tensors, path)
+    else:
+        torch.save(tensors, path, _use_new_zipfile_serialization=kind == "zip")
+    whole, refused = np.frombuffer(path.read_bytes(), np.uint8), 0
+    for _ in range(100):
+        flipped = whole.copy()
+        places = random.randint(0, len(whole), 20)
+        flipped[places] = random.randint(0, 256, 20)
+        path.write_bytes(flipped.tobytes())
+        try:
+            read(path, HERE)
+        except BadInput:
+            refused += 1
+    assert refused > 50
 
 
 class Trap:

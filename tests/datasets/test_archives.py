@@ -273,6 +273,13 @@ def test_download_without_a_network(error, tmp_path, monkeypatch):
         archives.cifar10(tmp_path / "new", download=True)
 
 
+@pytest.mark.parametrize("reader", [archives.mnist, archives.cifar10])
+def test_download_into_what_is_no_folder(reader, tmp_path):
+    (tmp_path / "root").write_text("")
+    with pytest.raises(BadInput, match="^data_root: .*root cannot be written to .*another folder"):
+        reader(tmp_path / "root", download=True)
+
+
 def test_download_brings_what_is_missing(packed, tmp_path, monkeypatch):
     target = tmp_path / "new"
     downloader(monkeypatch, lambda root: (packed / "MNIST").rename(root / "MNIST"))

@@ -63,9 +63,8 @@ def _safetensors(path: Path, here: str) -> dict[str, Tensor]:
 
 def _torch(path: Path, here: str):
     """What `torch.load` gives of tensors and plain containers."""
-    if zipfile.is_zipfile(path):
-        _check_sizes(path, here)
     try:
+        _check_sizes(path)
         with path.open("rb") as file:  # of a path torch looks at the suffix
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # The unpickler's are IndexError, KeyError, struct.error and others.
@@ -82,18 +81,13 @@ def _torch(path: Path, here: str):
         ) from error
 
 
-def _check_sizes(path: Path, here: str) -> None:
-    """Refuse an archive that unpacks to far more than it is: torch packs no numbers."""
-    try:
+def _check_sizes(path: Path) -> None:
+    """ValueError for an archive that unpacks to far more than it is: torch packs no numbers."""
+    if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
-    except Exception as error:  # Of a directory of files that is damaged.
-        raise _unreadable(path, here, error) from error
-    if size > 10 * path.stat().st_size:
-        raise DamagedFile(
-            f"{here}: {path} cannot be read (it is packed, {size} bytes of "
-            f"{path.stat().st_size}); unpack it and give a weights file"
-        )
+        if size > 10 * path.stat().st_size:
+            raise ValueError(f"packed, {path.stat().st_size} bytes of {size}")
 
 
 def _unreadable(path: Path, here: str, error: Exception) -> DamagedFile:

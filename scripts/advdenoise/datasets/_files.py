@@ -1,7 +1,8 @@
 """Lists and images as they lie in the folders of data sets."""
 
+import fcntl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,25 @@ def lines(path: Path) -> list[str]:
 
 
 @contextmanager
+def alone(root: Path, name: str) -> Iterator[None]:
+    """One download at a time: the jobs of several splits may ask, and one waits for the other.
+
+    Raises BadInput where the data root cannot be written to.
+    """
+    with ExitStack() as files:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            lock = files.enter_context(open(root / f".{name}.lock", "w"))
+        except OSError as error:
+            raise BadInput(
+                f"data_root: {root} cannot be written to ({error.strerror}), but {name} is to be "
+                "downloaded there; give another folder or take `download: true` out"
+            ) from error
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def opened(path: Path, what: str = "image") -> Iterator[Image.Image]:
     """A file as Pillow opens it; DamagedFile where it, or what is done with it, fails."""
     if reason := why_no_file(path):
@@ -66,8 +86,9 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or spread:
         return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise ValueError(
-            f"its mode is {image.mode}, 32 bits a number without a fixed range; 8 or 16 are read"
+        raise DamagedFile(
+            f"{image.filename} is an image of mode {image.mode}, numbers without a fixed range; "
+            "write it with 8 or 16 bits a channel"
         )
     return image
 

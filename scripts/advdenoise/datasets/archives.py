@@ -4,7 +4,6 @@ With `download: true` torchvision's own downloader fetches into the data root wh
 """
 
 import dataclasses
-import fcntl
 import gzip
 import hashlib
 import io
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scripts.advdenoise.datasets._files import alone
 from scripts.advdenoise.datasets._source import Extent, Source, below, holds, in_memory
 from scripts.advdenoise.errors import BadInput, DamagedFile
 from scripts.advdenoise.files import why_no_file
@@ -189,15 +189,10 @@ def _original(path: Path, content: bytes, md5s: dict[str, str]) -> bytes:
 
 
 def _download(name: str, root: Path | None, folder: str, files) -> None:
-    """Fetch a data set into the root; `files` lists the names that each of its files may have.
-
-    The jobs of several splits may ask at the same time, so one waits for the other.
-    """
+    """Fetch a data set into the root; `files` lists the names that each of its files may have."""
     if root is None:
         raise BadInput("data_root is not set; `download: true` needs a folder to download into")
-    root.mkdir(parents=True, exist_ok=True)
-    with open(root / f".{name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(root, name):
         if all(any((root / folder / alias).exists() for alias in names) for names in files):
             return
         from torchvision import datasets

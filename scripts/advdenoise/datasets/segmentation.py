@@ -5,7 +5,6 @@ file: an image or a mask that cannot be decoded, a mask of another size than its
 mask that is no class.
 """
 
-import fcntl
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from scripts.advdenoise.datasets._files import decode, lines, middle, opened
+from scripts.advdenoise.datasets._files import alone, decode, lines, middle, opened
 from scripts.advdenoise.datasets._source import IGNORED, DenseSource, Extent, Source, below, holds
 from scripts.advdenoise.errors import BadInput, DamagedFile
 from scripts.advdenoise.ranges import Size
@@ -145,10 +144,8 @@ def _sbd_part(root: Path, part: str, download: bool) -> list[_Pair]:
 
 
 def _fetch(root: Path, folder: str, download: Callable) -> None:
-    """Download a data set whose folder is not there; the job of another split may do it already."""
-    root.mkdir(parents=True, exist_ok=True)
-    with open(root / f".{Path(folder).name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """Download a data set whose folder is not there."""
+    with alone(root, Path(folder).name):
         if (root / folder).is_dir():
             return
         try:
