@@ -10,7 +10,7 @@ import pytest
 
 from scripts.advdenoise import store
 from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.figures import _sheet, detection, examples, superpixels
+from scripts.advdenoise.figures import _palette, _sheet, detection, examples, superpixels
 from scripts.advdenoise.stages import figures
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._read import read_stage
@@ -148,12 +148,17 @@ def test_figures_of_segfault(whole, tmp_path):
     found = drawn(whole, "segfault", tmp_path)
     assert set(found) == {"figure1", "figure2", "figure3", "table4", "table5"}
     words = {name: texts(figure) for name, figure in found.items()}
-    assert {"clean", "image", "patches, cnn26, pixels, default"} <= set(words["figure1"])
+    assert {"clean", "image", "patches, cnn26, pixel (ML-LOO), n = 30"} <= set(words["figure1"])
     assert {f"output {number}" for number in range(10)} <= set(words["figure2"])
-    assert "FGSM, eps=None" in words["figure1"] and "FGSM, eps=None" in words["figure2"]
-    assert {"AUC, C&W, 10-D", "seconds for a batch", "pixel", "quickshift"} <= set(words["figure3"])
-    for setting in ("scale=1000", "sigma=2 max_dist=20", "n_segments=64"):
-        assert words["figure3"].count(setting) == 3  # seconds, passes, bytes
+    for name in ("figure1", "figure2"):
+        assert words[name].count("FGSM") == words[name].count("clean") == 1  # in one legend
+    assert {"AUC, C&W, 10-D", "seconds for a batch (s)"} <= set(words["figure3"])
+    assert [word for word in words["figure3"] if word.startswith("patches; cnn26; n = ")]
+    settings = ["felzenszwalb scale=1000", "pixel (ML-LOO)", "quickshift sigma=2 max_dist=20"]
+    settings += [f"slic n_segments={count}" for count in (32, 64, 128)]
+    places = [words["figure3"].index(setting) for setting in settings]
+    assert places == sorted(places) and words["figure3"].count(settings[0]) == 1
+    assert "chance; below it clean images" in words["figure3"]
     assert {"Class0", "Class7", "n_segments=1: 1", "n_segments=128: 8"} <= set(words["table5"])
 
 
@@ -167,7 +172,7 @@ def test_of_several_epsilons_the_largest_is_shown_image_by_image(whole):
     frame["epsilon"] = np.where(attacked, epsilons[frame["id"] % 3], np.nan)
     frame = frame.sample(frac=1, random_state=0)
     (pair,) = detection._pairs(iqr.of(frame), "FGSM", 4)
-    assert pair.label == "FGSM, eps=0.1" and len(pair.attacked) == 4
+    assert pair.label == "FGSM, epsilon = 0.1 z-score" and len(pair.attacked) == 4
     assert list(pair.clean.index) == list(pair.attacked["id"])
     assert (pair.attacked["id"] % 3 == 2).all() and (pair.attacked["attack_point"] == "fgsm").all()
     assert set(pair.clean["threat"]) == {"clean"} and set(pair.attacked["seed"]) == {
@@ -205,19 +210,26 @@ def test_superpixels_are_outlined_and_counted(whole):
     inputs = whole.inputs("figures", "segfault", "table5")
     (axis,) = superpixels.boundaries(inputs["examples"], method="slic", images=2).axes
     titles = [text.get_text() for text in axis.texts]
-    settings = [f"n_segments={count}" for count in (32, 64, 128, 1)]
-    expected = [
-        ["Class0", *(f"{s}: 1" for s in settings)],
-        ["Class1", *(f"{s}: 2" for s in settings)],
-    ]
+    expected = [["Class0", "Class1"]]
+    for count in (1, 32, 64, 128):
+        expected.append([f"n_segments={count}: 1", f"n_segments={count}: 2"])
     assert titles == sum(expected, [])
     canvas = axis.images[0].get_array()
     first = canvas[40 : 40 + 192, :192]
-    assert np.array_equal(first, canvas[40 : 40 + 192, 232 : 232 + 192])  # one segment: no border
+    assert np.array_equal(first, canvas[272 : 272 + 192, :192])  # one segment: no border
     second = canvas[272 : 272 + 192, 232 : 232 + 192]
     assert ((second == (1, 1, 0)).all(axis=2).sum(axis=1) > 0).tolist() == [
         row == superpixels._SIZE for row in range(192)
     ]
+
+
+def test_images_with_other_settings_stand_side_by_side(whole, monkeypatch):
+    (file,) = whole.inputs("figures", "segfault", "table5")["examples"][:1]
+    shown = superpixels.read_examples([file], "slic")[:2]
+    fewer = [shown[0], shown[1]._replace(maps=shown[1].maps[:1])]
+    monkeypatch.setattr(superpixels, "read_examples", lambda *_: fewer)
+    (axis,) = superpixels.boundaries([file], method="slic").axes
+    assert len(axis.texts) == 2 * 2 + 3
 
 
 def test_a_border_lies_between_labels():
@@ -262,15 +274,19 @@ def test_strips_show_what_became_of_the_images(tmp_path, quick, world):
     figure = drawn(results, "feature_losses", tmp_path)["strips"]
     words = texts(figure)
     assert len(list(figure.iter(f"{SVG}image"))) == 2 * 3 * 6  # points, rows, images
-    assert words.count("class9") == 2 * 2 and words.count("class5") == 2
+    assert words.count(f"{_sheet.CROSS} class9") == 2 * 2 and words.count("class5") == 2
     titles = {f"varied@{classifier} none {point}" for point in ("weak", "strong")}
     assert titles <= set(words)
-    assert red(figure) == ["class9"] * 4
+    assert crossed(figure) == ["class9"] * 4
 
 
-def red(figure: ElementTree.Element) -> list[str]:
-    found = [e for e in figure.iter(f"{SVG}text") if "#ff0000" in e.get("style", "")]
-    return ["".join(element.itertext()) for element in found]
+def crossed(figure: ElementTree.Element) -> list[str]:
+    """What is marked as wrong, by its colour and by a cross."""
+    words = {"".join(e.itertext()): e.get("style", "") for e in figure.iter(f"{SVG}text")}
+    for word, style in words.items():
+        assert word.startswith(f"{_sheet.CROSS} ") == (_palette.WRONG.lower() in style.lower())
+    found = [word for word in texts(figure) if word.startswith(f"{_sheet.CROSS} ")]
+    return [word.removeprefix(f"{_sheet.CROSS} ") for word in found]
 
 
 def test_a_targeted_attack_is_shown_class_by_class_behind_every_purifier(tmp_path, quick):
@@ -283,13 +299,15 @@ def test_a_targeted_attack_is_shown_class_by_class_behind_every_purifier(tmp_pat
     results = Results(tmp_path / "files", quick)
     found = drawn(results, "feature_losses", tmp_path)
     figure, words = found["figure1"], texts(found["figure1"])
-    assert texts(found["all_classes"]).count("class3 99.5 %") == 10
+    assert crossed(found["all_classes"]).count("class3 99.5 %") == 9  # all but its own
     for name in ("clean", "to_three", "direct_fgsm", "direct_pgd"):
         assert words.count(name) == 1  # one replicate, the clean rows once
-    assert words.count("class3 99.5 %") == 5
-    assert words.count("class3 75.0 %") == 2 * 3 and words.count("class4 75.0 %") == 2
+    bare = [word.removeprefix(f"{_sheet.CROSS} ") for word in words]
+    assert bare.count("class3 99.5 %") == 5
+    assert bare.count("class3 75.0 %") == 2 * 3 and bare.count("class4 75.0 %") == 2
+    assert {"BIM to class3", "digits; cnn4"} <= set(words) and words.count("denoised") == 2
     # The image that is of the target's class is right.
-    assert sorted(red(figure)) == sorted(["class3 99.5 %"] * 4 + ["class3 75.0 %"] * 4)
+    assert sorted(crossed(figure)) == sorted(["class3 99.5 %"] * 4 + ["class3 75.0 %"] * 4)
 
 
 def test_where_another_class_is_predicted_the_target_is_named():
@@ -324,7 +342,7 @@ def test_feature_noise_stands_channel_by_channel(tmp_path, quick):
     assert words.count("clean") == words.count("adversarial") == words.count("difference x 4") == 2
     assert words.count("purified") == 1 and words.count("class0") == 2
     for module in ("layers.0", "layers.3"):
-        assert all(words.count(f"{module}: {channel}") == 2 for channel in (5, 2, 0, 7))
+        assert all(words.count(f"{module}, channel {channel}") == 2 for channel in (5, 2, 0, 7))
     (file, _) = results.inputs("figures", "feature_losses", "figure3")["examples"]
     with store.open_hdf5(file) as stored:
         maps = {name: stored[f"default/default/maps/layers.3/{name}"][0, 1] for name in VERSIONS}
@@ -372,7 +390,7 @@ def test_a_sheet_enlarges_its_tiles_without_smoothing():
     assert (canvas[:title] == 1).all()
     assert {text.get_text(): text.get_color() for text in axis.texts if text.get_text()} == {
         "a": "black",
-        "two": "red",
+        f"{_sheet.CROSS} two": _palette.WRONG,
         "b": "black",
     }
 
@@ -406,6 +424,8 @@ def test_figures_of_feature_losses(tmp_path, feature_losses):
     found = drawn(Results(tmp_path / "files", feature_losses), "feature_losses", tmp_path)
     words = {name: texts(figure) for name, figure in found.items()}
     assert {"to_zero", "features_pgd", "class0 99.5 %", "class9"} <= set(words["figure1"])
-    assert words["figure1"].count("class0 99.5 %") == 10  # of every class
-    assert words["figure2"].count("truck 99.5 %") == 10 and "to_truck" in words["figure2"]
-    assert {"layers.0: 5", "layers.3: 7", "purified", "difference x 4"} <= set(words["figure3"])
+    assert words["figure1"].count(f"{_sheet.CROSS} class0 99.5 %") == 9  # all but its own
+    assert crossed(found["figure2"]).count("truck 99.5 %") == 9 and "to_truck" in words["figure2"]
+    assert {"layers.0, channel 5", "layers.3, channel 7", "purified", "difference x 4"} <= set(
+        words["figure3"]
+    )

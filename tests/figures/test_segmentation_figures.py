@@ -33,11 +33,13 @@ def test_figures_of_dapas(results, tmp_path):
     words = {name: texts(figure) for name, figure in found.items()}
     # Two images: four pictures each, of one replicate and the largest budget.
     assert words["figure1"].count("prediction") == 4
-    assert words["figure1"].count("I-FGSM, eps=0.032") == 2
+    assert words["figure1"].count("I-FGSM, epsilon = 0.032") == 2
     assert {"class0", "class2"} <= set(words["figure1"])
     assert not {"class1", "class3"} & set(words["figure1"])  # neither true nor purified masks
     assert {"class0", "class2", "class3"} <= set(words["figure6"])
-    assert {"FGSM, eps=0.032", "I-FGSM, eps=0.032", "denoised"} <= set(words["figure6"])
+    assert {"FGSM, epsilon = 0.032", "I-FGSM, epsilon = 0.032", "after DAPAS"} <= set(
+        words["figure6"]
+    )
     assert words["figure4"].count("corrupted gaussian") == 2  # images; below it the purifier
     assert words["figure4"].count("dapas_gaussian") == 2
     assert {
@@ -46,8 +48,10 @@ def test_figures_of_dapas(results, tmp_path):
         "Bimodal (mode 0.024, sigma 0.004)",
     } <= set(words["figure5"])
     for figure, attack in (("figure7", "FGSM"), ("figure8", "I-FGSM")):
-        assert f"voc2012, deeplab, {attack}" in words[figure]
-        legend = {"no defence", "Gaussian", "Bimodal", "Bimodal, adaptive", "published"}
+        assert f"VOC2012, deeplab, {attack}, n = 30" in words[figure]
+        assert "epsilon (pixels in [0,1])" in words[figure]
+        legend = {"no defence", "Gaussian", "Bimodal", "Bimodal, adaptive"}
+        legend |= {"no defence, published (VOC2012)", "Uniform, published (VOC2012)"}
         assert legend <= set(words[figure])
         assert "no defence, adaptive" not in words[figure]
 
@@ -117,10 +121,10 @@ def test_the_grid_has_four_rows_for_an_image(results):
     assert shown == [
         "image",
         "clean",
-        "I-FGSM to 1, eps=0.032",
+        "I-FGSM to 1, epsilon = 0.032",
         "prediction",
-        "denoised",
-        "prediction after",
+        "after DAPAS",
+        "prediction\nafter DAPAS",
     ]
     canvas = figure.axes[0].images[0].get_array()
     assert canvas.shape[1] == 2 * 118 - 6
@@ -136,7 +140,8 @@ def test_noise_is_rated_in_decibels(results):
     assert segmentation._rated("clean", np.ones((2, 2, 3)), np.ones((2, 2, 3))) == "clean"
     figure = segmentation.denoised(files(results, "figure4", "examples"), images=1)
     titles = [text.get_text() for text in figure.axes[0].texts]
-    named = [f"corrupted {point}\ndapas_gaussian" for point in ("blur", "gaussian", "jpeg")]
+    named = ["Gaussian noise\ncorrupted gaussian\ndapas_gaussian"]
+    named += [f"corrupted {point}\ndapas_gaussian" for point in ("blur", "jpeg")]
     assert sorted(title for title in titles if title in named) == named
     words = [title.partition(",")[0] for title in titles]
     assert [words.count(word) for word in ("clean", "noisy", "denoised")] == [3, 3, 6]
@@ -198,11 +203,17 @@ def test_curves_show_what_the_tables_hold(results):
     inputs = files(results, "figure8", "predictions")
     found = read_stage("predictions", inputs)
     (axis,) = segmentation.ratios(found, attack="I-FGSM").axes
-    curves = {line.get_label(): line for line in axis.get_lines()}
-    for name in ("no defence", "Gaussian", "Uniform, adaptive"):
-        assert tuple(curves[name].get_xdata()) == pytest.approx(BUDGETS)
-    assert curves["Gaussian"].get_color() == curves["Gaussian, adaptive"].get_color()
+    curves = {bars.get_label(): bars.lines[0] for bars in axis.containers}
+    for name in ("no defence", "Gaussian", "Uniform, adaptive"):  # beside each other
+        assert tuple(curves[name].get_xdata()) == pytest.approx(BUDGETS, rel=0.15)
+    assert len({curve.get_xdata()[0] for curve in curves.values()}) == len(curves)
     crosses = [line for line in axis.get_lines() if line.get_marker() == "x"]
+    for name in ("Gaussian", "Uniform", "Bimodal"):  # one colour each, and one marker
+        (published,) = (line for line in crosses if line.get_label().startswith(f"{name}, publ"))
+        plain, adaptive = curves[name], curves[f"{name}, adaptive"]
+        assert plain.get_color() == adaptive.get_color() == published.get_color()
+        assert plain.get_marker() == adaptive.get_marker()
+    assert len({line.get_color() for line in crosses}) == 4
     printed = {tuple(line.get_ydata()) for line in crosses}
     assert (64.8, 44.0, 31.8, 24.2, 19.6, 13.1) in printed  # Table II
     assert (88.9, 82.6, 78.7, 76.1, 74.3, 68.7)[2:] in {values[2:] for values in printed}

@@ -19,8 +19,8 @@ PURPLE, ORANGE, SKY, YELLOW = "#CC79A7", "#E69F00", "#56B4E9", "#F0E442"
 WRONG = RED  # what is predicted wrongly, beside a sign that needs no colour
 
 # Yellow is too light for a line on white. No two of the first 42 names have both in common.
-_COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)
-_MARKERS = ("s", "^", "D", "v", "P", "X", "p")
+COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)
+MARKERS = ("s", "^", "D", "v", "P", "X", "p")
 
 
 class Style(NamedTuple):
@@ -38,7 +38,7 @@ class Styles:
     """
 
     def __init__(self, names: Iterable[str] = tuple(_labels.SETS.values())):
-        pairs = zip(itertools.cycle(_COLOURS), itertools.cycle(_MARKERS), strict=False)
+        pairs = zip(itertools.cycle(COLOURS), itertools.cycle(MARKERS), strict=False)
         self._free = itertools.starmap(Style, pairs)
         self._styles = {CLEAN: Style(BLACK, "o")}
         for name in names:

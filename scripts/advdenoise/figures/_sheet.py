@@ -6,12 +6,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from scripts.advdenoise.figures._palette import BLACK, WRONG
+
 SIDE = 112  # of a tile in pixels: four times that of the small images
+CROSS = "\N{BALLOT X}"  # before what is wrong, for readers who do not see its colour
 _GAP, _TITLE = 6, 26  # between tiles, and above those with a title
 
 
 class Tile(NamedTuple):
-    """A picture [H,W] or [H,W,C] in [0,1] with what stands above it, in red if it is `wrong`."""
+    """A picture [H,W] or [H,W,C] in [0,1] with what stands above it, crossed if it is `wrong`."""
 
     picture: np.ndarray
     title: str = ""
@@ -25,10 +28,10 @@ class Row(NamedTuple):
     tiles: list[Tile]
 
 
-def sheet(rows: list[Row], side: int = SIDE) -> Figure:
+def sheet(rows: list[Row], side: int = SIDE, title: str = "", note: str = "") -> Figure:
     """All rows below each other, every tile brought to the same size without smoothing.
 
-    `side` is that of a tile in pixels.
+    `side` is that of a tile in pixels; `title` and `note` stand above all.
     """
     heights = [side + (_TITLE if any(t.title for t in row.tiles) else _GAP) for row in rows]
     bottoms = np.cumsum(heights)
@@ -43,10 +46,12 @@ def sheet(rows: list[Row], side: int = SIDE) -> Figure:
             left = column * (side + _GAP)
             picture = _sized(tile.picture, side)
             canvas[top : top + len(picture), left : left + picture.shape[1]] = picture
-            colour = "red" if tile.wrong else "black"
-            axis.text(left, top - 6, tile.title, fontsize=5, color=colour)
+            colour = WRONG if tile.wrong else BLACK
+            text = f"{CROSS} {tile.title}" if tile.wrong else tile.title
+            axis.text(left, top - 6, text, fontsize=5, color=colour)
     axis.imshow(canvas, vmin=0, vmax=1)
     axis.axis("off")
+    axis.set_title("\n".join(filter(None, (title, note))), fontsize=6, loc="left", pad=8)
     return figure
 
 

@@ -1,5 +1,7 @@
 """What the detectors see, and what it costs."""
 
+import itertools
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -7,15 +9,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from scripts.advdenoise.components import suggest
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.figures._palette import COLOURS, GREY, MARKERS, Style, Styles
 from scripts.advdenoise.ranges import PositiveInt
 from scripts.advdenoise.statistics import Estimate
 from scripts.advdenoise.tables import _labels
-from scripts.advdenoise.tables._costs import Cost, costs, key
+from scripts.advdenoise.tables._costs import costs, key
 from scripts.advdenoise.tables._measures import auc
 from scripts.advdenoise.tables._read import Results
+from scripts.advdenoise.tables._title import of_what
 from scripts.advdenoise.threats import CLEAN
 
 if TYPE_CHECKING:
@@ -34,26 +39,34 @@ class _Pair(NamedTuple):
     label: str
 
 
-def spread(iqr: Results, *, attack: str = "FGSM", images: PositiveInt = 128) -> Figure:
+def spread(
+    iqr: Results, styles: Styles | None = None, *, attack: str = "FGSM", images: PositiveInt = 128
+) -> Figure:
     """Interquartile range of the predicted class, clean against adversarial images (Fig. 1).
 
     One panel for each data set, classifier and attribution. `attack` is a printed name; of its
     epsilons the largest is shown, for the split's first `images` images that have it.
     """
+    styles = styles or Styles()
     pairs = list(_pairs(iqr, attack, images))
-    figure, axes = plt.subplots(1, len(pairs), figsize=(4.2 * len(pairs), 3.2), squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(pairs), figsize=(5 * len(pairs), 3.6), squeeze=False, layout="constrained"
+    )
     for axis, pair in zip(axes[0], pairs, strict=True):
-        for rows, label in ((pair.clean, "clean"), (pair.attacked, pair.label)):
-            _scatter(axis, np.concatenate(rows["predicted"].to_list()), label)
+        for rows, label in ((pair.clean, CLEAN), (pair.attacked, pair.label)):
+            _scatter(axis, np.concatenate(rows["predicted"].to_list()), label, styles)
         axis.set_title(pair.setting, fontsize=8)
         axis.set_xlabel("image")
-        axis.legend(fontsize=7)
-    axes[0][0].set_ylabel("IQR of the predicted class's attributions")
+    axes[0][0].set_ylabel("IQR of the predicted class's\nleave-one-out attributions")
+    _legend(figure, axes[0][0])
     return figure
 
 
-def outputs(iqr: Results, *, attack: str = "FGSM", images: PositiveInt = 128) -> Figure:
+def outputs(
+    iqr: Results, styles: Styles | None = None, *, attack: str = "FGSM", images: PositiveInt = 128
+) -> Figure:
     """The same for every output of the classifier, a panel each (Fig. 2)."""
+    styles = styles or Styles()
     pairs = list(_pairs(iqr, attack, images))
     count = len(pairs[0].clean["probabilities"].iloc[0])
     columns = -(-count // 2)
@@ -66,15 +79,17 @@ def outputs(iqr: Results, *, attack: str = "FGSM", images: PositiveInt = 128) ->
     )
     for place, pair in enumerate(pairs):
         panels = axes[2 * place : 2 * place + 2].flat
-        for rows, label in ((pair.clean, "clean"), (pair.attacked, pair.label)):
+        for rows, label in ((pair.clean, CLEAN), (pair.attacked, pair.label)):
             values = np.stack(rows["probabilities"].to_list())
             for output in range(count):
-                _scatter(panels[output], values[:, output], label)
+                _scatter(panels[output], values[:, output], label, styles)
                 panels[output].set_title(f"output {output}", fontsize=7, pad=2)
         for unused in panels[count:]:
             unused.axis("off")
         panels[0].set_ylabel(pair.setting, fontsize=6)
-        panels[0].legend(fontsize=6)
+    figure.supxlabel("image", fontsize=9)
+    figure.supylabel("IQR of an output's leave-one-out attributions", fontsize=9)
+    _legend(figure, axes[0][0])
     return figure
 
 
@@ -101,21 +116,32 @@ def tradeoff(
             "figures: no setting has both scores and costs; cross the same data set, classifier "
             "and attributions in both"
         )
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4), sharey=True)
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4.2), sharey=True, layout="constrained")
+    points.sort(key=lambda point: _order(point[0].setting))
+    looks = _looks([found.setting for found, _ in points])
     for axis, (name, measure) in zip(axes, _MEASURES.items(), strict=True):
-        for method, some in _by_method(points).items():
-            _bars(axis, method, [(measure(found), value, found.setting) for found, value in some])
+        for found, value in points:
+            _bar(axis, measure(found), value, looks[found.setting], found.setting)
+        axis.axhline(0.5, color=GREY, linestyle="--", linewidth=0.8, label=_CHANCE)
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.tick_params("x", labelsize=8, rotation=30)
         axis.set_xlabel(name)
     axes[0].set_ylabel(f"AUC, {attack}, {_labels.REPRESENTATIONS[representation]}")
-    axes[0].legend(fontsize=7, loc="lower right")
+    handles, labels = axes[0].get_legend_handles_labels()
+    title = "bars: 95 % intervals over images"
+    figure.legend(handles, labels, title=title, fontsize=8, loc="outside right upper")
+    facts = [*of_what([detection]), f"n = {max(value.n for _, value in points)}"]
+    figure.suptitle("; ".join(facts), fontsize=9)
     return figure
 
 
 _MEASURES = {
-    "seconds for a batch": lambda found: np.median(found.seconds),
+    "seconds for a batch (s)": lambda found: np.median(found.seconds),
     "forward passes for an image": lambda found: found.passes,
-    "bytes of a batch's attributions": lambda found: found.array_bytes,
+    "memory of a batch's attributions (bytes)": lambda found: found.array_bytes,
 }
 
 
@@ -131,8 +157,19 @@ def _pairs(iqr: Results, attack: str, images: int) -> Iterator[_Pair]:
             attacked = attacked[attacked["epsilon"] == largest]
         attacked = attacked.head(images)
         clean = rows[rows["threat"] == CLEAN].set_index("id").reindex(attacked["id"])
-        label = f"{attack}, eps={_labels.epsilon(entry, largest)}"
-        yield _Pair(", ".join(names), clean.dropna(subset="predicted"), attacked, label)
+        label = attack
+        if largest == largest:
+            unit = entry.get("epsilon_unit", {}).get("name", "of the pixel range")
+            label += f", epsilon = {_labels.epsilon(entry, largest)} {unit}"
+        setting = _setting(iqr, *names) + f", n = {len(attacked)}"
+        yield _Pair(setting, clean.dropna(subset="predicted"), attacked, label)
+
+
+def _setting(iqr: Results, dataset: str, classifier: str, attribution: str, point: str) -> str:
+    """Data set, classifier and superpixels as printed."""
+    settled = iqr.entry("attribution", attribution)["points"][point]
+    network = _labels.classifier(iqr.entry("classifier", classifier))
+    return ", ".join([_labels.dataset(dataset), network, _labels.superpixels(settled)])
 
 
 def _named(results: Results, frame: "pd.DataFrame", attack: str) -> tuple[str, str]:
@@ -147,9 +184,17 @@ def _named(results: Results, frame: "pd.DataFrame", attack: str) -> tuple[str, s
     return printed[attack]
 
 
-def _scatter(axis: Axes, values: np.ndarray, label: str) -> None:
-    axis.scatter(range(len(values)), values, s=8, label=label)
+def _scatter(axis: Axes, values: np.ndarray, label: str, styles: Styles) -> None:
+    style = styles.of(label)
+    look = {"color": style.colour, "marker": style.marker, "alpha": 0.8}
+    axis.scatter(range(len(values)), values, s=12, label=label, **look)
     axis.set_yscale("symlog", linthresh=1e-6)
+
+
+def _legend(figure: Figure, axis: Axes) -> None:
+    """What all panels have in common, above them."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, ncols=2, loc="outside upper center")
 
 
 def _judged(detection: Results, attack: str, representation: str) -> Results:
@@ -167,29 +212,36 @@ def _judged(detection: Results, attack: str, representation: str) -> Results:
     return detection.of(frame[right])
 
 
-def _by_method(points: list[tuple[Cost, Estimate]]) -> dict[str, list[tuple[Cost, Estimate]]]:
-    methods: dict[str, list] = {}
-    for cost, value in points:
-        methods.setdefault(cost.setting.partition(" ")[0], []).append((cost, value))
-    return methods
+def _order(setting: str) -> tuple[str, list[float]]:
+    """Sorts by method, and then by the numbers of its settings."""
+    return setting.partition(" ")[0], [float(number) for number in re.findall(r"[\d.]+", setting)]
 
 
-def _bars(axis: Axes, method: str, points: list[tuple[float, Estimate, str]]) -> None:
-    places, values, names = zip(*points, strict=True)
-    below = [value.value - value.low for value in values]
-    above = [value.high - value.value for value in values]
+def _looks(settings: list[str]) -> dict[str, Style]:
+    """A colour for each method and a marker for each of its settings."""
+    looks: dict[str, Style] = {}
+    methods: dict[str, list[str]] = {}
+    for setting in dict.fromkeys(settings):
+        methods.setdefault(setting.partition(" ")[0], []).append(setting)
+    for colour, own in zip(itertools.cycle(COLOURS), methods.values(), strict=False):
+        for marker, setting in zip(itertools.cycle(MARKERS), own, strict=False):
+            looks[setting] = Style(colour, marker)
+    return looks
+
+
+def _bar(axis: Axes, place: float, value: Estimate, style: Style, label: str) -> None:
+    below, above = value.value - value.low, value.high - value.value
     axis.errorbar(
-        places,
-        [value.value for value in values],
-        np.maximum(np.nan_to_num([below, above]), 0),
-        fmt="o",
-        markersize=4,
+        place,
+        value.value,
+        np.maximum(np.nan_to_num([[below], [above]]), 0),
+        color=style.colour,
+        marker=style.marker,
+        linestyle="",
+        markersize=6,
         elinewidth=0.6,
-        label=method,
+        label=label,
     )
-    for place, value, name in zip(places, values, names, strict=True):
-        settings = name.partition(" ")[2]
-        axis.annotate(settings, (place, value.value), fontsize=5, xytext=(3, 3), **_OFFSET)
 
 
-_OFFSET = {"textcoords": "offset points"}
+_CHANCE = "chance; below it clean images\nlook more adversarial"

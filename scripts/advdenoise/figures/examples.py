@@ -7,19 +7,31 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.figures._sheet import Row, Tile, sheet
+from scripts.advdenoise.figures._palette import BLACK, WRONG
+from scripts.advdenoise.figures._sheet import CROSS, Row, Tile, sheet
 from scripts.advdenoise.ranges import PositiveInt
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._examples import Maps, Seen, of_one_replicate, read_seen
+from scripts.advdenoise.tables._title import of_what
 
 _BEFORE = ("dataset", "classifier", "threat", "attack_point")  # a purifier
+_CROSSED = f"{CROSS}: not the image's own class"
+_TOLD = (
+    "above an image: the predicted class and its confidence, in parentheses the target's where "
+    "another class is predicted"
+)
+_MAPS = (
+    "columns: the image, then the channels that the attack changes most\n"
+    "last row: {} times the absolute difference between adversarial and clean; above it the mean "
+    "difference in % of the map's range"
+)
 _MAGNIFIED = 4  # differences, which would be all but black
 
 
 def strips(examples: list[Path], *, images: PositiveInt = 6) -> Figure:
     """The first images of each file in three rows: clean, as seen, purified, with predictions.
 
-    Predictions are printed above the purified images, in red where they are wrong.
+    Predictions are printed above the purified images, crossed where they are wrong.
     """
     groups = read_seen(examples, images)
     figure, axes = plt.subplots(
@@ -34,13 +46,15 @@ def strips(examples: list[Path], *, images: PositiveInt = 6) -> Figure:
         for column, (prediction, label) in enumerate(
             zip(group.prediction, group.labels, strict=True)
         ):
-            colour = "black" if prediction == label else "red"
-            name = group.classes[prediction]
+            is_right = prediction == label
+            colour = BLACK if is_right else WRONG
+            name = group.classes[prediction] if is_right else f"{CROSS} {group.classes[prediction]}"
             axes[3 * place + 2][column].set_title(name, fontsize=6, color=colour, pad=2)
         points = (group.about["attack_point"], group.about["purifier_point"])
         names = [group.about["threat"], group.about["purifier"], *points]
         title = " ".join(name for name in names if name != "default")
         axes[3 * place][0].set_title(title, fontsize=7, loc="left")
+    figure.suptitle(f"{_where(examples)}; {_CROSSED}", fontsize=7)
     return figure
 
 
@@ -49,7 +63,7 @@ def targeted(examples: list[Path], *, images: PositiveInt | None = None) -> Figu
 
     Rows are images as they are and as seen, and purified by each purifier of the same threat: the
     first `images` of a file, by default one of each class. Of several replicates the first is
-    shown. Above an image stands what is predicted, in red where that is not its class, with the
+    shown. Above an image stands what is predicted, crossed where that is not its class, with the
     confidence: as seen that in the attack's target, which is named where another class is
     predicted. Images of the target's own class are shown with the others.
     """
@@ -60,7 +74,7 @@ def targeted(examples: list[Path], *, images: PositiveInt | None = None) -> Figu
     for found in blocks.values():
         count = images or len({*found[0].labels})
         rows += [Row(row.name, row.tiles[:count]) for row in _block(found)]
-    return sheet(rows)
+    return sheet(rows, title=_where(examples), note=f"{_TOLD}\n{_CROSSED}")
 
 
 def feature_noise(examples: list[Path], *, images: PositiveInt = 1) -> Figure:
@@ -79,9 +93,16 @@ def feature_noise(examples: list[Path], *, images: PositiveInt = 1) -> Figure:
             "examples.maps: these images have no maps; name modules of their classifier there, "
             "and cross a threat that is not clean"
         )
-    return sheet(
-        [row for seen in found for place in range(len(seen.images)) for row in _noise(seen, place)]
-    )
+    rows = [
+        row for seen in found for place in range(len(seen.images)) for row in _noise(seen, place)
+    ]
+    attacks = dict.fromkeys(seen.about["printed_attack"] for seen in found)
+    title = f"{_where(examples)}; attack: {', '.join(attacks)}"
+    return sheet(rows, title=title, note=_MAPS.format(_MAGNIFIED))
+
+
+def _where(examples: list[Path]) -> str:
+    return "; ".join(of_what([examples]))
 
 
 def _block(found: list[Seen]) -> list[Row]:
@@ -90,7 +111,10 @@ def _block(found: list[Seen]) -> list[Row]:
     clean = [Tile(picture, name) for picture, name in zip(first.images, named, strict=True)]
     about = first.about
     threat = _labels.threat(about["threat"], about["attack_point"], about["classifier"])
-    rows = [Row("clean", clean), Row(threat, _as_seen(first))]
+    printed = about["printed_attack"]
+    if first.target is not None:
+        printed += f" to {first.classes[first.target]}"
+    rows = [Row("clean", clean), Row(f"{printed}\n{threat}", _as_seen(first))]
     for seen in found:
         if seen.is_purified:
             name = _labels.with_point(seen.about["purifier"], seen.about["purifier_point"])
@@ -100,7 +124,7 @@ def _block(found: list[Seen]) -> list[Row]:
                     zip(seen.purified, seen.prediction, strict=True)
                 )
             ]
-            rows.append(Row(name, tiles))
+            rows.append(Row(f"denoised\n{name}", tiles))
     return rows
 
 
@@ -143,7 +167,7 @@ def _image_column(seen: Seen, place: int) -> list[Tile]:
 def _map_column(seen: Seen, maps: Maps, module: str, place: int, channel: int) -> list[Tile]:
     versions = [found[place, channel] for found in (maps.clean, maps.seen, maps.purified)]
     low, high = (function(versions[:2]) for function in (np.min, np.max))
-    title = f"{module}: {maps.channels[place, channel]}"
+    title = f"{module}, channel {maps.channels[place, channel]}"
     return _column(seen, versions, title, float(low), float(high))
 
 

@@ -1,5 +1,6 @@
 """What purification does to reconstruction errors and to images."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,14 @@ from matplotlib.figure import Figure
 
 from scripts.advdenoise.components import suggest
 from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.figures._sheet import Row, Tile, sheet
+from scripts.advdenoise.figures._palette import Styles
+from scripts.advdenoise.figures._sheet import CROSS, Row, Tile, sheet
 from scripts.advdenoise.ranges import PositiveInt
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._examples import Seen, of_one_replicate, read_seen
-from scripts.advdenoise.tables._purifications import Places
+from scripts.advdenoise.tables._purifications import Places, defence
 from scripts.advdenoise.tables._read import Results
+from scripts.advdenoise.tables._title import of_what
 from scripts.advdenoise.threats import CLEAN
 
 if TYPE_CHECKING:
@@ -24,7 +27,9 @@ _BINS = 40
 _GROUPS = ["dataset", "classifier", "purifier", "purifier_point"]
 
 
-def errors(predictions: Results, *, variant: str, attack: str = "BIM") -> Figure:
+def errors(
+    predictions: Results, styles: Styles | None = None, *, variant: str, attack: str = "BIM"
+) -> Figure:
     """Reconstruction errors of clean and adversarial images, before and after (Fig. 3).
 
     One row of two panels, before and after purification, for each first point of `variant` ("A"
@@ -33,20 +38,33 @@ def errors(predictions: Results, *, variant: str, attack: str = "BIM") -> Figure
     places = Places(predictions)
     frame = predictions.frame[predictions.frame["seed"] == predictions.frame["seed"].iloc[0]]
     pairs = _pairs(frame, places, variant, attack)
+    styles = styles or Styles()
     figure, axes = plt.subplots(
-        len(pairs), 2, figsize=(8, 2.8 * len(pairs)), squeeze=False, sharex="row"
+        len(pairs),
+        2,
+        figsize=(8, 3 * len(pairs)),
+        squeeze=False,
+        sharex="row",
+        sharey="row",
+        layout="constrained",
     )
     for row, (name, clean, attacked) in zip(axes, pairs, strict=True):
         before = np.concatenate([some["error_before"] for some in (clean, attacked)])
         after = np.concatenate([some["error_after"] for some in (clean, attacked)])
-        bins = np.linspace(0, max(before.max(), after.max()) or 1.0, _BINS + 1)
+        count = min(_BINS, math.ceil(2 * math.sqrt(len(before) / 2)))
+        bins = np.linspace(0, max(before.max(), after.max()) or 1.0, count + 1)
         for axis, column, when in zip(row, _COLUMNS, ("before", "after"), strict=True):
-            for some, label in ((clean, "clean"), (attacked, attack)):
-                axis.hist(some[column], bins, alpha=0.6, label=label)
-            axis.set_title(f"{name}, {when}", fontsize=7)
-            axis.set_xlabel("reconstruction error")
+            for some, label in ((clean, CLEAN), (attacked, attack)):
+                shade = styles.of(label).colour
+                look = {"histtype": "stepfilled", "alpha": 0.35, "color": shade}
+                axis.hist(some[column], bins, label=label, **look)
+                axis.hist(some[column], bins, histtype="step", color=shade)
+            axis.set_title(f"{name}, {when} purification", fontsize=8)
+            axis.set_xlabel("reconstruction error (sum of squared differences of pixels in [0,1])")
+            axis.xaxis.label.set_fontsize(7)
         row[0].set_ylabel("images")
-        row[0].legend(fontsize=7)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, ncols=2, loc="outside upper center")
     return figure
 
 
@@ -61,7 +79,7 @@ def strips(
 
     Rows of the first `images` images, of the first replicate; `purifiers` names points that are
     shown (`purifier` or `purifier point`), all by default. Above an image stands what is predicted,
-    in red where that is wrong.
+    crossed where that is wrong.
     """
     rows: list[Row] = []
     begun: set[tuple] = set()
@@ -76,13 +94,15 @@ def strips(
             rows += [Row("clean", _clean(seen)), Row(attack, _attacked(seen))]
         if seen.is_purified:
             tiles = zip(seen.purified, seen.prediction, strict=True)
-            rows.append(Row(name, _tiles(seen, tiles)))
+            printed = defence(about["function"])
+            rows.append(Row(f"{printed}\n{name}" if printed else name, _tiles(seen, tiles)))
     if not rows:
         raise BadInput(
             f"figures: no example images are under {attack!r} behind the purifiers asked for; "
             "correct `attack` or `purifiers`, or cross others"
         )
-    return sheet(rows)
+    where = "; ".join(of_what([examples]))
+    return sheet(rows, title=where, note=f"above an image: the predicted class; {CROSS}: wrong")
 
 
 _COLUMNS = ("error_before", "error_after")
@@ -92,7 +112,7 @@ def _pairs(
     frame: "pd.DataFrame", places: Places, variant: str, attack: str
 ) -> list[tuple[str, "pd.DataFrame", "pd.DataFrame"]]:
     """Name, clean and attacked rows of the first point of a variant in each data set."""
-    found: dict[str, dict[str, pd.DataFrame]] = {}
+    found: dict[tuple[str, str], dict[str, pd.DataFrame]] = {}
     names: set[str] = set()
     for values, rows in frame.groupby([*_GROUPS, "threat", "attack_point"], sort=False):
         about = dict(zip([*_GROUPS, "threat", "attack_point"], values, strict=True))
@@ -101,12 +121,13 @@ def _pairs(
         printed = places.attack(about)
         names.add(printed)
         if printed in (CLEAN, attack):
-            name = f"{about['dataset']}, {places.own(about)}"
-            found.setdefault(name, {}).setdefault(printed, rows[rows["draw"] == 0])
+            place = (about["dataset"], places.own(about))
+            found.setdefault(place, {}).setdefault(printed, rows[rows["draw"] == 0])
     pairs = {}
-    for name, both in found.items():
+    for (dataset, own), both in found.items():
         if {CLEAN, attack} <= both.keys():
-            pairs.setdefault(name.partition(",")[0], (name, both[CLEAN], both[attack]))
+            name = f"{_labels.dataset(dataset)}, APuDAE({variant}) ({own}), n = {len(both[CLEAN])}"
+            pairs.setdefault(dataset, (name, both[CLEAN], both[attack]))
     if not pairs:
         met = f"; {suggest(attack, names - {CLEAN})}" if names else ""
         raise BadInput(f"figures: no purifier of variant {variant!r} met {attack!r}{met}")

@@ -1,16 +1,20 @@
 """Images and their masks under attack and behind denoisers, and what is left of the mIoU."""
 
+import itertools
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from scripts.advdenoise.components import suggest
 from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.figures._palette import colour, coloured
+from scripts.advdenoise.figures._palette import BLACK, Style, Styles, colour, coloured
 from scripts.advdenoise.figures._sheet import SIDE, Row, Tile, sheet
 from scripts.advdenoise.graph.kinds import looks_at_model
 from scripts.advdenoise.ranges import PositiveInt
@@ -18,6 +22,7 @@ from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._dapas import NONE, PAPER, Group, Places, World, method, worlds
 from scripts.advdenoise.tables._examples import Scenes, of_one_replicate, read_scenes
 from scripts.advdenoise.tables._read import Results
+from scripts.advdenoise.tables._title import of_what
 from scripts.advdenoise.tables._write import published_numbers
 from scripts.advdenoise.threats import CLEAN
 
@@ -44,7 +49,8 @@ def attacked(examples: list[Path], *, attack: str = "I-FGSM", images: PositiveIn
             Tile(coloured(seen.seen_prediction[place]), "prediction"),
         ]
         rows.append(Row("", tiles))
-    return _with_legend(rows, before, [before.seen_prediction, seen.seen_prediction])
+    masks = [before.seen_prediction, seen.seen_prediction]
+    return _with_legend(rows, before, masks, _where(examples))
 
 
 def denoised(examples: list[Path], *, noise: str | None = None, images: PositiveInt = 2) -> Figure:
@@ -57,10 +63,15 @@ def denoised(examples: list[Path], *, noise: str | None = None, images: Positive
     found = of_one_replicate(read_scenes(examples, images))
     clean = _clean(found, _ALIKE)
     noises: dict[str, list[Scenes]] = {}
+    printed: dict[str, str] = {}
     for scenes in found:
         if scenes.attack is not None and not looks_at_model(scenes.attack):
             name = _labels.with_point(scenes.attack["name"], scenes.about["attack_point"])
             noises.setdefault(name, []).append(scenes)
+            function = scenes.attack["points"][scenes.about["attack_point"]]["function"]
+            printed[name] = (
+                f"{_labels.NOISES[function]} noise\n" if function in _labels.NOISES else ""
+            )
     if not noises:
         raise BadInput("figures: no example images are noisy; cross an attack that sees no model")
     if noise and noise not in noises:
@@ -68,10 +79,10 @@ def denoised(examples: list[Path], *, noise: str | None = None, images: Positive
     rows = []
     for name in [noise] if noise else noises:
         for noisy in noises[name]:
-            rows += _restored(
-                f"{name}\n{noisy.about['purifier']}", _like(clean, noisy, _ALIKE), noisy
-            )
-    return sheet(rows, _side(rows))
+            told = f"{printed[name]}{name}\n{noisy.about['purifier']}"
+            rows += _restored(told, _like(clean, noisy, _ALIKE), noisy)
+    note = "above an image: its peak signal-to-noise ratio to the clean one"
+    return sheet(rows, _side(rows), title=_where(examples), note=note)
 
 
 def grid(
@@ -91,15 +102,15 @@ def grid(
         for row, pictures in {
             "image": [Tile(scenes.seen[place], name) for scenes, name in columns],
             "prediction": [Tile(coloured(s.seen_prediction[place])) for s, _ in columns],
-            "denoised": [Tile(scenes.purified[place]) for scenes, _ in columns],
-            "prediction after": [Tile(coloured(s.prediction[place])) for s, _ in columns],
+            "after DAPAS": [Tile(scenes.purified[place]) for scenes, _ in columns],
+            "prediction\nafter DAPAS": [Tile(coloured(s.prediction[place])) for s, _ in columns],
         }.items():
             rows.append(Row(row, pictures))
     masks = [mask for s, _ in columns for mask in (s.seen_prediction, s.prediction)]
-    return _with_legend(rows, clean, masks)
+    return _with_legend(rows, clean, masks, _where(examples))
 
 
-def densities(predictions: Results) -> Figure:
+def densities(predictions: Results, styles: Styles | None = None) -> Figure:
     """Densities of the noises that the denoisers were trained on, in pixels of [0,1] (Fig. 5)."""
     places = Places(predictions)
     found: dict[str, dict] = {}
@@ -111,21 +122,25 @@ def densities(predictions: Results) -> Figure:
         raise BadInput("figures: no denoiser was trained on noise; cross purifiers with such ones")
     reach = 1.3 * max(_reach(point["settings"]) for point in found.values())
     values = np.linspace(-reach, reach, 1001)
-    figure, axis = plt.subplots(figsize=(5.5, 3.5))
-    for name, point in found.items():
+    figure, axis = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    styles = styles or Styles()
+    for (name, point), line in zip(found.items(), itertools.cycle(("-", "--", ":")), strict=False):
         settings = ", ".join(f"{key} {value:g}" for key, value in point["settings"].items())
-        axis.plot(values, _density(values, **point["settings"]), label=f"{name} ({settings})")
-    axis.set_xlabel("noise of a pixel")
-    axis.set_ylabel("density")
-    axis.legend(fontsize=7)
+        label, shade = f"{name} ({settings})", styles.of(name).colour
+        axis.plot(values, _density(values, **point["settings"]), line, color=shade, label=label)
+    axis.set_title("noise that the denoisers are trained on", fontsize=9)
+    axis.set_xlabel("noise of a pixel (pixels in [0,1])")
+    axis.set_ylabel("probability density")
+    figure.legend(fontsize=8, loc="outside right upper")
     return figure
 
 
-def ratios(predictions: Results, *, attack: str) -> Figure:
+def ratios(predictions: Results, styles: Styles | None = None, *, attack: str) -> Figure:
     """What is left of the clean mIoU over the budget, without and with DAPAS (Figs. 7, 8).
 
-    A panel for each data set and segmenter; `attack` is a printed name. Bands are 95 % intervals
-    over images, dotted curves attackers who know the denoiser, crosses the published numbers.
+    A panel for each data set and segmenter; `attack` is a printed name. Bars are 95 % intervals
+    over images, dotted curves adaptive attacks on segmenter and denoiser, dashes the published
+    numbers.
     """
     every = worlds(predictions)
     found = [(world, _curves(world, attack)) for world in every]
@@ -133,19 +148,26 @@ def ratios(predictions: Results, *, attack: str) -> Figure:
     if not found:
         names = {g.attack.method for world in every for g in world.groups} - {CLEAN}
         raise BadInput(f"figures: no attack is printed {attack!r}; {suggest(attack, names)}")
-    figure, axes = plt.subplots(1, len(found), figsize=(5.5 * len(found), 4), squeeze=False)
+    size = (5.5 * len(found) + 2, 4)
+    figure, axes = plt.subplots(1, len(found), figsize=size, squeeze=False, layout="constrained")
+    styles = styles or Styles()
+    handles: dict[str, Artist] = {}
     for axis, (world, curves) in zip(axes[0], found, strict=True):
-        for number, (noise, groups) in enumerate(curves.items()):
-            _draw(axis, world, noise, groups, f"C{number}")
-            budgets, values = _published(attack, noise)
-            axis.plot(budgets, values, "x", color=f"C{number}", markersize=5)
+        count = sum(len({group.attack.adaptive for group in groups}) for groups in curves.values())
+        shifts = iter(1.03 ** (np.arange(count) - (count - 1) / 2))
+        for noise, groups in curves.items():
+            style = Style(BLACK, "o") if noise == NONE else styles.of(noise)
+            handles |= _draw(axis, world, noise, groups, style, shifts)
+            handles |= _draw_published(axis, attack, noise, style)
+        dataset, _, network = world.where
+        n = len({image for _, image in world.groups[0].miou.ids})
         axis.set_xscale("log")
         axis.set_ylim(bottom=0)
-        axis.set_title(f"{world.where[0]}, {world.where[2]}, {attack}", fontsize=9)
-        axis.set_xlabel("epsilon")
-        axis.plot([], [], "x", color="black", label="published")
-        axis.legend(fontsize=7)
-    axes[0][0].set_ylabel("mIoU in % of the clean one")
+        axis.set_title(f"{_labels.dataset(dataset)}, {network}, {attack}, n = {n}", fontsize=9)
+        axis.set_xlabel("epsilon (pixels in [0,1])")
+        axis.set_ylabel("mIoU in % of the clean one")
+    legend = {"handles": handles.values(), "labels": handles.keys(), "fontsize": 8}
+    figure.legend(**legend, title="bars: 95 % intervals", loc="outside right upper")
     return figure
 
 
@@ -183,7 +205,7 @@ def _strongest(found: list[Scenes], attack: str) -> tuple[Scenes, str]:
     if attack not in named:
         raise BadInput(f"figures: no example images are under {attack!r}; {suggest(attack, named)}")
     epsilon, scenes = max(named[attack], key=lambda pair: pair[0])
-    return scenes, attack if math.isnan(epsilon) else f"{attack}, eps={epsilon:g}"
+    return scenes, attack if math.isnan(epsilon) else f"{attack}, epsilon = {epsilon:g}"
 
 
 def _restored(name: str, clean: Scenes, noisy: Scenes) -> list[Row]:
@@ -207,9 +229,13 @@ def _rated(name: str, picture: np.ndarray, clean: np.ndarray) -> str:
     return f"{name}, {-10 * math.log10(error):.1f} dB" if error else name
 
 
-def _with_legend(rows: list[Row], of: Scenes, masks: list[np.ndarray]) -> Figure:
+def _where(examples: list[Path]) -> str:
+    return "; ".join([*of_what([examples]), "epsilon in pixels of [0,1]"])
+
+
+def _with_legend(rows: list[Row], of: Scenes, masks: list[np.ndarray], title: str) -> Figure:
     """The rows with the colours of all classes that are shown."""
-    figure = sheet(rows, _side(rows))
+    figure = sheet(rows, _side(rows), title=title)
     labels = np.unique(np.concatenate([mask.ravel() for mask in masks]))
     handles = [Patch(color=colour(label), label=of.classes[label]) for label in labels]
     (axis,) = figure.axes
@@ -256,23 +282,58 @@ def _curves(world: World, attack: str) -> dict[str, list[Group]]:
     return curves
 
 
-def _draw(axis, world: World, noise: str, groups: list[Group], shade: str) -> None:
-    """A curve of those who do not know the denoiser, and one of those who do."""
-    for adaptive, style in ((False, "-"), (True, ":")):
+def _draw(
+    axis: Axes,
+    world: World,
+    noise: str,
+    groups: list[Group],
+    style: Style,
+    shifts: Iterator[float],
+) -> dict[str, Artist]:
+    """A curve of attacks on the segmenter alone, and one of adaptive ones: handles by label.
+
+    `shifts` are factors by which points stand beside their budgets, so that bars hide no others.
+    """
+    handles = {}
+    for adaptive, line, fill in ((False, "-", "full"), (True, ":", "none")):
         points = [group for group in groups if group.attack.adaptive == adaptive]
         if not points:
             continue
         points.sort(key=lambda group: group.attack.epsilon)
-        budgets = [group.attack.epsilon for group in points]
+        shift = next(shifts)
+        budgets = [shift * group.attack.epsilon for group in points]
         kept = [world.kept(group) for group in points]
         value, low, high, _ = zip(*(miou.estimate(100 * miou.values) for miou in kept), strict=True)
         label = f"{noise}, adaptive" if adaptive else noise
-        axis.plot(budgets, value, style, marker="o", markersize=3, color=shade, label=label)
-        axis.fill_between(budgets, low, high, alpha=0.2, color=shade, linewidth=0)
+        handles[label] = axis.errorbar(
+            budgets,
+            value,
+            [np.subtract(value, low), np.subtract(high, value)],
+            linestyle=line,
+            marker=style.marker,
+            fillstyle=fill,
+            markersize=5,
+            elinewidth=0.6,
+            capsize=1.5,
+            color=style.colour,
+            label=label,
+        )
+    return handles
 
 
-def _published(attack: str, noise: str) -> tuple[list[float], list[float]]:
-    """Budgets and printed ratios in %."""
+def _draw_published(axis: Axes, attack: str, noise: str, style: Style) -> dict[str, Artist]:
+    """The printed numbers as a dashed line: its handle by label, none where there are none."""
+    budgets, values, datasets = _published(attack, noise)
+    if not budgets:
+        return {}
+    label = f"{noise}, published ({', '.join(datasets)})"
+    look = {"color": style.colour, "marker": "x", "markersize": 4, "linewidth": 0.8}
+    (line,) = axis.plot(budgets, values, linestyle="--", alpha=0.7, label=label, **look)
+    return {label: line}
+
+
+def _published(attack: str, noise: str) -> tuple[list[float], list[float], list[str]]:
+    """Budgets in rising order, printed ratios in %, and the data sets that they are of."""
     lines = [
         line
         for table in ("table2", "table3", "table4")
@@ -280,4 +341,7 @@ def _published(attack: str, noise: str) -> tuple[list[float], list[float]]:
         if line["metric"].startswith("Ratio")
         and (line["attack"], line["noise"] or NONE) == (attack, noise)
     ]
-    return [float(line["epsilon"]) for line in lines], [float(line["value"]) for line in lines]
+    lines.sort(key=lambda line: float(line["epsilon"]))
+    datasets = list(dict.fromkeys(line["dataset"] for line in lines))
+    budgets, values = ([float(line[name]) for line in lines] for name in ("epsilon", "value"))
+    return budgets, values, datasets

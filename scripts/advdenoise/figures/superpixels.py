@@ -1,5 +1,6 @@
 """Images with the borders of their superpixels."""
 
+import itertools
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 from scripts.advdenoise.ranges import PositiveInt
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._superpixels import Example, read_examples
+from scripts.advdenoise.tables._title import of_what
 
 _SIZE = 6  # of a pixel, so that a border is thin beside it
 _BORDER = (1.0, 1.0, 0.0)
@@ -16,25 +18,30 @@ _GAP = 40  # above each picture, for its title
 
 
 def boundaries(examples: list[Path], *, method: str, images: PositiveInt = 10) -> Figure:
-    """Images (rows) with the segments of each setting of a method (columns) and their number.
+    """Images (columns) with the segments of each setting of a method (rows) and their number.
 
     `method` is a function of superpixels, such as slic; shown are each file's first `images`.
     Tables 3, 4 and 5.
     """
     shown = [example for example in read_examples(examples, method) if example.place < images]
-    grid = [_pictures(example) for example in shown]
-    side = max(max(picture.shape[:2]) for row in grid for _, picture in row)
+    grid = list(itertools.zip_longest(*map(_pictures, shown)))  # settings by images
+    side = max(max(picture.shape[:2]) for row in grid for _, picture in filter(None, row))
     columns = max(map(len, grid))
     # One picture of all: matplotlib takes seconds for as many axes.
     canvas = np.ones((len(grid) * (side + _GAP), columns * (side + _GAP), 3))
     figure, axis = plt.subplots(figsize=(1.9 * columns, 1.9 * len(grid)))
     for row, pictures in enumerate(grid):
-        for column, (title, picture) in enumerate(pictures):
+        for column, titled in enumerate(pictures):
+            if titled is None:  # of other images there are more settings
+                continue
+            title, picture = titled
             top, left = row * (side + _GAP) + _GAP, column * (side + _GAP)
             canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
             axis.text(left, top - _GAP / 4, title, fontsize=5.5)
     axis.imshow(canvas)
     axis.axis("off")
+    where = "; ".join(of_what([examples]))
+    axis.set_title(f"{where}; {method}: the setting and how many segments", fontsize=8)
     return figure
 
 
@@ -42,11 +49,17 @@ def _pictures(example: Example) -> list[tuple[str, np.ndarray]]:
     """The image as it is and under each setting, enlarged, with titles."""
     nothing = np.zeros(example.image.shape[:2])
     pictures = [(example.name, _outlined(example.image, nothing))]
-    for point, labels in example.maps:
+    for point, labels in sorted(example.maps, key=lambda pair: _order(pair[0])):
         settings = " ".join(_labels.superpixel_settings(point))
         title = f"{settings}: {len(np.unique(labels))}"
         pictures.append((title, _outlined(example.image, labels)))
     return pictures
+
+
+def _order(point: dict) -> tuple[float, ...]:
+    """Settings in rising order."""
+    names = _labels.SUPERPIXELS.get(point["function"].partition(".")[2], ())
+    return tuple(point["settings"][name] for name in names)
 
 
 def _outlined(image: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -113,7 +113,11 @@ def _read(path: Path, rows: slice) -> list[Seen]:
                 **{name: _channels_last(group[name][rows]) for name in ("seen", "purified")},
                 **{name: group[name][rows] for name in names},
                 maps={name: _maps(group[f"maps/{name}"], rows) for name in settings["maps"]},
-                about=about | {"printed_attack": _printed(settings, attack, about["attack_point"])},
+                about=about
+                | {
+                    "printed_attack": _printed(settings, attack, about["attack_point"]),
+                    "function": settings["purifier"]["points"][about["purifier_point"]]["function"],
+                },
             )
             found.append(seen)
     return found

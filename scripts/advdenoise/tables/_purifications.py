@@ -129,6 +129,14 @@ def chosen(predictions: Results) -> list[str]:
     ]
 
 
+def defence(function: str) -> str:
+    """The printed name of what a purifier's function is; empty where the paper has none."""
+    if function == "basic.direct":
+        return DIRECT
+    variant = _VARIANTS.get(function, "")
+    return f"APuDAE({variant})" if len(variant) == 1 else variant
+
+
 def counter_attack(entry: dict, point: str) -> str | None:
     """The paper's counter attack that an attack's entry is, behind a known purifier.
 
