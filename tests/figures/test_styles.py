@@ -3,7 +3,11 @@
 import itertools
 import re
 
+import matplotlib.pyplot as plt
+
+from scripts.advdenoise.figures import layers
 from scripts.advdenoise.figures._palette import Styles
+from scripts.advdenoise.tables._read import read_stage
 from tests.fake_results import Results
 from tests.figures.test_figures import SVG, drawn, texts
 
@@ -71,3 +75,17 @@ def test_no_two_of_forty_names_look_the_same():
     for one, other in itertools.combinations(names, 2):
         assert styles.of(one) != styles.of(other)
     assert {styles.of(name).colour for name in names if name != "clean"}.isdisjoint({"#000000"})
+
+
+def test_panels_and_sets_have_the_papers_order_whatever_that_of_the_results(tmp_path, propagation):
+    results = Results(tmp_path / "files", propagation)
+    found = read_stage(
+        "distances", results.inputs("figures", "propagation", "figure5")["distances"]
+    )
+    shuffled = found.of(found.frame.iloc[::-1].reset_index(drop=True))
+    figure = layers.curves(shuffled, measure="ne_d")
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles[0] == "FC->Conv w/o DN" and len(titles) == 3
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [*SETS, "clean"]
+    plt.close(figure)

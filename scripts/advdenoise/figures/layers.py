@@ -14,7 +14,7 @@ from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._cells import Cell
 from scripts.advdenoise.tables._explorer import at_last_layer, joined
 from scripts.advdenoise.tables._measures import distance
-from scripts.advdenoise.tables._propagation import NONE, Places
+from scripts.advdenoise.tables._propagation import NONE, SETS, Places
 from scripts.advdenoise.tables._read import Results
 from scripts.advdenoise.threats import CLEAN
 
@@ -55,8 +55,9 @@ def curves(
     styles = styles or Styles()
     panels = _panels(distances, measures)
     rows = list(dict.fromkeys((panel.network, panel.measure) for panel in panels))
-    columns = list(dict.fromkeys(panel.setting for panel in panels))
-    names = sorted(dict.fromkeys(name for panel in panels for name in panel.curves), key=_last)
+    # The results may stand in any order: without a denoiser first, sets as the paper prints them.
+    columns = sorted(dict.fromkeys(panel.setting for panel in panels), key=lambda s: s != NONE)
+    names = sorted(dict.fromkeys(name for panel in panels for name in panel.curves), key=_rank)
     figure, axes = plt.subplots(
         len(rows),
         len(columns),
@@ -118,14 +119,14 @@ def explorer(
     figure, axes = plt.subplots(
         len(told), 2, figsize=(10, 3.6 * len(told)), squeeze=False, layout="constrained"
     )
-    settings = list(dict.fromkeys(found["setting"]))
+    settings = sorted(dict.fromkeys(found["setting"]), key=lambda s: s != NONE)
     fills = {name: _FILLS[place % len(_FILLS)] for place, name in enumerate(settings)}
     for line, (quantity, printed) in zip(axes, told.items(), strict=True):
         for axis, measure in zip(line, ("ne_d", "cos_d"), strict=True):
             _points(axis, found, measure, quantity, styles, fills)
             axis.set_xlabel(f"{_MEASURES[measure]} at the last layer")
             axis.set_ylabel(printed)
-    sets = [_handle(name, styles) for name in sorted(dict.fromkeys(found["set"]), key=_last)]
+    sets = [_handle(name, styles) for name in sorted(dict.fromkeys(found["set"]), key=_rank)]
     denoisers = [
         Line2D([], [], color=GREY, marker="o", linestyle="", fillstyle=fill, label=name)
         for name, fill in fills.items()
@@ -154,9 +155,12 @@ def _panels(distances: Results, measures: list[str]) -> list[_Panel]:
     return list(panels.values())
 
 
-def _last(name: str) -> bool:
-    """Sorts clean images behind the adversarial sets, whose order stays."""
-    return name == CLEAN
+def _rank(name: str) -> int:
+    """Sorts the paper's sets as printed, then others as they come, and clean images last."""
+    others = len(SETS)
+    if name == CLEAN:
+        return others + 1
+    return SETS.index(name) if name in SETS else others
 
 
 def _where(frame: "pd.DataFrame") -> str:

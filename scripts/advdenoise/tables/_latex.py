@@ -11,7 +11,7 @@ _NEEDS = [r"% \usepackage{booktabs}", r"% \usepackage{graphicx}"]
 _LINE = 124  # characters of a row: what is wider stands in several parts below each other
 _GAP = 3  # between columns, in characters
 _LONG, _SHORT = 34, 24  # a longer cell is broken into lines, of fewer characters where that helps
-_LINES = 38  # of one float
+_LINES = 36  # of one float
 _EM = 0.5  # width of a character
 _ESCAPES = {
     "\\": r"\textbackslash{}",
