@@ -24,7 +24,7 @@ ORDER = [
     ["training"],
     ["attacks"],
     ["classifiers", "denoisers"],
-    ["datasets", "metrics", "noise"],
+    ["datasets", "metrics", "noise", "outputs"],
     ["contents", "lineage", "store", "resume", "devices", "schemas", "statistics"],
     ["components", "configuration", "graph", "digests", "workflow", "threats", "running"]
     + ["budget", "cluster", "failures", "sides"],

@@ -1,6 +1,7 @@
 """95 % intervals over images, and the spread between replicates.
 
-What is undefined (no images, one class only) is NaN, without a warning.
+What is undefined (no images, one class only, values that are not finite) is NaN, without a warning:
+nothing that is not finite is left out of a mean.
 """
 
 import functools
@@ -27,10 +28,11 @@ class Estimate(NamedTuple):
 def wilson(successes: float, n: int) -> Estimate:
     """A share and Wilson's score interval (Wilson, 1927).
 
-    `successes` need not be whole, for shares that are averaged for each image first.
+    `successes` need not be whole, for shares that are averaged for each image first. Undefined
+    where they are no finite number.
     """
     n = int(n)
-    if n == 0 or math.isnan(successes):
+    if n == 0 or not math.isfinite(successes):
         return Estimate(math.nan, math.nan, math.nan, n)
     share = float(successes) / n
     z2 = _NORMAL**2

@@ -431,7 +431,7 @@ def test_a_perturbation_that_is_not_finite_is_not_written(world, component, tmp_
     entry = world.settings(FEW.format("fgsm@small"))["attack"]
     entry["points"]["default"]["function"] = "toy.broken"
     entry["points"]["default"]["settings"] = {}
-    with pytest.raises(RuntimeError, match="not finite"):
+    with pytest.raises(BadInput, match="attacks.fgsm: toy.broken .* not finite"):
         world.run(FEW.format("fgsm@small"), tmp_path / "broken.h5", {"attack": entry})
     assert not list(tmp_path.iterdir())
 

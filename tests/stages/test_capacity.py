@@ -72,4 +72,5 @@ def test_a_clean_image_without_purifier_needs_no_second_pass(world, tmp_path, mo
     monkeypatch.setattr(torch.nn.Module, "__call__", counted)
     world.run(PLAIN, tmp_path / "again.parquet")
     # 12 images: clean, clean denoised, and three attack points without and with the denoiser.
-    assert sum(passes) == 12 * (1 + 1 + 2 * 3)
+    # Before them the network is tried: on a black image, and on four twice and on two of these.
+    assert sum(passes) == 1 + 2 * 4 + 2 + 12 * (1 + 1 + 2 * 3)

@@ -11,6 +11,7 @@ from scripts.advdenoise.attacks._ball import limits
 from scripts.advdenoise.attacks._predict import Predict, each, margin
 from scripts.advdenoise.datasets._source import IGNORED
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.outputs import finite_rows
 
 # Weighs what has a label: from logits [N,K,...] and labels [N,...] to [N,...].
 Weigh = Callable[[Tensor, Tensor], Tensor]
@@ -84,7 +85,8 @@ def entropy_slope(
 ) -> Tensor:
     """The gradient of `entropy` in the images `seen`, summed over the draws of `predict`.
 
-    The sum over draws, for only the direction counts. Each pixel of a mask counts `weigh` times.
+    The sum over draws, for only the direction counts; it leaves out draws in which an image's
+    gradient is not finite, unless none is. Each pixel of a mask counts `weigh` times.
     """
 
     def of(ask: Predict) -> Tensor:
@@ -95,7 +97,14 @@ def entropy_slope(
             logits = ask(given)
             return torch.autograd.grad(logits, given, _logit_slope(logits, labels, weigh))[0]
 
-    return functools.reduce(torch.add, map(of, each(predict)))
+    return functools.reduce(_add_finite, map(of, each(predict)))
+
+
+def _add_finite(total: Tensor, gradient: Tensor) -> Tensor:
+    """Both added, or of an image where one of them is not finite the other."""
+    added = torch.add(total, gradient)
+    added = added.where(is_finite(gradient), total)
+    return added.where(is_finite(total), gradient)
 
 
 def margin_slope(
@@ -104,14 +113,15 @@ def margin_slope(
     """The gradient of each image's lead, up to `kappa`, in the images `seen`.
 
     The lead is the largest other output less the label's, the other way round where `targeted`; it
-    is the mean over the draws of `predict`. From `kappa` on the gradient is 0.
+    is the mean over the draws of `predict`, of which those without a finite gradient count as 0.
+    From `kappa` on the gradient is 0.
     """
 
     def of(ask: Predict) -> Tensor:
         return gradient(seen, lambda x: -margin(ask(x), labels, targeted).clamp(min=-kappa).sum())
 
     draws = each(predict)
-    return functools.reduce(torch.add, map(of, draws)) / len(draws)
+    return functools.reduce(_add_finite, map(of, draws)) / len(draws)
 
 
 @torch.no_grad()
@@ -132,7 +142,7 @@ def _logit_slope(logits: Tensor, masks: Tensor, weigh: Weigh | None) -> Tensor:
 
 def is_finite(gradient: Tensor) -> Tensor:
     """Whether each image's gradient is: [N,1,1,1]."""
-    return gradient.sum(_per_image(gradient), keepdim=True).isfinite()
+    return finite_rows(gradient).view(-1, *[1] * (gradient.ndim - 1))
 
 
 def step_size(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.outputs import finite_rows
 
 Predict = Callable[[Tensor], Tensor]
 # Is shown perturbations while an attack is under way.
@@ -29,10 +30,15 @@ def each(predict: Predict) -> Sequence[Predict]:
 
 
 def margin(outputs: Tensor, labels: Tensor, targeted: bool) -> Tensor:
-    """By how much each image is not yet fooled, from outputs [N, classes]: [N]."""
+    """By how much each image is not yet fooled, from outputs [N, classes]: [N].
+
+    Outputs that are not finite stand for no class: the label is left, by infinity, and a target is
+    not reached.
+    """
     own = outputs.gather(1, labels[:, None])[:, 0]
     other = outputs.scatter(1, labels[:, None], -math.inf).max(1).values
-    return other - own if targeted else own - other
+    ahead = other - own if targeted else own - other
+    return ahead.where(finite_rows(outputs), math.inf if targeted else -math.inf)
 
 
 def refuse_masks(labels: Tensor, function: str) -> None:

@@ -10,7 +10,8 @@ What they are handed: `images` float [N,C,H,W] in [0,1]; `labels` int64 [N], who
 is raised, or lowered where `targeted`, or masks [N,H,W] with 255 for pixels without a label;
 `predict` images -> logits [N,K] or [N,K,H,W], differentiable, in eval mode; `noise` one random
 stream per image. Where `predict` draws random numbers, the gradient is the mean
-over its `each`, drawn afresh at each step (expectation over transformation, Athalye et al. 2018).
+over its `each`, drawn afresh at each step (expectation over transformation, Athalye et al. 2018);
+for an image, over those of them whose gradient is finite.
 `epsilon` is the ball's radius in pixel units, a number or [N,1,1,1]. A step is `alpha` in pixel
 units or `alpha_per_epsilon` times epsilon; exactly one of the two is given, else BadInput is
 raised. An image whose gradient is not finite rests for that step.
@@ -26,6 +27,7 @@ from scripts.advdenoise.attacks._kurakin import kurakin_steps
 from scripts.advdenoise.attacks._predict import Predict, refuse_masks
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.outputs import predicted
 from scripts.advdenoise.ranges import (
     Epsilon,
     Interval,
@@ -172,7 +174,7 @@ def segpgd(
         share = next(of_wrong)
 
         def weigh(logits: Tensor, labels: Tensor) -> Tensor:
-            right = logits.argmax(1) == labels
+            right = predicted(logits) == labels
             return torch.where(right, 1 - share, share).to(logits.dtype)
 
         return entropy_slope(seen, labels, predict, weigh)

@@ -2,7 +2,8 @@
 
 Each returns the perturbation, finite, so that images + perturbation lies inside [0,1]. An image
 that is fooled already gets a perturbation of 0. Images never influence each other; those that are
-done are left out of the batch, which changes nothing but the time.
+done are left out of the batch, which changes nothing but the time. Outputs that are not finite
+stand for no class: such an image is fooled, and no target is reached.
 
 What they are handed: `images` float [N,C,H,W] in [0,1]; `labels` int64 [N], the classes to leave,
 or to reach where `targeted`; `predict` images -> outputs [N, classes], differentiable, in eval mode
@@ -22,6 +23,7 @@ from torch import Tensor
 from scripts.advdenoise.attacks._ball import limits
 from scripts.advdenoise.attacks._predict import Predict, margin, of_rows, refuse_masks
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.outputs import predicted
 from scripts.advdenoise.ranges import (
     Epsilon,
     Interval,
@@ -74,7 +76,7 @@ def deepfool(
     with torch.no_grad():
         outputs = predict(images)
     rivals = _rivals(outputs, labels, candidates)
-    rows = (outputs.argmax(1) == labels).nonzero().flatten()
+    rows = (predicted(outputs) == labels).nonzero().flatten()
     for _ in range(steps):
         if not len(rows):
             break
@@ -92,7 +94,7 @@ def deepfool(
         # The backward passes cost more than this look, which spares them for all who are fooled.
         with torch.no_grad():
             outputs = of_rows(predict, rows)(images[rows] + perturbation[rows])
-        rows = rows[outputs.argmax(1) == labels[rows]]
+        rows = rows[predicted(outputs) == labels[rows]]
     return perturbation if epsilon is None else _into_ball(perturbation, images, epsilon, norm)
 
 

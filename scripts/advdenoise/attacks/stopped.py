@@ -4,7 +4,8 @@ Each returns the perturbation, so that images + perturbation is the adversarial 
 inside [0,1], and there is no ball. The gradient is that of the surrogate, the stop rule asks the
 victim. An image that the victim has wrong already keeps a perturbation of 0, one that is never
 fooled its last one. Images that are done are left out of the batch, which changes nothing but the
-time, and no image influences another. One whose gradient is not finite rests.
+time, and no image influences another. One whose gradient is not finite rests. The victim errs
+where its outputs are not finite, and no target is reached there.
 
 What they are handed: `images` float [N,C,H,W] in [0,1]; `labels` int64 [N], whose cross-entropy is
 raised, or lowered where `targeted`, which are then the classes to reach; `predict` images ->
@@ -23,6 +24,7 @@ from torch import Tensor
 from scripts.advdenoise.attacks._ascent import entropy_slope, is_finite, unit
 from scripts.advdenoise.attacks._ball import limits
 from scripts.advdenoise.attacks._predict import Predict, Watch, of_rows, refuse_masks
+from scripts.advdenoise.outputs import predicted
 from scripts.advdenoise.ranges import Interval, PositiveInt, StepSize
 
 # The line search is repeated once with so many smaller steps if it ends within as many.
@@ -154,7 +156,7 @@ class _Search:
     @torch.no_grad()
     def _fooled(self, rows: Tensor) -> Tensor:
         seen = self._images[rows] + self.perturbation[rows]
-        reached = of_rows(self._victim, rows)(seen).argmax(1) == self._labels[rows]
+        reached = predicted(of_rows(self._victim, rows)(seen)) == self._labels[rows]
         return reached if self._targeted else ~reached
 
 

@@ -2,7 +2,8 @@
 
 The kernel is exp(-gamma |x - y|^2). The distances of all rows come from one float32 matrix product
 and not row by row, which is an order of magnitude faster than scikit-learn's own kernel and equal
-up to rounding. The score is the decision function.
+up to rounding. Rows are divided by a power of two first, which rounds nothing and keeps the squares
+of tiny and huge features inside float32. The score is the decision function.
 """
 
 import warnings
@@ -80,6 +81,10 @@ class _SupportVectors:
             deviation = features.std(axis=0, dtype=np.float64).astype(np.float32)
             self._deviation = np.where(deviation > 0, deviation, np.float32(1.0))
         rows = self._prepared(features)
+        # Rows in this unit have elements up to 1.
+        exponent = int(np.frexp(np.abs(rows).max(initial=0.0))[1])
+        self._unit = 2.0 ** min(max(exponent, -126), 126)  # and its inverse, in float32
+        rows = self._in_unit(rows)
         squares = _squares(rows)
         self._factor = self._gamma_of(rows, squares)
         # What no training row varies in adds to the distances of scored rows only, by its square.
@@ -87,7 +92,7 @@ class _SupportVectors:
         rows = self._varying(rows)
         distances = _squared_distances(rows, squares, rows, squares)
         self._choose(distances, is_adversarial, groups)
-        kernel = _kernel(distances, self._factor, out=distances)
+        kernel = self._kernel(distances, self._factor, out=distances)
         support, self._weights, self._offset = _machine(
             kernel, is_adversarial, self._C, self._steps
         )
@@ -101,10 +106,19 @@ class _SupportVectors:
         """Settle what the machine is fitted with; here it is given."""
 
     def _decision(self, features: np.ndarray) -> np.ndarray:
-        rows = self._prepared(features)
+        rows = self._in_unit(self._prepared(features))
         squares = _squares(rows)
         distances = _squared_distances(self._varying(rows), squares, self._support, self._squares)
-        return _kernel(distances, self._factor, out=distances) @ self._weights + self._offset
+        return self._kernel(distances, self._factor, out=distances) @ self._weights + self._offset
+
+    def _kernel(
+        self, distances: np.ndarray, gamma: float, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The kernel of squared distances in the unit of the training rows."""
+        return _kernel(distances, gamma * self._unit**2, out)
+
+    def _in_unit(self, rows: np.ndarray) -> np.ndarray:
+        return np.multiply(rows, np.float32(1 / self._unit), out=rows)
 
     def _prepared(self, features: np.ndarray) -> np.ndarray:
         rows = np.subtract(features, self._mean, dtype=np.float32)
@@ -122,7 +136,7 @@ class _SupportVectors:
         if self._gamma == "scale":
             # That of all features: within the columns, and between their means where they have any.
             between = 0.0 if self._scale else self._mean.var(dtype=np.float64)
-            variance = squares.sum(dtype=np.float64) / rows.size + between
+            variance = squares.sum(dtype=np.float64) / rows.size * self._unit**2 + between
         return 1.0 / (rows.shape[1] * (variance or 1.0))
 
 
@@ -138,7 +152,7 @@ class _Searched(_SupportVectors):
         fold = _folds(groups, is_adversarial, self._folds, self._seed)
         areas = np.empty((len(self._Cs), len(self._gammas)))
         for place, gamma in enumerate(self._gammas):
-            kernel = _kernel(distances, gamma)
+            kernel = self._kernel(distances, gamma)
             found = [self._areas(kernel, is_adversarial, fold == k) for k in np.unique(fold)]
             # A fold that lacks a class tells nothing; where all do, no pair is better than another.
             known = ~np.isnan(found)
@@ -204,5 +218,8 @@ def _squared_distances(
 
 
 def _kernel(distances: np.ndarray, gamma: float, out: np.ndarray | None = None) -> np.ndarray:
-    kernel = np.multiply(distances, np.float32(-gamma), out=out)
+    # Beyond float32's range only a distance of 0 differs from an infinite one.
+    factor = min(gamma, float(np.finfo(np.float32).max))
+    with np.errstate(over="ignore"):
+        kernel = np.multiply(distances, np.float32(-factor), out=out)
     return np.exp(kernel, out=kernel)

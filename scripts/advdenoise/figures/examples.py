@@ -11,7 +11,7 @@ from scripts.advdenoise.figures._palette import BLACK, WRONG
 from scripts.advdenoise.figures._sheet import CROSS, Row, Tile, sheet
 from scripts.advdenoise.ranges import PositiveInt
 from scripts.advdenoise.tables import _labels
-from scripts.advdenoise.tables._examples import Maps, Seen, of_one_replicate, read_seen
+from scripts.advdenoise.tables._examples import NO_CLASS, Maps, Seen, of_one_replicate, read_seen
 from scripts.advdenoise.tables._title import of_what
 
 _BEFORE = ("dataset", "classifier", "threat", "attack_point")  # a purifier
@@ -48,7 +48,8 @@ def strips(examples: list[Path], *, images: PositiveInt = 6) -> Figure:
         ):
             is_right = prediction == label
             colour = BLACK if is_right else WRONG
-            name = group.classes[prediction] if is_right else f"{CROSS} {group.classes[prediction]}"
+            name = group.name(prediction)
+            name = name if is_right else f"{CROSS} {name}"
             axes[3 * place + 2][column].set_title(name, fontsize=6, color=colour, pad=2)
         points = (group.about["attack_point"], group.about["purifier_point"])
         names = [group.about["threat"], group.about["purifier"], *points]
@@ -119,7 +120,7 @@ def _block(found: list[Seen]) -> list[Row]:
         if seen.is_purified:
             name = _labels.with_point(seen.about["purifier"], seen.about["purifier_point"])
             tiles = [
-                _tile(seen, picture, place, prediction, f"{100 * seen.confidence[place]:.1f} %")
+                _tile(seen, picture, place, prediction, _percent(seen.confidence[place]))
                 for place, (picture, prediction) in enumerate(
                     zip(seen.purified, seen.prediction, strict=True)
                 )
@@ -130,17 +131,24 @@ def _block(found: list[Seen]) -> list[Row]:
 
 def _as_seen(seen: Seen) -> list[Tile]:
     tiles = []
-    for place, (picture, shares) in enumerate(zip(seen.seen, seen.seen_probabilities, strict=True)):
-        prediction = int(shares.argmax())
+    for place, (picture, prediction) in enumerate(
+        zip(seen.seen, seen.seen_prediction, strict=True)
+    ):
+        shares = seen.seen_probabilities[place]
         aim = prediction if seen.target is None else seen.target
-        share = f"{100 * shares[aim]:.1f} %"
+        share = _percent(shares[aim])
         told = share if aim == prediction else f"({seen.classes[aim]}: {share})"
         tiles.append(_tile(seen, picture, place, prediction, told))
     return tiles
 
 
 def _tile(seen: Seen, picture: np.ndarray, place: int, prediction: int, told: str) -> Tile:
-    return Tile(picture, f"{seen.classes[prediction]} {told}", prediction != seen.labels[place])
+    text = seen.name(prediction) if prediction == NO_CLASS else f"{seen.name(prediction)} {told}"
+    return Tile(picture, text, prediction != seen.labels[place])
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _noise(seen: Seen, place: int) -> list[Row]:

@@ -51,15 +51,21 @@ def errors(
     for row, (name, clean, attacked) in zip(axes, pairs, strict=True):
         before = np.concatenate([some["error_before"] for some in (clean, attacked)])
         after = np.concatenate([some["error_after"] for some in (clean, attacked)])
+        both = np.concatenate([before, after])
+        both = both[np.isfinite(both)]  # a purifier that diverges leaves no error to draw
         count = min(_BINS, math.ceil(2 * math.sqrt(len(before) / 2)))
-        bins = np.linspace(0, max(before.max(), after.max()) or 1.0, count + 1)
+        bins = np.linspace(0, both.max(initial=0.0) or 1.0, count + 1)
         for axis, column, when in zip(row, _COLUMNS, ("before", "after"), strict=True):
+            title = f"{name}, {when} purification"
             for some, label in ((clean, CLEAN), (attacked, attack)):
                 shade = styles.of(label).colour
                 look = {"histtype": "stepfilled", "alpha": 0.35, "color": shade}
-                axis.hist(some[column], bins, label=label, **look)
-                axis.hist(some[column], bins, histtype="step", color=shade)
-            axis.set_title(f"{name}, {when} purification", fontsize=8)
+                found = some[column][np.isfinite(some[column])]
+                if missing := len(some) - len(found):
+                    title += f"\n{label}: {missing} of {len(some)} are not finite"
+                axis.hist(found, bins, label=label, **look)
+                axis.hist(found, bins, histtype="step", color=shade)
+            axis.set_title(title, fontsize=8)
             axis.set_xlabel("reconstruction error (sum of squared differences of pixels in [0,1])")
             axis.xaxis.label.set_fontsize(7)
         row[0].set_ylabel("images")
@@ -142,11 +148,11 @@ def _clean(seen: Seen) -> list[Tile]:
 
 
 def _attacked(seen: Seen) -> list[Tile]:
-    return _tiles(seen, zip(seen.seen, seen.seen_probabilities.argmax(1), strict=True))
+    return _tiles(seen, zip(seen.seen, seen.seen_prediction, strict=True))
 
 
 def _tiles(seen: Seen, pairs) -> list[Tile]:
     return [
-        Tile(picture, seen.classes[prediction], prediction != label)
+        Tile(picture, seen.name(prediction), prediction != label)
         for (picture, prediction), label in zip(pairs, seen.labels, strict=True)
     ]

@@ -20,7 +20,13 @@ from scripts.advdenoise.graph.kinds import looks_at_model
 from scripts.advdenoise.ranges import PositiveInt
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._dapas import NONE, PAPER, Group, Places, World, method, worlds
-from scripts.advdenoise.tables._examples import Scenes, of_one_replicate, read_scenes
+from scripts.advdenoise.tables._examples import (
+    NO_CLASS_OF_PIXEL,
+    NO_OUTPUT,
+    Scenes,
+    of_one_replicate,
+    read_scenes,
+)
 from scripts.advdenoise.tables._read import Results
 from scripts.advdenoise.tables._title import of_what
 from scripts.advdenoise.tables._write import published_numbers
@@ -226,7 +232,7 @@ def _restored(name: str, clean: Scenes, noisy: Scenes) -> list[Row]:
 
 def _rated(name: str, picture: np.ndarray, clean: np.ndarray) -> str:
     error = float(np.square(picture - clean).mean())
-    return f"{name}, {-10 * math.log10(error):.1f} dB" if error else name
+    return f"{name}, {-10 * math.log10(error):.1f} dB" if 0 < error < math.inf else name
 
 
 def _where(examples: list[Path]) -> str:
@@ -237,7 +243,8 @@ def _with_legend(rows: list[Row], of: Scenes, masks: list[np.ndarray], title: st
     """The rows with the colours of all classes that are shown."""
     figure = sheet(rows, _side(rows), title=title)
     labels = np.unique(np.concatenate([mask.ravel() for mask in masks]))
-    handles = [Patch(color=colour(label), label=of.classes[label]) for label in labels]
+    names = dict(enumerate(of.classes)) | {NO_CLASS_OF_PIXEL: NO_OUTPUT}
+    handles = [Patch(color=colour(label), label=names[label]) for label in labels]
     (axis,) = figure.axes
     axis.legend(
         handles=handles,

@@ -37,6 +37,8 @@ def check_entries(config: dict) -> None:
                     _check_step(f"{key}.settings", point["settings"], asked)
     for name, entry in config["attacks"].items():
         _check_ways(f"attacks.{name}", entry)
+    for name, entry in config["purifiers"].items():
+        _check_draws(f"purifiers.{name}", entry)
     for name, experiment in config["experiments"].items():
         for part in ("tables", "figures"):
             for product_name, product in experiment[part].items():
@@ -123,6 +125,19 @@ def _check_step(key: str, settings: dict, asked: components.Signature) -> None:
         raise BadInput(
             f"{key}: give either alpha (a step in pixels of [0,1]) or alpha_per_epsilon (a step as "
             f"a share of epsilon), not {'both' if given else 'none'}"
+        )
+
+
+def _check_draws(key: str, purifier: dict) -> None:
+    """What draws no random numbers is not judged several times."""
+    functions = [point["function"] for point in purifier["points"].values()]
+    draw = any(
+        "noise" in components.signature("purifiers", key, function).handed for function in functions
+    )
+    if "draws" in purifier and not draw:
+        raise BadInput(
+            f"{key}.draws: {functions[0]} does not list `noise` and so gives the same at every "
+            "draw; take `draws` out, or draw from `noise` in the function"
         )
 
 

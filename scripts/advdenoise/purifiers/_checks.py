@@ -1,5 +1,7 @@
 """What every purifier refuses, in one sentence each."""
 
+import math
+
 from torch import Tensor
 
 from scripts.advdenoise.errors import BadInput
@@ -44,9 +46,9 @@ def mean_and_deviation(calibration: dict | None, function: str) -> tuple[float, 
             "reconstruction error; hand over what the calibrate stage wrote"
         )
     mean, deviation = calibration["mean"], calibration["deviation"]
-    if not deviation > 0:
+    if not (math.isfinite(mean) and 0 < deviation < math.inf):
         raise BadInput(
-            f"{function}: the calibration has the deviation {deviation}; calibrate on two or more "
-            "images that are not alike"
+            f"{function}: the calibration has the mean {mean} and the deviation {deviation}; "
+            "calibrate on two or more images that are not alike"
         )
     return mean, deviation

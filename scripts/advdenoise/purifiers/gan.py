@@ -53,7 +53,8 @@ def defense_gan(
         state = taken(_step(generate, now, momentum), state, follow)
     made = generate(state[0])
     with torch.no_grad():
-        found = _errors(made, goals).view(len(images), restarts)
+        # NaN would count as the smallest.
+        found = _errors(made, goals).nan_to_num(nan=math.inf).view(len(images), restarts)
     best = found.argmin(1) + restarts * torch.arange(len(images), device=images.device)
     return made[best]
 

@@ -21,9 +21,11 @@ from scripts.advdenoise.components import load, provide
 from scripts.advdenoise.datasets._source import IGNORED
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.outputs import predicted
 from scripts.advdenoise.resume import forget, state_digest, state_folder
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.data import (
+    GRADIENTS,
     Batch,
     ImageSet,
     leads_out,
@@ -32,6 +34,7 @@ from scripts.advdenoise.stages.data import (
     why_impossible,
 )
 from scripts.advdenoise.stages.finished import FinishedRows, finished_rows
+from scripts.advdenoise.stages.gradients import Watched
 
 
 def run(
@@ -81,6 +84,7 @@ def _write_point(
     stored = store.add_array(group, "perturbation", shape=(len(clean), *clean.shape), dtype="f4")
     epsilons = image_epsilons(point, len(clean))
     success = np.zeros(len(clean), dtype=np.uint8)
+    lost = np.zeros(len(clean), dtype=np.uint8)
 
     def attack(rows: slice) -> dict[str, np.ndarray]:
         batch = clean.batch(rows, models.device())
@@ -88,6 +92,7 @@ def _write_point(
         return {
             "perturbation": perturbation.contiguous().cpu().numpy(),
             "success": fooled.cpu().numpy().astype(np.uint8),
+            "lost": attacker.lost.cpu().numpy().astype(np.uint8),
         }
 
     title = f"{settings['threat']} {name}"
@@ -95,12 +100,19 @@ def _write_point(
         for rows, made in finished.each(name, len(clean), settings["batch"], attack):
             stored[rows] = made["perturbation"]
             success[rows] = made["success"]
+            lost[rows] = made["lost"]
             bar.update(rows.stop - rows.start)
     store.add_array(group, "epsilon", epsilons)
     store.add_array(group, "success", success)
     right = int(success.sum())
     what = "most labelled pixels of " if clean.dense else ""
     print(f"{title}: the victim errs on {what}{right} of {len(clean)} images")
+    if lost.any():
+        group.attrs[GRADIENTS] = int(lost.sum())
+        print(
+            f"{title}: at {lost.sum()} of {len(clean)} images outputs or a gradient were not "
+            "finite, which moved nothing: the attack may be weaker than it looks"
+        )
 
 
 def image_epsilons(point: dict, count: int) -> np.ndarray:
@@ -136,6 +148,8 @@ def open_attacker(
         source = models.classifier(surrogate, settings["surrogate"], clean)
     using = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
     models.check_frozen(target, source, using.network if using else None)
+    if settings["purifier"]:
+        models.purifiers(settings["purifier"], using, clean, settings["seed"])
     return Attacker(settings, target, source, using, goal)
 
 
@@ -144,7 +158,10 @@ def _look_away(perturbation: Tensor) -> None:
 
 
 class Attacker:
-    """One attack entry with the networks that it looks at; `goal` is its one target class."""
+    """One attack entry with the networks that it looks at; `goal` is its one target class.
+
+    `lost` tells at which images [N] of the last batch outputs or a gradient were not finite.
+    """
 
     def __init__(
         self, settings: dict, victim, surrogate, using: models.Denoiser | None, goal: int | None
@@ -152,13 +169,15 @@ class Attacker:
         self.settings, self.using, self.goal = settings, using, goal
         self.victim, self.surrogate = victim, surrogate
         self.draws = _draws(settings)
+        self.lost = torch.zeros(0, dtype=torch.bool)
 
     def __call__(
         self, point: dict, batch: Batch, epsilons: np.ndarray, watch: Watch = _look_away
     ) -> tuple[Tensor, Tensor]:
         """Perturbations [N,C,H,W], and whether the victim errs [N], behind a known purifier.
 
-        An attack with a stop rule lets `watch` see the perturbations after each step.
+        An attack with a stop rule lets `watch` see the perturbations after each step. Raises
+        BadInput where a perturbation is not finite.
         """
         entry = self.settings["attack"]
         victim = self._behind(self.victim, batch, "trial", "full", self.draws)
@@ -169,25 +188,24 @@ class Attacker:
         predict = self._behind(predict, batch, "attacker", through, self.draws)
         noise = Noise(self.settings["seed"], batch.ids, entry["name"])
         labels, targeted = self._labels(entry, batch, victim, noise)
+        self.lost = torch.zeros(len(batch.ids), dtype=torch.bool, device=batch.images.device)
         perturbation = provide(
             _with_budget(point, epsilons),
             images=batch.images,
             labels=labels,
             targeted=targeted,
-            predict=predict,
+            predict=Watched(predict, self.lost),
             victim=victim,
-            classifier=self.victim,
+            classifier=Watched(self.victim, self.lost),
             noise=noise,
             watch=watch,
             **self._offers(),
         )
-        if not bool(perturbation.isfinite().all()):
-            raise RuntimeError(f"attack {entry['name']} returned a perturbation that is not finite")
         self._check(point, perturbation, batch, epsilons)
         # Judged as evaluation will: with the defender's first draws, which the attack never met.
         judge = self._behind(self.victim, batch, "defender", "full")
         with torch.no_grad():
-            predictions = judge(batch.images + perturbation).argmax(1)
+            predictions = predicted(judge(batch.images + perturbation))
         return perturbation, errs(predictions, batch.labels)
 
     def _check(self, point: dict, perturbation: Tensor, batch: Batch, epsilons: np.ndarray) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from scripts.advdenoise import store
+from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.data import open_images
 
@@ -21,6 +22,13 @@ def run(settings: dict, images: Path, denoiser: Path, output: Path) -> None:
         using = models.denoiser(denoiser, None, settings["denoiser"], clean)
         batches = clean.batches(settings["batch"], models.device())
         errors = torch.cat([using.error(batch.images).cpu().double() for batch in batches])
+    wrong = int((~errors.isfinite()).sum())
+    if wrong or len(errors) < 2:
+        what = f"of {wrong} of {len(errors)} images is not finite" if wrong else "is of one image"
+        raise BadInput(
+            f"denoisers.{settings['denoiser']['name']}: the reconstruction error {what}; calibrate "
+            "a denoiser that gives finite images, on two images or more"
+        )
     value = {
         "mean": errors.mean().item(),
         "deviation": errors.std().item(),

@@ -17,6 +17,9 @@ from scripts.advdenoise.components import suggest
 from scripts.advdenoise.datasets._source import IGNORED
 from scripts.advdenoise.errors import BadInput
 
+# The attribute of a point that counts images at which its attack had no finite gradient.
+GRADIENTS = "gradients_not_finite"
+
 _ROUNDING = 1e-6  # of a budget or a pixel in [0,1]
 
 
@@ -207,6 +210,10 @@ class AdversarialSet:
     def success(self, point: str) -> np.ndarray:
         """Whether the victim errs on the adversarial image: bool [N]."""
         return self.points[point]["success"][:].astype(bool)
+
+    def gradients_not_finite(self, point: str) -> int:
+        """The number of images at which the attack had a gradient that is not finite."""
+        return int(self.points[point].attrs.get(GRADIENTS, 0))
 
 
 @contextmanager

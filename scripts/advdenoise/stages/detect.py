@@ -14,7 +14,7 @@ from scripts.advdenoise import store
 from scripts.advdenoise.components import handed, load, provide
 from scripts.advdenoise.contents import check_rows
 from scripts.advdenoise.detectors._protocols import lacking, split, units
-from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.errors import BadInput, DamagedFile
 from scripts.advdenoise.schemas import DETECTION, IQR
 from scripts.advdenoise.stages.columns import Columns
 from scripts.advdenoise.threats import CLEAN
@@ -70,7 +70,12 @@ class Features:
             if not len(vectors):
                 vectors = np.empty((len(self._table), column.type.list_size), np.float32)
             for chunk in column.chunks:
-                part = chunk.flatten().to_numpy().reshape(len(chunk), -1)
+                part = chunk.flatten().to_numpy(zero_copy_only=False).reshape(len(chunk), -1)
+                if not np.isfinite(part).all():
+                    raise DamagedFile(
+                        f"{file}: features {representation} are not finite; delete it and run "
+                        f"`snakemake --cores all {file}`"
+                    )
                 vectors[start : start + len(part)] = part
                 start += len(part)
         return vectors
@@ -96,6 +101,12 @@ def run(settings: dict, features: list[Path], output: Path, threads: int) -> Non
             for name, point in settings["detector"]["points"].items():
                 for fit in fits:
                     for block in _judge(fit, found, vectors, point, threads):
+                        if not np.isfinite(block["score"]).all():
+                            raise BadInput(
+                                f"detectors.{settings['detector']['name']}: {point['function']} "
+                                "gives scores that are not finite; change its settings, or scale "
+                                "its features"
+                            )
                         columns.add(
                             len(block["id"]),
                             attribution_point=attribution_point,

@@ -12,7 +12,9 @@ from tqdm import tqdm
 from scripts.advdenoise import store
 from scripts.advdenoise.contents import ids_digest
 from scripts.advdenoise.distances import Comparison, Distance, Taps, layer_distances
+from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.outputs import finite_rows
 from scripts.advdenoise.schemas import DISTANCES
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.columns import Columns
@@ -76,8 +78,8 @@ def _purifiers(settings: dict, denoisers: list[Path], calibrations: list[Path], 
     for entry in settings["purifiers"]:
         name = entry.get("denoiser")
         using = models.denoiser(weights.get(name), errors.get(name), entry["denoiser_entry"], clean)
-        for point, settled in entry["points"].items():
-            found.append((entry, point, models.purifier(settled, using)))
+        points = models.purifiers(entry, using, clean, settings["seed"])
+        found += [(entry, point, purify) for point, purify in points.items()]
     return found
 
 
@@ -106,6 +108,13 @@ def _add(
     distances: dict[str, Distance],
 ) -> None:
     for index, (layer, found) in enumerate(distances.items()):
+        finite = finite_rows(torch.stack([found.l2, found.cos_d], dim=1).float())
+        if not bool(finite.all()):
+            raise BadInput(
+                f"distances: under {met.threat}, behind purifiers.{purifier}, the maps of layer "
+                f"{layer} are not finite for {int((~finite).sum())} of {len(finite)} images; take "
+                "the purifier out of this suite, or change it so that its images are finite"
+            )
         columns.add(
             len(batch.ids),
             id=batch.ids,

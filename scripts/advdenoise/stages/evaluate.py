@@ -12,11 +12,14 @@ from scripts.advdenoise import store
 from scripts.advdenoise.contents import ids_digest
 from scripts.advdenoise.datasets._source import IGNORED
 from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.outputs import NO_CLASS, finite_rows, label_rank, predicted
 from scripts.advdenoise.schemas import PREDICTIONS, segmentation_schema
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.columns import Columns
 from scripts.advdenoise.stages.data import Batch, open_images
-from scripts.advdenoise.stages.threats import Met, open_threats
+from scripts.advdenoise.stages.threats import Met, Threats, open_threats
+
+_PLACE = ("threat", "attack_point", "purifier_point")
 
 
 def run(
@@ -30,7 +33,10 @@ def run(
 ) -> None:
     """Write the predictions for all threats of a suite behind one purifier.
 
-    Of a dense image set they are one confusion matrix for each image, threat, point and draw.
+    Of a dense image set they are one confusion matrix for each image, threat, point and draw. Where
+    a purified image or its outputs are not finite the prediction is wrong; the file's settings then
+    say of how many images (`not_finite`), and at how many an attack had no finite gradient
+    (`gradients_not_finite`), by threat and point.
     """
     started = time.time()
     device = models.device()
@@ -40,16 +46,19 @@ def run(
     ):
         judge = models.classifier(classifier, settings["classifier"], clean)
         using = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
-        points = settings["purifier"]["points"]
-        purifiers = {name: models.purifier(point, using) for name, point in points.items()}
+        purifiers = models.purifiers(settings["purifier"], using, clean, settings["seed"])
         columns = Columns(segmentation_schema(len(clean.classes)) if clean.dense else PREDICTIONS)
+        lost: dict[tuple[str, str, str], set] = {}
         batches = clean.batches(settings["batch"], device)
         for batch in tqdm(batches, desc=f"evaluate {settings['suite']}", disable=None):
             for met in threats.meet(batch):
                 for row in _rows(settings, purifiers, batch, met, judge, using):
                     columns.add(len(batch.ids), **row)
+                    place = tuple(row[name] for name in _PLACE)
+                    lost.setdefault(place, set()).update(_without_class(row["prediction"], batch))
         # For accuracies among the top ones, and to tell when rows are missing.
         about = settings | {"classes": len(clean.classes), "ids": ids_digest(clean.ids)}
+        about |= _failures(lost, threats, len(clean))
         store.write_table(output, columns.table(), store.provenance(about, started))
 
 
@@ -79,11 +88,15 @@ def judge_batch(
 ) -> dict:
     """What becomes of a batch under one threat: the columns of its rows.
 
-    `prediction` is of the purified images: [N], or masks [N,H,W], which are no column.
+    `prediction` is of the purified images: [N], or masks [N,H,W], which are no column; `NO_CLASS`
+    where images or outputs are not finite.
     """
     seen = batch.images if met.perturbation is None else batch.images + met.perturbation
     purified = purify(seen, noise)
     logits = judge(purified).float()
+    # A network may turn what is no image into finite outputs.
+    is_image = finite_rows(purified).view(-1, *[1] * (logits.ndim - 1))
+    logits = logits.where(is_image, torch.nan)
     change = (seen - batch.images).flatten(1)
     error = using.error if using and using.reconstructs else None
     return {
@@ -101,19 +114,43 @@ def judge_batch(
     }
 
 
+def _without_class(prediction: Tensor, batch: Batch) -> list[int]:
+    """The ids of the images that have no finite output, or a labelled pixel that has none."""
+    lost = prediction == NO_CLASS
+    if lost.ndim > 1:
+        lost = (lost & (batch.labels != IGNORED)).flatten(1).any(1)
+    return batch.ids[lost.cpu().numpy()].tolist()
+
+
+def _failures(lost: dict[tuple[str, str, str], set], threats: Threats, count: int) -> dict:
+    """What a table has to say of outputs and gradients that are not finite; nothing otherwise."""
+    outputs = [
+        dict(zip(_PLACE, place, strict=True)) | {"images": len(ids), "of": count}
+        for place, ids in lost.items()
+        if ids
+    ]
+    gradients = [
+        dict(zip(_PLACE[:2], place, strict=True)) | {"images": images, "of": count}
+        for place, images in threats.gradients_not_finite().items()
+        if images
+    ]
+    found = {"not_finite": outputs, "gradients_not_finite": gradients}
+    return {name: records for name, records in found.items() if records}
+
+
 def _of_images(logits: Tensor, labels: Tensor) -> dict:
-    confidence, prediction = logits.softmax(1).max(1)
-    of_label = logits.gather(1, labels[:, None])
+    prediction = predicted(logits)
+    confidence = logits.softmax(1).amax(1)
     return {
         "label": labels,
         "prediction": prediction,
-        "confidence": confidence,
-        "label_rank": (logits > of_label).sum(1),
+        "confidence": confidence.where(prediction != NO_CLASS, torch.nan),
+        "label_rank": label_rank(logits, labels),
     }
 
 
 def _of_pixels(logits: Tensor, masks: Tensor) -> dict:
-    prediction = logits.argmax(1)
+    prediction = predicted(logits)
     matrices = confusion(prediction, masks, logits.shape[1])
     return {"prediction": prediction, "confusion": matrices.int()}
 
@@ -121,8 +158,11 @@ def _of_pixels(logits: Tensor, masks: Tensor) -> dict:
 def confusion(prediction: Tensor, masks: Tensor, classes: int) -> Tensor:
     """How many pixels of each image are of which class (row) and taken for which (column).
 
-    `prediction` and `masks` are int64 [N,H,W]; pixels without a class are left out: [N,K,K].
+    `prediction` and `masks` are int64 [N,H,W]; pixels without a class are left out: [N,K,K]. A
+    pixel that is taken for none (`NO_CLASS`) is an error like any other: it counts as taken for the
+    class after its own.
     """
+    prediction = prediction.where(prediction != NO_CLASS, (masks + 1) % classes)
     image = torch.arange(len(masks), device=masks.device).view(-1, 1, 1)
     cells = (image * classes + masks) * classes + prediction
     counts = torch.bincount(cells[masks != IGNORED], minlength=len(masks) * classes**2)

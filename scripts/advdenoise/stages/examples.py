@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from scripts.advdenoise import store
+from scripts.advdenoise.datasets._source import IGNORED
 from scripts.advdenoise.distances import Taps
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.outputs import NO_CLASS, predicted
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.data import Batch, ImageSet, open_images
 from scripts.advdenoise.stages.evaluate import judge_batch
@@ -44,6 +46,7 @@ def run(
 
     Of a dense image set they are the split's first images; `masks` uint8 [N,H,W] stand in the place
     of `labels`, `prediction` and `seen_prediction` uint8 [N,H,W] in that of the other predictions.
+    Where outputs are not finite predictions are -1 and confidences NaN, pixels of masks 255.
     """
     started = time.time()
     device = models.device()
@@ -67,14 +70,14 @@ def run(
             network = models.trained("classifiers", classifier, entry, clean)
         if settings["superpixels"]:
             _write_superpixels(file, settings["superpixels"], network, batch.images[order])
+        purifiers = models.purifiers(settings["purifier"], using, clean, settings["seed"])
         for met in threats.meet(batch):
             seen = batch.images
             if met.perturbation is not None:
                 seen = seen + met.perturbation
             with torch.no_grad():
                 seen_logits = judge(seen).float()
-            for name, point in settings["purifier"]["points"].items():
-                purify = models.purifier(point, using)
+            for name, purify in purifiers.items():
                 group = file.create_group(f"{met.point}/{name}")
                 who = (settings["purifier"]["name"], "defender")
                 # Streams go on from draw to draw: the same numbers twice need two of them.
@@ -88,8 +91,12 @@ def run(
                     _write_maps(group, network, settings["maps"], versions, order)
                 row = judge_batch(batch, met, judge, purify, noise, using)
                 if clean.dense:
-                    shown = {"seen_prediction": seen_logits.argmax(1).byte()}
-                    shown["prediction"] = row["prediction"].byte()
+                    masks = {"seen_prediction": predicted(seen_logits)}
+                    masks["prediction"] = row["prediction"]
+                    shown = {
+                        column: mask.where(mask != NO_CLASS, IGNORED).byte()
+                        for column, mask in masks.items()
+                    }
                 else:
                     shown = {column: row[column] for column in ("prediction", "confidence")}
                     shown["seen_probabilities"] = seen_logits.softmax(1)

@@ -14,9 +14,11 @@ from scripts.advdenoise.classifiers._normalise import Normalise
 from scripts.advdenoise.classifiers._weights import short
 from scripts.advdenoise.components import handed, load, provide, without_first_weights
 from scripts.advdenoise.devices import device
-from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.errors import BadInput, DamagedFile
 from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.stages.data import ImageSet
+from scripts.advdenoise.outputs import finite_rows
+from scripts.advdenoise.stages.data import Batch, ImageSet
+from scripts.advdenoise.stages.repeats import FEW, check_network, check_purifier
 
 Images = Callable[[Tensor], Tensor]
 
@@ -25,9 +27,13 @@ def build(kind: str, entry: dict, shape: tuple[int, int, int], classes: int) -> 
     """A new network of a classifier's or denoiser's entry for images of this shape.
 
     Its ELUs are the fast ones, which can be differentiated once. Raises BadInput where the function
-    cannot build it for these images.
+    cannot build it for these images, and for a classifier whose outputs are not one number for each
+    class, of an image or of each pixel.
     """
-    return quicken(_network(kind, entry, shape, classes))
+    network = quicken(_network(kind, entry, shape, classes))
+    if kind == "classifiers":
+        _check_outputs(network, entry, shape, classes)
+    return network
 
 
 def _network(kind: str, entry: dict, shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -48,10 +54,17 @@ def _network(kind: str, entry: dict, shape: tuple[int, int, int], classes: int) 
 def started(kind: str, path: Path, entry: dict, images: ImageSet) -> nn.Module:
     """A network with its stored weights.
 
-    Raises BadInput where weights and network do not fit, DamagedFile where the file is damaged.
+    Raises BadInput where weights and network do not fit, DamagedFile where the file is damaged or
+    holds weights that are not finite.
     """
     network = build(kind, without_first_weights(kind, entry), images.shape, len(images.classes))
     tensors, _ = store.read_weights(path)
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise DamagedFile(
+                f"{path}: the weights {name} are not finite numbers; delete it and run "
+                f"`snakemake --cores all {path}`"
+            )
     try:
         network.load_state_dict(tensors)
     except RuntimeError:
@@ -63,10 +76,51 @@ def started(kind: str, path: Path, entry: dict, images: ImageSet) -> nn.Module:
 
 
 def trained(kind: str, path: Path, entry: dict, images: ImageSet) -> nn.Module:
-    """As `started`, but frozen, in eval mode and channels-last."""
+    """As `started`, but frozen, in eval mode and channels-last.
+
+    Raises BadInput where it gives the set's first images two outputs each.
+    """
     network = started(kind, path, entry, images)
     network.eval().requires_grad_(False)
-    return network.to(device(), memory_format=torch.channels_last)
+    network.to(device(), memory_format=torch.channels_last)
+    if not hasattr(network, "codes"):  # a generator takes no images
+        check_network(f"{kind}.{entry['name']}", network, _first(images).images)
+    return network
+
+
+def _first(images: ImageSet) -> Batch:
+    return images.batch(slice(0, min(FEW, len(images))), device())
+
+
+def _check_outputs(
+    network: nn.Module, entry: dict, shape: tuple[int, int, int], classes: int
+) -> None:
+    """One black image through a classifier in eval mode; nothing that is random is drawn."""
+    key = f"classifiers.{entry['name']}" if "name" in entry else "classifiers"
+    words = "x".join(map(str, shape))
+    modes = {module: module.training for module in network.modules()}
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            outputs = network.eval()(torch.zeros(1, *shape))
+    except RuntimeError as failure:
+        raise BadInput(
+            f"{key}: {entry['function']} does not take images of {words} ({failure}); choose "
+            "another function or size"
+        ) from None
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    if not isinstance(outputs, Tensor):
+        raise BadInput(
+            f"{key}: {entry['function']} gives a {type(outputs).__name__}; a classifier gives one "
+            "tensor, the logits"
+        )
+    if tuple(outputs.shape) not in ((1, classes), (1, classes, *shape[1:])):
+        raise BadInput(
+            f"{key}: {entry['function']} gives outputs of {'x'.join(map(str, outputs.shape))} for "
+            f"an image of {words}, but there are {classes} classes; a classifier gives a logit for "
+            f"each class, 1x{classes}, and a segmenter one for each class and pixel"
+        )
 
 
 def classifier(path: Path, entry: dict, images: ImageSet) -> nn.Module:
@@ -212,6 +266,21 @@ def purifier(point: dict, using: Denoiser | None) -> Callable[[Tensor, Noise], T
     return purify
 
 
+def purifiers(
+    entry: dict, using: Denoiser | None, images: ImageSet, seed: int
+) -> dict[str, Callable[[Tensor, Noise], Tensor]]:
+    """Every point of a purifier's entry, tried on the set's first images.
+
+    Raises BadInput for one that gives two results for one image and one noise, or another shape.
+    """
+    found = {}
+    for name, point in entry["points"].items():
+        key = f"purifiers.{entry['name']}" + (f".points.{name}" if len(entry["points"]) > 1 else "")
+        found[name] = purifier(point, using)
+        check_purifier(f"{key}: {point['function']}", found[name], _first(images), seed)
+    return found
+
+
 def draws_noise(point: dict) -> bool:
     """Whether a purifier's point is handed `noise`: another is the same at every draw."""
     return "noise" in handed(load("purifiers", point))
@@ -229,7 +298,14 @@ class Behind:
         self._ask, self._noises = ask, noises
 
     def __call__(self, images: Tensor) -> Tensor:
-        return sum(self._ask(images, noise) for noise in self._noises) / len(self._noises)
+        outputs = [self._ask(images, noise) for noise in self._noises]
+        mean = sum(outputs) / len(outputs)
+        if len(outputs) == 1 or bool(mean.isfinite().all()):
+            return mean
+        # Where a draw leaves no finite output the mean is that of the others, NaN where none does.
+        finite = [finite_rows(some).view(-1, *[1] * (some.ndim - 1)) for some in outputs]
+        pairs = zip(outputs, finite, strict=True)
+        return sum(some.where(is_finite, 0) for some, is_finite in pairs) / sum(finite)
 
     def take(self, rows: Tensor) -> "Behind":
         """The same for some rows of the batch, which share these streams."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from scripts.advdenoise.components import load, needed, provide
 from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.tables import _claims, _write
+from scripts.advdenoise.tables import _claims, _failures, _write
 from scripts.advdenoise.tables._read import read_stage
 from scripts.advdenoise.tables._title import title
 
@@ -41,7 +41,8 @@ def run(
     paths = {"csv": csv, "markdown": markdown, "latex": latex}
     paper, table = settings["paper"], settings["table"]
     above = title(paper, table, function, read, cells)
-    write(cells, paper, table, settings["left_out"], paths, above)
+    warnings = _failures.warnings(read["predictions"]) if "predictions" in read else []
+    write(cells, paper, table, settings["left_out"], paths, above, warnings)
 
 
 def prepared(settings: dict, given: dict[str, list[Path] | None]) -> tuple[Callable, dict]:

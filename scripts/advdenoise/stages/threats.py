@@ -48,6 +48,14 @@ class Threats:
                 perturbation = self._sets[name].perturbation(point, batch)
                 yield Met(name, point, perturbation, epsilon[batch.rows], success[batch.rows])
 
+    def gradients_not_finite(self) -> dict[tuple[str, str], int]:
+        """At how many images an attack had no finite gradient, by threat and point."""
+        return {
+            (name, point): made.gradients_not_finite(point)
+            for name, made in self._sets.items()
+            for point in made.points
+        }
+
 
 @contextmanager
 def open_threats(names: list[str], paths: list[Path], images: ImageSet) -> Iterator[Threats]:

@@ -121,7 +121,8 @@ def _mean(areas: list[np.ndarray], source: Source, attacks: list[str]) -> np.nda
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks along the first axis, those of equal values averaged: [K, B]."""
+    """Ranks along the first axis, those of equal values averaged: [K, B]; NaN beside a NaN."""
     above = values[:, None] > values[None]
     equal = values[:, None] == values[None]
-    return above.sum(axis=1) + (equal.sum(axis=1) - 1) / 2
+    ranks = above.sum(axis=1) + (equal.sum(axis=1) - 1) / 2
+    return np.where(np.isnan(values).any(axis=0), np.nan, ranks)

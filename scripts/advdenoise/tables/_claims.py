@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -76,13 +77,17 @@ def write(
     left_out: list[str],
     paths: dict[str, Path],
     title: str = "",
+    warnings: Sequence[str] = (),
 ) -> None:
-    """Write `csv`, `markdown` and `latex`, a row for each claim, each atomically."""
+    """Write `csv`, `markdown` and `latex`, a row for each claim, each atomically.
+
+    `warnings` are sentences about what the numbers come from.
+    """
     rows = [_row(claim) for claim in claims]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([_COLUMNS, *rows])
     store.write_text(paths["csv"], text.getvalue())
-    notes = [*_RULE, *claims.notes, *(f"Left out: {reason}." for reason in left_out)]
+    notes = [*_RULE, *claims.notes, *warnings, *(f"Left out: {reason}." for reason in left_out)]
     shown = [_shown(claim) for claim in claims]
     head = ["claim", "quantity", "published", "ours", "n", "verdict"]
     write_shown(head, shown, title or f"{paper}: {table}", f"{paper}-{table}", notes, paths)
@@ -96,7 +101,7 @@ def _row(claim: Claim) -> list:
 
 def _shown(claim: Claim) -> list[str]:
     value, low, high, n = claim.estimate
-    ours = "" if math.isnan(value) else f"{value:.3g} [{low:.3g}, {high:.3g}]"
+    ours = "" if not math.isfinite(value) else f"{value:.3g} [{low:.3g}, {high:.3g}]"
     cells = [claim.sentence, _quantity(claim), claim.published, ours, n or "", claim.verdict]
     return [str(cell) for cell in cells]
 

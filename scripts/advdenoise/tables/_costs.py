@@ -1,5 +1,6 @@
 """What leave-one-out attributions cost: one record for each setting and representation."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -60,7 +61,12 @@ def costs(cost: Results) -> list[Cost]:
 
 
 def over_runs(values: np.ndarray) -> Estimate:
-    """Median and range of what was measured in each run; `n` counts runs."""
+    """Median and range of what was measured in each run; `n` counts runs.
+
+    Undefined where there is no run, or one was not measured.
+    """
+    if not len(values) or not np.isfinite(values).all():
+        return Estimate(math.nan, math.nan, math.nan, len(values))
     return Estimate(float(np.median(values)), float(min(values)), float(max(values)), len(values))
 
 

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     import h5py
 
 
+# Predictions of outputs that are not finite, of images and of pixels, and what they are called.
+NO_CLASS, NO_CLASS_OF_PIXEL = -1, 255
+NO_OUTPUT = "no finite output"
+
+
 class Maps(NamedTuple):
     """Maps of one module: of each image the channels [N,k] that the attack changes most.
 
@@ -32,8 +37,9 @@ class Seen(NamedTuple):
     """Images under one point of an attack, before and behind one point of a purifier.
 
     `images`, `seen` and `purified` are [N,H,W,C] in [0,1]. `seen_probabilities` [N,K] are of the
-    images before the purifier, `prediction` and `confidence` [N] behind it. `target` is the class
-    that the attack drives all images to, None where it has none.
+    images before the purifier, `prediction` and `confidence` [N] behind it, -1 and NaN where
+    outputs are not finite. `target` is the class that the attack drives all images to, None where
+    it has none.
     """
 
     images: np.ndarray
@@ -52,13 +58,23 @@ class Seen(NamedTuple):
     def is_purified(self) -> bool:
         return self.about["purifier"] != NO_PURIFIER
 
+    @property
+    def seen_prediction(self) -> np.ndarray:
+        """The classes [N] that are predicted before the purifier, -1 as `prediction`."""
+        defined = np.isfinite(self.seen_probabilities).all(1)
+        return np.where(defined, self.seen_probabilities.argmax(1), NO_CLASS)
+
+    def name(self, prediction: int) -> str:
+        """What a predicted class is called."""
+        return NO_OUTPUT if prediction == NO_CLASS else self.classes[prediction]
+
 
 class Scenes(NamedTuple):
     """Images of a dense set under one point of an attack, before and behind a purifier's point.
 
     `images`, `seen` and `purified` are [N,H,W,C] in [0,1], `seen_prediction` and `prediction` the
-    classes [N,H,W] that are predicted for what is seen and for what is purified. `attack` is the
-    attack's entry, None of clean images.
+    classes [N,H,W] that are predicted for what is seen and for what is purified, 255 where outputs
+    are not finite. `attack` is the attack's entry, None of clean images.
     """
 
     images: np.ndarray

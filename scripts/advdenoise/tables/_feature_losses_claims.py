@@ -325,7 +325,7 @@ def _of_confidence(shown: list[Seen]) -> Iterator[Claim]:
         line = lines.get(_labels.DATASETS.get(dataset))
         least = float((line or next(iter(lines.values())))["value"])
         shares = [100 * seen.seen_probabilities[:, seen.target] for seen in of_seed.values()]
-        lowest = float(min(share.min() for share in shares))
+        lowest = float(np.concatenate(shares).min())  # NaN where one is not finite
         first = next(iter(of_seed.values()))
         attack = _labels.threat(threat, point, classifier)
         yield Claim(

@@ -4,6 +4,7 @@ Means over images that are compared are drawn together: an array [1 + resamples]
 all images and those over resampled ones, and what follows from several has its interval from them.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -112,14 +113,17 @@ def means(frame: "pd.DataFrame", columns: list[str], value: str) -> Means:
     """Means of `value` for each combination of `columns`, over the images that all of them have.
 
     Equal images are drawn alike, whatever the frame: means of two frames with equal `ids` go
-    together.
+    together. What is not finite for one image is so for its mean, and leaves no image out.
     """
+    frame = frame.assign(**{value: frame[value].fillna(math.inf)})
     wide = frame.pivot_table(index=["seed", "id"], columns=columns, values=value, sort=False)
     wide = wide.dropna()
     ids = wide.index.get_level_values("id")
     if wide.empty:
         return Means({}, ())
-    found, _ = statistics.resampled_means(wide.to_numpy(float), ids.to_numpy())
+    with np.errstate(invalid="ignore"):
+        found, _ = statistics.resampled_means(wide.to_numpy(float), ids.to_numpy())
+    found[~np.isfinite(found[:, 0])] = np.nan
     return Means(dict(zip(wide.columns, found, strict=True)), tuple(sorted(wide.index)))
 
 

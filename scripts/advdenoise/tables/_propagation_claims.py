@@ -250,17 +250,19 @@ def _difference(
 
 
 def _correlation(judged: Judged) -> np.ndarray | None:
-    """Spearman's rank correlation of noise and accuracy over sets and settings."""
+    """Spearman's rank correlation of noise and accuracy over sets and settings.
+
+    NaN where one of them is.
+    """
     import pandas as pd
 
     keys = [key for key in judged.right.values if key in judged.noise.values]
     if len(keys) < 3:
         return None
-    sides = [
-        pd.DataFrame([means.values[key] for key in keys]).rank()
-        for means in (judged.right, judged.noise)
-    ]
-    return sides[0].corrwith(sides[1]).to_numpy()
+    values = np.array([[side.values[key] for key in keys] for side in judged])
+    first, second = (pd.DataFrame(side).rank() for side in values)
+    # pandas would leave out what is NaN.
+    return np.where(np.isnan(values).any(axis=(0, 1)), np.nan, first.corrwith(second).to_numpy())
 
 
 # ---------------------------------------------------------------- what is printed

@@ -1,7 +1,7 @@
 """Result files as data frames, with the names and entries that made them."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,10 +33,12 @@ class Results:
         entries: dict[str, dict],
         paths: list[Path],
         chosen: dict[tuple[str, str, str, str], dict[int, Any]] | None = None,
+        settings: Sequence[dict] = (),
     ):
         self.frame = frame
         self.paths = paths
         self.chosen = chosen or {}
+        self.settings = settings  # those of each file
         self._entries = entries
 
     @property
@@ -46,7 +48,7 @@ class Results:
 
     def of(self, frame: "pd.DataFrame") -> "Results":
         """Some of the rows, with the same entries."""
-        return Results(frame, self._entries, self.paths, self.chosen)
+        return Results(frame, self._entries, self.paths, self.chosen, self.settings)
 
     def entry(self, kind: str, name: str) -> dict:
         """An entry by the singular of its kind and its name."""
@@ -82,10 +84,12 @@ def read(
 
     has_fits = schema is not None and "fitted_threat" in schema.names
     keep = partial(_is_fitted_on, fitted_on) if has_fits else None
-    frames, chosen, entries = [], {}, {kind: {} for kind in (*_ENTRIES, "attack", "network")}
+    frames, made_by, chosen = [], [], {}
+    entries = {kind: {} for kind in (*_ENTRIES, "attack", "network")}
     for path in paths:
         provenance = store.read_provenance(path)
         settings = provenance["settings"]
+        made_by.append(settings)
         table = store.read_table(path, _schema_of(path, schema), columns, keep)
         check_rows(path, table, settings)
         frame = table.to_pandas()
@@ -108,7 +112,7 @@ def read(
         for name, value in _chosen(settings):
             chosen.setdefault(name, {})[settings["seed"]] = value
         frames.append(frame)
-    return Results(pd.concat(frames, ignore_index=True), entries, paths, chosen)
+    return Results(pd.concat(frames, ignore_index=True), entries, paths, chosen, made_by)
 
 
 def _chosen(settings: dict) -> Iterator[tuple[tuple[str, str, str, str], Any]]:

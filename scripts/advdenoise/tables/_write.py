@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,8 +50,11 @@ def write(
     left_out: list[str],
     paths: dict[str, Path],
     title: str = "",
+    warnings: Sequence[str] = (),
 ) -> None:
     """Write `csv` (one line per number), `markdown` and `latex` (as printed), each atomically.
+
+    `warnings` are sentences about what the numbers come from.
 
     Published numbers stand beside ours; the difference is told where data set and unit are the
     same, the unit is no property of a machine or of single images, and the number is the table's
@@ -68,6 +72,7 @@ def write(
         + (" and, in parentheses, the published number as printed." if printed else "."),
         *_of_other_images(cells, printed),
         *own,
+        *warnings,
         *(_TIMED if any(cell.unit == _SECONDS for cell in cells) else []),
         *(f"Left out: {reason}." for reason in left_out),
     ]
@@ -185,7 +190,7 @@ def _decimals(cells: list[Cell]) -> dict[tuple[str, str], int]:
 
 def _digits(values: list[float]) -> int:
     """Decimals that leave the largest three digits and the smallest two, but no more than six."""
-    values = [value for value in values if value and not math.isnan(value)]
+    values = [value for value in values if value and math.isfinite(value)]
     if not values or all(value == round(value) for value in values):
         return 0
     of_largest, of_smallest = (math.floor(math.log10(end(values))) for end in (max, min))
@@ -220,7 +225,7 @@ def tabulate(head: list[str], body: list[list[str]]) -> list[str]:
 
 
 def _short(value: float, unit: str, decimals: int) -> str:
-    if math.isnan(value):
+    if not math.isfinite(value):
         return "undefined"
     if unit == YES_NO:
         return "yes" if value else "no"
@@ -242,7 +247,7 @@ def _about(cell: Cell, name: str):
 
 def number(value: float) -> str:
     """A number in ten digits; nothing where it is undefined."""
-    return "" if math.isnan(value) else f"{value:.10g}"
+    return f"{value:.10g}" if math.isfinite(value) else ""
 
 
 def _is_comparable(cell: Cell, found: dict) -> bool:

@@ -136,6 +136,10 @@ class _Run:
 
     def train(self, state: State, interruption: Interruption) -> list[dict]:
         self._resume(state)
+        if not _is_finite(self.model):
+            raise BadInput(
+                f"{self.name}: the weights that it begins with are not finite numbers; give others"
+            )
         # Also with one epoch left of several: a resumed training compares with the same bits.
         if self.epochs > 1 and self._goes_on():
             self._keep_references(state, interruption)
@@ -247,8 +251,9 @@ class _Run:
         first = self.batch - len(self.unread) + 1
         self.unread = []
         for number, (size, values) in enumerate(zip(sizes, _values(losses, metrics), strict=True)):
-            if not math.isfinite(values["loss"]):
-                self._diverged(state, "loss is not a finite number", first + number)
+            for name, value in values.items():
+                if not math.isfinite(value):
+                    self._diverged(state, f"{name} is not a finite number", first + number)
             _add(self.sums, size, values)
         if not _is_finite(self.model):
             self._diverged(state, "weights are not finite numbers", self.batch)
@@ -266,7 +271,11 @@ class _Run:
             with torch.no_grad():
                 loss, metrics = self._step(self.held_out, index, noise)
             _add(sums, len(index), _values([loss], [metrics])[0])
-        return _means(sums)
+        found = _means(sums)
+        for name, value in found.items():
+            if not math.isfinite(value):
+                self._diverged(state, f"held-out {name} is not a finite number", self.batch)
+        return found
 
     def _clean_accuracy(self, state: State, interruption: Interruption) -> float | None:
         """The accuracy that the stop rule looks at: of clean images, in eval mode."""

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from scripts.advdenoise.datasets._source import IGNORED
+from scripts.advdenoise.outputs import predicted
 
 Update = tuple[Tensor, dict[str, Tensor]]
 
@@ -30,7 +31,7 @@ def hits(logits: Tensor, labels: Tensor) -> Tensor:
     Logits [N, K] of labels [N] are right or wrong; of logits [N, K, H, W] it is the share of right
     pixels among those that the masks [N, H, W] do not ignore (0 where they ignore all).
     """
-    right = logits.argmax(1) == labels
+    right = predicted(logits) == labels
     if labels.ndim == 1:
         return right.float()
     labelled = (labels != IGNORED).flatten(1)

@@ -1,0 +1,99 @@
+"""Statistics, tables and detectors of numbers that are not finite: undefined, never a number."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.svm import SVC
+
+from scripts.advdenoise import statistics
+from scripts.advdenoise.detectors import svm
+from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.purifiers._checks import mean_and_deviation
+from scripts.advdenoise.statistics import Estimate
+from scripts.advdenoise.tables import _areas, _costs, _propagation, _propagation_claims, _write
+from scripts.advdenoise.tables._cells import Cell
+
+NAN, INF = math.nan, math.inf
+
+
+@pytest.mark.parametrize("successes", [NAN, INF, -INF])
+def test_a_share_of_no_number_is_undefined(successes):
+    assert all(map(math.isnan, statistics.wilson(successes, 10)[:3]))
+
+
+@pytest.mark.parametrize("values", [[], [NAN, 1.0], [1.0, NAN], [INF, 1.0]])
+def test_a_median_of_what_was_not_measured_is_undefined(values):
+    found = _costs.over_runs(np.array(values))
+    assert all(map(math.isnan, found[:3])) and found.n == len(values)
+    assert _costs.over_runs(np.array([3.0, 1.0, 2.0])) == Estimate(2, 1, 3, 3)
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+def test_a_table_prints_no_number_for_them(value):
+    cell = Cell("r", "c", "m", "%", Estimate(value, NAN, NAN, 3))
+    assert _write._text(cell, {}, 1) == "undefined" and _write.number(value) == ""
+
+
+def frame(value):
+    rows = [(0, i, setting, float(i + 1)) for i in range(4) for setting in ("a", "b")]
+    found = pd.DataFrame(rows, columns=["seed", "id", "setting", "value"])
+    found.loc[2, "value"] = value
+    return found
+
+
+@pytest.mark.parametrize("value", [NAN, INF])
+def test_an_image_without_a_number_is_not_left_out_of_a_mean(value):
+    found = _propagation.means(frame(value), ["setting"], "value")
+    assert len(found.ids) == 4 and np.isnan(found.values["a"]).all()
+    assert found.values["b"][0] == 2.5
+    missing = _propagation.means(frame(1.0).drop(index=2), ["setting"], "value")
+    assert len(missing.ids) == 3 and missing.values["b"][0] == pytest.approx(8 / 3)
+
+
+def test_correlations_beside_a_nan_are_undefined():
+    first = {name: np.array([x, x]) for name, x in zip("abc", (1.0, 2.0, 3.0), strict=True)}
+    second = first | {"b": np.array([NAN, 2.0])}
+    judged = [_propagation.Means(values, ()) for values in (first, second)]
+    found = _propagation_claims._correlation(_propagation_claims.Judged(*judged))
+    assert np.isnan(found[0]) and found[1] == pytest.approx(1)
+    ranks = _areas._ranks(np.array([[1.0, 1.0], [NAN, 3.0]]))
+    assert np.isnan(ranks[:, 0]).all() and ranks[:, 1].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("value", [{"mean": NAN, "deviation": 1}, {"mean": 1, "deviation": INF}])
+def test_a_calibration_of_no_numbers_is_refused(value):
+    with pytest.raises(BadInput, match="calibrate on two or more images"):
+        mean_and_deviation(value, "apudae.d")
+
+
+@pytest.mark.parametrize("power", [-38, -24, -19, 0, 15, 20, 36])
+@pytest.mark.parametrize("scale", [False, True])
+def test_a_machine_does_not_depend_on_the_scale_of_features(power, scale):
+    random = np.random.default_rng(0)
+    features, truth = random.random((60, 4)), np.arange(60) < 30
+    features[:30] += 0.3
+    detector = svm.svc(scale=scale)
+    scaled = (features * 2.0 ** round(power * math.log2(10))).astype(np.float32)
+    detector.fit(scaled, truth)
+    inputs = features.astype(np.float32).astype(float)
+    if scale:
+        inputs = (inputs - inputs.mean(0)) / inputs.std(0)
+    expected = SVC(gamma="scale").fit(inputs, truth).decision_function(inputs)
+    assert np.abs(detector.score(scaled) - expected).max() < 5e-3
+
+
+@pytest.mark.parametrize("power", [-20, 20])
+def test_a_number_as_gamma_means_what_it_says(power):
+    features = np.random.default_rng(0).random((40, 3))
+    truth = np.arange(40) < 20
+    features[:20] += 0.3
+    scaled = (features * 10.0**power).astype(np.float32)
+    detector = svm.svc(gamma=0.7 * 10.0 ** (-2 * power))
+    detector.fit(scaled, truth)
+    expected = SVC(gamma=0.7).fit(features, truth).decision_function(features)
+    assert np.abs(detector.score(scaled) - expected).max() < 5e-3
+    detector = svm.svc(gamma=1.0)
+    detector.fit(scaled, truth)
+    assert np.isfinite(detector.score(scaled)).all()
