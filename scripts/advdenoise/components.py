@@ -54,9 +54,10 @@ def without_first_weights(kind: str, entry: dict) -> dict:
 
     A function that needs such a setting gets it, for it cannot be called without.
     """
-    needs = _signature_of(kind, entry).required
     settings = entry.get("settings", {})
-    left_out = {name for name in _FIRST_WEIGHTS if name not in needs}
+    left_out = {*settings} & {*_FIRST_WEIGHTS}
+    if left_out:
+        left_out -= {*_signature_of(kind, entry).required}
     kept = {name: value for name, value in settings.items() if name not in left_out}
     return {**entry, "settings": kept}
 
