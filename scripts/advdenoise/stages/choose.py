@@ -16,9 +16,11 @@ from tqdm import tqdm
 from scripts.advdenoise import store
 from scripts.advdenoise.components import handed, load
 from scripts.advdenoise.noise import Noise
+from scripts.advdenoise.outputs import predicted
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.attack import Attacker, errs, image_epsilons, open_attacker
 from scripts.advdenoise.stages.data import Batch, ImageSet, open_images
+from scripts.advdenoise.stages.evaluate import judged
 
 GREY = 255**2  # squared differences are told on the scale 0..255
 MSE, CLEAN, ROBUST, SCORE = "MSE", "clean accuracy", "robust accuracy", "mean of both"
@@ -141,10 +143,8 @@ def _right(
     point = entry["points"][choice["point"]]
     tried = {**point, "settings": point["settings"] | {choice["setting"]: value}}
     noise = Noise(settings["seed"], batch.ids, entry["name"], "choose")
-    logits = attacker.victim(models.purifier(tried, using)(seen, noise))
-    finite = logits.isfinite().flatten(1).all(1)  # others are no answer
-    right = ~errs(logits.argmax(1), batch.labels) & finite
-    return right.cpu().double().numpy()
+    logits = judged(attacker.victim, models.purifier(tried, using)(seen, noise))
+    return (~errs(predicted(logits), batch.labels)).cpu().double().numpy()
 
 
 # ---------------------------------------------------------------- what both write
@@ -152,7 +152,7 @@ def _right(
 
 def _told(choice: dict, scores: list[float], measures: list[dict]) -> dict:
     candidates = choice["candidates"]
-    best = max(range(len(candidates)), key=lambda place: scores[place])
+    best = max(range(len(candidates)), key=lambda place: np.nan_to_num(scores[place], nan=-np.inf))
     return {
         "point": choice["point"],
         "setting": choice["setting"],

@@ -93,10 +93,7 @@ def judge_batch(
     """
     seen = batch.images if met.perturbation is None else batch.images + met.perturbation
     purified = purify(seen, noise)
-    logits = judge(purified).float()
-    # A network may turn what is no image into finite outputs.
-    is_image = finite_rows(purified).view(-1, *[1] * (logits.ndim - 1))
-    logits = logits.where(is_image, torch.nan)
+    logits = judged(judge, purified)
     change = (seen - batch.images).flatten(1)
     error = using.error if using and using.reconstructs else None
     return {
@@ -112,6 +109,12 @@ def judge_batch(
         "linf": change.abs().amax(1),
         "epsilon": met.epsilon,
     }
+
+
+def judged(judge: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """The outputs for images, NaN for those that are not finite, whatever the network makes of it."""
+    logits = judge(images).float()
+    return logits.where(finite_rows(images).view(-1, *[1] * (logits.ndim - 1)), torch.nan)
 
 
 def _without_class(prediction: Tensor, batch: Batch) -> list[int]:
