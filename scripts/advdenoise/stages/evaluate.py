@@ -112,7 +112,7 @@ def judge_batch(
 
 
 def judged(judge: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """The outputs for images, NaN for those that are not finite, whatever the network makes of it."""
+    """The outputs for images, NaN for those that are not finite, whatever comes of these."""
     logits = judge(images).float()
     return logits.where(finite_rows(images).view(-1, *[1] * (logits.ndim - 1)), torch.nan)
 
