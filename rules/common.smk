@@ -18,21 +18,20 @@ prepare_environment()
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 cluster.retry_preempted()
 
-# Snakemake lays --configfile over what is loaded here, so the default is read only where none is given.
-default = [] if "scale" in config else [f"{workflow.basedir}/config/config.yaml"]
+default = f"{workflow.basedir}/config/config.yaml"
 with one_sentence():
-    for file in (*workflow.overwrite_configfiles, *default):
-        yaml_files.read_file(Path(os.path.relpath(file)))
-
-if default:
-
-    configfile: default[0]
-
-
-with one_sentence():
+    given = [Path(os.path.relpath(file)) for file in workflow.overwrite_configfiles]
     named = yaml_files.typed(dict(workflow.config_settings.config))
-    flow = Flow(configuration.read(yaml_files.lay_over(config, named)))
+    merged = yaml_files.merged(given, named, Path(os.path.relpath(default)))
+    flow = Flow(configuration.read(merged))
     cluster.check_site()
+
+# Snakemake lays --configfile over what it loads here, so that it reads the default where we do.
+if "scale" not in config:
+
+    configfile: default
+
+
 logger.addFilter(explained(flow, workflow))
 if workflow.is_main_process:
     for reason in all_left_out(flow.config):

@@ -1,12 +1,13 @@
 """Configuration files read strictly: what YAML takes in silence, and means otherwise, is refused.
 
-Snakemake reads and merges the files by its own loader, which keeps the last of two equal keys and
-takes `1e-3` for text. So each file is checked as it stands.
+Snakemake reads and merges the files as well, by a loader that keeps the last of two equal keys and
+takes `1e-3` for text; what it makes of them is not used.
 """
 
 import json
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from scripts.advdenoise.errors import BadInput
@@ -36,6 +37,15 @@ def read_file(path: Path) -> dict:
     if "__use_yte__" in value:
         raise BadInput(f"{path}: __use_yte__ would run code in a configuration; take it out")
     return value
+
+
+def merged(paths: Iterable[Path], named: dict, default: Path) -> dict:
+    """Files laid over each other, `--config` over them, over the default where none has a scale."""
+    config: dict = {}
+    for path in paths:
+        lay_over(config, read_file(path))
+    lay_over(config, named)
+    return config if "scale" in config else lay_over(read_file(default), config)
 
 
 def override(text: str) -> dict:

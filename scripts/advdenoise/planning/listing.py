@@ -102,11 +102,7 @@ def _number(text: str | None) -> int | None:
 
 def merged_configuration(configfiles: list[str], overrides: list[str]) -> dict:
     """The files laid over each other and `name=value` over them, as Snakemake and we do it."""
-    config: dict = {}
-    for path in configfiles:
-        yaml_files.lay_over(config, yaml_files.read_file(Path(path)))
-    for override in overrides:
-        yaml_files.lay_over(config, yaml_files.override(override))
-    return (
-        config if "scale" in config else yaml_files.lay_over(yaml_files.read_file(DEFAULT), config)
-    )
+    named: dict = {}
+    for text in overrides:
+        yaml_files.lay_over(named, yaml_files.override(text))
+    return yaml_files.merged(map(Path, configfiles), named, DEFAULT)
