@@ -1,0 +1,19 @@
+"""What draws no random numbers is not judged several times."""
+
+import pytest
+
+from scripts.advdenoise import configuration
+from scripts.advdenoise.errors import BadInput
+
+
+def test_draws_without_noise_are_refused(quick):
+    name, entry = next(
+        (name, entry)
+        for name, entry in quick["purifiers"].items()
+        if entry.get("function") == "basic.direct"
+    )
+    quick["purifiers"][name] = entry | {"draws": 4}
+    with pytest.raises(BadInput, match=rf"purifiers\.{name}\.draws: basic\.direct does not list"):
+        configuration.read(quick)
+    quick["purifiers"][name] = entry | {"function": "apudae.f", "draws": 4}
+    configuration.read(quick)
