@@ -140,8 +140,11 @@ def test_epsilons_say_where_the_published_accuracy_lies(made):
     changes = [right(share, attack_point=point, **fgsm) for point, share in shares.items()]
     changes.append(right(0.9, threat="pgd_radii@mlp"))
     cells = made.cells("epsilon", *changes)
-    rows_of_mlp = [c.row for c in cells if c.column == "FGSM" and c.row.startswith("No Defense")]
-    assert rows_of_mlp == [f"No Defense, epsilon = {value}" for value in (0.1, 0.2, 0.3)]
+    assert list(dict.fromkeys(cell.row for cell in cells)) == [
+        f"{defence}, epsilon = {value}"
+        for defence in ("No Defense", "Adversarial Training")
+        for value in (0.1, 0.2, 0.3)
+    ]
     assert cells.printed["No Defense, epsilon = 0.2", "FGSM"]["value"] == "0.269"
     assert cells.printed["Adversarial Training, epsilon = 0.2", "PGD"]["value"] == "0.354"
     assert len(cells) == len(cells.printed) == 12

@@ -101,7 +101,10 @@ def epsilons(predictions: Results) -> Cells:
         return f"{places.defence(about)}, epsilon = {_epsilon(places, about):g}", column
 
     cells = accuracy(predictions, label, unit="fraction")
-    cells.sort(key=lambda cell: _epsilon(places, cell.about))
+    order = list(dict.fromkeys(places.defence(cell.about) for cell in cells))
+    cells.sort(
+        key=lambda cell: (order.index(places.defence(cell.about)), _epsilon(places, cell.about))
+    )
     lines, printed, notes = published_numbers("apudae", "table2"), {}, [_NO_EPSILON]
     curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for cell in cells:
