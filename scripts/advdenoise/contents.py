@@ -1,12 +1,14 @@
 """Whether the rows of a result file are all there, each once, and can be what they say."""
 
 import hashlib
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.advdenoise import store
 
 if TYPE_CHECKING:
+    import h5py
     import numpy as np
     import pyarrow as pa
 
@@ -78,17 +80,61 @@ def _incomplete(table: "pa.Table", settings: dict) -> str | None:
 
 
 def _missing_place(table: "pa.Table", settings: dict) -> str | None:
-    """The threat or point of the settings that has no rows."""
-    own = settings.get("attack", {}).get("points") or {}
+    """What of the settings has no rows: a threat, a point or a layer."""
     wanted = {
-        "threat": settings.get("threats", []) if "meetings" not in settings else [],
         "purifier_point": (settings.get("purifier") or {}).get("points", []),
         "attribution_point": (settings.get("attribution") or {}).get("points", []),
-        "attack_point": own,
+        "attack_point": settings.get("attack", {}).get("points") or {},
+        "layer": settings.get("taps", []),
     }
-    for name, values in wanted.items():
-        if name in table.column_names:
-            missing = {*values} - {*table[name].unique().to_pylist()}
-            if missing:
-                return f"it lacks rows of {name} {min(missing)}"
+    if "meetings" in settings:
+        wanted |= {("threat", "purifier"): [tuple(pair) for pair in settings["meetings"]]}
+    else:
+        wanted |= {"threat": settings.get("threats", [])}
+    for names, values in wanted.items():
+        columns = [names] if isinstance(names, str) else [*names]
+        if {*columns} <= {*table.column_names}:
+            rows = table.group_by(columns).aggregate([]).to_pydict()
+            present = {*zip(*(rows[name] for name in columns), strict=True)}
+            wanted_rows = {(v,) if isinstance(names, str) else v for v in values}
+            if missing := wanted_rows - present:
+                return f"it lacks rows of {' and '.join(columns)} {', '.join(min(missing))}"
+    return _missing_combination(table)
+
+
+def _missing_combination(table: "pa.Table") -> str | None:
+    """Whether a threat, purifier or point has fewer layers, points or limits than another."""
+    outer = [name for name in _PLACES[:4] if name in table.column_names]
+    inner = [name for name in ("layer", "attribution_point") if name in table.column_names]
+    for name in inner:
+        counts = table.group_by(outer).aggregate([(name, "count_distinct")])
+        if len(counts[f"{name}_count_distinct"].unique()) > 1:
+            return f"it lacks rows: not every place has each {name}"
     return None
+
+
+def check_lengths(path: Path, file: "h5py.File") -> None:
+    """Raises DamagedFile where an array of an HDF5 file has not one row for each of its `ids`."""
+    count, others = len(file["ids"]), []
+
+    def look(name, item):
+        if hasattr(item, "shape") and len(item) != count:
+            others.append(f"{len(item)} rows of {name} for {count} images")
+
+    file.visititems(look)
+    if others:
+        raise store.damaged(path, others[0])
+
+
+def check_value(path: Path, value: object) -> dict:
+    """The value of a JSON result file; DamagedFile where it is no dictionary.
+
+    So for a calibration without a finite mean and deviation.
+    """
+    if not isinstance(value, dict):
+        raise store.damaged(path, "it holds no names and values")
+    for name in ("mean", "deviation") if path.name.endswith(".calibration.json") else ():
+        number = value.get(name)
+        if not isinstance(number, float | int) or not math.isfinite(number):
+            raise store.damaged(path, f"its {name} is no finite number")
+    return value

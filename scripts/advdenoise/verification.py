@@ -115,6 +115,8 @@ class Verifier:
         if digest is None:  # of a version that told neither
             expected.pop("rule")
         differing = list(itertools.islice(_differences(settings, expected), _MOST))
+        if differing and differing[0][0] == "rule":
+            differing = differing[:1]
         if differing:
             own = ", ".join(f"{key} {_short(value)}" for key, value, _ in differing)
             wanted = ", ".join(f"{key} {_short(value)}" for key, _, value in differing)

@@ -14,7 +14,8 @@ from scripts.advdenoise.errors import BadInput, DamagedFile
 from scripts.advdenoise.schemas import DETECTION
 from scripts.advdenoise.stages.data import open_adversarial, open_images
 from scripts.advdenoise.stages.detect import Features
-from scripts.advdenoise.tables._read import read_stage
+from scripts.advdenoise.tables._examples import read_seen
+from scripts.advdenoise.tables._read import read_stage, read_values
 
 IMAGES = "images/digits/test.h5"
 ADVERSARIAL = "seed0/digits/adversarial/fgsm@small/test.h5"
@@ -207,6 +208,53 @@ def test_halved_features_are_refused_by_the_detector(world, tmp_path):
     store.write_table(half, half_of_each(store.read_table(source)), store.read_provenance(source))
     with pytest.raises(DamagedFile, match=f"^{half} .*it lacks rows"):
         Features([clean, half], ["fgsm@small"], "n6")
+
+
+DISTANCES = "seed0/digits/distances/plain/small/test.parquet"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("layer", "layers.6", "it lacks rows of layer layers.6"),
+        ("threat", "clean", "it lacks rows of threat and purifier clean, "),
+        ("purifier", "direct", "it lacks rows of threat and purifier clean, direct"),
+    ],
+)
+def test_distances_of_each_layer_and_purifier_are_there(world, tmp_path, column, value, words):
+    source = world.make(DISTANCES)
+    table, made_by = store.read_table(source), store.read_provenance(source)
+    read_stage("distances", [source])
+    path = tmp_path / "test.parquet"
+    rest = table.filter(pa.array(np.asarray(table[column].to_pylist()) != value))
+    store.write_table(path, rest, made_by)
+    with pytest.raises(DamagedFile, match=words):
+        read_stage("distances", [path])
+    # One place alone lacks a layer.
+    wrong = (np.asarray(table["layer"].to_pylist()) == "layers.6") & (
+        np.asarray(table["purifier"].to_pylist()) == "direct"
+    )
+    store.write_table(path, table.filter(pa.array(~wrong)), made_by)
+    with pytest.raises(DamagedFile, match="it lacks rows: not every place has each layer"):
+        read_stage("distances", [path])
+
+
+@pytest.mark.parametrize("value", [[1], {}, {"mean": np.nan, "deviation": 1.0}, {"mean": 1.0}])
+def test_a_calibration_has_finite_numbers(tmp_path, value):
+    path = tmp_path / "dae.calibration.json"
+    store.write_json(path, {"mean": 1.0, "deviation": 0.5}, {"settings": {}})
+    assert read_values([path]) == [({"mean": 1.0, "deviation": 0.5}, {})]
+    store.write_json(path, value, {"settings": {}})
+    with pytest.raises(DamagedFile, match=f"^{path} is damaged"):
+        read_values([path])
+
+
+def test_halved_examples_are_refused(world, tmp_path):
+    source = world.make("seed0/digits/examples/fgsm@small/none/small/test.h5")
+    assert len(read_seen([source])) == 1
+    path = rewritten(source, tmp_path / "a.h5", only("seen", lambda array: array[:2]))
+    with pytest.raises(DamagedFile, match="2 rows of .*seen for 5 images"):
+        read_seen([path])
 
 
 def test_ids_are_the_same_in_any_order_and_none_like_others():

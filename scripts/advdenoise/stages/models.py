@@ -13,6 +13,7 @@ from scripts.advdenoise.classifiers._fold import fold
 from scripts.advdenoise.classifiers._normalise import Normalise
 from scripts.advdenoise.classifiers._weights import short
 from scripts.advdenoise.components import handed, load, provide, without_first_weights
+from scripts.advdenoise.contents import check_value
 from scripts.advdenoise.devices import device
 from scripts.advdenoise.errors import BadInput, DamagedFile
 from scripts.advdenoise.noise import Noise
@@ -169,7 +170,7 @@ def denoiser(
     """
     if path is None:
         return None
-    value = store.read_json(calibration) if calibration else None
+    value = check_value(calibration, store.read_json(calibration)) if calibration else None
     network = trained("denoisers", path, entry, images)
     if hasattr(network, "codes"):
         return Denoiser(_refuses(entry), generate=network)

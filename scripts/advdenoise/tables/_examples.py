@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from scripts.advdenoise import store
+from scripts.advdenoise.contents import check_lengths
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.threats import CLEAN, NO_PURIFIER, parse
@@ -172,6 +173,7 @@ def _groups(file, settings: dict) -> Iterator[tuple[dict, "h5py.Group"]]:
 
 
 def _check_kind(file, path: Path, wanted: str) -> None:
+    check_lengths(path, file)
     if wanted not in file:
         found = "masks" if wanted == "labels" else "labels"
         raise BadInput(

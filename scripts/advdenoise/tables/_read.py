@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scripts.advdenoise import store
-from scripts.advdenoise.contents import check_rows
+from scripts.advdenoise.contents import check_rows, check_value
 from scripts.advdenoise.schemas import IQR, PREDICTIONS, SEGMENTATION, STAGES
 
 if TYPE_CHECKING:
@@ -138,5 +138,7 @@ def _is_fitted_on(attack: tuple[str, str] | None, rows: "pa.Table") -> "pa.Chunk
 
 
 def read_values(paths: list[Path]) -> list[tuple[dict, dict]]:
-    """JSON result files: the value and the settings of each."""
-    return [(store.read_json(path), store.read_provenance(path)["settings"]) for path in paths]
+    """JSON result files: the value and the settings of each; DamagedFile as `check_value`."""
+    values = [check_value(path, store.read_json(path)) for path in paths]
+    settings = [store.read_provenance(path)["settings"] for path in paths]
+    return list(zip(values, settings, strict=True))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scripts.advdenoise import store
+from scripts.advdenoise.contents import check_lengths
 from scripts.advdenoise.errors import BadInput
 
 
@@ -47,6 +48,7 @@ def read_examples(paths: list[Path], method: str) -> list[Example]:
 
 def _examples(path: Path, entries: dict, method: str, about: dict) -> list[Example]:
     with store.open_hdf5(path, "examples") as file:
+        check_lengths(path, file)
         classes = json.loads(file.attrs["classes"])
         images, labels = np.moveaxis(file["images"][:], 1, -1), file["labels"][:]
         maps = [
