@@ -92,6 +92,35 @@ def other(name: str):
     return replace
 
 
+def instead(make):
+    """Something in the file's place that is no file."""
+
+    def replace(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return replace
+
+
+folder_instead = instead(Path.mkdir)
+pipe_instead = instead(os.mkfifo)
+loop_instead = instead(lambda path: path.symlink_to(path.name))
+
+
+def of_another_seed(path: Path) -> None:
+    """As another replicate would have written it, whole and valid."""
+    tensors, made_by = store.read_weights(path)
+    made_by["settings"] |= {"seed": 1, "digest": "0123456789ab"}
+    store.write_weights(path, tensors, made_by)
+
+
+def halved(path: Path) -> None:
+    """Every other image, by a valid writer."""
+    table = store.read_table(path)
+    half = table.filter([image % 2 == 0 for image in table["id"].to_pylist()])
+    store.write_table(path, half, store.read_provenance(path))
+
+
 # The file, what happens to it, and the job that then reads it.
 DAMAGED = [
     (IMAGES, cut, "adversarial/fgsm@cnn/test"),
@@ -121,6 +150,16 @@ DAMAGED = [
     (CALIBRATION, flip, "tables/defence/calibration"),
     (CALIBRATION, cut, "tables/defence/calibration"),
     (EXAMPLES, cut, "figures/defence/strips"),
+    (EXAMPLES, folder_instead, "figures/defence/strips"),
+    (PREDICTIONS, pipe_instead, "tables/defence/accuracy"),
+    (DISTANCES, loop_instead, "tables/defence/layers"),
+    (CLASSIFIER, of_another_seed, "cost/slic/cnn/test"),
+    (DENOISER, of_another_seed, "denoisers/dae.calibration"),
+    (ADVERSARIAL, other("adversarial/pgd@cnn/test.h5"), "predictions/purified/none/cnn/test"),
+    (PREDICTIONS, other("predictions/purified/direct/cnn/test.parquet"), "tables/defence/explorer"),
+    (FEATURES, other("iqr/clean/slic/cnn/test.parquet"), "detection/detected/forest/slic/cnn/test"),
+    (PREDICTIONS, halved, "tables/defence/accuracy"),
+    (DISTANCES, halved, "tables/defence/layers"),
 ]
 
 
