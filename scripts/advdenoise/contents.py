@@ -40,9 +40,8 @@ def ids_digest(ids: "np.ndarray") -> str:
 def check_rows(path: Path, table: "pa.Table", settings: dict) -> None:
     """Raises DamagedFile where rows of a result file are missing, double or impossible.
 
-    `settings` are those that the file carries: `ids`, as `ids_digest` tells the images, and
-    `classes`, where its job wrote them. Of detectors' scores images are a part, and of other files
-    every image has one row in each place.
+    `settings` are those that the file carries: `classes`, and `ids` as `ids_digest` tells the
+    images, where each of them has one row in each place.
     """
     if reason := _impossible(table, settings) or _incomplete(table, settings):
         raise store.damaged(path, reason)
@@ -53,7 +52,8 @@ def _impossible(table: "pa.Table", settings: dict) -> str | None:
 
     for name in {*_FINITE} & {*table.column_names}:
         column = table[name]
-        if column.null_count or pc.all(pc.is_finite(column)).as_py() not in (True, None):
+        unknown = name == "score" and column.null_count  # other values may be unknown
+        if unknown or pc.all(pc.is_finite(column)).as_py() is False:
             return f"a value of {name} is not finite"
     for name in {*_CLASSES} & {*table.column_names} if len(table) else ():
         low, high = pc.min_max(table[name]).as_py().values()
@@ -64,7 +64,7 @@ def _impossible(table: "pa.Table", settings: dict) -> str | None:
 
 
 def _incomplete(table: "pa.Table", settings: dict) -> str | None:
-    if "id" not in table.column_names or "score" in table.column_names:
+    if "ids" not in settings:
         return None
     if not len(table):
         return "it holds no rows"
@@ -74,7 +74,7 @@ def _incomplete(table: "pa.Table", settings: dict) -> str | None:
     if (rows != images).any():
         return "it holds an image twice"
     ids = table["id"].unique().to_numpy()
-    if (rows != len(ids)).any() or ids_digest(ids) != settings.get("ids", ids_digest(ids)):
+    if (rows != len(ids)).any() or ids_digest(ids) != settings["ids"]:
         return f"it lacks rows: not every place has all of the {len(ids)} images"
     return _missing_place(table, settings)
 
