@@ -98,6 +98,8 @@ def test_each_source_counts_and_no_other(own):
     for name in OTHERS:
         write(own, name, "VALUE = 2\n")
     assert digest(own) == before
+    write(own, "scripts/__init__.py", '"""Words."""\n\n# A comment.\n')
+    assert digest(own) == before
     known = {before}
     for name in SOURCES:
         with (own / name).open("a") as file:

@@ -137,8 +137,15 @@ def _sources(root: Path, name: str) -> list[tuple[str, Path]]:
     parts = name.split(".")
     files = ["/".join([*parts[:count], "__init__.py"]) for count in range(1, len(parts) + 1)]
     files.append("/".join(parts) + ".py")
-    # An empty one says nothing, and most of packages are.
-    return [(f, root) for f in files if (root / f).is_file() and (root / f).stat().st_size]
+    return [(f, root) for f in files if (root / f).is_file() and not _is_empty(root / f)]
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a source does nothing, as most `__init__.py` do."""
+    idle = (ast.Pass, ast.Expr)
+    return all(isinstance(node, idle) for node in parsed(path).body) and not any(
+        isinstance(node, ast.Call) for node in ast.walk(parsed(path))
+    )
 
 
 @functools.cache
