@@ -58,3 +58,17 @@ propagation_file, propagation = of_paper("propagation")
 feature_losses_file, feature_losses = of_paper("feature_losses")
 apudae_file, apudae = of_paper("apudae")
 segfault_file, segfault = of_paper("segfault")
+
+
+@pytest.fixture
+def with_tf32():
+    """TF32 switched on for convolutions and products; tells the flags as they are."""
+    import torch
+
+    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = True
+    yield lambda: [backend.allow_tf32 for backend in backends]
+    for backend, was in zip(backends, before, strict=True):
+        backend.allow_tf32 = was

@@ -156,6 +156,8 @@ class Results:
                                 "ne_d": l2 / 16,
                                 "ne_d_sqrt": l2 / 4,
                                 "cos_d": self.random.random(IMAGES) / 50,
+                                "ne_d_raw": l2 / 8,
+                                "cos_d_raw": self.random.random(IMAGES) / 40,
                             }
                         )
         shapes = {layer: [4, 2, 2] for layer in settings["taps"]}

@@ -172,17 +172,31 @@ def test_reduce_sees_each_map_once_it_is_there(model):
     assert seen == ["first", "second"]
 
 
-def test_rectified_maps_are_copies_after_relu(model):
-    names = ["first", "second"]
-    with Taps(model, names) as taps:
-        model(x := torch.randn(2, 1, 4, 4))
-        plain = taps.take()
-    assert all((plain[name] < 0).any() for name in names)
-    with Taps(model, names, Comparison(names[:1])) as taps:
-        model(x)
-        found = taps.take()
-    assert torch.equal(found["first"], plain["first"].clamp_min(0))
-    assert torch.equal(found["second"], plain["second"])
+@pytest.mark.parametrize("positive", [False, True])
+def test_maps_are_compared_after_relu_and_as_they_are(positive):
+    """A map without negative values has one distance, any other one two."""
+    a, b = torch.randn(2, 3, 4, 5, 5)
+    if positive:
+        a, b = a.abs(), b.abs()
+    compare = Comparison(["first"])
+    compare.clean = {"first": a, "second": a}
+    found, other = compare("first", b), compare("second", b)
+    expected = distance(a.relu(), b.relu())
+    assert torch.equal(found.l2, expected.l2) and torch.equal(found.cos_d, expected.cos_d)
+    assert (found.raw is None) == positive and other.raw is None
+    plain = distance(a, b)
+    assert torch.equal(found.before_relu.l2, plain.l2) and torch.equal(other.l2, plain.l2)
+    compare.clean = {"first": b, "second": b}  # what was rectified before is forgotten
+    assert (compare("first", b).l2 == 0).all()
+
+
+def test_a_map_of_which_one_side_alone_is_negative_is_compared_after_relu():
+    a, b = torch.ones(1, 4), torch.tensor([[1.0, -2.0, 1.0, 1.0]])
+    for clean, other in ((a, b), (b, a)):
+        compare = Comparison(["map"])
+        compare.clean = {"map": clean}
+        found = compare("map", other)
+        assert (found.l2.item(), found.before_relu.l2.item()) == (1, 3)
 
 
 @pytest.mark.parametrize("rectified", [(), ("first",)])
@@ -197,7 +211,8 @@ def test_maps_that_are_compared_where_they_are_made(model, rectified):
         compare.clean = kept[0]
         model(x + 0.1)
         found = taps.take()
-    for name, expected in layer_distances(*kept).items():
+    after = [{n: m.relu() if n in rectified else m for n, m in maps.items()} for maps in kept]
+    for name, expected in layer_distances(*after).items():
         assert found[name].elements == expected.elements
         assert torch.equal(found[name].l2, expected.l2) and expected.l2.all()
         assert torch.equal(found[name].cos_d, expected.cos_d)

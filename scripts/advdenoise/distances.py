@@ -104,10 +104,10 @@ class Comparison:
     Maps are compared where they are made, so that of all passes but the clean one none is stored.
 
     Args:
-        rectified: names of the modules whose maps are seen after ReLU. In "propagation" (section 4)
-            "except for the last FC layer, all feature maps were observed after Relu", while modules
-            that end before a norm, as in pre-activation and densely connected networks, give
-            negative values too.
+        rectified: names of the modules whose maps are seen after ReLU, and as they are as `raw`.
+            In "propagation" (section 4) "except for the last FC layer, all feature maps were
+            observed after Relu", while modules that end before a norm, as in pre-activation and
+            densely connected networks, give negative values too.
 
     Attributes:
         clean: the maps that are compared with, by name; None to get copies.
@@ -115,14 +115,35 @@ class Comparison:
 
     def __init__(self, rectified: Sequence[str] = ()):
         self._rectified = frozenset(rectified)
-        self.clean: Mapping[str, Tensor] | None = None
+        self.clean = None
+
+    @property
+    def clean(self) -> Mapping[str, Tensor] | None:
+        return self._clean
+
+    @clean.setter
+    def clean(self, maps: Mapping[str, Tensor] | None) -> None:
+        self._clean = maps
+        # Maps that a ReLU made need none, and those of one layer are rectified once a batch.
+        self._after_relu = {
+            name: None if _is_rectified(maps[name]) else maps[name].relu()
+            for name in (self._rectified & maps.keys() if maps else ())
+        }
 
     def __call__(self, name: str, output: Tensor) -> "Tensor | Distance":
-        changed = name in self._rectified
-        seen = output.relu() if changed else output
-        if self.clean is not None:
-            return distance(self.clean[name], seen)
-        return seen if changed else seen.clone()
+        if self._clean is None:
+            return output.clone()
+        raw = distance(self._clean[name], output)
+        after = self._after_relu.get(name)
+        if name not in self._rectified or (after is None and _is_rectified(output)):
+            return raw
+        after = self._clean[name] if after is None else after
+        return distance(after, output.relu())._replace(raw=raw)
+
+
+def _is_rectified(output: Tensor) -> bool:
+    """Whether a map has no negative values, so that ReLU leaves it as it is."""
+    return bool(output.amin() >= 0)
 
 
 class Distance(NamedTuple):
@@ -131,11 +152,18 @@ class Distance(NamedTuple):
     `elements` is the number n of a map's elements, `l2` and `cos_d` are float64 [N]. The
     normalised Euclidean distance is printed over n ("propagation", section 3), which inflates
     small layers against large ones; over the root of n it is the root mean square difference.
+    `raw` are those of the maps before ReLU, None where these are the same.
     """
 
     elements: int
     l2: Tensor
     cos_d: Tensor
+    raw: "Distance | None" = None
+
+    @property
+    def before_relu(self) -> "Distance":
+        """The distances of the maps as their modules give them."""
+        return self if self.raw is None else self.raw
 
     @property
     def ne_d(self) -> Tensor:

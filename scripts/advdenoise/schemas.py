@@ -47,6 +47,8 @@ DISTANCES = pa.schema(
         ("ne_d", pa.float32()),  # l2 / n
         ("ne_d_sqrt", pa.float32()),  # l2 / sqrt(n)
         ("cos_d", pa.float32()),
+        ("ne_d_raw", pa.float32()),  # of the maps as their modules give them, before ReLU
+        ("cos_d_raw", pa.float32()),
     ]
 )
 

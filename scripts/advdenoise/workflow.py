@@ -458,7 +458,7 @@ class Flow:
             "purifiers": [{**entry, "denoiser_entry": denoiser} for entry, denoiser in purifiers],
             "classifier": self._named("classifiers", classifier),
             "taps": taps,
-            "post_relu": self.config["distances"].get("post_relu", False),
+            "post_relu": self.config["distances"].get("post_relu", True),
             "images": self.config["distances"]["images"],
         }
         used = [("classifiers", self.config["classifiers"][classifier])]

@@ -268,3 +268,14 @@ def test_a_gradient_that_is_not_finite_lets_the_image_rest(name, images, labels)
 
     found = run(name, Broken.apply, sure, images[:3], labels[:3])
     assert not found[0].any() and found[1].any() and found.isfinite().all()
+
+
+@every_attack
+def test_passes_are_in_full_float32(name, surrogate, victim, images, labels, with_tf32):
+    seen = []
+
+    def looked_at(ask):
+        return lambda given: seen.extend(with_tf32()) or ask(given)
+
+    run(name, looked_at(surrogate), looked_at(victim), images, labels)
+    assert seen and not any(seen) and all(with_tf32())

@@ -7,6 +7,7 @@ import torch
 
 from scripts.advdenoise import store
 from scripts.advdenoise.schemas import DISTANCES
+from scripts.advdenoise.stages import distances as stage
 from scripts.advdenoise.stages import models
 from scripts.advdenoise.stages.data import open_images
 
@@ -59,7 +60,10 @@ def test_every_column_by_hand(world):
                 & (found["layer_index"] == index)
             ]
             assert list(part["layer"]) == [layer] * 12
-            elements = a.shape[1]
+            raw, elements = np.sqrt(((a - b) ** 2).sum(1)), a.shape[1]
+            assert np.allclose(part["ne_d_raw"], raw / elements, rtol=1e-3)
+            if index < len(TAPS) - 1:  # all but the logits are seen after ReLU
+                a, b = a.clip(0), b.clip(0)
             l2 = np.sqrt(((a - b) ** 2).sum(1))
             cosine = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
             assert set(part["elements"]) == {elements}
@@ -116,8 +120,10 @@ def test_only_the_first_images_are_observed(world, tmp_path):
 
 def test_post_relu_changes_what_is_negative_but_for_the_logits(world, tmp_path):
     """Layer 0 is a convolution, layer 6 follows a ReLU, layer 9 gives the logits."""
-    plain = rows(world.make(ADAPTIVE))
-    after = rows(world.run(ADAPTIVE, tmp_path / "relu.parquet", {"post_relu": True}))
+    after = rows(world.make(ADAPTIVE))
+    plain = rows(world.run(ADAPTIVE, tmp_path / "plain.parquet", {"post_relu": False}))
+    assert np.array_equal(after["ne_d_raw"], plain["ne_d"])
+    assert np.array_equal(after["cos_d_raw"], plain["cos_d_raw"])
     assert list(plain["layer"]) == list(after["layer"]) and (after["l2"] <= plain["l2"]).all()
     changed = (plain["l2"] != after["l2"]).groupby(plain["layer_index"]).any()
     assert list(changed) == [True, False, False]
@@ -142,3 +148,16 @@ def test_a_purifier_may_take_gradients_of_its_own(world, component, tmp_path):
     purifiers[1]["points"]["default"]["function"] = "toy.descend"
     found = rows(world.run(ADAPTIVE, tmp_path / "a.parquet", {"purifiers": purifiers}))
     assert np.isfinite(found["l2"]).all()
+
+
+def test_passes_are_in_full_float32(world, monkeypatch, tmp_path, with_tf32):
+    """Whatever the default: no TF32 while layers are observed, and the default afterwards."""
+    observe, seen = stage._observed, set()
+
+    def look(*given):
+        seen.update(with_tf32())
+        return observe(*given)
+
+    monkeypatch.setattr(stage, "_observed", look)
+    world.run(PLAIN, tmp_path / "x.parquet")
+    assert seen == {False} and with_tf32() == [True, True]

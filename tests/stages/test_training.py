@@ -46,7 +46,7 @@ def test_a_classifier_is_written_with_its_history(world, name):
     path = world.make(CLASSIFIER.format(name))
     settings = world.settings(CLASSIFIER.format(name))
     tensors, provenance = store.read_weights(path)
-    assert provenance["settings"] == settings
+    assert provenance["settings"] == settings | {"precision": "float32"}
     found = history(path)
     epochs = settings["classifier"]["training"]["epochs"]
     assert list(found["epoch"]) == list(range(1, epochs + 1))

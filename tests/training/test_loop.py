@@ -467,3 +467,16 @@ def test_state_folder_is_made(tmp_path, train):
     state = tmp_path / "resume" / "seed0" / "net.safetensors"
     train(network(), state, epochs=1)
     assert (state / "d" / "state.pt").exists()
+
+
+@pytest.mark.parametrize("precision", [None, "float32", "bfloat16"])
+def test_precision_is_asked_for_and_float32_by_default(tmp_path, train, precision):
+    seen = set()
+
+    def step(model, images, labels):
+        seen.add((torch.is_autocast_enabled("cpu"), model(images).dtype))
+        return plain_loss(model, images, labels), {}
+
+    train(network(), tmp_path, step=step, **({"precision": precision} if precision else {}))
+    narrow = precision == "bfloat16"
+    assert seen == {(narrow, torch.bfloat16 if narrow else torch.float32)}

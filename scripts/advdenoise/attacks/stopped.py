@@ -12,7 +12,8 @@ raised, or lowered where `targeted`, which are then the classes to reach; `predi
 logits, differentiable, in eval mode, and `victim` images -> outputs, both able to take any rows of
 the batch (by `take`, where they draw random numbers); `watch`, which is shown the perturbations
 [N,C,H,W], not to be kept or changed, at first and after each step, until all images are done.
-What an image has after k steps is what it ends with where `steps` is k.
+What an image has after k steps is what it ends with where `steps` is k. All passes are in float32
+without TF32: whether an image is fooled hangs on differences that TF32 does not keep.
 """
 
 import math
@@ -24,6 +25,7 @@ from torch import Tensor
 from scripts.advdenoise.attacks._ascent import entropy_slope, is_finite, unit
 from scripts.advdenoise.attacks._ball import limits
 from scripts.advdenoise.attacks._predict import Predict, Watch, of_rows, refuse_masks
+from scripts.advdenoise.devices import full_precision
 from scripts.advdenoise.outputs import predicted
 from scripts.advdenoise.ranges import Interval, PositiveInt, StepSize
 
@@ -31,6 +33,7 @@ from scripts.advdenoise.ranges import Interval, PositiveInt, StepSize
 FINER = 20
 
 
+@full_precision()
 def line_search(
     images: Tensor,
     labels: Tensor,
@@ -72,6 +75,7 @@ def line_search(
     return search.perturbation
 
 
+@full_precision()
 def i_fgsm(
     images: Tensor,
     labels: Tensor,
@@ -87,6 +91,7 @@ def i_fgsm(
     return _climb(images, labels, targeted, predict, victim, watch, steps, alpha, mu=0.0)
 
 
+@full_precision()
 def mi_fgsm(
     images: Tensor,
     labels: Tensor,

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 
 from scripts.advdenoise.attributions._masks import Masks
-from scripts.advdenoise.attributions._nodes import Nodes, finite, full_precision
+from scripts.advdenoise.attributions._nodes import Nodes, finite
 from scripts.advdenoise.attributions._quantiles import last_rank
 from scripts.advdenoise.attributions._stack import Source, Stack
 from scripts.advdenoise.attributions._steps import Affine, Dense, Step
 from scripts.advdenoise.attributions._windows import Plan, Planner, Run
+from scripts.advdenoise.devices import full_precision
 
 # Masks in one call of a step: enough to be fast, few enough that their maps stay in the cache.
 MOST = {"cpu": 128, "cuda": 8192}

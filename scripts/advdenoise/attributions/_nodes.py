@@ -138,17 +138,6 @@ def node_outputs(model: nn.Module, nodes: Nodes) -> Iterator[Callable[[Tensor], 
         yield outputs
 
 
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Without TF32, which CUDA's convolutions use by default; it keeps three digits."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
-
-
 def finite(logits: Tensor) -> Tensor:
     """The logits themselves; BadInput where one is not finite."""
     if not logits.isfinite().all():

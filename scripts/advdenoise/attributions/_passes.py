@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from scripts.advdenoise.attributions._masks import Masks
-from scripts.advdenoise.attributions._nodes import finite, full_precision
+from scripts.advdenoise.attributions._nodes import finite
+from scripts.advdenoise.devices import full_precision
 
 
 def attributions(

@@ -21,7 +21,13 @@ from scripts.advdenoise.threats import CLEAN
 if TYPE_CHECKING:
     import pandas as pd
 
-_MEASURES = {"ne_d": "NE-D (by n)", "ne_d_sqrt": "NE-D (by the root of n)", "cos_d": "COS-D"}
+_MEASURES = {
+    "ne_d": "NE-D (by n)",
+    "ne_d_sqrt": "NE-D (by the root of n)",
+    "cos_d": "COS-D",
+    "ne_d_raw": "NE-D (by n), before ReLU",
+    "cos_d_raw": "COS-D, before ReLU",
+}
 _MARKER = 5  # its size, in points
 _APART = 0.06  # from curve to curve, in layers
 # How a denoiser's points are filled, in the order of the denoisers; the first is without one.
@@ -41,12 +47,14 @@ def curves(
     distances: Results,
     styles: Styles | None = None,
     *,
-    measure: Literal["ne_d", "ne_d_sqrt", "cos_d"] | list[Literal["ne_d", "ne_d_sqrt", "cos_d"]],
+    measure: Literal["ne_d", "ne_d_sqrt", "cos_d", "ne_d_raw", "cos_d_raw"]
+    | list[Literal["ne_d", "ne_d_sqrt", "cos_d", "ne_d_raw", "cos_d_raw"]],
 ) -> Figure:
     """Mean distance layer by layer (Figs. 2, 3; with two measures Figs. 5, 6).
 
     A row of panels for each classifier and measure, a column for each denoiser, a curve for each
-    set; bars are 95 % intervals over images. Measures are ne_d, ne_d_sqrt and cos_d.
+    set; bars are 95 % intervals over images. Measures are ne_d, ne_d_sqrt and cos_d,
+    of maps after ReLU, ne_d_raw and cos_d_raw, of maps as modules give them.
     """
     measures = [measure] if isinstance(measure, str) else measure
     for name in measures:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from scripts.advdenoise import store
 from scripts.advdenoise.contents import ids_digest
+from scripts.advdenoise.devices import full_precision
 from scripts.advdenoise.distances import Comparison, Distance, Taps, layer_distances
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.noise import Noise
@@ -49,7 +50,11 @@ def run(
         batches = clean.batches(settings["batch"], device, count)
         compare = Comparison(settings["taps"][:-1] if settings["post_relu"] else ())
         # Not in inference mode: a purifier may take gradients of its own.
-        with Taps(network, settings["taps"], compare) as taps, torch.no_grad():
+        with (
+            Taps(network, settings["taps"], compare) as taps,
+            torch.no_grad(),
+            full_precision(),
+        ):
             for batch in tqdm(batches, desc=f"distances {settings['suite']}", disable=None):
                 compare.clean = None  # of the clean pass copies are kept
                 compare.clean = maps = _observed(network, taps, batch.images)
@@ -129,4 +134,6 @@ def _add(
             ne_d=found.ne_d.float(),
             ne_d_sqrt=found.ne_d_sqrt.float(),
             cos_d=found.cos_d.float(),
+            ne_d_raw=found.before_relu.ne_d.float(),
+            cos_d_raw=found.before_relu.cos_d.float(),
         )

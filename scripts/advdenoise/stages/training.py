@@ -20,7 +20,7 @@ from scripts.advdenoise.stages.columns import Columns
 from scripts.advdenoise.stages.data import AdversarialSet, ImageSet, open_images, open_sets
 from scripts.advdenoise.threats import CLEAN
 from scripts.advdenoise.training._examples import Clean, Mixture, Part
-from scripts.advdenoise.training._loop import train
+from scripts.advdenoise.training._loop import FLOAT32, train
 
 
 def train_classifier(
@@ -172,7 +172,8 @@ class _Job:
 def _write(job: _Job, made, weights: Path, history: Path) -> None:
     """Write the outputs; only then is the state forgotten."""
     network, rows = made
-    provenance = store.provenance(job.settings, job.started)
+    precision = job.entry["training"].get("precision", FLOAT32)
+    provenance = store.provenance(job.settings | {"precision": precision}, job.started)
     columns = Columns(HISTORY)
     for row in rows:
         columns.add(1, **row)

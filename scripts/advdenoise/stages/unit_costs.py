@@ -98,8 +98,8 @@ def _network(thing: Thing, whats: list[str], batch: int, folder: Path) -> dict:
     calls = {
         FORWARD: lambda images: _forward(judge, images),
         GRADIENT: lambda images: _gradient(judge, images),
-        INNER: lambda images: _in_training(lambda: _gradient(network, images), images),
-        UPDATE: lambda images: _in_training(lambda: _loss(network(images)).backward(), images),
+        INNER: lambda images: _gradient(network, images),
+        UPDATE: lambda images: _loss(network(images)).backward(),
     }
     costs = {}
     for what in sorted(whats, key=_USES.index):
@@ -122,12 +122,6 @@ def _forward(network: nn.Module, images: torch.Tensor) -> None:
 def _gradient(network: nn.Module, images: torch.Tensor) -> None:
     images = images.detach().requires_grad_()
     torch.autograd.grad(_loss(network(images)), images)
-
-
-def _in_training(call: Callable[[], None], images: torch.Tensor) -> None:
-    on_gpu = images.device.type == "cuda"
-    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=on_gpu):
-        call()
 
 
 def _stepping(network: nn.Module) -> Callable[[], None]:

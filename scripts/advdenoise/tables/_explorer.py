@@ -13,7 +13,7 @@ _THREAT = ["threat", "attack_point"]
 _PURIFIER = ["purifier", "purifier_point"]
 _SEEN = [*_IMAGE, *_THREAT, *_PURIFIER]
 _LAYER = ["layer_index", "layer", "elements"]
-_DISTANCES = ["l2", "ne_d", "ne_d_sqrt", "cos_d"]
+_DISTANCES = ["l2", "ne_d", "ne_d_sqrt", "cos_d", "ne_d_raw", "cos_d_raw"]
 _PREDICTED = ["label", "right", "confidence", "mse_before", "mse_after"]
 
 

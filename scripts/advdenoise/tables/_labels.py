@@ -125,6 +125,11 @@ def classifier(entry: dict) -> str:
     return CLASSIFIERS.get(settings.get("model", built).partition(".")[0], entry["name"])
 
 
+def precision(entry: dict) -> str:
+    """What the passes of a network's training were in."""
+    return entry["training"].get("precision", "float32")
+
+
 def denoiser(entry: dict) -> str:
     """The printed name of an autoencoder; its own where the papers have none."""
     return DENOISERS.get(entry["function"], entry["name"])

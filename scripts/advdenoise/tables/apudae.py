@@ -62,7 +62,12 @@ def architecture(calibration: list[Path]) -> Cells:
         for line in published_lines("apudae", "table1")
         if not line["value"].startswith("(")
     ]
-    return Cells(found, [*found.notes, *notes], found.printed)
+    for _, settings in read_values(calibration):
+        entry = settings["denoiser"]
+        notes.append(
+            f"{settings['dataset']}, {entry['name']}: {_labels.precision(entry)} training."
+        )
+    return Cells(found, [*found.notes, *dict.fromkeys(notes)], found.printed)
 
 
 def attacks(predictions: Results) -> Cells:

@@ -5,9 +5,21 @@ from scripts.advdenoise.tables._cells import Cell
 from scripts.advdenoise.tables._measures import distance
 from scripts.advdenoise.tables._read import Results
 
+MEASURES = {
+    "ne_d": "NE-D",
+    "ne_d_sqrt": "NE-D/sqrt(n)",
+    "cos_d": "COS-D",
+    "ne_d_raw": "NE-D before ReLU",
+    "cos_d_raw": "COS-D before ReLU",
+}
+
 
 def by_layer(distances: Results) -> list[Cell]:
-    """NE-D by n and by the root of n, and COS-D: rows are threats, purifiers and layers."""
+    """NE-D by n and by the root of n, and COS-D: rows are threats, purifiers and layers.
+
+    Maps are those after ReLU, which all but the last layer's are compared after, and second, as
+    `before ReLU`, those that the modules give.
+    """
 
     def label(about: dict) -> tuple[str, str]:
         threat = _labels.threat(about["threat"], about["attack_point"], about["classifier"])
@@ -16,7 +28,7 @@ def by_layer(distances: Results) -> list[Cell]:
         return f"{about['dataset']}, {about['classifier']}: {threat}, {purifier}", layer
 
     cells = []
-    for measure, printed in (("ne_d", "NE-D"), ("ne_d_sqrt", "NE-D/sqrt(n)"), ("cos_d", "COS-D")):
+    for measure, printed in MEASURES.items():
 
         def of_measure(about: dict, printed: str = printed) -> tuple[str, str]:
             row, column = label(about)

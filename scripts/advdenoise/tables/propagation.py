@@ -86,7 +86,7 @@ def configurations(predictions: Results) -> Cells:
 
 
 def capacities(predictions: Results, distances: Results) -> Cells:
-    """Table 3: accuracy on training images, number of layers and of parameters."""
+    """Table 3: accuracy on training images, number of layers and of parameters, precision."""
     places = Places(predictions)
 
     def label(about: dict) -> tuple[str, str]:
@@ -104,6 +104,8 @@ def capacities(predictions: Results, distances: Results) -> Cells:
             ("Num. parameters", "million", "parameters", entry["parameters"] / 1e6),
         ):
             cells.append(Cell(row, column, metric, unit, _exactly(value), about=about))
+        precision = _labels.precision(entry)
+        cells.append(Cell(row, "trained in", "", "text", UNKNOWN, about=about, text=precision))
     return Cells(cells, [_COUNTED])
 
 

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # Losses wait on the device for so many batches, so that a GPU is not halted after each.
 _READ_EVERY = 32
+# What a training's passes are in by default.
+FLOAT32 = "float32"
 # What the stop rule looks at, in the history.
 CLEAN_ACCURACY = "clean_accuracy"
 _TOLD_AS = {"train": "value", "held_out": "held_out_value"}
@@ -71,12 +73,13 @@ def train(
             moments, its epochs and iterations counted from 0 by the learning rate. `stop:
             {measured_on, accuracy}` ends all of it after the first epoch with that accuracy of a
             classifier on `train` (the examples) or `held_out`: of clean images, in eval mode.
+            `precision` is float32 (by default) or bfloat16, in which passes run under autocast.
         seed: the replicate's seed.
         name: what is trained, for messages and as a source of randomness.
         state: folder that keeps the state from epoch to epoch and the lock; call
             `resume.forget` on it once the outputs are written.
         digest: of settings and code; a state of another one is removed and not resumed.
-        device: where it is trained; on a GPU the step runs in bfloat16 autocast.
+        device: where it is trained.
         held_out: examples that the step is evaluated on after each epoch, in eval mode.
         network: what the step looks at: frozen, in eval mode, on `device`.
 
@@ -225,8 +228,8 @@ class _Run:
         return made
 
     def _autocast(self) -> torch.autocast:
-        on_gpu = self.device.type == "cuda"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=on_gpu)
+        narrow = self.loop.get("precision", FLOAT32) != FLOAT32
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=narrow)
 
     def _set_seed(self, *use: str | int) -> None:
         """For what takes no `noise`: dropout and a step's own draws."""
