@@ -122,10 +122,11 @@ def chosen(predictions: Results) -> list[str]:
     points: dict[tuple, list[str]] = {}
     for (dataset, purifier, point, setting), values in predictions.chosen.items():
         told = ", ".join(_value(values[seed]) for seed in sorted(values))
-        points.setdefault((dataset, purifier, setting, told), []).append(point)
+        name = _labels.with_point(purifier, point)
+        points.setdefault((dataset, setting, told), []).append(name)
     return [
-        f"{dataset}, {purifier}: {setting} = {told}, chosen on held-out images ({', '.join(own)})."
-        for (dataset, purifier, setting, told), own in points.items()
+        f"{setting} = {told} on {dataset}, chosen on held-out images: {', '.join(own)}."
+        for (dataset, setting, told), own in points.items()
     ]
 
 
