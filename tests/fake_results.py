@@ -199,7 +199,9 @@ class Results:
                         "fit_seconds": 0.1,
                     }
                 )
-        self._write(path, rows, DETECTION, settings)
+        hidden = 10 + 19 * self.flow.config["hidden"]["per_layer"]
+        lengths = {"predicted": 1, "probabilities": 10, "hidden": hidden}
+        self._write(path, rows, DETECTION, settings | {"lengths": lengths})
 
     def _iqr(self, path: Path, settings: dict) -> None:
         rows = []

@@ -49,6 +49,13 @@ def test_every_combination_is_judged(world):
             )
 
 
+def test_the_file_tells_how_long_the_vectors_are(world):
+    lengths = store.read_provenance(world.make(FILE))["settings"]["lengths"]
+    clean = store.read_table(world.make(IQR.format("clean"))).to_pandas()
+    assert lengths == {name: len(clean[name][0]) for name in lengths}
+    assert lengths["predicted"] == 1 < lengths["probabilities"] == 10 < lengths["hidden"]
+
+
 @pytest.mark.parametrize("protocol", ["paper", "grouped"])
 @pytest.mark.parametrize("representation", ["predicted", "hidden"])
 def test_scores_by_hand(world, protocol, representation):

@@ -156,3 +156,16 @@ def test_claims_depend_on_all_that_the_paper_prints(segfault, tmp_path):
 
     assert published("table6") == {"segfault_table6.csv"}
     assert published("claims") >= {"segfault_table6.csv", "segfault_textnumbers.csv"}
+
+
+@pytest.mark.parametrize("name", ["table2", "table6", "table7"])
+@pytest.mark.parametrize(("per_layer", "notes"), [(20, ("4K-D has 390 values here.",)), (200, ())])
+def test_vectors_of_another_length_than_their_name_says_are_told(
+    tmp_path, segfault, name, per_layer, notes
+):
+    segfault["hidden"]["per_layer"] = per_layer
+    results = Results(tmp_path, segfault)
+    entry = results.flow.config["experiments"]["segfault"]["tables"][name]
+    inputs = results.inputs("tables", "segfault", name)
+    stages = {stage: read_stage(stage, paths) for stage, paths in inputs.items()}
+    assert provide(load("tables", entry), **stages).notes == notes

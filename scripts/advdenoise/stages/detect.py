@@ -89,15 +89,18 @@ def run(settings: dict, features: list[Path], output: Path, threads: int) -> Non
 
     One detector is fitted for each attack point, attribution point, representation, protocol and
     split seed, and scores the rows set aside; with `transfer` those of the suite's other attacks,
-    too. Where a side of a split lacks a class nothing is written, and the log says so.
+    too. Where a side of a split lacks a class nothing is written, and the log says so. The file
+    tells the `lengths` of the representations.
     """
     started = time.time()
     columns = Columns(DETECTION)
+    lengths: dict[str, int] = {}
     for attribution_point in settings["attribution"]["points"]:
         found = Features(features, settings["threats"], attribution_point)
         fits = list(_fits(settings, found))
         for representation in _representations(settings):
             vectors = found.vectors(representation)
+            lengths[representation] = vectors.shape[1]
             for name, point in settings["detector"]["points"].items():
                 for fit in fits:
                     for block in _judge(fit, found, vectors, point, threads):
@@ -114,7 +117,8 @@ def run(settings: dict, features: list[Path], output: Path, threads: int) -> Non
                             detector_point=name,
                             **block,
                         )
-    store.write_table(output, columns.table(), store.provenance(settings, started))
+    about = settings | {"lengths": lengths}
+    store.write_table(output, columns.table(), store.provenance(about, started))
 
 
 def _by_threat(files: list[Path], threats: list[str]) -> list[Path]:

@@ -74,6 +74,8 @@ SUPERPIXELS = {
 }
 PIXELS = "pixel (ML-LOO)"
 REPRESENTATIONS = {"predicted": "1-D", "probabilities": "10-D", "hidden": "4K-D"}
+# As many values as these names stand for.
+LENGTHS = {"predicted": 1, "probabilities": 10, "hidden": 3810}
 DATASETS = {
     "mnist": "MNIST",
     "cifar10": "CIFAR-10",

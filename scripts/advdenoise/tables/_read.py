@@ -74,7 +74,8 @@ def read(
 ) -> Results:
     """Read result files, all with the columns of `schema`; each row gets its file's names.
 
-    These are the seed, the data set and the entries; `job_seconds` is what the whole file took.
+    These are the seed, the data set and the entries; `job_seconds` is what the whole file took,
+    `values` how long a row's feature vector is.
     `columns` are read, by default all. Of detectors' scores those are read whose detector was
     fitted on the row's own attack, or instead on `fitted_on`, a threat and an attack point.
     Predictions may be of masks, with the columns of `SEGMENTATION` and `confusion`, an array of
@@ -109,6 +110,8 @@ def read(
         for name in _NAMES:
             if name in settings:
                 frame[name] = settings[name]
+        if "lengths" in settings:
+            frame["values"] = frame["representation"].map(settings["lengths"])
         for name, value in _chosen(settings):
             chosen.setdefault(name, {})[settings["seed"]] = value
         frames.append(frame)

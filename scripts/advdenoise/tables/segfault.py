@@ -48,7 +48,8 @@ def detectors(detection: Results) -> list[Cell]:
     def label(about: dict) -> tuple[str, str]:
         return _row(_detector(detection, about), about), _column(detection, about)
 
-    return auc(detection, label) + auc_difference(detection, label)
+    cells = auc(detection, label) + auc_difference(detection, label)
+    return Cells(cells, _lengths(detection))
 
 
 def felzenszwalb_segments(examples: list[Path]) -> list[Cell]:
@@ -85,7 +86,8 @@ def superpixels(detection: Results) -> list[Cell]:
         named = printed if detector == "XGB" else f"{printed}, {detector}"
         return _row(named, about), _column(detection, about)
 
-    return auc(detection, label) + auc_difference(detection, label)
+    cells = auc(detection, label) + auc_difference(detection, label)
+    return Cells(cells, _lengths(detection))
 
 
 def time_and_memory(cost: Results) -> list[Cell]:
@@ -102,7 +104,7 @@ def time_and_memory(cost: Results) -> list[Cell]:
         cells.append(Cell(row, f"time {shown}", "time", "s", seconds, about=found.about))
         size = _exactly(found.array_bytes, found.images)
         cells.append(Cell(row, f"memory {shown}", "memory", "byte", size, about=found.about))
-    return cells
+    return Cells(cells, _lengths(cost))
 
 
 def tradeoff(detection: Results, cost: Results) -> list[Cell]:
@@ -147,6 +149,20 @@ def _paid(cell: Cell, cost: Cost | None) -> list[Cell]:
         Cell(cell.row, name, name, unit, estimate, about=cell.about)
         for name, unit, estimate in columns
     ]
+
+
+def _lengths(results: Results) -> list[str]:
+    """A sentence for each vector whose length is not the one that its printed name says."""
+    frame = results.frame
+    if "values" not in frame:
+        return []
+    notes = []
+    for name, printed in _labels.REPRESENTATIONS.items():
+        lengths = frame.loc[frame["representation"] == name, "values"].dropna().unique()
+        other = sorted({int(length) for length in lengths} - {_labels.LENGTHS[name]})
+        if other:
+            notes.append(f"{printed} has {' or '.join(map(str, other))} values here.")
+    return notes
 
 
 def _by_setting(example: Example, settings: list[str]) -> tuple[str, str]:
