@@ -96,9 +96,9 @@ def test_dense_layers_keep_what_they_read():
 
 
 def test_heads_of_the_dense_network():
-    heads = {head: build("dense", head=head) for head in ("linear", "conv", "prelu")}
+    heads = {head: build("dense", head=head) for head in ("linear", "conv", "prelu", "relu")}
     sizes = {head: sum(p.numel() for p in net.parameters()) for head, net in heads.items()}
-    assert sizes["prelu"] == sizes["linear"] + 1
+    assert sizes["prelu"] == sizes["linear"] + 1 and sizes["relu"] == sizes["linear"]
     assert sizes["conv"] == sizes["linear"] + 15 * 23 * 10  # a kernel of 4x4 in the place of 1x1
     assert heads["conv"].layers.fc.conv.kernel_size == (4, 4)
     assert not hasattr(heads["conv"].layers, "pool")

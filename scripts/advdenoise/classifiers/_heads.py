@@ -1,4 +1,4 @@
-"""What makes logits of the last map, in the three ways of "propagation", section 4 and Table 7."""
+"""What makes logits of the last map, in the ways of "propagation", section 4 and Table 7."""
 
 from collections import OrderedDict
 
@@ -6,7 +6,7 @@ from torch import nn
 
 from scripts.advdenoise.errors import BadInput
 
-HEADS = ("linear", "conv", "prelu")
+HEADS = ("linear", "conv", "prelu", "relu")
 
 
 def check_head(head: str, here: str) -> None:
@@ -21,6 +21,7 @@ def convolution(channels: int, size: tuple[int, int], classes: int) -> nn.Module
     return nn.Sequential(layers)
 
 
-def bent(linear: nn.Module) -> nn.Module:
-    """The layer with PReLU behind it: one slope for all logits, 0.25 at first."""
-    return nn.Sequential(OrderedDict(linear=linear, prelu=nn.PReLU(init=0.25)))
+def bent(linear: nn.Module, head: str) -> nn.Module:
+    """The layer with PReLU behind it (one slope for all logits, 0.25 at first), or plain ReLU."""
+    last = nn.PReLU(init=0.25) if head == "prelu" else nn.ReLU()
+    return nn.Sequential(OrderedDict([("linear", linear), (head, last)]))

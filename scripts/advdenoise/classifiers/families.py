@@ -142,7 +142,7 @@ def dense(
     classes: int,
     *,
     width: Size = 8,
-    head: Literal["linear", "conv", "prelu"] = "linear",
+    head: Literal["linear", "conv", "prelu", "relu"] = "linear",
     mean: Pixel | list[Pixel] = 0.5,
     std: Std | list[Std] = 0.5,
 ) -> nn.Module:
@@ -151,8 +151,9 @@ def dense(
     Three stages of three layers, each of which puts `width` maps beside those that it reads;
     `layers.transition1` and `transition2` between them halve channels and sides; norm with ReLU,
     `layers.norm`, follows the last. `head` is `linear` (average pooling and a dense layer), `conv`
-    (one convolution of the size of the map in place of both) or `prelu` (`linear`, then PReLU with
-    one slope, 0.25 at first). Raises BadInput for another head and for sides below 8.
+    (one convolution of the size of the map in place of both), `prelu` (`linear`, then PReLU with
+    one slope, 0.25 at first) or `relu` (`linear`, then ReLU, which did not train). Raises BadInput
+    for another head and for sides below 8.
     """
     check_head(head, "families.dense: settings")
     _check_sides("dense", shape)
@@ -173,8 +174,8 @@ def dense(
         layers["fc"] = convolution(channels, (height, side), classes)
     else:
         layers |= _pooled(channels, classes)
-    if head == "prelu":
-        layers["fc"] = bent(layers["fc"])
+    if head in ("prelu", "relu"):
+        layers["fc"] = bent(layers["fc"], head)
     return _network(shape, mean, std, **layers)
 
 

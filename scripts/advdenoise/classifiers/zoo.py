@@ -28,7 +28,7 @@ def timm_model(
     mean: Pixel | list[Pixel] | None = 0.5,
     std: Std | list[Std] | None = 0.5,
     stem_stride: Size | None = None,
-    head: Literal["linear", "conv", "prelu"] = "linear",
+    head: Literal["linear", "conv", "prelu", "relu"] = "linear",
 ) -> nn.Module:
     """Any network of timm: float [N,C,H,W] in [0,1] -> logits [N, classes].
 
@@ -46,7 +46,7 @@ def timm_model(
     the last map: `linear` the network's own, pooling and a dense layer; `conv` one convolution of
     the size of the map in place of both; `prelu` the network's own with a PReLU behind it, one
     slope, 0.25 at first. With 200 classes at 128 pixels densenet201 has 18,477,128 parameters, with
-    `conv` 24,237,128, with `prelu` one more.
+    `conv` 24,237,128, with `prelu` one more. `relu` has plain ReLU there, which did not train.
 
     Raises BadInput for a name that timm does not know, weights that do not fit or cannot be had,
     a stem or a head that the network cannot have, and images of a size that it does not take;
@@ -125,7 +125,7 @@ def _put_head(network: nn.Module, model: str, head: str, last: Tensor, classes: 
         network.set_submodule(name, convolution(last.shape[1], tuple(last.shape[2:]), classes))
         network.num_classes = classes
     else:
-        network.set_submodule(name, bent(network.get_submodule(name)))
+        network.set_submodule(name, bent(network.get_submodule(name), head))
 
 
 def _load(network: nn.Module, path: Path, model: str, classes: int, channels: int) -> None:

@@ -58,7 +58,8 @@ CLASSIFIERS = {
     "densenet201": "DenseNet-201",
     "dense": "DenseNet-201",
 }
-HEADS = {"conv": "FC->Conv", "prelu": "PReLU after FC"}  # of "propagation", Table 7
+# Of "propagation", Table 7, and the one that did not train.
+HEADS = {"conv": "FC->Conv", "prelu": "PReLU after FC", "relu": "ReLU after FC"}
 DENOISERS = {"fusionnet.fusionnet": "FusionNet", "unet.classic": "U-Net"}
 NOISES = {"noise.gaussian": "Gaussian", "noise.uniform": "Uniform", "noise.bimodal": "Bimodal"}
 DETECTORS = {

@@ -10,19 +10,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scripts.advdenoise.tables import _labels
+from scripts.advdenoise.tables import _labels, _propagation_layers
 from scripts.advdenoise.tables import _propagation as known
 from scripts.advdenoise.tables._claims import Claim, Claims, Range
 from scripts.advdenoise.tables._propagation import FN, NONE, PAPER, SETS, UN, Curves, Means, Places
 from scripts.advdenoise.tables._read import Results
 from scripts.advdenoise.tables._write import published_lines
+from scripts.advdenoise.threats import CLEAN
 
 RESNET, DENSENET, EARLY = "ResNet V2-50", "DenseNet-201", "Inception-ResNet V2"
-CONV, PRELU = _labels.HEADS["conv"], _labels.HEADS["prelu"]
-# The paper's sets with the larger noise.
-_STRONG = ("FGSM v2", "i-FGSM v2")
+CONV, PRELU, RELU = (_labels.HEADS[head] for head in ("conv", "prelu", "relu"))
 # What "disappeared" leaves at most of the layer before, and what "no big difference" may change.
 _VANISHED, _LITTLE, _POINTS = 0.1, Range(0.5, 2), Range(-5, 5)
+# What "explosively" multiplies by at least, and a rank correlation that is an exact dependency.
+_EXPLOSION, _EXACT = 2, -0.9
 _VALIDATION = "test"
 
 _JUMPS = "NE-D explosively increases in the last fully connected layer."
@@ -35,6 +36,7 @@ _SAME = "With the last layer replaced by a convolution there is no big differenc
 _LOWER = "With PReLU after the last layer NE-D is decreased."
 _HIGHER = "With PReLU after the last layer COS-D is increased."
 _UNMOVED = "PReLU after the last layer little affects the performance."
+_NO_TRAINING = "With a plain ReLU after the last layer the network does not learn the training set."
 _NO_ORDER = "There is no exact dependency between the amount of noise and accuracy."
 
 # Data set and split.
@@ -57,8 +59,11 @@ def claims(distances: Results, predictions: Results) -> Claims:
     found = Claims()
     for (dataset, split), curves in observed.items():
         found += _told(dataset, split, _of_distances(curves))
+        found += _told(dataset, split, _propagation_layers.claims(curves))
     for (dataset, split), networks in judged.items():
         found += _told(dataset, split, _of_accuracies(networks, _printed(dataset, split)))
+    for (dataset, split), networks in _clean(predictions).items():
+        found += _told(dataset, split, _of_training(networks))
     met = {claim.sentence for claim in found}
     found += [claim for claim in _absent() if claim.sentence not in met]
     found.notes = (
@@ -66,8 +71,10 @@ def claims(distances: Results, predictions: Results) -> Claims:
         "root of n stands beside that by n: what is smaller there is the normaliser's.",
         f"COS-D counts as vanished below {_VANISHED:g} of that of the layer before. No big "
         f"difference: a factor {_LITTLE}, an accuracy that moves by {_POINTS} percentage points.",
-        "An exact dependency is a rank correlation (Spearman) of -1 between noise and accuracy "
-        "over all sets, denoised or not.",
+        f"Explosively means by a factor of {_EXPLOSION} at least.",
+        f"An exact dependency is a rank correlation (Spearman) of {_EXACT} or less between noise "
+        "and accuracy over all sets, denoised or not.",
+        *_propagation_layers.NOTES,
     )
     return found
 
@@ -99,7 +106,7 @@ def _at_the_end(network: str, curves: Curves, setting: str) -> Iterator[Claim]:
     for measure in ("ne_d", "ne_d_sqrt"):
         quantity = f"{known.MEASURES[measure]} of {network} {setting}, last layer / largest before"
         largest = known.jump(curves, measure, setting, _largest)
-        yield Claim(_JUMPS, quantity, Range(1), curves.means.estimate(largest))
+        yield Claim(_JUMPS, quantity, Range(_EXPLOSION), curves.means.estimate(largest))
     sentence, claimed = (_EXCEPT, Range(1)) if network == RESNET else (_VANISHES, _BELOW)
     quantity = f"COS-D of {network} {setting}, last layer / the layer before"
     change = known.jump(curves, "cos_d", setting, known.EARLIER["the layer before"])
@@ -121,7 +128,7 @@ def _denoised(network: str, curves: Curves, setting: str) -> Iterator[Claim]:
         quantity = f"COS-D of {network}, middle layers, {setting} / {NONE}"
         yield Claim(_MIDDLE, quantity, Range(most=1), curves.means.estimate(_ratio(after, before)))
     if network == RESNET:
-        for name in _STRONG:
+        for name in _propagation_layers.STRONG:
             if name in curves.sets:
                 after, before = (
                     curves.at("ne_d", curves.last, s, (name,)) for s in (setting, NONE)
@@ -186,7 +193,38 @@ def _of_accuracies(networks: dict[str, Judged], printed: dict[str, Judged]) -> I
         ours = _correlation(judged)
         if ours is not None:
             estimate = judged.right.estimate(np.round(ours, 12))
-            yield Claim(_NO_ORDER, quantity, Range(-1), estimate, _shown(theirs))
+            yield Claim(_NO_ORDER, quantity, Range(_EXACT), estimate, _shown(theirs))
+
+
+def _clean(predictions: Results) -> dict[Where, dict[str, Means]]:
+    """Clean accuracy in % without a denoiser of each network, by data set and split."""
+    frame = Places(predictions).labelled()
+    frame = frame[(frame["set"] == CLEAN) & (frame["setting"] == NONE)]
+    frame = frame.assign(right=100.0 * (frame["prediction"] == frame["label"]))
+    found: dict[Where, dict[str, Means]] = {}
+    for (dataset, split, network), rows in frame.groupby(
+        ["dataset", "split", "network"], sort=False
+    ):
+        rows = rows.drop_duplicates(["seed", "id"])
+        found.setdefault((dataset, split), {})[network] = known.means(rows, ["set"], "right")
+    return found
+
+
+def _of_training(networks: dict[str, Means]) -> Iterator[Claim]:
+    """Whether the network with ReLU after its last layer has learnt what it was trained on."""
+    if not {RELU, DENSENET} <= networks.keys():
+        return
+    claim = Claim(_NO_TRAINING, _TRAINED, _UNLEARNT)
+    own, plain = networks[RELU], networks[DENSENET]
+    if own.ids != plain.ids:
+        yield replace(claim, lacking="the images are not the same")
+    else:
+        (ours,), (others,) = own.values.values(), plain.values.values()
+        yield replace(claim, estimate=own.estimate(np.round(ours - others, 10)))
+
+
+_TRAINED = f"clean accuracy of {RELU} - {DENSENET} in points"
+_UNLEARNT = Range(most=_POINTS.least)
 
 
 def _most_improved(
@@ -197,7 +235,7 @@ def _most_improved(
     others = {
         name: gain
         for name, gain in gains.items()
-        if gain is not None and name not in (RESNET, CONV, PRELU)
+        if gain is not None and name not in (RESNET, CONV, PRELU, RELU)
     }
     if gains.get(RESNET) is None or not others:
         return
@@ -305,7 +343,7 @@ def _absent() -> Iterator[Claim]:
     """Every sentence once, for those that no results speak of."""
     layers, accuracies = "no distances at several layers", "no accuracies on all sets"
     for sentence, quantity, claimed, lacking in (
-        (_JUMPS, "NE-D, last layer / largest before", Range(1), layers),
+        (_JUMPS, "NE-D, last layer / largest before", Range(_EXPLOSION), layers),
         (_VANISHES, "COS-D, last layer / the layer before", _BELOW, layers),
         (_EXCEPT, f"COS-D of {RESNET}, last layer / the layer before", Range(1), RESNET),
         (_MIDDLE, "COS-D, middle layers, denoised / not", Range(most=1), "a denoiser"),
@@ -315,7 +353,9 @@ def _absent() -> Iterator[Claim]:
         (_LOWER, f"NE-D at the last layer, {PRELU} / {DENSENET}", Range(most=1), PRELU),
         (_HIGHER, f"COS-D at the last layer, {PRELU} / {DENSENET}", Range(1), PRELU),
         (_UNMOVED, f"accuracy of {PRELU} - {DENSENET} in points", _POINTS, PRELU),
-        (_NO_ORDER, "rank correlation of noise and accuracy", Range(-1), accuracies),
+        (_NO_TRAINING, _TRAINED, _UNLEARNT, RELU),
+        (_NO_ORDER, "rank correlation of noise and accuracy", Range(_EXACT), accuracies),
+        *_propagation_layers.sentences(layers),
     ):
         reason = lacking if lacking.startswith("no ") else f"{lacking} was not met"
         yield Claim(sentence, quantity, claimed, lacking=reason)
