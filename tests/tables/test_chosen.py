@@ -6,6 +6,7 @@ import pytest
 
 from scripts.advdenoise import store
 from scripts.advdenoise.graph.choices import published
+from scripts.advdenoise.statistics import wilson
 from scripts.advdenoise.tables import _write, chosen
 
 PRIMARY = {"published": "propagation_table4", "row": "FGSM v1", "column": "Primary"}
@@ -84,3 +85,18 @@ def test_every_candidate_has_a_row_and_one_is_chosen(files, tmp_path):
         (line,) = [line for line in csv.DictReader(file) if line["published"]]
     assert (line["row"], float(line["published"])) == (f"{limit}1", 0.051)
     assert float(line["difference"]) == pytest.approx(-0.006)
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "deviation", "expected"),
+    [
+        ("clean accuracy", 0.75, 0.433, [100 * bound for bound in wilson(12, 16)[:3]]),
+        ("robust accuracy", 1.0, 0.0, [100 * bound for bound in wilson(16, 16)[:3]]),
+        ("mean of both", 0.95, 0.3, [95, 95 - 1.96 * 30 / 4, 100]),
+        ("mean of both", 0.05, 0.3, [5, 0, 5 + 1.96 * 30 / 4]),
+        ("MSE", 0.05, 0.3, [0.05, 0.05 - 1.96 * 0.3 / 4, 0.05 + 1.96 * 0.3 / 4]),
+    ],
+)
+def test_intervals_of_accuracies_stay_within_their_range(name, mean, deviation, expected):
+    estimate = chosen._estimate(name, {"mean": mean, "deviation": deviation, "images": 16})
+    assert estimate == pytest.approx((*expected, 16))

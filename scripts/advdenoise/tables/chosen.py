@@ -3,20 +3,21 @@
 from pathlib import Path
 
 from scripts.advdenoise.graph.choices import published
-from scripts.advdenoise.statistics import Estimate
+from scripts.advdenoise.statistics import Estimate, wilson
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._cells import YES_NO, Cell, Cells
 from scripts.advdenoise.tables._read import read_values
 
 CHOSEN, MSE = "chosen", "MSE"
 UNITS = {MSE: "pixel^2"}  # of other measures %
+ACCURACIES = ("clean accuracy", "robust accuracy")  # of single images, 0 or 1
 
 
 def candidates(chosen: list[Path]) -> Cells:
     """A row for each candidate of each setting: its measures, and whether it was chosen.
 
-    Intervals are normal ones over images, 1.96 standard errors to either side. Beside the chosen
-    one stands the published value that it was to come near to. A choice that fell on the first or
+    Intervals are over images: Wilson's of accuracies, else 1.96 standard errors to either side, of
+    the mean of two accuracies within 0 and 100 %. Beside the chosen one stands the published value that it was to come near to. A choice that fell on the first or
     the last of its candidates is told below.
     """
     cells, notes, printed = [], [], {}
@@ -55,15 +56,24 @@ def _name(settings: dict, choice: dict) -> str:
 def _cells(row: str, candidate: dict, choice: dict, about: dict) -> list[Cell]:
     cells = []
     for name, measured in candidate["measures"].items():
-        unit = UNITS.get(name, "%")
-        factor, count = 100 if unit == "%" else 1, measured["images"]
-        mean, half = measured["mean"] * factor, 1.96 * measured["deviation"] * factor / count**0.5
-        estimate = Estimate(mean, mean - half, mean + half, count)
-        cells.append(Cell(row, name, name, unit, estimate, about=about))
+        count, unit = measured["images"], UNITS.get(name, "%")
+        cells.append(Cell(row, name, name, unit, _estimate(name, measured), about=about))
     is_chosen = Estimate(
         float(candidate["value"] == choice["value"]), float("nan"), float("nan"), count
     )
     return [*cells, Cell(row, CHOSEN, CHOSEN, YES_NO, is_chosen, about=about)]
+
+
+def _estimate(name: str, measured: dict) -> Estimate:
+    """The mean of a measure over images with its interval, accuracies in %."""
+    mean, count = measured["mean"], measured["images"]
+    half = 1.96 * measured["deviation"] / count**0.5
+    if name in UNITS:
+        return Estimate(mean, mean - half, mean + half, count)
+    low, high = max(mean - half, 0.0), min(mean + half, 1.0)
+    if name in ACCURACIES:
+        _, low, high, _ = wilson(mean * count, count)
+    return Estimate(100 * mean, 100 * low, 100 * high, count)
 
 
 def _notes(name: str, choice: dict) -> list[str]:
