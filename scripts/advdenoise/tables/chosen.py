@@ -17,8 +17,9 @@ def candidates(chosen: list[Path]) -> Cells:
     """A row for each candidate of each setting: its measures, and whether it was chosen.
 
     Intervals are over images: Wilson's of accuracies, else 1.96 standard errors to either side, of
-    the mean of two accuracies within 0 and 100 %. Beside the chosen one stands the published value that it was to come near to. A choice that fell on the first or
-    the last of its candidates is told below.
+    the mean of two accuracies within 0 and 100 %. Beside the chosen one stands the published value
+    that it was to come near to. A choice that fell on the first or the last of its candidates is
+    told below.
     """
     cells, notes, printed = [], [], {}
     for value, settings in read_values(chosen):
