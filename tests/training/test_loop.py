@@ -458,7 +458,7 @@ def test_adversarial_training_makes_digits_robust(tmp_path, digits):
         _loop.train(model, step, digits(0, 600), loop, device="cpu", **common)
         rows = digits(1200, 1500).batch(torch.arange(300), None, 0)
         noise = Noise(0, range(300), "test")
-        return attack(model, rows["images"], rows["labels"], noise)[1]["accuracy"].item()
+        return attack(model, rows["images"], rows["labels"], noise, 0)[1]["accuracy"].item()
 
     assert robust_accuracy(attack, "pgd") > robust_accuracy(plain.classify, "plain") + 0.1
 
