@@ -174,9 +174,7 @@ class Bare:
         settings, device = given["settings"], models.device()
         with (
             open_images(given["images"]) as clean,
-            open_threats(
-                ["clean", *settings["threats"]], given["adversarial"], clean, device
-            ) as threats,
+            open_threats(["clean", *settings["threats"]], given["adversarial"], clean) as threats,
         ):
             self._network = models.trained(
                 "classifiers", given["classifier"], settings["classifier"], clean
