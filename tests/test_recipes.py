@@ -231,7 +231,7 @@ def test_every_make_target_that_is_named_exists(text):
 
 
 def test_every_function_that_is_named_exists():
-    cells = re.findall(r"^\| (`.*?) \|", section(README, "Data of one's own"), re.M)
+    cells = re.findall(r"^\| (`.*?) \|", section(README, "Your own data"), re.M)
     named = [name for cell in cells for name in cell.replace("`", "").split(", ")]
     assert sorted(named) == sorted(
         name for name in components.functions("datasets") if not name.startswith("embedded.")
