@@ -54,29 +54,29 @@ def chosen(entry):
 def test_who_uses_an_entry_reads_its_choice_and_is_handed_the_candidates(raw):
     config = configuration.read(raw)
     names = {"suite": "tried", "purifier": "same", "classifier": "cnn", "split": "test"}
-    made = {
+    jobs = {
         "evaluate": job(config, "evaluate", **names),
         "known": job(config, "attack", threat="fgsm@cnn+same", split="test"),
         "attack": job(config, "attack", threat="walked@cnn", split="test"),
         "other": job(config, "attack", threat="fgsm@cnn", split="test"),
         "export": job(config, "export", threat="walked@cnn", split="test"),
     }
-    read = {name: made[name].inputs.get("chosen") for name in made}
+    read = {name: jobs[name].inputs.get("chosen") for name in jobs}
     assert read["evaluate"] == [chosen("walked"), chosen("rated")]
     assert read["known"] == [chosen("rated")]
     assert read["attack"] == read["export"] == [chosen("walked")]
     assert read["other"] is None
-    (point,) = made["known"].settings["purifier"]["points"].values()
+    (point,) = jobs["known"].settings["purifier"]["points"].values()
     assert point["settings"]["rate"]["choose"] == [0.1, 0.2]
 
 
 def test_a_choice_looks_at_no_test_image(raw):
     config = configuration.read(raw)
     for entry, split in (("walked", "train"), ("rated", "held_out")):
-        made = job(config, "choose", entry=entry, classifier="cnn")
-        assert made.inputs["images"] == f"results/mini/images/digits/{split}.h5"
-        assert not any("test" in str(path) for path in made.inputs.values())
-        assert "chosen" not in made.inputs
+        flow_job = job(config, "choose", entry=entry, classifier="cnn")
+        assert flow_job.inputs["images"] == f"results/mini/images/digits/{split}.h5"
+        assert not any("test" in str(path) for path in flow_job.inputs.values())
+        assert "chosen" not in flow_job.inputs
 
 
 def test_a_choice_hangs_on_the_points_that_choose_alone(raw):
@@ -91,8 +91,8 @@ def test_a_choice_hangs_on_the_points_that_choose_alone(raw):
 
 def test_what_is_chosen_by_a_published_value_is_handed_the_number(raw):
     raw["attacks"]["walked"]["settings"]["steps"]["by"] = {"mse": PRIMARY}
-    made = job(configuration.read(raw), "choose", entry="walked", classifier="cnn")
-    assert [choice["wanted"] for choice in made.settings["choices"]] == [13.439]
+    flow_job = job(configuration.read(raw), "choose", entry="walked", classifier="cnn")
+    assert [choice["wanted"] for choice in flow_job.settings["choices"]] == [13.439]
 
 
 def test_candidates_follow_the_unit_and_their_function(raw):

@@ -232,10 +232,10 @@ def test_files_that_settings_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("codes.bin", "more.bin", "default.bin"):
         (tmp_path / name).touch()
-    found = components._signature(
+    result = components._signature(
         ast.parse("def f(*, d='default.bin', e='own'): 0").body[0].args, ""
     )
-    monkeypatch.setattr(components, "signatures", lambda *_: {"f": found})
+    monkeypatch.setattr(components, "signatures", lambda *_: {"f": result})
     settings = {
         "weights": "not_there.pth",
         "codes": "codes.bin",

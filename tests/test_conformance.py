@@ -189,10 +189,10 @@ def test_every_number_has_a_range(kind, name):
 
 @every()
 def test_settings_outside_of_their_range_are_refused(kind, name):
-    asked = signature(kind, kind, name)
-    for setting, value in (asked.defaults | MINIATURE[kind].get(name, {})).items():
-        assert fault("", value, asked.types[setting]) is None, setting
-    for setting, annotation in asked.types.items():
+    declared = signature(kind, kind, name)
+    for setting, value in (declared.defaults | MINIATURE[kind].get(name, {})).items():
+        assert fault("", value, declared.types[setting]) is None, setting
+    for setting, annotation in declared.types.items():
         for base, interval in numbers(annotation):
             for number in (-1e300, -math.inf, math.nan, math.inf, 1e300, -(10**15), True):
                 for value in (number, [number], [1, number], {"a": number}):

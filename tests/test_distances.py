@@ -180,12 +180,12 @@ def test_maps_are_compared_after_relu_and_as_they_are(positive):
         a, b = a.abs(), b.abs()
     compare = Comparison(["first"])
     compare.clean = {"first": a, "second": a}
-    found, other = compare("first", b), compare("second", b)
+    result, other = compare("first", b), compare("second", b)
     expected = distance(a.relu(), b.relu())
-    assert torch.equal(found.l2, expected.l2) and torch.equal(found.cos_d, expected.cos_d)
-    assert (found.raw is None) == positive and other.raw is None
+    assert torch.equal(result.l2, expected.l2) and torch.equal(result.cos_d, expected.cos_d)
+    assert (result.raw is None) == positive and other.raw is None
     plain = distance(a, b)
-    assert torch.equal(found.before_relu.l2, plain.l2) and torch.equal(other.l2, plain.l2)
+    assert torch.equal(result.before_relu.l2, plain.l2) and torch.equal(other.l2, plain.l2)
     compare.clean = {"first": b, "second": b}  # what was rectified before is forgotten
     assert (compare("first", b).l2 == 0).all()
 
@@ -195,8 +195,8 @@ def test_a_map_of_which_one_side_alone_is_negative_is_compared_after_relu():
     for clean, other in ((a, b), (b, a)):
         compare = Comparison(["map"])
         compare.clean = {"map": clean}
-        found = compare("map", other)
-        assert (found.l2.item(), found.before_relu.l2.item()) == (1, 3)
+        result = compare("map", other)
+        assert (result.l2.item(), result.before_relu.l2.item()) == (1, 3)
 
 
 @pytest.mark.parametrize("rectified", [(), ("first",)])

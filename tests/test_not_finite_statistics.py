@@ -25,8 +25,8 @@ def test_a_share_of_no_number_is_undefined(successes):
 
 @pytest.mark.parametrize("values", [[], [NAN, 1.0], [1.0, NAN], [INF, 1.0]])
 def test_a_median_of_what_was_not_measured_is_undefined(values):
-    found = _costs.over_runs(np.array(values))
-    assert all(map(math.isnan, found[:3])) and found.n == len(values)
+    result = _costs.over_runs(np.array(values))
+    assert all(map(math.isnan, result[:3])) and result.n == len(values)
     assert _costs.over_runs(np.array([3.0, 1.0, 2.0])) == Estimate(2, 1, 3, 3)
 
 
@@ -38,16 +38,16 @@ def test_a_table_prints_no_number_for_them(value):
 
 def frame(value):
     rows = [(0, i, setting, float(i + 1)) for i in range(4) for setting in ("a", "b")]
-    found = pd.DataFrame(rows, columns=["seed", "id", "setting", "value"])
-    found.loc[2, "value"] = value
-    return found
+    table = pd.DataFrame(rows, columns=["seed", "id", "setting", "value"])
+    table.loc[2, "value"] = value
+    return table
 
 
 @pytest.mark.parametrize("value", [NAN, INF])
 def test_an_image_without_a_number_is_not_left_out_of_a_mean(value):
-    found = _propagation.means(frame(value), ["setting"], "value")
-    assert len(found.ids) == 4 and np.isnan(found.values["a"]).all()
-    assert found.values["b"][0] == 2.5
+    result = _propagation.means(frame(value), ["setting"], "value")
+    assert len(result.ids) == 4 and np.isnan(result.values["a"]).all()
+    assert result.values["b"][0] == 2.5
     missing = _propagation.means(frame(1.0).drop(index=2), ["setting"], "value")
     assert len(missing.ids) == 3 and missing.values["b"][0] == pytest.approx(8 / 3)
 
@@ -56,8 +56,8 @@ def test_correlations_beside_a_nan_are_undefined():
     first = {name: np.array([x, x]) for name, x in zip("abc", (1.0, 2.0, 3.0), strict=True)}
     second = first | {"b": np.array([NAN, 2.0])}
     judged = [_propagation.Means(values, ()) for values in (first, second)]
-    found = _propagation_claims._correlation(_propagation_claims.Judged(*judged))
-    assert np.isnan(found[0]) and found[1] == pytest.approx(1)
+    result = _propagation_claims._correlation(_propagation_claims.Judged(*judged))
+    assert np.isnan(result[0]) and result[1] == pytest.approx(1)
     ranks = _areas._ranks(np.array([[1.0, 1.0], [NAN, 3.0]]))
     assert np.isnan(ranks[:, 0]).all() and ranks[:, 1].tolist() == [0, 1]
 

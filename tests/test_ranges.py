@@ -129,8 +129,8 @@ def test_what_fits_is_taken(kind, values):
     ],
 )
 def test_what_does_not_fit_is_one_sentence(kind, value, sentence):
-    found = fault("key", value, kind)
-    assert found == sentence
+    result = fault("key", value, kind)
+    assert result == sentence
 
 
 @pytest.mark.parametrize("number", [1e-3, 1e-6, 2.5e-7, 1e22, -3e-9, 64.0, 0.1])
@@ -146,8 +146,8 @@ def test_a_long_value_is_shortened():
 
 def test_every_number_of_an_annotation_tells_its_range():
     kind = Literal["a"] | PositiveInt | list[float] | tuple[Size, ...] | dict[str, Probability]
-    found = dict.fromkeys((base, str(interval)) for base, interval in ranges.numbers(kind))
-    assert list(found) == [
+    result = dict.fromkeys((base, str(interval)) for base, interval in ranges.numbers(kind))
+    assert list(result) == [
         (int, "at least 1"),
         (float, "None"),
         (int, "in [1, 65536]"),

@@ -74,8 +74,8 @@ def named_files(kind: str, entry: dict) -> dict[str, list[str]]:
         texts = [text for text in (value if isinstance(value, list) else [value]) if text]
         texts = [os.path.expanduser(text) for text in texts if isinstance(text, str)]
         needed = kind in ("classifiers", "denoisers") and name == "weights"
-        if found := [t for t in texts if _is_file(t) or (needed and _is_path(t))]:
-            files[name] = found
+        if paths := [t for t in texts if _is_file(t) or (needed and _is_path(t))]:
+            files[name] = paths
     return files
 
 

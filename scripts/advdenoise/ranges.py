@@ -168,8 +168,8 @@ def _choices(option) -> tuple:
 
 def _items(option) -> list:
     """The annotations of a list's items or a dictionary's values."""
-    given = [item for item in typing.get_args(_bare(option)) if item is not ...]
-    return given[1:] if _base(option) is dict else given
+    annotations = [item for item in typing.get_args(_bare(option)) if item is not ...]
+    return annotations[1:] if _base(option) is dict else annotations
 
 
 def _is_of(value, option) -> bool:

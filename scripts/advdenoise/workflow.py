@@ -674,7 +674,7 @@ class Flow:
         files = {
             self.result("chosen", seed, dataset, entry=name, classifier=classifier): None
             for entry, classifier in used
-            for name in sorted(choices.asked(entry))
+            for name in sorted(choices.choosers(entry))
         }
         return {"chosen": list(files)} if files else {}
 

@@ -71,10 +71,10 @@ def runs(network, targeted=False):
             images(), labels, targeted, predict, noise, epsilon=0.3, queries=5
         ),
         "line_search": lambda: stopped.line_search(
-            images(), labels, targeted, predict, predict, lambda seen: None, steps=5
+            images(), labels, targeted, predict, predict, lambda points: None, steps=5
         ),
         "i_fgsm": lambda: stopped.i_fgsm(
-            images(), labels, targeted, predict, predict, lambda seen: None, steps=3, alpha=0.05
+            images(), labels, targeted, predict, predict, lambda points: None, steps=3, alpha=0.05
         ),
         "pgd": lambda: gradient.pgd(
             images(), labels, targeted, predict, noise, epsilon=0.1, steps=2, alpha=0.05
@@ -85,23 +85,23 @@ def runs(network, targeted=False):
 @pytest.mark.parametrize("name", ["deepfool", "carlini_wagner", "square", "line_search", "i_fgsm"])
 def test_images_without_outputs_are_fooled_already(network, name):
     """Those of class 0, which is the place that argmax has for NaN, as well as those of class 2."""
-    found = runs(network)[name]()
-    assert found.isfinite().all() and (found[LOST] == 0).all()
+    result = runs(network)[name]()
+    assert result.isfinite().all() and (result[LOST] == 0).all()
     right = network(images()).argmax(1) == LABELS
-    assert right[1] and found[1].abs().max() > 0
+    assert right[1] and result[1].abs().max() > 0
 
 
 @pytest.mark.parametrize("name", ["carlini_wagner", "square", "line_search", "i_fgsm", "pgd"])
 def test_no_target_is_reached_there(network, name):
-    found = runs(network, targeted=True)[name]()
-    assert found.isfinite().all()
+    result = runs(network, targeted=True)[name]()
+    assert result.isfinite().all()
 
 
 def test_a_gradient_of_huge_numbers_is_finite():
-    slope = torch.full((2, 1, 4, 4), 3e38)
-    slope[1, 0, 0, 0] = NAN
-    found = ascend(images()[:2], lambda seen: slope.clone(), None, 0.1, 0.05, 1)
-    assert (found[0] > 0).all() and (found[1] == 0).all()
+    huge = torch.full((2, 1, 4, 4), 3e38)
+    huge[1, 0, 0, 0] = NAN
+    result = ascend(images()[:2], lambda points: huge.clone(), None, 0.1, 0.05, 1)
+    assert (result[0] > 0).all() and (result[1] == 0).all()
 
 
 class Drawn:
@@ -112,10 +112,10 @@ class Drawn:
 
 
 def test_a_draw_without_a_finite_gradient_is_left_out(network):
-    found = entropy_slope(images(), LABELS, Drawn(network))
+    result = entropy_slope(images(), LABELS, Drawn(network))
     one = entropy_slope(images(), LABELS, network)
-    assert torch.allclose(found[LOST], 2 * one[LOST]) and torch.allclose(
-        found[~LOST], 3 * one[~LOST]
+    assert torch.allclose(result[LOST], 2 * one[LOST]) and torch.allclose(
+        result[~LOST], 3 * one[~LOST]
     )
     nowhere = entropy_slope(images(), LABELS, broken(network))
     assert not nowhere[LOST].isfinite().any() and torch.equal(nowhere[~LOST], one[~LOST])
@@ -124,8 +124,8 @@ def test_a_draw_without_a_finite_gradient_is_left_out(network):
 def test_the_mean_over_draws_is_that_of_finite_outputs(network):
     noises = [Noise(0, range(4), "x", draw=draw) for draw in range(3)]
     ways = dict(zip(noises, Drawn(network).each, strict=True))
-    found = models.Behind(lambda given, noise: ways[noise](given), noises)(images())
-    assert torch.allclose(found, network(images()))
+    result = models.Behind(lambda given, noise: ways[noise](given), noises)(images())
+    assert torch.allclose(result, network(images()))
     every = models.Behind(lambda given, noise: broken(network)(given), noises)(images())
     assert every[LOST].isnan().all() and torch.allclose(every[~LOST], network(images())[~LOST])
 
@@ -139,6 +139,6 @@ def test_images_that_lead_nowhere_are_noted(network, draws):
         assert not lost.any()
         predict.take(torch.tensor([1, 2]))(images()[1:3].requires_grad_())
         assert lost.tolist() == [False, False, True, False]
-    found = gradient.bim(images(), LABELS, False, predict, epsilon=0.1, steps=1, alpha=0.1)
+    result = gradient.bim(images(), LABELS, False, predict, epsilon=0.1, steps=1, alpha=0.1)
     assert torch.equal(lost, LOST)
-    assert (found[LOST] != 0).any() == (draws == 3)
+    assert (result[LOST] != 0).any() == (draws == 3)

@@ -46,10 +46,10 @@ def attack(network, images, labels=LABELS, targeted=False, ids=range(8), **chang
 @pytest.mark.parametrize("random_start", [False, True])
 def test_it_is_the_formula(network, images, targeted, kappa, c, random_start):
     settings = {"kappa": kappa, "c": c, "random_start": random_start}
-    found = images + attack(network, images, targeted=targeted, **settings)
+    result = images + attack(network, images, targeted=targeted, **settings)
     starts = Noise(0, range(8), "test").uniform(images, -EPSILON, EPSILON)
     rested = False
-    for image, label, start, own in zip(images, LABELS, starts, found, strict=True):
+    for image, label, start, own in zip(images, LABELS, starts, result, strict=True):
 
         def project(x, image=image):
             return x.clamp(image - EPSILON, image + EPSILON).clamp(0, 1)
@@ -61,8 +61,8 @@ def test_it_is_the_formula(network, images, targeted, kappa, c, random_start):
             rested |= bool(value == kappa)
             if c is not None:
                 value = c * value - (leaf - image).square().mean()
-            (slope,) = torch.autograd.grad(value, leaf)
-            now = project(now + ALPHA * slope.sign())
+            (gradient,) = torch.autograd.grad(value, leaf)
+            now = project(now + ALPHA * gradient.sign())
         assert torch.allclose(own, now, rtol=0, atol=1e-9)
     assert rested == (kappa < 1)
 
@@ -87,8 +87,8 @@ def test_the_gradient_is_the_mean_over_draws_of_a_known_purifier(network, images
         return given + 0.2 * signs * given.square()
 
     noises = [Noise(0, range(8), "p", draw=draw) for draw in range(4)]
-    behind = models.behind(purify, network, "full", None, *noises)
-    found = attack(behind, images, steps=1, random_start=False)
+    purified = models.behind(purify, network, "full", None, *noises)
+    result = attack(purified, images, steps=1, random_start=False)
     total = torch.zeros_like(images)
     for noise in [Noise(0, range(8), "p", draw=draw) for draw in range(4)]:
         leaf = images.clone().requires_grad_()
@@ -96,7 +96,7 @@ def test_the_gradient_is_the_mean_over_draws_of_a_known_purifier(network, images
         value = sum(lead(x, y, False) for x, y in zip(logits, LABELS, strict=True))
         total += torch.autograd.grad(value, leaf)[0]
     expected = (images + ALPHA * total.sign()).clamp(0, 1) - images
-    assert torch.allclose(found, expected, atol=1e-12)
+    assert torch.allclose(result, expected, atol=1e-12)
 
 
 def test_it_raises_the_margin_and_reaches_a_target(network, images):

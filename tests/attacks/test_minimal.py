@@ -310,7 +310,7 @@ def test_cw_that_aborts_early_equals_foolbox_on_one_image_at_a_time(z_scored, ne
     network = copy.deepcopy(network).double()  # without rounding, which decides where a search ends
     own = {"unit": STD, "fill": MEAN} if z_scored else {"fill": 0.0}
     known = {"steps": 60, "stepsize": 0.2, "initial_const": 1e-3}
-    found = cw(network, "logits", images, labels, abort_early=True, **known, **own)
+    result = cw(network, "logits", images, labels, abort_early=True, **known, **own)
     expected = torch.cat(
         [
             cw_of_foolbox(
@@ -325,14 +325,14 @@ def test_cw_that_aborts_early_equals_foolbox_on_one_image_at_a_time(z_scored, ne
             for image, label in zip(images, labels, strict=True)
         ]
     )
-    assert_alike(found, expected)
+    assert_alike(result, expected)
     whole = cw(network, "logits", images, labels, **known, **own)
-    assert not torch.allclose(lengths(found), lengths(whole), rtol=1e-4)
+    assert not torch.allclose(lengths(result), lengths(whole), rtol=1e-4)
     alone = [
         cw(network, "logits", images[i, None], labels[i, None], abort_early=True, **known, **own)
         for i in range(6)
     ]
-    assert torch.allclose(torch.cat(alone), found, rtol=0, atol=1e-9)
+    assert torch.allclose(torch.cat(alone), result, rtol=0, atol=1e-9)
 
 
 def test_cw_of_a_linear_classifier_comes_near_the_nearest_point(linear):

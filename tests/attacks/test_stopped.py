@@ -272,10 +272,10 @@ def test_a_gradient_that_is_not_finite_lets_the_image_rest(name, images, labels)
 
 @every_attack
 def test_passes_are_in_full_float32(name, surrogate, victim, images, labels, with_tf32):
-    seen = []
+    precisions = []
 
     def looked_at(ask):
-        return lambda given: seen.extend(with_tf32()) or ask(given)
+        return lambda given: precisions.extend(with_tf32()) or ask(given)
 
     run(name, looked_at(surrogate), looked_at(victim), images, labels)
-    assert seen and not any(seen) and all(with_tf32())
+    assert precisions and not any(precisions) and all(with_tf32())

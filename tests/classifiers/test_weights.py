@@ -244,10 +244,10 @@ def test_a_whole_network_is_refused_with_the_line_that_converts_it(state, path, 
     torch.save(whole, path)
     with pytest.raises(
         BadInput, match="holds a whole network or other objects, whose code"
-    ) as told:
+    ) as message:
         read(path, HERE)
     line = "torch.save(torch.load('w.pth', weights_only=False).state_dict(), 'state.pth')"
-    assert f"write its tensors: `{line}`" in str(told.value)
+    assert f"write its tensors: `{line}`" in str(message.value)
     monkeypatch.chdir(path.parent)
     exec(line, {"torch": torch})
     assert_read(path.with_name("state.pth"), state)
@@ -258,10 +258,10 @@ def test_a_torch_script_is_refused_with_the_line_that_converts_it(state, path, m
     whole = network().eval()
     whole.load_state_dict(state)
     torch.jit.save(torch.jit.trace(whole, torch.zeros(1, 1, 4, 4)), path)
-    with pytest.raises(BadInput, match="holds a TorchScript, whose code is not run") as told:
+    with pytest.raises(BadInput, match="holds a TorchScript, whose code is not run") as message:
         read(path, HERE)
     line = "torch.save(torch.jit.load('w.pth').state_dict(), 'state.pth')"
-    assert str(told.value).endswith(f"write its tensors: `{line}`")
+    assert str(message.value).endswith(f"write its tensors: `{line}`")
     monkeypatch.chdir(path.parent)
     exec(line, {"torch": torch})
     assert_read(path.with_name("state.pth"), state)
@@ -276,9 +276,9 @@ def test_a_checkpoint_with_objects(state, path):
 
 
 def holding_itself() -> dict:
-    held = {}
-    held["model"] = held
-    return held
+    inner = {}
+    inner["model"] = inner
+    return inner
 
 
 @pytest.mark.parametrize(
@@ -335,10 +335,10 @@ def test_another_network_is_told_with_the_first_names_that_differ(state, path):
         BadInput,
         match=r"does not hold this network: conv\.bias is missing in the file and \(2,\) in the "
         r"network, conv\.weight is .*, features\.conv\.bias is \(2,\) in the file and not there in",
-    ) as told:
+    ) as message:
         assert_read(path, state)
-    assert str(told.value).count(" in the file and ") == 3
-    assert "and 10 more differ; give weights of this network" in str(told.value)
+    assert str(message.value).count(" in the file and ") == 3
+    assert "and 10 more differ; give weights of this network" in str(message.value)
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
@@ -381,12 +381,12 @@ def test_names_that_timm_does_not_have(model, sentence):
 
 def test_first_weights_that_a_function_cannot_do_without_are_kept(monkeypatch):
     """Another job than the training builds the network too."""
-    found = components.signatures("classifiers", "zoo")["timm_model"]
+    result = components.signatures("classifiers", "zoo")["timm_model"]
     settings = {"model": "a", "weights": "w.pth", "pretrained": True}
     entry = {"function": "zoo.timm_model", "settings": settings}
     kept = components.without_first_weights("classifiers", entry)["settings"]
     assert kept == {"model": "a"}
-    needs = found._replace(required=("weights",), optional=("model", "pretrained"))
+    needs = result._replace(required=("weights",), optional=("model", "pretrained"))
     monkeypatch.setattr(components, "signatures", lambda *_: {"timm_model": needs})
     kept = components.without_first_weights("classifiers", entry)["settings"]
     assert kept == {"model": "a", "weights": "w.pth"}

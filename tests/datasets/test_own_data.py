@@ -36,7 +36,7 @@ def unchanged(image):
 
 @pytest.fixture
 def prepared(tmp_path, monkeypatch):
-    """Prepares the split `train` of what a function of one's own gives."""
+    """Prepares the split `train` of what your own function gives."""
 
     def prepare(source) -> Path:
         module = types.ModuleType("scripts.advdenoise.datasets.own")
@@ -243,9 +243,9 @@ def test_modes_of_8_bits_become_colour(tmp_path, mode):
     suffix = "jpg" if mode in ("CMYK", "YCbCr") else "png"
     image = Image.fromarray(np.repeat(RAMP[..., None], 3, 2)).convert(mode)
     image.save(tmp_path / f"x.{suffix}")
-    found = decode(tmp_path / f"x.{suffix}", unchanged)
-    assert (found.shape, found.dtype) == ((64, 64, 3), np.uint8)
-    blurred = found[..., 0].reshape(8, 8, 8, 8).mean((0, 1, 3))  # black and white are dithered
+    result = decode(tmp_path / f"x.{suffix}", unchanged)
+    assert (result.shape, result.dtype) == ((64, 64, 3), np.uint8)
+    blurred = result[..., 0].reshape(8, 8, 8, 8).mean((0, 1, 3))  # black and white are dithered
     assert np.abs(blurred - RAMP.reshape(8, 8, 8, 8).mean((0, 1, 3))).max() < 12
 
 

@@ -58,9 +58,9 @@ def test_each_file_holds_the_figure_of_its_name(tmp_path, propagation):
         entries[name] = {"function": "layers.curves", "settings": settings, "distances": distances}
     results = Results(tmp_path / "files", propagation)
     assert list(results.flow.figures("propagation")) == list(measures) != sorted(measures)
-    found = drawn(results, "propagation", tmp_path)
+    figures = drawn(results, "propagation", tmp_path)
     axes = {"NE-D (by n)", "NE-D (by the root of n)", "COS-D"}
-    assert {name: axes & {*texts(figure)} for name, figure in found.items()} == {
+    assert {name: axes & {*texts(figure)} for name, figure in figures.items()} == {
         "zeta": {"NE-D (by n)"},
         "figure10": {"NE-D (by the root of n)"},
         "figure9": {"COS-D"},
@@ -285,8 +285,8 @@ def crossed(figure: ElementTree.Element) -> list[str]:
     words = {"".join(e.itertext()): e.get("style", "") for e in figure.iter(f"{SVG}text")}
     for word, style in words.items():
         assert word.startswith(f"{_sheet.CROSS} ") == (_palette.WRONG.lower() in style.lower())
-    found = [word for word in texts(figure) if word.startswith(f"{_sheet.CROSS} ")]
-    return [word.removeprefix(f"{_sheet.CROSS} ") for word in found]
+    result = [word for word in texts(figure) if word.startswith(f"{_sheet.CROSS} ")]
+    return [word.removeprefix(f"{_sheet.CROSS} ") for word in result]
 
 
 def test_a_targeted_attack_is_shown_class_by_class_behind_every_purifier(tmp_path, quick):

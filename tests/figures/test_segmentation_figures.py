@@ -86,10 +86,12 @@ DEUTERANOPIA += [[-0.011820, 0.042940, 0.968881]]
 def nearest(colours: np.ndarray, vision: list) -> float:
     """The least difference between any two colours [K,3] as seen with one kind of vision."""
     linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
-    seen = (linear @ np.transpose(vision)).clip(0, 1)
-    seen = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
-    apart = np.linalg.norm(seen[:, None] - seen[None], axis=2)
-    return apart[np.triu_indices(len(seen), 1)].min()
+    pictures = (linear @ np.transpose(vision)).clip(0, 1)
+    pictures = np.where(
+        pictures <= 0.0031308, 12.92 * pictures, 1.055 * pictures ** (1 / 2.4) - 0.055
+    )
+    apart = np.linalg.norm(pictures[:, None] - pictures[None], axis=2)
+    return apart[np.triu_indices(len(pictures), 1)].min()
 
 
 @pytest.mark.parametrize("vision", [np.eye(3), PROTANOPIA, DEUTERANOPIA])

@@ -18,14 +18,14 @@ SETS = ["FGSM v1", "FGSM v2", "i-FGSM v1", "i-FGSM v2", "mi-FGSM"]
 def signs(figure, part) -> list[tuple[str, str]]:
     """Colour and marker of the lines right below a part of a figure."""
     outlines = {path.get("id"): path.get("d") for path in figure.iter(f"{SVG}path")}
-    found = []
+    result = []
     for line in part.findall(f"{SVG}g"):
         curve = line.find(f"{SVG}path")
         if line.get("id", "").startswith("line2d") and curve is not None:  # no caps of bars
             marker = line.find(f"{SVG}g/{SVG}use")
             (colour,) = {*re.findall(r"stroke: (#\w+)", curve.get("style") + marker.get("style"))}
-            found.append((colour, outlines[marker.get(HREF)[1:]]))
-    return found
+            result.append((colour, outlines[marker.get(HREF)[1:]]))
+    return result
 
 
 def parts(figure, start: str) -> list:
@@ -36,9 +36,9 @@ def legend(figure) -> dict:
     """The signs of a figure's one legend by their labels."""
     (part,) = parts(figure, "legend_")
     _, *labels = texts(part)  # without its title
-    found = signs(figure, part)
-    assert len(found) == len(labels)
-    return dict(zip(labels, found, strict=True))
+    result = signs(figure, part)
+    assert len(result) == len(labels)
+    return dict(zip(labels, result, strict=True))
 
 
 def test_a_set_has_one_colour_and_one_marker_in_all_panels(tmp_path, propagation):
@@ -46,14 +46,14 @@ def test_a_set_has_one_colour_and_one_marker_in_all_panels(tmp_path, propagation
     figures = propagation["experiments"]["propagation"]["figures"]
     for name in [name for name in figures if name.startswith("explorer")]:
         del figures[name]
-    found = drawn(Results(tmp_path / "files", propagation), "propagation", tmp_path)
-    assert set(found) == {"figure2", "figure3", "figure5"}
-    (known,) = {tuple(legend(figure).items()) for figure in found.values()}
+    result = drawn(Results(tmp_path / "files", propagation), "propagation", tmp_path)
+    assert set(result) == {"figure2", "figure3", "figure5"}
+    (known,) = {tuple(legend(figure).items()) for figure in result.values()}
     assert [name for name, _ in known] == [*SETS, "clean"]
     known = dict(known)
     for kind in zip(*known.values(), strict=True):
         assert len(set(kind)) == len(known)
-    for figure in found.values():
+    for figure in result.values():
         panels = parts(figure, "axes_")
         assert len(panels) in (15, 6)
         for place, panel in enumerate(panels):
@@ -79,10 +79,10 @@ def test_no_two_of_forty_names_look_the_same():
 
 def test_panels_and_sets_have_the_papers_order_whatever_that_of_the_results(tmp_path, propagation):
     results = Results(tmp_path / "files", propagation)
-    found = read_stage(
+    result = read_stage(
         "distances", results.inputs("figures", "propagation", "figure5")["distances"]
     )
-    shuffled = found.of(found.frame.iloc[::-1].reset_index(drop=True))
+    shuffled = result.of(result.frame.iloc[::-1].reset_index(drop=True))
     figure = layers.curves(shuffled, measure="ne_d")
     titles = [axis.get_title() for axis in figure.axes]
     assert titles[0] == "FC->Conv w/o DN" and len(titles) == 3

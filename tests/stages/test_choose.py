@@ -30,8 +30,8 @@ def test_an_attack_s_candidates_are_measured_as_attacks_with_them(world, point, 
         attack["points"] = {point: attack["points"][point]}
         attack["points"][point]["settings"][choice["setting"]] = candidate["value"]
         path = world.run(file, tmp_path / f"{len(means)}.h5", {"attack": attack})
-        with store.open_hdf5(path) as made:
-            perturbation = made[f"points/{point}/perturbation"][:IMAGES].astype(np.float64)
+        with store.open_hdf5(path) as perturbed:
+            perturbation = perturbed[f"points/{point}/perturbation"][:IMAGES].astype(np.float64)
         means.append(255**2 * np.square(perturbation).mean())
         assert candidate["measures"]["MSE"]["mean"] == pytest.approx(means[-1], rel=1e-5)
         assert candidate["measures"]["MSE"]["images"] == IMAGES
@@ -52,7 +52,7 @@ def test_a_purifier_s_candidates_are_judged_on_held_out_images(world, tmp_path):
         store.open_hdf5(bim) as file,
     ):
         victim = world.make("seed0/digits/classifiers/small.safetensors")
-        judge = models.classifier(victim, entries["victim"], clean)
+        predict = models.classifier(victim, entries["victim"], clean)
         using = models.denoiser(weights, None, entries["denoiser"], clean)
         batch = clean.batch(slice(0, IMAGES), models.device())
         added = batch.images.new_tensor(file["points/default/perturbation"][:IMAGES])
@@ -60,8 +60,8 @@ def test_a_purifier_s_candidates_are_judged_on_held_out_images(world, tmp_path):
             settings = {"steps": 3, "rate": candidate["value"]}
             purify = models.purifier({"function": "apudae.a", "settings": settings}, using)
             noise = Noise(0, batch.ids, "tuned")
-            for name, seen in (("clean", batch.images), ("robust", batch.images + added)):
-                right = (judge(purify(seen, noise)).argmax(1) == batch.labels).float().mean()
+            for name, shown in (("clean", batch.images), ("robust", batch.images + added)):
+                right = (predict(purify(shown, noise)).argmax(1) == batch.labels).float().mean()
                 measured = candidate["measures"][f"{name} accuracy"]
                 assert measured["mean"] == pytest.approx(right.item())
             both = [candidate["measures"][f"{n} accuracy"]["mean"] for n in ("clean", "robust")]
@@ -80,9 +80,9 @@ def test_jobs_use_and_tell_what_was_chosen(world):
         purifier = settings["purifier"]["points"][point]
         assert purifier["settings"]["rate"] == choice["value"]
         assert purifier["chosen"] == ["rate"]
-    for made in (settings["attacks"]["nearest"]["points"], _stored_points(world)):
+    for points in (settings["attacks"]["nearest"]["points"], _stored_points(world)):
         for point, chosen in limits.items():
-            assert made[point]["settings"][chosen["setting"]] == chosen["value"]
+            assert points[point]["settings"][chosen["setting"]] == chosen["value"]
     assert len(store.read_table(path, PREDICTIONS)) == 12 * 3 * 2
 
 
@@ -93,11 +93,11 @@ def _stored_points(world) -> dict:
 
 def test_another_choice_s_file_is_refused(world):
     settings = world.settings("seed0/digits/predictions/chosen/tuned/small/few.parquet")
-    found = {path: store.read_json(path) for path in map(world.make, (TUNED, NEAREST))}
-    resolve(settings, found)
+    values = {path: store.read_json(path) for path in map(world.make, (TUNED, NEAREST))}
+    resolve(settings, values)
     settings["purifier"]["points"]["a"]["settings"]["rate"]["choose"] = [0, 0.1]
     with pytest.raises(BadInput, match="small.json: holds no choice of 'rate' of tuned a"):
-        resolve(settings, found)
+        resolve(settings, values)
 
 
 def test_of_equal_candidates_the_first_is_chosen_and_nan_is_never_right(world, component):
@@ -112,9 +112,9 @@ def test_of_equal_candidates_the_first_is_chosen_and_nan_is_never_right(world, c
     choice = settings["choices"][0] | {"candidates": [2, 1, 3]}
     point = {"function": "toy.broken", "settings": {}}
     purifier = settings["purifier"] | {"points": {"a": point}}
-    told = settings | {"choices": [choice], "purifier": purifier}
+    chosen = settings | {"choices": [choice], "purifier": purifier}
     output = world.root / "nan.json"
-    choose.run(**options | {"settings": told, "output": output})
-    (found,) = store.read_json(output)["choices"]
-    assert [c["score"] > 0 for c in found["candidates"]] == [False, True, True]
-    assert found["value"] == 1
+    choose.run(**options | {"settings": chosen, "output": output})
+    (value,) = store.read_json(output)["choices"]
+    assert [c["score"] > 0 for c in value["candidates"]] == [False, True, True]
+    assert value["value"] == 1

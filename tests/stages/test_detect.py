@@ -119,8 +119,8 @@ def test_features_in_another_order_are_those_of_their_threats(world, tmp_path):
     features = world.options(FILE, tmp_path / "x.parquet")[1]["features"]
     assert len(features) > 2
     expected = rows(world.make(FILE)).drop(columns="fit_seconds")
-    found = rows(world.run(FILE, tmp_path / "x.parquet", features=features[::-1]))
-    assert found.drop(columns="fit_seconds").equals(expected)
+    result = rows(world.run(FILE, tmp_path / "x.parquet", features=features[::-1]))
+    assert result.drop(columns="fit_seconds").equals(expected)
 
 
 def test_features_of_another_threat_are_told(world, tmp_path):

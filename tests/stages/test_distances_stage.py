@@ -132,8 +132,8 @@ def test_post_relu_changes_what_is_negative_but_for_the_logits(world, tmp_path):
 def test_sets_in_another_order_are_those_of_their_threats(world, tmp_path):
     sets = world.options(ADAPTIVE, tmp_path / "x.parquet")[1]["adversarial"]
     assert len(sets) > 1
-    found = rows(world.run(ADAPTIVE, tmp_path / "x.parquet", adversarial=sets[::-1]))
-    assert found.equals(rows(world.make(ADAPTIVE)))
+    result = rows(world.run(ADAPTIVE, tmp_path / "x.parquet", adversarial=sets[::-1]))
+    assert result.equals(rows(world.make(ADAPTIVE)))
 
 
 def test_a_purifier_may_take_gradients_of_its_own(world, component, tmp_path):
@@ -152,12 +152,12 @@ def test_a_purifier_may_take_gradients_of_its_own(world, component, tmp_path):
 
 def test_passes_are_in_full_float32(world, monkeypatch, tmp_path, with_tf32):
     """Whatever the default: no TF32 while layers are observed, and the default afterwards."""
-    observe, seen = stage._observed, set()
+    observe, precisions = stage._observed, set()
 
     def look(*given):
-        seen.update(with_tf32())
+        precisions.update(with_tf32())
         return observe(*given)
 
     monkeypatch.setattr(stage, "_observed", look)
     world.run(PLAIN, tmp_path / "x.parquet")
-    assert seen == {False} and with_tf32() == [True, True]
+    assert precisions == {False} and with_tf32() == [True, True]

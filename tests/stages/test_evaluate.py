@@ -219,8 +219,8 @@ def test_an_adversarial_set_of_other_images_is_refused(world, tmp_path):
 def test_adversarial_sets_in_another_order_are_those_of_their_threats(world, tmp_path):
     sets = world.options(FILE.format("none"), tmp_path / "a.parquet")[1]["adversarial"]
     assert len(sets) > 1
-    found = world.run(FILE.format("none"), tmp_path / "a.parquet", adversarial=sets[::-1])
-    assert rows(found).equals(rows(world.make(FILE.format("none"))))
+    result = world.run(FILE.format("none"), tmp_path / "a.parquet", adversarial=sets[::-1])
+    assert rows(result).equals(rows(world.make(FILE.format("none"))))
 
 
 @pytest.mark.parametrize(
@@ -229,6 +229,6 @@ def test_adversarial_sets_in_another_order_are_those_of_their_threats(world, tmp
 )
 def test_adversarial_sets_of_other_threats_are_told(world, tmp_path, kept, reason):
     sets = world.options(FILE.format("none"), tmp_path / "a.parquet")[1]["adversarial"]
-    given = [sets[place] for place in kept]
+    paths = [sets[place] for place in kept]
     with pytest.raises(BadInput, match=reason):
-        world.run(FILE.format("none"), tmp_path / "a.parquet", adversarial=given)
+        world.run(FILE.format("none"), tmp_path / "a.parquet", adversarial=paths)

@@ -215,9 +215,9 @@ def test_a_part_that_does_not_fit_is_made_anew(whole, tmp_path, wrong, caplog):
     for name, content in whole.items():
         (tmp_path / name).write_bytes(content)
     WRONG[wrong](tmp_path / min(whole))
-    found, made = job(tmp_path)
-    assert_whole(found)
-    assert made != BATCHES[5:]
+    parts, computed = job(tmp_path)
+    assert_whole(parts)
+    assert computed != BATCHES[5:]
     assert f"{tmp_path / min(whole)} is damaged" in caplog.text
     assert not os.path.lexists(tmp_path / min(whole))
 

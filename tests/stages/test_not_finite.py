@@ -55,11 +55,11 @@ def bright(world) -> np.ndarray:
 @pytest.mark.parametrize("name", ["half", "hidden"])
 def test_images_without_finite_outputs_are_wrong(world, toys, tmp_path, name):
     path = world.run(PREDICTED, tmp_path / "x.parquet", {"purifier": purifier(name)})
-    found = store.read_table(path, PREDICTIONS).to_pandas()
+    result = store.read_table(path, PREDICTIONS).to_pandas()
     plain = store.read_table(world.make(PREDICTED), PREDICTIONS).to_pandas()
     lost = bright(world)
     assert 2 <= lost.sum() <= 10
-    clean, before = (rows[rows["threat"] == "clean"] for rows in (found, plain))
+    clean, before = (rows[rows["threat"] == "clean"] for rows in (result, plain))
     assert (clean["prediction"][lost] == -1).all() and (clean["label_rank"][lost] == 9).all()
     assert clean["confidence"][lost].isna().all() and clean["confidence"][~lost].notna().all()
     for column in ("prediction", "label_rank", "confidence", "mse_after"):
@@ -99,9 +99,9 @@ def test_a_pixel_without_a_finite_output_is_an_error():
     whole = evaluate._of_pixels(logits, masks)
     assert whole["confusion"].tolist() == [np.eye(3).tolist()]
     logits[0, 1, 0, 2:] = NAN
-    found = evaluate._of_pixels(logits, masks)
-    assert found["prediction"].tolist() == [[[0, 1, -1, -1]]]
-    matrix = found["confusion"][0]
+    result = evaluate._of_pixels(logits, masks)
+    assert result["prediction"].tolist() == [[[0, 1, -1, -1]]]
+    matrix = result["confusion"][0]
     assert matrix.sum() == 3 and matrix.diagonal().tolist() == [1, 1, 0] and matrix[2].sum() == 1
 
 

@@ -87,14 +87,14 @@ class Net(nn.Module):
         self.way = way
 
     def forward(self, images):
-        found = self.first(images.flatten(1))
+        result = self.first(images.flatten(1))
         if self.way == "dropout":
-            found = functional.dropout(found, 0.5)
+            result = functional.dropout(result, 0.5)
         if self.way == "noise":
-            found = found + 1e-3 * torch.randn_like(found)
+            result = result + 1e-3 * torch.randn_like(result)
         if self.way == "batch":
-            found = functional.batch_norm(found, None, None, training=True)
-        return self.last(self.norm(found))
+            result = functional.batch_norm(result, None, None, training=True)
+        return self.last(self.norm(result))
 
 
 def images():

@@ -340,8 +340,8 @@ def test_adversarial_sets_of_other_images_are_refused(world, tmp_path):
 
 def test_shares_are_of_the_sets_that_they_name_in_any_order(world, tmp_path):
     denoiser = DENOISER.format("of_threats")
-    made = world.options(denoiser, tmp_path / "x.safetensors")[1]["adversarial"]
-    found = world.run(denoiser, tmp_path / "x.safetensors", adversarial=made[::-1])
+    sets = world.options(denoiser, tmp_path / "x.safetensors")[1]["adversarial"]
+    result = world.run(denoiser, tmp_path / "x.safetensors", adversarial=sets[::-1])
     expected, _ = store.read_weights(world.make(denoiser))
-    weights, _ = store.read_weights(found)
+    weights, _ = store.read_weights(result)
     assert all(tensor.equal(expected[name]) for name, tensor in weights.items())

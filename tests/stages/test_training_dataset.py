@@ -81,8 +81,8 @@ class OfConfiguration(World):
 
 
 def test_it_is_trained_on_the_other_images(config, tmp_path):
-    world = OfConfiguration(tmp_path, config)
-    world.make(PATH)
+    results = OfConfiguration(tmp_path, config)
+    results.make(PATH)
     history = store.read_table(
         tmp_path / "results/mini/seed0/digits/classifiers/cnn.history.parquet"
     )
@@ -91,9 +91,9 @@ def test_it_is_trained_on_the_other_images(config, tmp_path):
 
 
 def test_other_classes_or_channels_are_refused(config, tmp_path):
-    world = OfConfiguration(tmp_path, config)
+    results = OfConfiguration(tmp_path, config)
     entry = {"function": "embedded.patches", "settings": {}, "splits": {"test": {"size": 8}}}
     patches = tmp_path / "patches.h5"
     images.run({"dataset": "patches", "entry": entry, "split": "test"}, patches)
     with pytest.raises(BadInput, match=r"classifiers\.cnn\.training\.dataset: .* other classes"):
-        world.run(PATH, tmp_path / "weights.safetensors", classes=patches)
+        results.run(PATH, tmp_path / "weights.safetensors", classes=patches)

@@ -306,9 +306,9 @@ def test_a_lowers_the_error_of_clean_images_too(made, after, verdict):
 
 
 def test_an_error_without_its_calibration_is_not_decidable(made):
-    found = tables.claims(made.predictions, made.calibration[:1])
-    lacking = {claim.verdict for claim in found if "unet: error" in claim.quantity}
-    assert lacking == {"not decidable: the calibration of unet is not among the files"}
+    claims = tables.claims(made.predictions, made.calibration[:1])
+    verdicts = {claim.verdict for claim in claims if "unet: error" in claim.quantity}
+    assert verdicts == {"not decidable: the calibration of unet is not among the files"}
 
 
 def test_what_was_not_computed_is_not_decidable(tmp_path, apudae):

@@ -297,9 +297,9 @@ def with_rates(made: Made, name: str, rates: dict[int, float]) -> None:
 def test_a_chosen_rate_is_told_below_the_table_and_in_the_sweep(tmp_path, apudae):
     made = Made(tmp_path, apudae)
     with_rates(made, "sweep", {0: 0.2})
-    told = "rate = 0.2 on cifar10, chosen on held-out images: apudae a12, apudae a15, apudae a18."
-    assert told in made.cells("table3").notes
-    swept = told.replace("a18.", "a18, apudae_sweep a3, apudae_sweep a30.")
+    note = "rate = 0.2 on cifar10, chosen on held-out images: apudae a12, apudae a15, apudae a18."
+    assert note in made.cells("table3").notes
+    swept = note.replace("a18.", "a18, apudae_sweep a3, apudae_sweep a30.")
     assert swept in made.cells("sweep").notes
     assert "A, steps = 12" in {cell.row for cell in made.cells("sweep")}
 
@@ -313,8 +313,8 @@ def test_replicates_that_chose_otherwise_are_told(tmp_path, apudae):
     made = Made(tmp_path, apudae)
     with_rates(made, "table3", {0: 0.2, 1: 0.05})
     cells = made.cells("sweep")
-    found = {cell.row for cell in cells if cell.row.startswith("A")}
-    assert "A, steps = 12, rate = 0.05 or 0.2" in found and "A, steps = 15, rate = 0.7" in found
+    rows = {cell.row for cell in cells if cell.row.startswith("A")}
+    assert "A, steps = 12, rate = 0.05 or 0.2" in rows and "A, steps = 15, rate = 0.7" in rows
     told = "rate = 0.2, 0.05 on cifar10, chosen on held-out images: apudae a12, "
     assert any(note.startswith(told) for note in cells.notes)
 

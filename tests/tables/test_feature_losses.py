@@ -257,5 +257,5 @@ def test_the_autoencoders_layers_are_those_of_figure_4(tmp_path, feature_losses)
     rows = {row for row, _ in cells}
     assert all(row.startswith(("mnist, features_pgd: ", "mnist, guided: ")) for row in rows)
     row = "mnist, features_pgd: 2-4 Conv2d+Relu+BatchNorm2d"
-    found = {column: cells[row, column].estimate.value for column in ("layers", "parameters")}
-    assert found == {"layers": 3, "parameters": 180}
+    result = {column: cells[row, column].estimate.value for column in ("layers", "parameters")}
+    assert result == {"layers": 3, "parameters": 180}

@@ -268,9 +268,11 @@ def test_the_autoencoder_cleans_maps_or_not(made, behind, verdict):
         return frame.assign(cos_d=np.where(frame["purifier"] == "none", 0.2, behind))
 
     claims = made.claims(maps=maps)
-    found = [q for q in claims if q.startswith("COS-D of maps behind ours / without")]
-    assert found == ["COS-D of maps behind ours / without, mean of all, mnist, cnn4, PGD, OURS"]
-    claim = claims[found[0]]
+    quantities = [q for q in claims if q.startswith("COS-D of maps behind ours / without")]
+    assert quantities == [
+        "COS-D of maps behind ours / without, mean of all, mnist, cnn4, PGD, OURS"
+    ]
+    claim = claims[quantities[0]]
     assert claim.verdict == verdict and claim.estimate.value == pytest.approx(behind / 0.2)
 
 
@@ -312,10 +314,10 @@ def test_adversarial_training_improves_clean_accuracy_or_not(made, robust, verdi
 def test_what_was_not_attacked_or_observed_decides_nothing(made):
     frame = made.predictions.frame
     known = frame[~frame["threat"].str.contains("pgd10|fgsm_true")]
-    found = tables.claims(made.predictions.of(known), made.examples, made.distances)
-    reasons = {claim.quantity: claim.lacking for claim in found}
+    claims = tables.claims(made.predictions.of(known), made.examples, made.distances)
+    reasons = {claim.quantity: claim.lacking for claim in claims}
     quantity = "mnist, test: accuracy of OURS under PGD - under PGD of fewer iterations"
     assert reasons[quantity] == "PGD was not run with another number of iterations"
-    behind = made.claims(maps=lambda frame: frame[frame["purifier"] != "none"])
-    claim = one(behind, "COS-D of the last map / of the first")
+    purified = made.claims(maps=lambda frame: frame[frame["purifier"] != "none"])
+    claim = one(purified, "COS-D of the last map / of the first")
     assert claim.lacking == "the maps were not observed without a purifier"

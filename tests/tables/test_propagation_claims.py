@@ -208,8 +208,8 @@ def test_the_larger_sets_show_the_bigger_gap(made, strong, told):
     ("values", "fall", "rise"), [([1, 2, 3], 1.5, 1), ([2, 1, 3], 0.5, 3), ([2, 3, 1], 1 / 3, 1)]
 )
 def test_falls_and_rises_of_curves(values, fall, rise):
-    found = _propagation_layers._fall_and_rise(np.array(values, dtype=float)[:, None])
-    assert [value.item() for value in found] == pytest.approx([fall, rise])
+    result = _propagation_layers._fall_and_rise(np.array(values, dtype=float)[:, None])
+    assert [value.item() for value in result] == pytest.approx([fall, rise])
 
 
 @pytest.mark.parametrize(("end", "told"), [(1, "does not"), (3, "holds")])
@@ -219,8 +219,8 @@ def test_cos_d_of_convolutional_layers(made, end, told):
     quantity = "deepest fall of COS-D of ResNet V2-50 w/o DN before the last layer"
     assert verdict(claims, quantity) == told
     assert verdict(claims, "NE-D of ResNet V2-50 w/o DN, layer before the last / first") == "holds"
-    found = claims[HERE + "COS-D of ResNet V2-50 w/o DN, layer before the last / first"]
-    assert found.estimate.value == pytest.approx(end)
+    claim = claims[HERE + "COS-D of ResNet V2-50 w/o DN, layer before the last / first"]
+    assert claim.estimate.value == pytest.approx(end)
 
 
 def test_vgg_jumps_most_and_resnet_stays_lowest(made):

@@ -232,23 +232,23 @@ def test_latex_is_a_float_with_caption_label_and_notes(written):
 
 def parts_of(lines: list[str]) -> list[list[list[str]]]:
     """The cells of each tabular's rows, heads first."""
-    found, rows = [], None
+    parts, rows = [], None
     for line in lines:
         if line.startswith(r"\begin{tabular}"):
             rows = []
         elif line == r"\end{tabular}":
-            found.append(rows)
+            parts.append(rows)
         elif rows is not None and line.endswith((r" \\", r" \tabularnewline")):
             rows.append([cell.strip() for cell in line.rpartition(" ")[0].split("&")])
-    return found
+    return parts
 
 
 def test_a_wide_table_stands_in_parts_that_each_name_the_rows():
     head = ["", *(f"column{number}" for number in range(10))]
     body = [[f"row{row}", *(f"0.{row}{number} [0.1, 0.9]" for number in range(10))] for row in "ab"]
-    made = latex.latex(head, body, "x", "x", [])
-    parts = parts_of(made)
-    assert len(parts) > 1 and made.count(r"\begin{table}[htbp]") == 1
+    lines = latex.latex(head, body, "x", "x", [])
+    parts = parts_of(lines)
+    assert len(parts) > 1 and lines.count(r"\begin{table}[htbp]") == 1
     assert all([row[0] for row in part] == ["", "rowa", "rowb"] for part in parts)
     for row, expected in enumerate([head, *body]):
         assert [cell for part in parts for cell in part[row][1:]] == expected[1:]
@@ -258,24 +258,24 @@ def test_a_wide_table_stands_in_parts_that_each_name_the_rows():
 
 def test_a_long_table_stands_in_several_floats():
     body = [[f"row{number}", "1.0"] for number in range(100)]
-    made = latex.latex(["", "a"], body, "x", "x", ["A note."])
-    parts = parts_of(made)
+    lines = latex.latex(["", "a"], body, "x", "x", ["A note."])
+    parts = parts_of(lines)
     assert [row[0] for part in parts for row in part[1:]] == [row[0] for row in body]
-    captions = [line for line in made if line.startswith(r"\caption")]
+    captions = [line for line in lines if line.startswith(r"\caption")]
     assert captions == [rf"\caption{{x, part {n} of {len(captions)}.}}" for n in (1, 2, 3, 4)]
-    assert [line for line in made if line.startswith(r"\label")] == (
+    assert [line for line in lines if line.startswith(r"\label")] == (
         [rf"\label{{tab:x{end}}}" for end in ("", "-2", "-3", "-4")]
     )
-    assert sum("A note." in line for line in made) == 1
+    assert sum("A note." in line for line in lines) == 1
 
 
 def test_long_cells_and_heads_stand_in_several_lines():
     sentence = "A sentence that is much longer than a column can be on a page of paper."
-    made = latex.latex(["", "two words"], [[sentence, "1"], ["[a]", "2"]], "x", "x", [])
-    assert r"\begin{tabular}{p{17em}l}" in made
-    assert r"\raggedright A sentence" in "".join(made)
-    assert r" & \shortstack[l]{two\\words} \\" in made
-    assert not [line for line in made if line.startswith("[")]
+    lines = latex.latex(["", "two words"], [[sentence, "1"], ["[a]", "2"]], "x", "x", [])
+    assert r"\begin{tabular}{p{17em}l}" in lines
+    assert r"\raggedright A sentence" in "".join(lines)
+    assert r" & \shortstack[l]{two\\words} \\" in lines
+    assert not [line for line in lines if line.startswith("[")]
 
 
 @pytest.mark.parametrize(

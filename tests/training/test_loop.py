@@ -471,12 +471,12 @@ def test_state_folder_is_made(tmp_path, train):
 
 @pytest.mark.parametrize("precision", [None, "float32", "bfloat16"])
 def test_precision_is_asked_for_and_float32_by_default(tmp_path, train, precision):
-    seen = set()
+    precisions = set()
 
     def step(model, images, labels):
-        seen.add((torch.is_autocast_enabled("cpu"), model(images).dtype))
+        precisions.add((torch.is_autocast_enabled("cpu"), model(images).dtype))
         return plain_loss(model, images, labels), {}
 
     train(network(), tmp_path, step=step, **({"precision": precision} if precision else {}))
     narrow = precision == "bfloat16"
-    assert seen == {(narrow, torch.bfloat16 if narrow else torch.float32)}
+    assert precisions == {(narrow, torch.bfloat16 if narrow else torch.float32)}

@@ -122,6 +122,6 @@ def test_what_is_no_folder_of_states_is_put_away(tmp_path, train, place, kind, c
     with locked(state):
         own = own_state(state, "d")
     assert own.parent.is_dir() and (not own.exists() or own.is_dir())
-    told = [line for line in caplog.messages if "is damaged" in line]
+    lines = [line for line in caplog.messages if "is damaged" in line]
     harmless = kind == "folder" and place != "lock" or (place, kind) == ("lock", "file")
-    assert bool(told) != harmless
+    assert bool(lines) != harmless

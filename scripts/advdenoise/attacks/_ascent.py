@@ -107,10 +107,10 @@ def _add_finite(total: Tensor, gradient: Tensor) -> Tensor:
     return added.where(is_finite(total), gradient)
 
 
-def margin_slope(
-    seen: Tensor, labels: Tensor, targeted: bool, predict: Predict, kappa: float
+def margin_gradient(
+    images: Tensor, labels: Tensor, targeted: bool, predict: Predict, kappa: float
 ) -> Tensor:
-    """The gradient of each image's lead, up to `kappa`, in the images `seen`.
+    """The gradient of each image's lead, up to `kappa`, in its pixels.
 
     The lead is the largest other output less the label's, the other way round where `targeted`; it
     is the mean over the draws of `predict`, of which those without a finite gradient count as 0.
@@ -118,7 +118,7 @@ def margin_slope(
     """
 
     def of(ask: Predict) -> Tensor:
-        return gradient(seen, lambda x: -margin(ask(x), labels, targeted).clamp(min=-kappa).sum())
+        return gradient(images, lambda x: -margin(ask(x), labels, targeted).clamp(min=-kappa).sum())
 
     draws = each(predict)
     return functools.reduce(_add_finite, map(of, draws)) / len(draws)

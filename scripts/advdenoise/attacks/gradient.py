@@ -22,7 +22,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from scripts.advdenoise.attacks._ascent import ascend, entropy_slope, margin_slope, step_size
+from scripts.advdenoise.attacks._ascent import ascend, entropy_slope, margin_gradient, step_size
 from scripts.advdenoise.attacks._kurakin import kurakin_steps
 from scripts.advdenoise.attacks._predict import Predict, refuse_masks
 from scripts.advdenoise.errors import BadInput
@@ -137,14 +137,14 @@ def margin_pgd(
     refuse_masks(labels, "gradient.margin_pgd")
     start = noise.uniform(images, -epsilon, epsilon).to(images.dtype) if random_start else None
 
-    def slope(seen: Tensor) -> Tensor:
-        raised = margin_slope(seen, labels, targeted, predict, kappa)
+    def direction(points: Tensor) -> Tensor:
+        gradients = margin_gradient(points, labels, targeted, predict, kappa)
         if c is None:
-            return raised
-        return c * raised - (seen - images) * (2 / images[0].numel())
+            return gradients
+        return c * gradients - (points - images) * (2 / images[0].numel())
 
     alpha = step_size(epsilon, alpha, alpha_per_epsilon)
-    return ascend(images, slope, start, epsilon, alpha, steps)
+    return ascend(images, direction, start, epsilon, alpha, steps)
 
 
 def segpgd(

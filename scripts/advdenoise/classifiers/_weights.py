@@ -99,8 +99,8 @@ def _unreadable(path: Path, here: str, error: Exception) -> DamagedFile:
 def _state_dict(loaded, path: Path, here: str) -> dict[str, Tensor]:
     """The state dict, out of the dictionaries that hold it, four at most."""
     for _ in range(4):
-        held = [loaded[name] for name in _HOLDERS if name in loaded] if _is_dict(loaded) else []
-        loaded = next(filter(_is_dict, held), loaded)
+        inner = [loaded[name] for name in _HOLDERS if name in loaded] if _is_dict(loaded) else []
+        loaded = next(filter(_is_dict, inner), loaded)
     if not _is_dict(loaded) or not all(isinstance(t, Tensor) for t in loaded.values()):
         raise BadInput(f"{here}: {path} is no state dict; save `network.state_dict()` only")
     if not loaded:

@@ -214,10 +214,10 @@ def _class_table(root: Path, folder: str, class_of: dict) -> np.ndarray:
 def _identity(folder: Path) -> tuple[int, int]:
     """What a folder is called by the system, whatever links lead to it."""
     try:
-        found = os.stat(folder)
+        status = os.stat(folder)
     except OSError as error:
         raise BadInput(f"{folder} cannot be read ({error.strerror}); check its rights") from error
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _table(files: list[str]) -> np.ndarray:

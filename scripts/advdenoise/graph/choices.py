@@ -56,7 +56,7 @@ def choosing(config: dict) -> dict[str, str]:
     }
 
 
-def asked(entry: dict) -> set[str]:
+def choosers(entry: dict) -> set[str]:
     """The names of the entries whose choices an entry's blocks are."""
     return {b.block["of"].partition(" ")[0] for b in blocks(entry)}
 
@@ -199,7 +199,7 @@ def _check_attack(key: str, name: str, entry: dict, block: dict) -> None:
     if "mse" not in block["by"]:
         raise BadInput(f"{key}.by: an attack chooses by the noise it makes; give the key 'mse'")
     if not looks_at_model(entry):
-        raise BadInput(f"{key}: the attack looks at no model, so that nothing is chosen for it")
+        raise BadInput(f"{key}: nothing is chosen for an attack without a model; give a value")
     wanted = block["by"]["mse"]
     if isinstance(wanted, dict):
         _check_published(f"{key}.by.mse", wanted)
@@ -252,7 +252,7 @@ def _check_victims(config: dict, key: str, texts: list[str]) -> None:
     victims: dict[str, str] = {}
     for text in texts:
         attack, _, rest = text.partition("+")[0].partition("@")
-        chooses = attack in config["attacks"] and asked(config["attacks"][attack])
+        chooses = attack in config["attacks"] and choosers(config["attacks"][attack])
         if chooses and victims.setdefault(attack, rest) != rest:
             raise BadInput(
                 f"{key}: attack {attack!r} chooses for each victim and has several here; "

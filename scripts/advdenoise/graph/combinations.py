@@ -117,8 +117,8 @@ def suite_threats(
         for text in config["suites"][suite]["threats"]
         if threats.parse(text).purifier != "" or not unknowable(config, text, purifier)
     ]
-    met = [threats.parse(text).against(classifier, purifier) for text in texts]
-    return [t for t in dict.fromkeys(met) if _threat_fits(config, t, dataset)]
+    concrete = [threats.parse(text).against(classifier, purifier) for text in texts]
+    return [t for t in dict.fromkeys(concrete) if _threat_fits(config, t, dataset)]
 
 
 def suite_purifiers(config: dict, suite: str, dataset: str) -> list[str]:

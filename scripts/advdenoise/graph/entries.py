@@ -31,10 +31,10 @@ def check_entries(config: dict) -> None:
                 key = point_key(f"{kind}.{name}", entry, point_name)
                 engine = ("epsilon",) if "epsilons" in point else ()
                 for variant in choices.variants(point):
-                    asked = components.check(kind, key, variant, engine)
-                _check_handed(kind, f"{kind}.{name}", entry, asked)
+                    signature = components.check(kind, key, variant, engine)
+                _check_handed(kind, f"{kind}.{name}", entry, signature)
                 if kind == "attacks":
-                    _check_step(f"{key}.settings", point["settings"], asked)
+                    _check_step(f"{key}.settings", point["settings"], signature)
     for name, entry in config["attacks"].items():
         _check_ways(f"attacks.{name}", entry)
     for name, entry in config["purifiers"].items():
@@ -46,25 +46,25 @@ def check_entries(config: dict) -> None:
                 _check_reads(key, product, components.check(part, key, product))
 
 
-def _check_sides(key: str, entry: dict, asked: components.Signature) -> None:
+def _check_sides(key: str, entry: dict, signature: components.Signature) -> None:
     """Images with masks go through networks whose skips close at some sides only."""
-    if asked.returns == DENSE:
-        size = (asked.defaults | entry.get("settings", {}))["size"]
+    if signature.returns == DENSE:
+        size = (signature.defaults | entry.get("settings", {}))["size"]
         check_sides(f"{key}.settings.size", *both(size))
 
 
-def _check_reads(key: str, product: dict, asked: components.Signature) -> None:
+def _check_reads(key: str, product: dict, signature: components.Signature) -> None:
     """A table or figure crosses just what its function reads."""
-    given = [stage for stage in CROSSINGS if stage in product]
-    reads = [name for name in asked.handed if name in CROSSINGS]
-    for stage in given:
+    crossed = [stage for stage in CROSSINGS if stage in product]
+    reads = [name for name in signature.handed if name in CROSSINGS]
+    for stage in crossed:
         if stage not in reads:
             raise BadInput(
                 f"{key}.{stage}: {product['function']} reads {' and '.join(reads)}, not "
                 f"{stage}; take it out"
             )
-    for stage in asked.needed:
-        if given and stage not in given:
+    for stage in signature.needed:
+        if crossed and stage not in crossed:
             raise BadInput(f"{key}: {product['function']} reads {stage}; add the key {stage!r}")
 
 
@@ -100,31 +100,31 @@ def _check_split_chain(key: str, name: str, splits: dict) -> None:
         seen.append(parent)
 
 
-def _check_handed(kind: str, key: str, entry: dict, asked: components.Signature) -> None:
+def _check_handed(kind: str, key: str, entry: dict, signature: components.Signature) -> None:
     """The entry's own keys fit what its function asks for."""
     if kind == "attacks":
         labels = entry.get("labels")
         targeted = labels == "random_target" or isinstance(labels, dict)
-        if targeted and "targeted" not in asked.handed:
+        if targeted and "targeted" not in signature.handed:
             raise BadInput(f"{key}.labels: the function has no targeted form; take `labels` out")
-        if "epsilon_unit" in entry and "epsilon" not in asked.settings:
+        if "epsilon_unit" in entry and "epsilon" not in signature.settings:
             raise BadInput(f"{key}.epsilon_unit: the function has no epsilon; take it out")
     if kind == "purifiers":
-        uses = OF_DENOISERS & set(asked.handed)
+        uses = OF_DENOISERS & set(signature.handed)
         if uses and "denoiser" not in entry:
             raise BadInput(f"{key}: the function uses a denoiser; add the key 'denoiser'")
         if "denoiser" in entry and not uses:
             raise BadInput(f"{key}.denoiser: the function uses no denoiser; take it out")
 
 
-def _check_step(key: str, settings: dict, asked: components.Signature) -> None:
+def _check_step(key: str, settings: dict, signature: components.Signature) -> None:
     """A step's length is given in one of two ways."""
     ways = ("alpha", "alpha_per_epsilon")
-    given = [way for way in ways if settings.get(way) is not None]
-    if {*ways} <= {*asked.settings} and len(given) != 1:
+    lengths = [way for way in ways if settings.get(way) is not None]
+    if {*ways} <= {*signature.settings} and len(lengths) != 1:
         raise BadInput(
             f"{key}: give either alpha (a step in pixels of [0,1]) or alpha_per_epsilon (a step as "
-            f"a share of epsilon), not {'both' if given else 'none'}"
+            f"a share of epsilon), not {'both' if lengths else 'none'}"
         )
 
 

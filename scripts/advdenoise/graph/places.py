@@ -49,9 +49,9 @@ def maker(place: str) -> tuple[str, dict[str, str]] | None:
 @functools.cache
 def _patterns() -> dict[int, list[tuple[str, re.Pattern]]]:
     """Rules and patterns by the depth of their files."""
-    found: dict[int, list[tuple[str, re.Pattern]]] = {}
+    patterns: dict[int, list[tuple[str, re.Pattern]]] = {}
     for rule, places in OUTPUTS.items():
         for place in places:
             pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(place))
-            found.setdefault(place.count("/"), []).append((rule, re.compile(pattern)))
-    return found
+            patterns.setdefault(place.count("/"), []).append((rule, re.compile(pattern)))
+    return patterns

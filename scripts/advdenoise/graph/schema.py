@@ -33,7 +33,7 @@ _FRACTION = re.compile(r"\s*(\d+(?:\.\d*)?)\s*/\s*(\d+(?:\.\d*)?)\s*")
 def with_numbers(value, key: str):
     """Fractions written as text become numbers, epochs that are keys become text, everywhere."""
     if isinstance(value, dict):
-        found = {}
+        mapping = {}
         for name, item in value.items():
             place = f"{key}.{name}".lstrip(".")
             if type(name) not in (str, int) or not str(name).isprintable():
@@ -41,10 +41,10 @@ def with_numbers(value, key: str):
                     f"{key or 'the configuration'}: the key {_shown(name)} is neither a name nor a "
                     f"whole number; write one of these{_quotes(name)}"
                 )
-            if str(name) in found:
+            if str(name) in mapping:
                 raise BadInput(f"{place}: the key is given twice; give it once")
-            found[str(name)] = with_numbers(item, place)
-        return found
+            mapping[str(name)] = with_numbers(item, place)
+        return mapping
     if isinstance(value, list):
         return [with_numbers(item, f"{key}.{place}") for place, item in enumerate(value)]
     match = _FRACTION.fullmatch(value) if isinstance(value, str) else None
@@ -161,19 +161,19 @@ def _quotes(value) -> str:
     return yes if isinstance(value, bool) else ""
 
 
-def _remedy(found, wanted: str) -> str:
+def _remedy(value, wanted: str) -> str:
     """What would be right in the place of a value of another type."""
-    if found is None:
+    if value is None:
         return f"write {wanted} or take the key out"
-    if isinstance(found, bool):
-        return f"write {wanted}{_quotes(found)}"
-    if isinstance(found, float) and found.is_integer() and abs(found) < 1e15:
-        return f"write {int(found)}"
-    if isinstance(found, str) and "number" in wanted:
+    if isinstance(value, bool):
+        return f"write {wanted}{_quotes(value)}"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return f"write {int(value)}"
+    if isinstance(value, str) and "number" in wanted:
         with contextlib.suppress(ValueError):
-            number = float(found)
+            number = float(value)
             if math.isfinite(number):
                 return f"write {written(number)} without quotes"
-    if wanted == _TYPES["array"] and not isinstance(found, dict):
-        return f"write [{found}]"
+    if wanted == _TYPES["array"] and not isinstance(value, dict):
+        return f"write [{value}]"
     return f"write {wanted}"

@@ -32,8 +32,8 @@ def read_file(path: Path) -> dict:
     except RecursionError:
         raise BadInput(f"{path}: is nested too deeply to be read; take a level out") from None
     if not isinstance(value, dict):
-        held = {list: "a list", type(None): "nothing"}.get(type(value), "a single value")
-        raise BadInput(f"{path}: holds {held}; write keys and their values, such as `seeds: [0]`")
+        kind = {list: "a list", type(None): "nothing"}.get(type(value), "a single value")
+        raise BadInput(f"{path}: holds {kind}; write keys and their values, such as `seeds: [0]`")
     if "__use_yte__" in value:
         raise BadInput(f"{path}: __use_yte__ would run code in a configuration; take it out")
     return value

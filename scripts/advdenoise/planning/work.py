@@ -196,10 +196,10 @@ class Counting:
                 tried = [max(tried, key=lambda point: point["settings"]["steps"])]
             entries = [{**s["attack"], "points": {"tried": one}} for one in tried]
             return sum((self._perturb({**s, "attack": entry}, 1) for entry in entries), Counter())
-        judged = Counter({Use(self._network("classifiers", s["victim"], s), FORWARD): 1})
+        classify = Counter({Use(self._network("classifiers", s["victim"], s), FORWARD): 1})
         entries = [{**s["purifier"], "points": {"tried": one}} for one in tried]
         purified = [self._purify({**s, "purifier": entry}) for entry in entries]
-        return _times(sum(purified, _times(judged, len(tried))), 2)  # clean and attacked
+        return _times(sum(purified, _times(classify, len(tried))), 2)  # clean and attacked
 
     def _perturb(self, s: dict, images: int) -> Counter:
         """What an attack on so many images takes; of one with a stop rule the most it can take."""

@@ -267,16 +267,16 @@ def _with_gradient(purify: Callable, key: str, name: str) -> Callable:
     )
 
     def purified(images: Tensor, noise: Noise) -> Tensor:
-        asked = torch.is_grad_enabled() and images.requires_grad
+        differentiates = torch.is_grad_enabled() and images.requires_grad
         try:
-            found = purify(images, noise)
+            result = purify(images, noise)
         except RuntimeError as error:
-            if asked and "requires grad" in str(error):  # as of `images.numpy()`
+            if differentiates and "requires grad" in str(error):  # as of `images.numpy()`
                 raise BadInput(reason) from error
             raise
-        if asked and not found.requires_grad:
+        if differentiates and not result.requires_grad:
             raise BadInput(reason)
-        return found
+        return result
 
     return purified
 

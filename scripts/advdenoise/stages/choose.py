@@ -39,23 +39,23 @@ def run(
 
     Of an attack's setting that is the candidate whose mean squared perturbation is nearest to the
     one asked for; of a purifier's the one with the highest mean of clean accuracy and accuracy
-    under an attack that knows the classifier alone, each image judged with one draw. `images` says
+    under an attack on the classifier alone, each image judged with one draw. `images` says
     how many of the file's first images are looked at.
     """
     started = time.time()
     with open_images(images) as clean:
-        told = settings | {"purifier": None, "denoiser": None}
-        attacker = open_attacker(told, clean, victim, surrogate, None, None)
+        alone = settings | {"purifier": None, "denoiser": None}
+        attacker = open_attacker(alone, clean, victim, surrogate, None, None)
         if settings["kind"] == "attacks":
-            found = _for_attack(settings, attacker, clean)
+            choices = _for_attack(settings, attacker, clean)
         else:
             using = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
-            found = _for_purifier(settings, attacker, using, clean)
+            choices = _for_purifier(settings, attacker, using, clean)
         value = {
             "entry": settings["entry"],
             "classifier": settings["victim"]["name"],
             "images": min(settings["images"], len(clean)),
-            "choices": list(found),
+            "choices": list(choices),
         }
     store.write_json(output, value, store.provenance(settings, started))
 
@@ -98,10 +98,10 @@ def _perturbed(
         path: list[Tensor] = []
         attack(max(candidates), lambda perturbation: path.append(_squares(perturbation)))
         # Once all images are done, there are no further steps.
-        found = [path[min(steps, len(path) - 1)] for steps in candidates]
+        squares = [path[min(steps, len(path) - 1)] for steps in candidates]
     else:
-        found = [_squares(attack(value)) for value in candidates]
-    return torch.stack(found).cpu().double().numpy()
+        squares = [_squares(attack(value)) for value in candidates]
+    return torch.stack(squares).cpu().double().numpy()
 
 
 def _squares(perturbation: Tensor) -> Tensor:
@@ -123,8 +123,8 @@ def _for_purifier(
         for number, choice in enumerate(settings["choices"]):
             for place, value in enumerate(choice["candidates"]):
                 pair = [
-                    _right(settings, choice, value, batch, seen, attacker, using)
-                    for seen in (batch.images, batch.images + perturbation)
+                    _right(settings, choice, value, batch, shown, attacker, using)
+                    for shown in (batch.images, batch.images + perturbation)
                 ]
                 right.setdefault((number, place), []).append(np.stack(pair))
     for number, choice in enumerate(settings["choices"]):
@@ -136,14 +136,14 @@ def _for_purifier(
 
 @torch.no_grad()
 def _right(
-    settings: dict, choice: dict, value, batch: Batch, seen: Tensor, attacker: Attacker, using
+    settings: dict, choice: dict, value, batch: Batch, images: Tensor, attacker: Attacker, using
 ) -> np.ndarray:
     """Whether each image is classified rightly once purified with a candidate: float64 [N]."""
     entry = settings["purifier"]
     point = entry["points"][choice["point"]]
     tried = {**point, "settings": point["settings"] | {choice["setting"]: value}}
     noise = Noise(settings["seed"], batch.ids, entry["name"], "choose")
-    logits = judged(attacker.victim, models.purifier(tried, using)(seen, noise))
+    logits = judged(attacker.victim, models.purifier(tried, using)(images, noise))
     return (~errs(predicted(logits), batch.labels)).cpu().double().numpy()
 
 

@@ -148,10 +148,10 @@ class Perturbations:
 
         Raises DamagedFile where one is not finite or beyond the budget of its image.
         """
-        found = self._stored[rows]
-        if reason := why_impossible(found, self._reach[rows]):
+        perturbations = self._stored[rows]
+        if reason := why_impossible(perturbations, self._reach[rows]):
             raise store.damaged(self._path, reason)
-        return found
+        return perturbations
 
 
 def reach(settings: dict, epsilons: np.ndarray) -> np.ndarray:
@@ -241,8 +241,8 @@ def _check_points(path: Path, points: dict, images: ImageSet, expected) -> None:
     for name, group in points.items():
         for array, shape in shapes.items():
             if group[array].shape != shape:
-                found = "x".join(map(str, group[array].shape))
-                raise store.damaged(path, f"{array} of {name} is {found} for {len(images)} images")
+                size = "x".join(map(str, group[array].shape))
+                raise store.damaged(path, f"{array} of {name} is {size} for {len(images)} images")
 
 
 @contextmanager

@@ -123,13 +123,13 @@ def run(settings: dict, features: list[Path], output: Path, threads: int) -> Non
 
 def _by_threat(files: list[Path], threats: list[str]) -> list[Path]:
     """The files in the order of the threats; each says whose images its rows are of."""
-    held = {store.read_provenance(file)["settings"]["threat"]: file for file in files}
-    if len(files) != len(threats) or held.keys() != set(threats):
+    by_threat = {store.read_provenance(file)["settings"]["threat"]: file for file in files}
+    if len(files) != len(threats) or by_threat.keys() != set(threats):
         raise BadInput(
-            f"features: {', '.join(map(str, files))} hold {', '.join(held)}, where "
+            f"features: {', '.join(map(str, files))} hold {', '.join(by_threat)}, where "
             f"{', '.join(threats)} are needed; delete those that do not belong and run again"
         )
-    return [held[threat] for threat in threats]
+    return [by_threat[threat] for threat in threats]
 
 
 def _has_point(point: str, rows: pa.Table) -> pa.ChunkedArray:

@@ -137,8 +137,8 @@ def _failures(lost: dict[tuple[str, str, str], set], threats: Threats, count: in
         for place, images in threats.gradients_not_finite().items()
         if images
     ]
-    found = {"not_finite": outputs, "gradients_not_finite": gradients}
-    return {name: records for name, records in found.items() if records}
+    failures = {"not_finite": outputs, "gradients_not_finite": gradients}
+    return {name: records for name, records in failures.items() if records}
 
 
 def _of_images(logits: Tensor, labels: Tensor) -> dict:

@@ -45,14 +45,14 @@ def run(
     write(cells, paper, table, settings["left_out"], paths, above, warnings)
 
 
-def prepared(settings: dict, given: dict[str, list[Path] | None]) -> tuple[Callable, dict]:
+def prepared(settings: dict, inputs: dict[str, list[Path] | None]) -> tuple[Callable, dict]:
     """A table's function, and what it reads by stage."""
     function = load("tables", settings["entry"])
     key = f"experiments.{settings['paper']}.tables.{settings['table']}"
     for name in needed(function):
-        if not given[name]:
+        if not inputs[name]:
             raise BadInput(
                 f"{key}: {settings['entry']['function']} reads {name}, but the crossing gives "
                 f"none; add {name} that fit"
             )
-    return function, {name: read_stage(name, files) for name, files in given.items() if files}
+    return function, {name: read_stage(name, files) for name, files in inputs.items() if files}

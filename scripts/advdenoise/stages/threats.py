@@ -51,9 +51,9 @@ class Threats:
     def gradients_not_finite(self) -> dict[tuple[str, str], int]:
         """At how many images an attack had no finite gradient, by threat and point."""
         return {
-            (name, point): made.gradients_not_finite(point)
-            for name, made in self._sets.items()
-            for point in made.points
+            (name, point): adversarial.gradients_not_finite(point)
+            for name, adversarial in self._sets.items()
+            for point in adversarial.points
         }
 
 

@@ -277,16 +277,16 @@ def _of_counter_attacks(found: Measured, printed: Printed) -> Iterator[Claim]:
             yield from _pair(told, Range(0), found, printed, attack, BEST, other)
 
 
-def _of_training(found: Measured, printed: Printed, robust: dict[str, bool]) -> Iterator[Claim]:
+def _of_training(measured: Measured, printed: Printed, robust: dict[str, bool]) -> Iterator[Claim]:
     """What is left of networks trained on one FGSM step under BIM: of themselves, beside others."""
-    attack = next((a for a in _BIMS for name in robust if Place(a, name) in found), known.BIM)
+    attack = next((a for a in _BIMS for name in robust if Place(a, name) in measured), known.BIM)
     for name in (name for name, is_fgsm in robust.items() if is_fgsm):
         places = Place(attack, name), Place("FGSM", name)
-        if all(place in found for place in places):
-            claim = _difference(_ITERATIVE, _CLAIMED[_ITERATIVE], found, printed, *places)
+        if all(place in measured for place in places):
+            claim = _difference(_ITERATIVE, _CLAIMED[_ITERATIVE], measured, printed, *places)
             yield replace(claim, quantity=f"accuracy of {name}, {attack} - FGSM")
         for other in (other for other, is_fgsm in robust.items() if not is_fgsm):
-            yield from _pair(_ITERATIVE, Range(most=0), found, printed, attack, name, other)
+            yield from _pair(_ITERATIVE, Range(most=0), measured, printed, attack, name, other)
 
 
 def _trained(predictions: Results, places: Places) -> dict[str, dict[str, bool]]:

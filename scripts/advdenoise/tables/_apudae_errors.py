@@ -76,8 +76,8 @@ def _of_premise(groups: list, places: Places, means: Means) -> Iterator[Claim]:
                 pairs = _paired(here[attack], here[CLEAN])
                 yield _measured(claim, pairs["difference"], pairs, where[2], means)
     if not compared:
-        lacking = "no denoiser was shown clean and adversarial images"
-        yield Claim(_PREMISE, words, Range(0), lacking=lacking)
+        reason = "no denoiser was shown clean and adversarial images"
+        yield Claim(_PREMISE, words, Range(0), lacking=reason)
 
 
 def _paired(attacked: "pd.DataFrame", clean: "pd.DataFrame") -> "pd.DataFrame":
@@ -90,40 +90,40 @@ def _paired(attacked: "pd.DataFrame", clean: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _of_a(groups: list, places: Places, means: Means) -> Iterator[Claim]:
-    found: dict[tuple, Claim] = {}
+    claims: dict[tuple, Claim] = {}
     for about, rows in groups:
         attack = places.attack(about)
         if places.defence(about) != known.A or attack not in (CLEAN, *_ATTACKS):
             continue
         where = about["dataset"], about["split"], places.denoiser(about), attack
-        if where not in found:
+        if where not in claims:
             quantity = f"{', '.join(where[:3])}: change of the error in % of the mean, A, {attack}"
             claim = Claim(_BOTH, quantity, Range(most=0))
-            found[where] = _change(claim, rows, where[2], means)
-    if not found:
+            claims[where] = _change(claim, rows, where[2], means)
+    if not claims:
         quantity = "change of the error in % of the mean, A"
         yield Claim(_BOTH, quantity, Range(most=0), lacking="A was not judged")
-    yield from found.values()
+    yield from claims.values()
 
 
 def _of_d_and_e(groups: list, places: Places, means: Means, simple: set[str]) -> Iterator[Claim]:
     claimed = {"D": (_D_RAISES, Range(0)), "E": (_E_NOT, Range(-_PERCENT, _PERCENT))}
     words = "change of the error of clean images below the mean in % of it, {}"
-    found: dict[tuple, Claim] = {}
+    claims: dict[tuple, Claim] = {}
     for about, rows in groups:
         variant = places.defence(about)
         where = (about["dataset"], about["split"], variant)
         if about["threat"] != CLEAN or variant not in claimed or about["dataset"] in simple:
             continue
-        if where not in found:
+        if where not in claims:
             sentence, wanted = claimed[variant]
             claim = Claim(sentence, f"{', '.join(where[:2])}: {words.format(variant)}", wanted)
-            found[where] = _change(claim, rows, places.denoiser(about), means, below=True)
+            claims[where] = _change(claim, rows, places.denoiser(about), means, below=True)
     for variant, (sentence, wanted) in claimed.items():
-        if not any(where[2] == variant for where in found):
-            lacking = f"{variant} was not judged on clean images"
-            yield Claim(sentence, words.format(variant), wanted, lacking=lacking)
-    yield from found.values()
+        if not any(where[2] == variant for where in claims):
+            reason = f"{variant} was not judged on clean images"
+            yield Claim(sentence, words.format(variant), wanted, lacking=reason)
+    yield from claims.values()
 
 
 def _change(

@@ -193,10 +193,10 @@ def _of_the_results(sources: Sources) -> Iterator[Claim]:
             yield _settled(claim, sources, [side], [epsilon], _of(side, epsilon))
         else:
             printed = _of(side, epsilon)(sources.printed)[0]
-            lacking = f"there are no results of {side} at epsilon {line['epsilon']}"
+            reason = f"there are no results of {side} at epsilon {line['epsilon']}"
             if not sources.ours:
-                lacking = _NO_BASE
-            yield replace(claim, published=f"{printed:.1f}", lacking=lacking)
+                reason = _NO_BASE
+            yield replace(claim, published=f"{printed:.1f}", lacking=reason)
     (line,) = _lines("lost after DAPAS")
     claimed = Range(float(line["value"]) - _DIGIT, float(line["value"]) + _DIGIT)
     claim = Claim(_LOST.format(line["raw"]), f"100 - RatioRED in %, {UNIFORM}", claimed)

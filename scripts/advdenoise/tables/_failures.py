@@ -34,13 +34,13 @@ def _of_outputs(predictions: Results) -> Iterator[str]:
 
 def _of_gradients(predictions: Results) -> Iterator[str]:
     # The same attack stands in the files of several purifiers.
-    found: dict[tuple, dict] = {}
+    records: dict[tuple, dict] = {}
     for settings in predictions.settings:
         for record in settings.get("gradients_not_finite", ()):
             place = (settings["dataset"], record["threat"], record["attack_point"])
-            found[*place, settings["split"], settings["seed"]] = record
+            records[*place, settings["split"], settings["seed"]] = record
     counts: dict[str, dict[str, list[int]]] = {}
-    for (dataset, *_), record in found.items():
+    for (dataset, *_), record in records.items():
         _add(counts.setdefault(dataset, {}), record)
     for dataset, threats in counts.items():
         yield _GRADIENTS.format(dataset, _listed(threats, " of "))

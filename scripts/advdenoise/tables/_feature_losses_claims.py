@@ -170,12 +170,12 @@ def _of_attacks(found: Measured, printed: Printed) -> Iterator[Claim]:
     yield replace(claim, published=_published(printed, strong, weak))
 
 
-def _of_iterations(found: Measured) -> Iterator[Claim]:
+def _of_iterations(measured: Measured) -> Iterator[Claim]:
     """PGD with the most iterations against the same with fewer, undefended and behind ours."""
     for defence, name in ((UNSECURED, UNSECURED), (OURS, f"{OURS} (PGD)")):
         others = [
             place
-            for place in found
+            for place in measured
             if (place.defence, place.adaptive) == (name, False)
             and re.fullmatch(_ITERATIONS, place.attack)
         ]
@@ -183,25 +183,25 @@ def _of_iterations(found: Measured) -> Iterator[Claim]:
             few = min(others, key=lambda place: int(re.fullmatch(_ITERATIONS, place.attack)[1]))
             quantity = f"accuracy of {defence} under PGD - under {few.attack}"
             many = Place("PGD", defence)
-            yield _difference(_HARDENS, quantity, Range(most=0), found, many, few)
+            yield _difference(_HARDENS, quantity, Range(most=0), measured, many, few)
         else:
             quantity = f"accuracy of {defence} under PGD - under PGD of fewer iterations"
             reason = "PGD was not run with another number of iterations"
             yield Claim(_HARDENS, quantity, Range(most=0), lacking=reason)
 
 
-def _of_labels(found: Measured) -> Iterator[Claim]:
+def _of_labels(measured: Measured) -> Iterator[Claim]:
     """FGSM that ascends the loss of true labels against that of predicted ones."""
     for defence in (UNSECURED, MADRY):
         true, predicted = Place(_TRUE, defence), Place("FGSM", defence)
         quantity = f"accuracy of {defence} under FGSM with true labels - with predicted ones"
-        yield _difference(_LEAKS, quantity, Range(0), found, true, predicted)
+        yield _difference(_LEAKS, quantity, Range(0), measured, true, predicted)
 
 
-def _of_training(found: Measured) -> Claim:
+def _of_training(measured: Measured) -> Claim:
     robust, plain = Place(CLEAN, MADRY), Place(CLEAN, UNSECURED)
     quantity = f"clean accuracy of {MADRY} - {UNSECURED}"
-    return _difference(_IMPROVES, quantity, Range(0), found, robust, plain)
+    return _difference(_IMPROVES, quantity, Range(0), measured, robust, plain)
 
 
 def _of_maps(distances: Results) -> Iterator[Claim]:
@@ -225,15 +225,15 @@ def _of_maps(distances: Results) -> Iterator[Claim]:
                 yield _cleaned(bare, _maps(part), f"{where}, {defence}")
 
 
-def _cleaned(bare: "pd.DataFrame", behind: "pd.DataFrame", where: str) -> Claim:
+def _cleaned(bare: "pd.DataFrame", purified_maps: "pd.DataFrame", where: str) -> Claim:
     """The mean COS-D over all maps behind an autoencoder beside that without."""
     claim = Claim(
         _CLEANED, f"COS-D of maps behind ours / without, mean of all, {where}", Range(most=1)
     )
-    bare, behind = bare.align(behind, join="inner")
+    bare, purified_maps = bare.align(purified_maps, join="inner")
     if bare.empty:
         return replace(claim, lacking="the images are not the same")
-    pairs = np.stack([behind.mean(axis=1), bare.mean(axis=1)], axis=1)
+    pairs = np.stack([purified_maps.mean(axis=1), bare.mean(axis=1)], axis=1)
     (purified, attacked), n = statistics.resampled_means(pairs, _ids(bare))
     return replace(claim, estimate=statistics.interval_of(purified / attacked, n))
 

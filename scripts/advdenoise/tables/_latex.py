@@ -55,7 +55,7 @@ def latex(
 
 def escaped(text: str) -> str:
     """A text without anything that LaTeX takes for its own."""
-    return re.sub(r"[\\~^<>|&%$#_{}]", lambda found: _ESCAPES[found[0]], text)
+    return re.sub(r"[\\~^<>|&%$#_{}]", lambda match: _ESCAPES[match[0]], text)
 
 
 def _widths(head: list[str], body: list[list[str]], long: int) -> list[int]:

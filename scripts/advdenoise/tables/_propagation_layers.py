@@ -54,7 +54,7 @@ def claims(networks: dict[str, Curves]) -> Iterator[Claim]:
     yield from _beside_others(RESNET, five, _LOWER, "NE-D at the last layer", _end, min)
 
 
-def sentences(lacking: str) -> Iterator[tuple[str, str, Range, str]]:
+def sentences(reason: str) -> Iterator[tuple[str, str, Range, str]]:
     """Every sentence with its quantity and range, for those that nothing speaks of."""
     for sentence, quantity, claimed in (
         (_GAP, "NE-D at the last layer, v2 sets / others", Range(1)),
@@ -69,7 +69,7 @@ def sentences(lacking: str) -> Iterator[tuple[str, str, Range, str]]:
         (_GONE, f"NE-D of {RESNET}, last layer / the layer before", Range(most=_VANISHED)),
         (_BURSTS, f"COS-D of {RESNET}, last layer / largest before", Range(_EXPLOSION)),
     ):
-        yield sentence, quantity, claimed, lacking
+        yield sentence, quantity, claimed, reason
 
 
 def _of_a_network(network: str, curves: Curves, setting: str) -> Iterator[Claim]:

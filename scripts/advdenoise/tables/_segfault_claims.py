@@ -199,27 +199,27 @@ def _about_search(detection: Results, rows: "pd.DataFrame", protocol: str) -> Cl
 
 def _about_many_dimensions(detection: Results, rows: "pd.DataFrame", protocol: str) -> list[Claim]:
     """The detectors of Table 2 on 4K-D beside 10-D, with single pixels."""
-    found = []
+    claims = []
     for sentence, function, row in ((_FOREST, FOREST, "Random Forest"), (_SVC, SVC, "SVC")):
         printed = _printed_detectors(row) if protocol == "paper" else Source({}, {}, 0)
         whole = _areas(detection, rows, function, {})
         areas = {place: area for place, area in whole.areas.items() if place[1] == _labels.PIXELS}
         ours = whole._replace(areas=areas)
         attacks = list(dict.fromkeys([*_printed_detectors(row).attacks, *ours.attacks]))
-        told = f"AUC of {row} on {HIDDEN} - that on {TEN}, {_labels.PIXELS}"
+        change = f"AUC of {row} on {HIDDEN} - that on {TEN}, {_labels.PIXELS}"
         if function == SVC:
-            quantities = {f"{told}, least of all attacks": partial(_least_gain, attacks=attacks)}
+            quantities = {f"{change}, least of all attacks": partial(_least_gain, attacks=attacks)}
         else:
             scopes = {name: [name] for name in attacks} | {"mean of all attacks": attacks}
             quantities = {
-                f"{told}, {name}": partial(gain, attacks=scope, more=HIDDEN, fewer=TEN)
+                f"{change}, {name}": partial(gain, attacks=scope, more=HIDDEN, fewer=TEN)
                 for name, scope in scopes.items()
             }
-        found += [
+        claims += [
             _compared(sentence, quantity, Range(most=0), computed, ours, printed)
             for quantity, computed in quantities.items()
         ]
-    return found
+    return claims
 
 
 def _least_gain(source: Source, attacks: list[str]) -> np.ndarray:
@@ -344,11 +344,11 @@ def _about_segments(counts: dict[tuple[str, ...], "pd.Series"], method: str, set
     quantity = f"mean segments of {method} at a larger {setting} - at the next smaller, greatest"
     claim = Claim(_FEWER.format(setting), quantity, Range(most=0))
     values: dict[tuple[str, ...], list] = {}
-    for found, *settings in counts:
-        if found == method:
+    for name, *settings in counts:
+        if name == method:
             named = dict(text.split("=") for text in settings)
             value = float(named.pop(setting))
-            values.setdefault(tuple(named.items()), []).append((value, (found, *settings)))
+            values.setdefault(tuple(named.items()), []).append((value, (name, *settings)))
     steps = [
         (large, small)
         for alike in values.values()
@@ -550,7 +550,7 @@ def _of_size(entry: dict) -> list[Claim]:
         "layers": entry["modules"] if known else 0,
         "parameters": entry["parameters"] + entry["statistics"] if known else 0,
     }
-    found = []
+    claims = []
     for name, count in counted.items():
         line = numbers["26-layer CNN", name]
         printed = float(line["value"])
@@ -561,10 +561,10 @@ def _of_size(entry: dict) -> list[Claim]:
             published=line["value"],
         )
         if known:
-            found.append(replace(claim, estimate=_exactly(count, 1)))
+            claims.append(replace(claim, estimate=_exactly(count, 1)))
         else:
-            found.append(replace(claim, lacking="no cost was measured, which counts them"))
-    return found
+            claims.append(replace(claim, lacking="no cost was measured, which counts them"))
+    return claims
 
 
 def _in_percent(share: Estimate) -> Estimate:

@@ -52,11 +52,11 @@ def of_what(results: Iterable) -> list[str]:
             datasets[_labels.dataset(settings["dataset"])] = None
             if "classifier" in settings:
                 classifiers[network(settings["classifier"])] = None
-    told = [_listed(datasets, "data sets"), _listed(classifiers, "classifiers")]
+    parts = [_listed(datasets, "data sets"), _listed(classifiers, "classifiers")]
     if budgets:
         ends = [budget(value) for value in (min(budgets), max(budgets))]
-        told.append("epsilon = " + " to ".join(dict.fromkeys(ends)))
-    return [part for part in told if part]
+        parts.append("epsilon = " + " to ".join(dict.fromkeys(ends)))
+    return [part for part in parts if part]
 
 
 def budget(value: float) -> str:
@@ -86,13 +86,13 @@ def _of_cells(cells: Iterable) -> list[str]:
     """How many images, and the units of all measures."""
     cells = [cell for cell in cells if isinstance(cell, Cell)]
     counts = {cell.estimate.n for cell in cells if not math.isnan(cell.estimate.low)}
-    told = []
+    parts = []
     if counts:
-        told.append("n = " + " to ".join(map(str, dict.fromkeys((min(counts), max(counts))))))
+        parts.append("n = " + " to ".join(map(str, dict.fromkeys((min(counts), max(counts))))))
     units: dict[str, dict[str, None]] = {}
     for cell in cells:
         if cell.unit not in _NO_UNITS:
             metric = re.sub(r"\b(clean|robust) accuracy$", "accuracy", cell.metric)
             units.setdefault(_UNITS.get(cell.unit, cell.unit), {})[metric] = None
-    told += [f"{', '.join(metrics)} in {unit}" for unit, metrics in units.items()]
-    return told
+    parts += [f"{', '.join(metrics)} in {unit}" for unit, metrics in units.items()]
+    return parts

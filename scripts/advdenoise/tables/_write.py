@@ -105,8 +105,8 @@ def _of_other_images(cells: list[Cell], printed: dict) -> list[str]:
     pairs = [pair for pair in pairs if all(pair)]
     if all(theirs == ours for theirs, ours in pairs):
         return []
-    told = (", ".join(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
-    return ["The published numbers are of {}, ours of {}.".format(*told)]
+    both = (", ".join(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
+    return ["The published numbers are of {}, ours of {}.".format(*both)]
 
 
 def _apart(cells: list[Cell]) -> list[Cell]:

@@ -121,8 +121,8 @@ def epsilons(predictions: Results) -> Cells:
     for (attack, defence), curve in curves.items():
         published = float(lines[attack, defence]["value"])
         reached = _crossing(curve, published)
-        told = _NO_CROSSING if reached is None else _CROSSING
-        notes.append(told.format(defence, attack, published, reached))
+        sentence = _NO_CROSSING if reached is None else _CROSSING
+        notes.append(sentence.format(defence, attack, published, reached))
     return Cells(cells, notes, printed)
 
 
@@ -225,8 +225,8 @@ def authors_log(predictions: Results, calibration: list[Path]) -> Cells:
 
     def label(about: dict) -> tuple[str, str]:
         sigma = places.point(about)["settings"].get("deviation")
-        told = "" if sigma is None else f", sigma = {sigma:g}"
-        return f"{places.denoiser(about)}: {places.defence(about)}{told}", places.attack(about)
+        suffix = "" if sigma is None else f", sigma = {sigma:g}"
+        return f"{places.denoiser(about)}: {places.defence(about)}{suffix}", places.attack(about)
 
     wanted = _of_points(predictions, lambda point: point["function"] in ("apudae.e", "apudae.f"))
     cells = accuracy(wanted, label, unit="fraction") if len(wanted.frame) else []

@@ -36,9 +36,9 @@ def candidates(chosen: list[Path]) -> Cells:
             for candidate in choice["candidates"]:
                 row = f"{name}, {choice['setting']} {_shown(candidate['value'])}"
                 cells += _cells(row, candidate, choice, about)
-                asked = choice["by"].get("mse")
-                if candidate["value"] == choice["value"] and isinstance(asked, dict):
-                    printed[row, MSE] = published(asked)
+                wanted = choice["by"].get("mse")
+                if candidate["value"] == choice["value"] and isinstance(wanted, dict):
+                    printed[row, MSE] = published(wanted)
             notes += _notes(name, choice)
     return Cells(cells, notes, printed)
 
@@ -80,14 +80,14 @@ def _estimate(name: str, measured: dict) -> Estimate:
 def _notes(name: str, choice: dict) -> list[str]:
     tried = [candidate["value"] for candidate in choice["candidates"]]
     setting, value = choice["setting"], choice["value"]
-    told = f"{name}: {setting} {_shown(value)}"
+    text = f"{name}: {setting} {_shown(value)}"
     (best,) = (c for c in choice["candidates"] if c["value"] == value)
     if choice["wanted"] is not None:
         mean = best["measures"][MSE]["mean"]
-        told += f" gives {mean:.3f} pixel^2, asked for was {choice['wanted']:.3f}"
+        text += f" gives {mean:.3f} pixel^2, asked for was {choice['wanted']:.3f}"
     if value in (tried[0], tried[-1]):
-        told += f"; it is the {'first' if value == tried[0] else 'last'} that was tried"
-    return [f"{told}."]
+        text += f"; it is the {'first' if value == tried[0] else 'last'} that was tried"
+    return [f"{text}."]
 
 
 def _shown(value) -> str:
