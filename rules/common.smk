@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from scripts.advdenoise import cluster, configuration, failures, running
+from scripts.advdenoise import cluster, configuration, failures, running, system
 from scripts.advdenoise.files import check_places
 from scripts.advdenoise.graph import yaml_files
 from scripts.advdenoise.graph.combinations import all_left_out
@@ -16,10 +16,12 @@ prepare_environment()
 # SLURM sends it to all processes of a job when its time runs out: the job saves its state and exits,
 # and Snakemake above it must live to see that.
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-cluster.retry_preempted()
+cluster.adapt_executor()
 
 default = f"{workflow.basedir}/config/config.yaml"
 with one_sentence():
+    if workflow.is_main_process:
+        system.check_records(running.STATE)
     given = [Path(os.path.relpath(file)) for file in workflow.overwrite_configfiles]
     named = yaml_files.typed(dict(workflow.config_settings.config))
     merged = yaml_files.merged(given, named, Path(os.path.relpath(default)))
@@ -76,9 +78,9 @@ def papers(name):
     return one_sentence()(lambda wildcards: flow.targets(name))
 
 
-def places(job):
-    """All files that a job reads and writes."""
-    return filter(None, [*job.input, *job.output, *job.log, job.benchmark])
+def written(job):
+    """The files that a job writes, and one where it keeps what is resumed."""
+    return [*job.output, *job.log, *filter(None, [job.benchmark]), f"{flow.root}/resume/state"]
 
 
 pathvars:
@@ -92,11 +94,12 @@ wildcard_constraints:
 
 
 onstart:
-    running.announce()
     try:
         with one_sentence():
+            running.announce()
             jobs = list(workflow.dag.needrun_jobs())
-            check_places(path for job in jobs for path in places(job))
+            check_places(path for job in jobs for path in (*job.input, *written(job)))
+            system.check_writable(Path(path) for job in jobs for path in written(job))
             flow.start(jobs)
     except SystemExit:
         running.withdraw()

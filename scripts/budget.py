@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scripts.advdenoise import budget
-from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.planning import listing
 from scripts.advdenoise.planning.units import FOLDER
+from scripts.advdenoise.terminal import program
 
 
+@program
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="What the jobs cost, by rule and in total.")
     parser.add_argument("targets", nargs="*", help="what `snakemake` is asked for")
@@ -29,13 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--scale is without targets: a target is of the configuration's own scale")
     if options.configfile and not options.targets:
         parser.error("--configfile is of targets: name some behind `--`")
-    try:
-        costs = _of_targets(options) if options.targets else _of_scales(options)
-        for name, found in costs:
-            print(f"{name}:", *budget.lines(found), sep="\n")
-    except BadInput as reason:
-        print(reason, file=sys.stderr)
-        return 1
+    costs = _of_targets(options) if options.targets else _of_scales(options)
+    for name, found in costs:
+        print(f"{name}:", *budget.lines(found), sep="\n")
     return 0
 
 

@@ -3,8 +3,10 @@
 Run by the rule of the same name; by hand see `python -m scripts.examples --help`.
 """
 
-from scripts.advdenoise.stages.command import main
-from scripts.advdenoise.stages.examples import run
+from scripts.advdenoise.stages.command import importing, main
+
+with importing():
+    from scripts.advdenoise.stages.examples import run
 
 if __name__ == "__main__":
     main(run)

@@ -9,19 +9,16 @@ expected between 3.2 / 1.5 and 3.2 * 1.5.
 
 import sys
 
-from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.planning import report, units
 from scripts.advdenoise.planning.estimate import Estimator
 from scripts.advdenoise.planning.request import Request, parser
+from scripts.advdenoise.terminal import program
 
 
+@program
 def main(arguments: list[str] | None = None) -> int:
     options = _options().parse_args(arguments)
-    try:
-        print(*_plan(options), sep="\n")
-    except BadInput as reason:
-        print(reason, file=sys.stderr)
-        return 1
+    print(*_plan(options), sep="\n")
     return 0
 
 

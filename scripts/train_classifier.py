@@ -3,8 +3,10 @@
 Run by the rule of the same name; by hand see `python -m scripts.train_classifier --help`.
 """
 
-from scripts.advdenoise.stages.command import main
-from scripts.advdenoise.stages.training import train_classifier
+from scripts.advdenoise.stages.command import importing, main
+
+with importing():
+    from scripts.advdenoise.stages.training import train_classifier
 
 if __name__ == "__main__":
     main(train_classifier)

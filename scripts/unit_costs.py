@@ -8,26 +8,25 @@ It needs no data. Only what the jobs of the targets do is measured, on the GPU i
 import contextlib
 import sys
 
-from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise import system
 from scripts.advdenoise.planning import units
 from scripts.advdenoise.planning.request import Request, parser
 from scripts.advdenoise.planning.work import NotMeasured
+from scripts.advdenoise.terminal import program
 
 
+@program
 def main(arguments: list[str] | None = None) -> int:
     options = parser(__doc__).parse_args(arguments)
-    try:
-        units.read()  # a damaged file is told before anything is measured
-        # How many superpixels there are changes how often something is used, not what.
-        asked = options.targets, options.configfile, options.config
-        request = Request(*asked, facts=lambda thing, name: 1)
-        uses = set()
-        for job in request.jobs(everything=True):
-            with contextlib.suppress(NotMeasured):  # of a rule whose work is not counted
-                uses.update(request.counting.of(job).uses)
-    except BadInput as reason:
-        print(reason, file=sys.stderr)
-        return 1
+    units.read()  # a damaged file is told before anything is measured
+    system.check_writable([units.path_of(units.CPU)])
+    # How many superpixels there are changes how often something is used, not what.
+    asked = options.targets, options.configfile, options.config
+    request = Request(*asked, facts=lambda thing, name: 1)
+    uses = set()
+    for job in request.jobs(everything=True):
+        with contextlib.suppress(NotMeasured):  # of a rule whose work is not counted
+            uses.update(request.counting.of(job).uses)
     from scripts.advdenoise.stages import unit_costs  # torch: not for a mistake in the options
 
     path = unit_costs.run(uses, request.flow.config["batch"], units.FOLDER)

@@ -2,25 +2,23 @@
 
     python -m scripts.unlock
 
-A live run is never unlocked: one sentence tells of it, and the exit status is 1.
+A live run is never unlocked: one sentence tells of it, and the exit status is 1. So does one of the
+next run's cache folder where Snakemake could not write to it, which it would tell in a traceback.
 """
 
 import argparse
 import sys
 
-from scripts.advdenoise import running
-from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise import running, system
+from scripts.advdenoise.terminal import program
 
 
+@program
 def main(arguments: list[str] | None = None) -> int:
     argparse.ArgumentParser(description="Remove a dead run's lock.").parse_args(arguments)
-    try:
-        told = running.unlock()
-    except BadInput as reason:
-        print(reason, file=sys.stderr)
-        return 1
-    for sentence in told:
+    for sentence in running.unlock():
         print(sentence)
+    system.check_cache()
     return 0
 
 

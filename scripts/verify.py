@@ -15,21 +15,19 @@ from pathlib import Path
 from scripts.advdenoise import configuration, verification
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.planning import listing
+from scripts.advdenoise.terminal import program
 from scripts.advdenoise.workflow import Flow
 
 
+@program
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     complaints = files = 0
-    try:
-        for complaint in _complaints(options):
-            files += 1
-            if complaint:
-                complaints += 1
-                print(complaint)
-    except BadInput as reason:
-        print(reason, file=sys.stderr)
-        return 1
+    for complaint in _complaints(options):
+        files += 1
+        if complaint:
+            complaints += 1
+            print(complaint)
     print(f"{files} files, {complaints or 'nothing'} wrong.", file=sys.stderr)
     return 1 if complaints else 0
 

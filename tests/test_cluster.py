@@ -1,6 +1,10 @@
 import asyncio
+import inspect
 import logging
+import os
+import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -88,14 +92,29 @@ def plugin(monkeypatch):
     async def query_job_status(command, logger):
         return plugin.states, 0.5
 
-    plugin = SimpleNamespace(query_job_status=query_job_status, states=None)
+    class Executor:
+        def get_account_arg(self, job):
+            yield f" -A {plugin.validate_account(job.resources['slurm_account'], log)}"
+
+    def validate_account(account, logger):
+        subprocess.check_output([plugin.sacctmgr, account])
+        return account
+
+    log = logging.getLogger("test")
+    plugin = SimpleNamespace(
+        query_job_status=query_job_status,
+        Executor=Executor,
+        validate_account=validate_account,
+        sacctmgr="echo",
+        states=None,
+    )
     monkeypatch.setitem(sys.modules, "snakemake_executor_plugin_slurm", plugin)
     return plugin
 
 
 def test_a_preempted_job_counts_as_cancelled_and_is_told_once(plugin, caplog):
-    cluster.retry_preempted()
-    cluster.retry_preempted()  # a Snakefile is read more than once in a process
+    cluster.adapt_executor()
+    cluster.adapt_executor()  # a Snakefile is read more than once in a process
     plugin.states = {"7": "PREEMPTED", "8": "RUNNING"}
     for _ in range(2):
         seen = asyncio.run(plugin.query_job_status("squeue", logging.getLogger("test")))
@@ -104,14 +123,45 @@ def test_a_preempted_job_counts_as_cancelled_and_is_told_once(plugin, caplog):
 
 
 def test_a_query_that_failed_stays_one(plugin):
-    cluster.retry_preempted()
+    cluster.adapt_executor()
     assert asyncio.run(plugin.query_job_status("squeue", None)) == (None, 0.5)
+
+
+@pytest.mark.parametrize("sacctmgr", ["echo", "sacctmgr-is-missing"])
+@pytest.mark.parametrize(("account", "argument"), [("", ""), (None, ""), ("lab", " -A lab")])
+def test_only_a_configured_account_is_submitted_with(plugin, account, argument, sacctmgr):
+    plugin.sacctmgr = sacctmgr
+    cluster.adapt_executor()
+    job = SimpleNamespace(resources={"slurm_account": account} if account is not None else {})
+    assert next(plugin.Executor().get_account_arg(job)) == argument
+
+
+def test_without_sacct_jobs_are_submitted_without_an_account(tmp_path):
+    folder = mini.copy_code(tmp_path / "code")
+    programs, submitted = tmp_path / "bin", tmp_path / "submitted"
+    programs.mkdir()
+    for name, does in {"sbatch": f'echo "$@" >> {submitted}; echo 1', "squeue": ""}.items():
+        program = programs / name
+        program.write_text(f"#!/bin/sh\n{does}\n")
+        program.chmod(0o755)
+    images = f"{mini.ROOT}/images/digits/test.h5"
+    command = [sys.executable, "-m", "snakemake", "--profile", "slurm", images]
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    with subprocess.Popen(
+        command, cwd=folder, env=mini.environment(PATH=path), stderr=subprocess.DEVNULL
+    ) as run:
+        while not submitted.exists() and run.poll() is None:
+            time.sleep(0.05)
+        run.kill()
+    assert " -A" not in submitted.read_text()
 
 
 def test_the_executor_has_what_is_wrapped():
     import snakemake_executor_plugin_slurm as real
 
     assert asyncio.iscoroutinefunction(real.query_job_status)
+    assert inspect.isgeneratorfunction(real.Executor.get_account_arg)
+    assert inspect.isfunction(real.validate_account)
     assert yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))["partitions"]
 
 

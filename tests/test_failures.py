@@ -24,6 +24,11 @@ def error(rule="attack", jobid="3", message="None", logs="logs/attack.log", exte
     return "\n".join(lines) + "\n"
 
 
+def killed(how="died with <Signals.SIGKILL: 9>", log="logs/attack.log"):
+    """What stands above the failure of a local job that a signal ended."""
+    return f"Command 'set -euo pipefail;  python -m scripts.attack --log {log}' {how}.\n"
+
+
 def on_slurm(status, external="12", **more):
     message = f"SLURM-job '{external}' failed, SLURM status is: '{status}'. Detailed reason"
     return error(message=message, external=external, **more)
@@ -96,11 +101,42 @@ def test_preemption_is_told_from_cancellation(log):
         "slurmstepd: error: StepId=1.0 exceeded memory limit (2 > 1), being killed",
         "slurmstepd: error: Detected 1 oom_kill event in StepId=1.0.",
         "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=1.batch",
+        "terminate called after throwing an instance of 'std::bad_alloc'",
     ],
 )
 def test_memory_that_did_not_suffice_is_seen_in_the_logs(log, tmp_path, line):
     (tmp_path / "logs" / "attack.log").write_text(line + "\n")
     assert "needed more memory than it asked for" in failures.summary(log(on_slurm("FAILED")))[3]
+
+
+@pytest.mark.parametrize(
+    "how", ["died with <Signals.SIGKILL: 9>", "returned non-zero exit status 137"]
+)
+def test_a_local_job_that_was_killed_is_told_what_helps(log, tmp_path, how):
+    (tmp_path / "logs" / "attack.log").write_text("resumed after epoch 1\n")
+    assert failures.summary(log(killed(how) + error()))[3] == (
+        "    the job was killed, probably for lack of memory; give it more with --set-resources "
+        "attack:mem_mb=MEGABYTES (KILLED); its log ends: resumed after epoch 1"
+    )
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        killed("returned non-zero exit status 1"),
+        killed(log="logs/another.log"),
+        killed() + killed("returned non-zero exit status 1"),
+    ],
+)
+def test_what_another_job_or_attempt_died_of_is_not_told(log, above):
+    assert failures.summary(log(above + error()))[3] == "    the job failed"
+
+
+def test_a_job_killed_on_a_node_is_seen_in_the_clusters_log(log, tmp_path):
+    cluster_log = tmp_path / "logs" / "12.log"
+    cluster_log.write_text(killed())
+    told = failures.summary(log(on_slurm("FAILED", logs=f"logs/attack.log, {cluster_log}")))[3]
+    assert told.startswith("    SLURM job 12 was killed, probably for lack of memory; ")
 
 
 def test_a_local_job_without_a_log_still_has_its_line(log):

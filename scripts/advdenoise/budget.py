@@ -59,6 +59,8 @@ def read(path: Path) -> Cost:
     reason = why_no_file(path)
     if reason == "does not exist":
         raise BadInput(f"There is no {path}: its job has not run here.")
+    if reason and reason.startswith("cannot be read"):
+        raise DamagedFile(f"{path} {reason}; check its rights.")
     try:
         if reason:
             raise ValueError(reason)

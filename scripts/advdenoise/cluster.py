@@ -1,9 +1,11 @@
-"""What a site file says, what becomes of preempted jobs, and which GPUs a computer shows."""
+"""What a site file says, how the SLURM executor is corrected, and which GPUs a computer shows."""
 
 import functools
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 from scripts.advdenoise.components import suggest
 from scripts.advdenoise.errors import BadInput
@@ -71,15 +73,21 @@ def _check_partition(path: Path, name: str, limits) -> None:
             )
 
 
-def retry_preempted() -> None:
+def adapt_executor() -> None:
+    """Correct the SLURM executor (2.8.0) where it is loaded; nothing to do for other executors."""
+    plugin = sys.modules.get("snakemake_executor_plugin_slurm")
+    # A Snakefile is read more than once in a process.
+    if plugin is not None and not hasattr(plugin.query_job_status, "__wrapped__"):
+        _retry_preempted(plugin)
+        _guess_no_account(plugin)
+
+
+def _retry_preempted(plugin: ModuleType) -> None:
     """Let Snakemake see a preempted job as a cancelled one, to be tried again.
 
-    The SLURM executor (2.8.0) waits for SLURM to requeue it, for ever where that is not done:
-    where preemption cancels jobs, or `--no-requeue` was said. Nothing to do for other executors.
+    The executor waits for SLURM to requeue it, for ever where that is not done: where preemption
+    cancels jobs, or `--no-requeue` was said.
     """
-    plugin = sys.modules.get("snakemake_executor_plugin_slurm")
-    if plugin is None or hasattr(plugin.query_job_status, "__wrapped__"):
-        return
     query = plugin.query_job_status
     told = set()
 
@@ -93,6 +101,32 @@ def retry_preempted() -> None:
         return states and states | dict.fromkeys(preempted, "CANCELLED"), seconds
 
     plugin.query_job_status = see_preempted
+
+
+def _guess_no_account(plugin: ModuleType) -> None:
+    """Submit without `-A` where no account is configured, and ask only programs that are there.
+
+    The executor asks `sacct` for an account, and stops where there is no such program; its option
+    --slurm-no-account does nothing. Without `-A` SLURM takes the user's default account. A
+    configured account is checked with sacctmgr and sshare; without them sbatch checks it.
+    """
+    with_account, validate = plugin.Executor.get_account_arg, plugin.validate_account
+
+    def account_argument(executor, job) -> Iterator[str]:
+        if job.resources.get("slurm_account"):
+            yield from with_account(executor, job)
+        else:
+            yield ""
+
+    def validated(account: str, logger) -> str:
+        try:
+            return validate(account, logger)
+        except FileNotFoundError as error:
+            logger.warning(f"{error.filename} is missing: account {account} is not checked.")
+            return account
+
+    plugin.Executor.get_account_arg = account_argument
+    plugin.validate_account = validated
 
 
 def count_gpus() -> int:

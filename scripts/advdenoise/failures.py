@@ -9,11 +9,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from scripts.advdenoise.system import more_memory
+
 _BLOCK = re.compile(r"^Error in rule (\w+):\n((?:    .*\n?)+)", re.MULTILINE)
 _DONE = re.compile(r"^Finished jobid: (\d+) ", re.MULTILINE)
 _PREEMPTED = re.compile(r"SLURM-job '(\d+)' was preempted")
 _STATUS = re.compile(r"SLURM status is: '(\w+)'")
-_SHORT_OF_MEMORY = re.compile(r"exceeded memory limit|oom.kill", re.IGNORECASE)
+_SHORT_OF_MEMORY = re.compile(
+    r"exceeded memory limit|oom.kill|throwing an instance of 'std::bad_alloc'", re.IGNORECASE
+)
+# Above the failure of a local job, and in the cluster's log of one under SLURM. 137: of a shell.
+_ENDED = re.compile(r"^Command '(.*)' (?:died with|returned non-zero exit status) (.*)\.$", re.M)
+_KILLED = ("<Signals.SIGKILL: 9>", "137")
 _WORDS = 300  # characters of a job's last words that are told
 
 # What SLURM's states mean to the user; FAILED says nothing that the job does not say better.
@@ -21,8 +28,8 @@ _REASONS = {
     "TIMEOUT": "hit its time limit; trainings and attacks go on where they were, for other rules "
     "raise it with --set-resources {rule}:runtime=MINUTES",
     "DEADLINE": "passed its deadline",
-    "OUT_OF_MEMORY": "needed more memory than it asked for; raise it with "
-    "--set-resources {rule}:mem_mb=MEGABYTES",
+    "OUT_OF_MEMORY": "needed more memory than it asked for; " + more_memory("{rule}"),
+    "KILLED": "was killed, probably for lack of memory; " + more_memory("{rule}"),
     "NODE_FAIL": "lost its node",
     "BOOT_FAIL": "lost its node",
     "CANCELLED": "was cancelled",
@@ -44,6 +51,7 @@ def failed(text: str) -> list[Failure]:
     """The jobs that the log of one run leaves failed, each with its last attempt."""
     events = [(match.start(), match) for match in _BLOCK.finditer(text)]
     events += [(match.start(), match) for match in _DONE.finditer(text)]
+    ended = list(_ENDED.finditer(text))
     preempted = set(_PREEMPTED.findall(text))
     left: dict[str, Failure] = {}
     for _, match in sorted(events, key=lambda event: event[0]):
@@ -54,14 +62,29 @@ def failed(text: str) -> list[Failure]:
         status = _STATUS.search(fields.get("message", ""))
         external = fields.get("external_jobid")
         logs = fields.get("log", "").removesuffix(" (check log file(s) for error details)")
+        logs = [Path(path) for path in logs.split(", ") if path]
+        if external is None and _was_killed(ended, match.start(), logs):
+            status = "KILLED"
+        elif external in preempted:
+            status = "PREEMPTED"
+        else:
+            status = status and status[1]
         left[fields.get("jobid", str(match.start()))] = Failure(
             rule=match[1],
             output=fields.get("output", "").partition(", ")[0],
-            logs=[Path(path) for path in logs.split(", ") if path],
-            status="PREEMPTED" if external in preempted else status and status[1],
+            logs=logs,
+            status=status,
             external=external,
         )
     return list(left.values())
+
+
+def _was_killed(ended: list[re.Match], place: int, logs: list[Path]) -> bool:
+    """Whether the last command with this log that ended above a place was killed."""
+    own = [
+        match[2] for match in ended if match.start() < place and logs and str(logs[0]) in match[1]
+    ]
+    return bool(own) and own[-1] in _KILLED
 
 
 def summary(logs: Iterable[str]) -> list[str]:
@@ -80,8 +103,13 @@ def summary(logs: Iterable[str]) -> list[str]:
 def _why(failure: Failure) -> str:
     said = _last_words(failure.logs[0]) if failure.logs else ""
     status = failure.status
-    if any(_SHORT_OF_MEMORY.search(_tail(path)) for path in failure.logs):
+    tails = [_tail(path) for path in failure.logs]
+    if any(_SHORT_OF_MEMORY.search(tail) for tail in tails):
         status = "OUT_OF_MEMORY"
+    elif status == "FAILED" and any(
+        match[2] in _KILLED for tail in tails for match in _ENDED.finditer(tail)
+    ):
+        status = "KILLED"
     reason = _REASONS.get(status or "", "").format(rule=failure.rule)
     job = f"SLURM job {failure.external} " if failure.external else "the job "
     if not reason:

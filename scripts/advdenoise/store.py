@@ -18,12 +18,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from scripts.advdenoise.errors import BadInput, DamagedFile
+from scripts.advdenoise.system import Refused, of_system, refusal
 
 if TYPE_CHECKING:
     import h5py
@@ -67,21 +68,32 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     The file is flushed to the disk before it is renamed; when the block raises it is removed.
     What an earlier, killed writer of the same path left behind is removed too.
+
+    Raises OSError with the file's name where the operating system does not let it be written, also
+    where a library raises something else.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    leftover = re.compile(rf"\.{re.escape(path.name)}\.\d+\.part")
-    for neighbour in path.parent.iterdir():
-        if leftover.fullmatch(neighbour.name):
-            neighbour.unlink(missing_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
         yield part
         _flush(part)
         os.replace(part, path)
         _flush(path.parent)
-    finally:
-        part.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)  # first: it is not to count as what fills the disk
+        if named := of_system(error, path):
+            raise named from error
+        raise
+
+
+def _sweep(path: Path) -> None:
+    leftover = re.compile(rf"\.{re.escape(path.name)}\.\d+\.part")
+    for neighbour in path.parent.iterdir():
+        if leftover.fullmatch(neighbour.name):
+            neighbour.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:
@@ -178,8 +190,13 @@ def read_provenance(path: str | Path) -> dict:
 # Reading in general
 
 
-def damaged(path: str | Path, reason: object) -> DamagedFile:
-    """The error that names the damaged file, why it is taken as such, and what to rerun."""
+def damaged(path: str | Path, reason: object) -> BadInput:
+    """The error that names the damaged file, why it is taken as such, and what to rerun.
+
+    Where the operating system did not let it be read, nothing says that it is damaged: Refused.
+    """
+    if isinstance(reason, Exception) and (refused := refusal(reason, Path(path))):
+        return Refused(refused)
     lines = str(reason).strip().splitlines()
     short = lines[0][:200].rstrip(".") if lines else type(reason).__name__
     return DamagedFile(f"{path} is damaged ({short}); {remedy(path)}.")
@@ -198,7 +215,7 @@ def require(path: str | Path) -> None:
     if reason == "does not exist":
         raise BadInput(f"{path} does not exist; run `snakemake --cores all {path}`.")
     if reason and reason.startswith("cannot be read"):
-        raise BadInput(f"{path} {reason}; check its rights.")
+        raise Refused(f"{path} {reason}; check its rights.")
     if reason:
         raise BadInput(f"{path} {reason}; {remedy(path)}.")
 
@@ -227,12 +244,19 @@ def create_hdf5(
     import h5py
 
     with replacing(path) as part:
-        with h5py.File(part, "w", libver=_FORMAT, rdcc_nbytes=_CHUNK_CACHE) as file:
+        file = h5py.File(part, "w", libver=_FORMAT, rdcc_nbytes=_CHUNK_CACHE)
+        try:
             file.attrs["provenance"] = json.dumps(provenance)
             if kind is not None:
                 file.attrs["kind"] = kind
             yield file
             chunks = _chunks(file)
+            file.flush()  # says why where it fails, which closing does not
+        except BaseException:
+            with suppress(Exception):
+                file.close()
+            raise
+        file.close()
         _seal(part, chunks)
 
 
@@ -264,7 +288,7 @@ def add_array(
         return group.create_dataset(name, shape, dtype)
     row_bytes = dtype.itemsize * math.prod(shape[1:])
     rows = rows or 1 << max(_CHUNK_BYTES // row_bytes, 1).bit_length() - 1
-    return group.create_dataset(
+    added = group.create_dataset(
         name,
         shape,
         dtype,
@@ -273,6 +297,9 @@ def add_array(
         fletcher32=True,
         **_filters(codec),
     )
+    if data is not None:
+        group.file.flush()  # while a failure can be raised: closing the array would only print it
+    return added
 
 
 def _filters(codec: str) -> dict:

@@ -18,6 +18,7 @@ from scripts.advdenoise.files import why_no_file
 from scripts.advdenoise.graph import choices, places
 from scripts.advdenoise.graph.combinations import combinations, fits, suite_purifiers, suite_threats
 from scripts.advdenoise.graph.kinds import BUILT_IN_SPLITS, CROSSINGS, KIND_OF
+from scripts.advdenoise.system import refusal
 from scripts.advdenoise.threats import CLEAN, NO_PURIFIER, Threat
 
 TABLE_FORMATS = ("csv", "md", "tex")
@@ -50,7 +51,7 @@ def prepare_environment() -> None:
 
 @contextlib.contextmanager
 def one_sentence():
-    """End Snakemake with the sentence of a `BadInput` and no more.
+    """End Snakemake with the sentence of a `BadInput`, or of what the system refuses, and no more.
 
     It would put places in its own files and in ours around any other exception's message.
     """
@@ -58,6 +59,10 @@ def one_sentence():
         yield
     except BadInput as mistake:
         raise SystemExit(str(mistake)) from None
+    except OSError as error:
+        if sentence := refusal(error):
+            raise SystemExit(sentence) from None
+        raise
 
 
 class Flow:

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+from scripts.advdenoise import system
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.graph import yaml_files
 
@@ -47,6 +48,7 @@ def dry_run(
     Rules that only collect others' files are left out. Raises `BadInput` with what Snakemake said
     where it refuses, RuntimeError where its listing is not understood.
     """
+    system.check_cache()
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--nocolor", *targets]
     command += ["--forceall"] if everything else []
     command += ["--configfile", *configfiles] if configfiles else []

@@ -10,6 +10,7 @@ from scripts.advdenoise import store
 from scripts.advdenoise.components import suggest
 from scripts.advdenoise.errors import BadInput, DamagedFile
 from scripts.advdenoise.planning.work import PASSING, NotMeasured, Thing, Use
+from scripts.advdenoise.system import Refused
 
 CPU = "cpu"
 FOLDER = Path("benchmarks/units")
@@ -81,6 +82,8 @@ def _read(path: Path) -> dict:
         value = store.read_json(path)
         costs = [cost for thing in value["things"].values() for cost in thing["costs"].values()]
         whole = isinstance(value["device"], str) and all(map(_is_cost, costs))
+    except Refused:
+        raise
     except (BadInput, KeyError, TypeError, AttributeError):
         whole = False
     if not whole:

@@ -1,6 +1,7 @@
 """What every entry script does: options from the job's signature, its log, one-sentence errors."""
 
 import argparse
+import contextlib
 import inspect
 import json
 import logging
@@ -8,10 +9,12 @@ import os
 import socket
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from scripts.advdenoise import lineage, store
+from scripts.advdenoise import lineage, store, system
 from scripts.advdenoise.devices import visible_gpus
 from scripts.advdenoise.errors import EXIT_PREEMPTED, BadInput, Preempted
 from scripts.advdenoise.graph import resolution
@@ -27,22 +30,47 @@ def main(run, arguments: list[str] | None = None) -> None:
     compared with what its settings expect (`lineage.check`), and what was chosen (`--chosen`, files
     of the choose stage) takes the place of the candidates in its settings.
 
-    Exit status: 0 done, 1 with one sentence for bad input, `EXIT_PREEMPTED` when asked to stop.
+    Exit status: 0 done, 1 with one sentence for bad input and for what the operating system
+    refuses, `EXIT_PREEMPTED` when asked to stop.
     """
     options = vars(_parser(run).parse_args(arguments))
     log, threads, chosen = options.pop("log"), options["threads"], options.get("chosen")
     options = {name: options[name] for name in inspect.signature(run).parameters}
+    _open_streams()
     # Names of files need not be UTF-8.
     with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace") as terminal:
         if log:
-            _print_to(log)
+            try:
+                _print_to(log)
+            except OSError as error:
+                sys.exit(system.refusal(error, log) or f"{log}: {error.strerror}; delete it")
         _tell_progress()
         _limit_threads(threads)
         sys.exit(_run(run, options, chosen, log, terminal))
 
 
+@contextmanager
+def importing() -> Iterator[None]:
+    """Of an entry script around the import of its job: the first that takes much memory."""
+    try:
+        yield
+    except (ImportError, OSError, RuntimeError, MemoryError) as error:
+        if not system.short_of_memory(error):
+            raise
+        log = argparse.ArgumentParser(add_help=False)
+        log.add_argument("--log", type=Path)
+        path = log.parse_known_args()[0].log
+        sentence = _short_of_memory(error, Path(sys.argv[0]).stem)
+        if path:  # for the summary that ends a run
+            with contextlib.suppress(OSError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(f"{sentence}\n", encoding="utf-8")
+        sys.exit(sentence)
+
+
 def _run(run, options: dict, chosen: list[Path] | None, log: Path | None, terminal: TextIO) -> int:
     """The exit status."""
+    rule = options.get("settings", {}).get("rule", "RULE")
     try:
         if "settings" in options:
             inputs = {"chosen": chosen, **options}
@@ -52,11 +80,19 @@ def _run(run, options: dict, chosen: list[Path] | None, log: Path | None, termin
         run(**options)
     except BadInput as mistake:
         _tell(str(mistake), log, terminal)
+        if isinstance(mistake, system.Refused):
+            os._exit(1)  # HDF5 crashes as it closes files that it could not write
         return 1
     except Preempted as stop:
         _tell(f"Stopped as asked: {stop}", log, terminal)
         return EXIT_PREEMPTED
     except Exception as error:
+        sentence = system.refusal(error, log)
+        if sentence is None and system.short_of_memory(error):
+            sentence = _short_of_memory(error, rule)
+        if sentence:
+            _tell(sentence, log, terminal)
+            os._exit(1)
         traceback.print_exc()
         if log:
             print(f"{type(error).__name__}: {error} (see {log})", file=terminal, flush=True)
@@ -92,6 +128,21 @@ def _parser(run) -> argparse.ArgumentParser:
     return parser
 
 
+def _short_of_memory(error: BaseException, rule: str) -> str:
+    """The sentence of a job that was given no more memory."""
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
+        return f"{rule}: the GPU's memory does not suffice; lower `batch` in the configuration"
+    words = " ".join(str(error).split()).rstrip(".;")
+    return f"{rule}: not enough memory ({words[:200]}); {system.more_memory(rule)}"
+
+
+def _open_streams() -> None:
+    """Standard streams that the caller closed go nowhere: files must not take their numbers."""
+    while (handle := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(handle)
+
+
 def _print_to(log: Path) -> None:
     """Let both standard streams, and what libraries write below Python, go to the log."""
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -125,6 +176,7 @@ def _limit_threads(threads: int) -> None:
 
 
 def _tell(sentence: str, log: Path | None, terminal: TextIO) -> None:
-    print(sentence, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # the log's file system may be what is full
+        print(sentence, file=sys.stderr, flush=True)
     if log:
         print(f"{sentence} (log: {log})", file=terminal, flush=True)

@@ -22,6 +22,7 @@ from scripts.advdenoise import store
 from scripts.advdenoise.errors import BadInput, Preempted
 from scripts.advdenoise.files import remove
 from scripts.advdenoise.resume import Interruption, locked, own_state
+from scripts.advdenoise.system import Refused
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +108,8 @@ class FinishedRows:
                 found = {key: dict(group.attrs) for key, group in file.items()}
             runs = [(key, run["series"], int(run["start"])) for key, run in found.items()]
             rows = sum(int(run["stop"] - run["start"]) for run in found.values())
+        except Refused:  # it may be whole
+            raise
         except (BadInput, KeyError, TypeError, ValueError):
             self._drop(part)
             return 0
@@ -122,6 +125,8 @@ class FinishedRows:
         try:
             with store.open_hdf5(place.part, KIND) as file:
                 arrays = {name: array[:] for name, array in file[place.key].items()}
+        except Refused:
+            raise
         except BadInput:
             self._drop(place.part)
             return None

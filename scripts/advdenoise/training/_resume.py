@@ -11,6 +11,7 @@ import torch
 from scripts.advdenoise.files import remove, why_no_file
 from scripts.advdenoise.resume import own_state
 from scripts.advdenoise.store import replacing
+from scripts.advdenoise.system import Refused, refusal, short_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +33,9 @@ class State:
 
     def save(self, state: dict) -> None:
         """Write a dictionary of tensors, numbers, strings, lists and dictionaries atomically."""
-        self.path.parent.mkdir(exist_ok=True)
-        with replacing(self.path) as temporary:
-            torch.save({**state, "digest": self._digest}, temporary)
+        # A file of Python's says why it cannot be written, torch's own does not.
+        with replacing(self.path) as temporary, temporary.open("wb") as file:
+            torch.save({**state, "digest": self._digest}, file)
         remove(self._diverged)
 
     def load(self) -> dict | None:
@@ -55,6 +56,10 @@ class State:
                 raise ValueError("it is of another training")
             return state
         except Exception as error:
+            if reason := refusal(error, self.path):  # it may be whole
+                raise Refused(reason) from error
+            if short_of_memory(error):
+                raise
             self.discard(str(error).partition("\n")[0] or type(error).__name__)
             return None
 
