@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from scripts.advdenoise.errors import BadInput, DamagedFile
-from scripts.advdenoise.system import Refused, of_system, refusal
 
 if TYPE_CHECKING:
     import h5py
@@ -82,6 +81,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(part, path)
         _flush(path.parent)
     except BaseException as error:
+        from scripts.advdenoise.system import of_system
+
         with suppress(OSError):
             part.unlink(missing_ok=True)  # first: it is not to count as what fills the disk
         if named := of_system(error, path):
@@ -195,6 +196,8 @@ def damaged(path: str | Path, reason: object) -> BadInput:
 
     Where the operating system did not let it be read, nothing says that it is damaged: Refused.
     """
+    from scripts.advdenoise.system import Refused, refusal
+
     if isinstance(reason, Exception) and (refused := refusal(reason, Path(path))):
         return Refused(refused)
     lines = str(reason).strip().splitlines()
@@ -210,6 +213,7 @@ def remedy(path: str | Path) -> str:
 def require(path: str | Path) -> None:
     """Raises BadInput where there is no file at `path`, or one that cannot be read."""
     from scripts.advdenoise.files import why_no_file
+    from scripts.advdenoise.system import Refused
 
     reason = why_no_file(Path(path))
     if reason == "does not exist":

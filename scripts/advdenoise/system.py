@@ -118,7 +118,7 @@ def check_writable(paths: Iterable[Path]) -> None:
 
 
 def why_not_writable(folder: Path) -> str | None:
-    """Why no file can be made in a folder, or it in the nearest that is there; None where it can."""
+    """Why no file can be made in a folder, be it there or not; None where one can."""
     folder = folder.absolute()
     place = next((p for p in (folder, *folder.parents) if os.path.lexists(p)), folder)
     what = "it" if place == folder else f"{place}"
