@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from scripts.advdenoise import cluster, configuration, failures, running, system
+from scripts.advdenoise import cluster, configuration, failures, running, system, terminal
 from scripts.advdenoise.files import check_places
 from scripts.advdenoise.graph import yaml_files
 from scripts.advdenoise.graph.combinations import all_left_out
@@ -35,6 +35,7 @@ if "scale" not in config:
 
 
 logger.addFilter(explained(flow, workflow))
+terminal.outlive_readers(logger)
 if workflow.is_main_process:
     for reason in all_left_out(flow.config):
         print(f"Left out: {reason}.", file=sys.stderr)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from scripts.advdenoise.errors import BadInput
 
+_LITTLE = 1 << 20  # bytes that Snakemake and a job need for their own notes
+_FULL = "its file system is full"
 AGAIN = "run the same command again, what is done is kept"
 
 _ELSEWHERE = "make it writable, or work in a copy of this folder"
@@ -96,13 +98,22 @@ def check_cache() -> None:
 
 
 def check_records(records: Path) -> None:
-    """Raises Refused where Snakemake could not keep its records (`.snakemake`) while it runs."""
+    """Raises Refused where Snakemake could not work, or keep its records (`.snakemake`)."""
+    if {"{", "}"} & set(str(Path.cwd())):
+        raise Refused(f"{Path.cwd()}: braces in a path are Snakemake's own; rename the folder")
     mask = os.umask(0)
     os.umask(mask)
     if mask & 0o700:
         raise Refused(
             f"umask {mask:03o}: you could not read yourself what a run writes; `umask 022` first"
         )
+    for variable in ("TMPDIR", "TEMP", "TMP"):  # Snakemake's scheduler looks at all three
+        folder = Path(os.environ.get(variable) or "/")
+        if folder.is_dir() and _is_full(folder):
+            raise Refused(
+                f"{variable}: {folder} is full, {_free(folder)}; free some space or name another "
+                f"folder with `export {variable}=FOLDER`"
+            )
     folders = [*records.glob("*/")] if os.access(records, os.R_OK) else []
     check_writable([records / "new", *(folder / "new" for folder in folders)])
 
@@ -114,7 +125,8 @@ def check_writable(paths: Iterable[Path]) -> None:
     """
     for folder in dict.fromkeys(path.parent for path in paths):
         if reason := why_not_writable(folder):
-            raise Refused(f"{folder}: files are to be written there, and {reason}; {_ELSEWHERE}")
+            remedy = f"free some space and {AGAIN}" if reason.startswith(_FULL) else _ELSEWHERE
+            raise Refused(f"{folder}: files are to be written there, and {reason}; {remedy}")
 
 
 def why_not_writable(folder: Path) -> str | None:
@@ -128,7 +140,14 @@ def why_not_writable(folder: Path) -> str | None:
         return f"{what} lies on a read-only file system"
     if not os.access(place, os.W_OK | os.X_OK):
         return f"{what} is not writable for you ({_owner(place)}'s)"
+    if _is_full(place):
+        return f"{_FULL}, {_free(place)}"
     return None
+
+
+def _is_full(folder: Path) -> bool:
+    left = os.statvfs(folder)
+    return left.f_bavail * left.f_frsize < _LITTLE or bool(left.f_files and not left.f_favail)
 
 
 def _owner(path: Path) -> str:

@@ -18,6 +18,7 @@ from scripts.advdenoise import lineage, store, system
 from scripts.advdenoise.devices import visible_gpus
 from scripts.advdenoise.errors import EXIT_PREEMPTED, BadInput, Preempted
 from scripts.advdenoise.graph import resolution
+from scripts.advdenoise.terminal import lead_nowhere
 
 
 def main(run, arguments: list[str] | None = None) -> None:
@@ -137,10 +138,16 @@ def _short_of_memory(error: BaseException, rule: str) -> str:
 
 
 def _open_streams() -> None:
-    """Standard streams that the caller closed go nowhere: files must not take their numbers."""
+    """Standard streams that the caller closed lead nowhere: no file must take their numbers."""
     while (handle := os.open(os.devnull, os.O_RDWR)) < 3:
         pass
     os.close(handle)
+    sys.stdout = sys.stdout or _stream(1)
+    sys.stderr = sys.stderr or _stream(2)
+
+
+def _stream(number: int) -> TextIO:
+    return os.fdopen(number, "w", encoding="utf-8", closefd=False)
 
 
 def _print_to(log: Path) -> None:
@@ -179,4 +186,7 @@ def _tell(sentence: str, log: Path | None, terminal: TextIO) -> None:
     with contextlib.suppress(OSError):  # the log's file system may be what is full
         print(sentence, file=sys.stderr, flush=True)
     if log:
-        print(f"{sentence} (log: {log})", file=terminal, flush=True)
+        try:
+            print(f"{sentence} (log: {log})", file=terminal, flush=True)
+        except BrokenPipeError:
+            lead_nowhere(terminal.fileno())
