@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from scripts.advdenoise import cluster, configuration, failures, running, system, terminal
-from scripts.advdenoise.files import check_places
+from scripts.advdenoise.files import check_places, check_times
 from scripts.advdenoise.graph import yaml_files
 from scripts.advdenoise.graph.combinations import all_left_out
 from scripts.advdenoise.graph.targets import explained
@@ -100,6 +100,7 @@ onstart:
             running.announce()
             jobs = list(workflow.dag.needrun_jobs())
             check_places(path for job in jobs for path in (*job.input, *written(job)))
+            check_times(path for job in jobs for path in job.input)
             system.check_writable(Path(path) for job in jobs for path in written(job))
             flow.start(jobs)
     except SystemExit:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from scripts.advdenoise import configuration, verification
 from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.files import require_readable
 from scripts.advdenoise.planning import listing
 from scripts.advdenoise.terminal import program
 from scripts.advdenoise.workflow import Flow
@@ -53,7 +54,9 @@ def _complaints(options) -> Iterator[str | None]:
         flow = Flow(configuration.read(raw))
     default = [Path(flow.root)] if flow else sorted(Path("results").glob("*/"))
     verifiers: dict[Path, verification.Verifier] = {}
+    require_readable(Path("results"))
     for path in options.paths or default:
+        require_readable(path)
         folder = _scale(path)
         if folder not in verifiers:
             of_folder = flow or verification.flow_of(folder)

@@ -1,10 +1,8 @@
 import asyncio
 import inspect
 import logging
-import os
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -136,24 +134,19 @@ def test_only_a_configured_account_is_submitted_with(plugin, account, argument, 
     assert next(plugin.Executor().get_account_arg(job)) == argument
 
 
-def test_without_sacct_jobs_are_submitted_without_an_account(tmp_path):
-    folder = mini.copy_code(tmp_path / "code")
-    programs, submitted = tmp_path / "bin", tmp_path / "submitted"
-    programs.mkdir()
-    for name, does in {"sbatch": f'echo "$@" >> {submitted}; echo 1', "squeue": ""}.items():
-        program = programs / name
-        program.write_text(f"#!/bin/sh\n{does}\n")
-        program.chmod(0o755)
-    images = f"{mini.ROOT}/images/digits/test.h5"
-    command = [sys.executable, "-m", "snakemake", "--profile", "slurm", images]
-    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
-    with subprocess.Popen(
-        command, cwd=folder, env=mini.environment(PATH=path), stderr=subprocess.DEVNULL
-    ) as run:
-        while not submitted.exists() and run.poll() is None:
-            time.sleep(0.05)
-        run.kill()
-    assert " -A" not in submitted.read_text()
+def test_the_executor_itself_asks_no_sacct(monkeypatch):
+    import snakemake_executor_plugin_slurm as real
+
+    for owner, name in (
+        (real, "query_job_status"),
+        (real, "validate_account"),
+        (real.Executor, "get_account_arg"),
+    ):
+        monkeypatch.setattr(owner, name, getattr(owner, name))  # put back afterwards
+    monkeypatch.setenv("PATH", "/is/empty")
+    cluster.adapt_executor()
+    assert list(real.Executor.get_account_arg(None, SimpleNamespace(resources={}))) == [""]
+    assert real.validate_account("lab", logging.getLogger("test")) == "lab"
 
 
 def test_the_executor_has_what_is_wrapped():

@@ -1,11 +1,12 @@
 """What stands in a file's place and is none, and where files shall be written."""
 
 import os
+import time
 
 import pytest
 
 from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.files import check_places, remove
+from scripts.advdenoise.files import check_places, check_times, remove
 
 KINDS = {
     "folder": (lambda path: (path / "more").mkdir(parents=True), "is a folder, not a file"),
@@ -41,3 +42,13 @@ def test_links_to_files_and_folders_are_as_these(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "scratch")
     (tmp_path / "b").symlink_to(tmp_path / "scratch" / "a")
     check_places([str(tmp_path / "link" / "a"), tmp_path / "b"])
+
+
+def test_a_file_from_the_future_is_refused_and_one_of_a_clock_a_little_ahead_is_not(tmp_path):
+    path = tmp_path / "a"
+    path.touch()
+    os.utime(path, (0, time.time() + 5))
+    check_times([path, tmp_path / "missing"])
+    os.utime(path, (0, time.time() + 3600))
+    with pytest.raises(BadInput, match=f"^{path}: its time of change, 2.* lies in the future; set"):
+        check_times([str(path)])

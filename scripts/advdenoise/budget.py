@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scripts.advdenoise.errors import BadInput, DamagedFile
-from scripts.advdenoise.files import why_no_file
+from scripts.advdenoise.files import require_readable, why_no_file
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ class Cost(NamedTuple):
 
 def collect(folder: Path) -> dict[str, Cost]:
     """The cost of each rule whose jobs have benchmark files at `{folder}/{rule}/**.tsv`."""
+    require_readable(folder)
     paths = sorted(folder.glob("*/**/*.tsv"))
     if not paths:
         raise BadInput(f"There are no benchmark files under {folder}: run `make quick` first.")

@@ -1,13 +1,17 @@
 """What lies at a path, before it is opened: a named pipe would be waited for without end."""
 
+import contextlib
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 
 from scripts.advdenoise.errors import BadInput
 
+_SKEW = 10.0  # seconds by which the clock of a file server may be ahead
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -44,6 +48,13 @@ def why_no_folder(path: Path) -> str | None:
     return reason.replace("not a file", "not a folder")
 
 
+def require_readable(folder: Path) -> None:
+    """Raises BadInput where a folder is there and cannot be listed: it would look empty."""
+    reason = why_no_folder(folder)
+    if reason and reason.startswith("cannot be read"):
+        raise BadInput(f"{folder}: {reason}; check its rights")
+
+
 def check_places(paths: Iterable[str | Path]) -> None:
     """Raises BadInput where a folder, a pipe or a broken link is in the place of a file.
 
@@ -58,6 +69,22 @@ def check_places(paths: Iterable[str | Path]) -> None:
     for folder in sorted(parents):
         if os.path.lexists(folder) and not folder.is_dir():
             raise BadInput(f"{folder}: is no folder; delete it and run the same command again")
+
+
+def check_times(paths: Iterable[str | Path]) -> None:
+    """Raises BadInput where a file was changed in the future, by a clock that is wrong.
+
+    Snakemake removes what a job made of it, however long that took: it is older than its input.
+    """
+    latest = time.time() + _SKEW
+    for path in map(Path, paths):
+        with contextlib.suppress(OSError):
+            if (changed := path.stat().st_mtime) > latest:
+                when = datetime.fromtimestamp(changed).isoformat(" ", "seconds")
+                raise BadInput(
+                    f"{path}: its time of change, {when}, lies in the future; set the clock, and "
+                    "run `find results -newermt now -exec touch {} +`"
+                )
 
 
 def _why(error: OSError) -> str:

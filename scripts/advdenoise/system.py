@@ -19,7 +19,7 @@ _DENIED = "give your user the right to it and its folder"
 _REASONS = {
     errno.ENOSPC: ("no space left on its file system, {free}", "free some space"),
     errno.EDQUOT: ("the disk quota is used up, {free}", "free some space"),
-    errno.EFBIG: ("the file would be larger than {largest}", "raise the limit"),
+    errno.EFBIG: ("the file is too large for {largest}", "raise it with `ulimit -f`"),
     errno.EMFILE: ("too many open files, {files} are allowed", "raise it with `ulimit -n NUMBER`"),
     errno.ENFILE: ("too many open files on this computer", "end other programs"),
     errno.EIO: ("the disk fails (input/output error)", "check it"),
@@ -185,9 +185,10 @@ def _named(error: BaseException) -> Path | None:
 
 def _fields(path: Path) -> dict[str, str]:
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-    allowed = "its file system" if limit == resource.RLIM_INFINITY else f"{limit:,} bytes"
+    unlimited = limit == resource.RLIM_INFINITY
+    largest = "its file system" if unlimited else f"the limit of {limit:,} bytes"
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return {"free": _free(path), "largest": f"{allowed} allow", "files": f"{files}"}
+    return {"free": _free(path), "largest": largest, "files": f"{files}"}
 
 
 def _free(path: Path) -> str:

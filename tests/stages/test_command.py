@@ -35,7 +35,10 @@ def run(settings: dict, images: Path, sets: list[Path], more: list[Path] | None 
     if "say" in settings:
         logging.getLogger("scripts.advdenoise.x").info("of ours")
         logging.getLogger("other").info("of others")
-    errors = {"bad": BadInput, "damaged": DamagedFile, "stop": Preempted, "bug": ZeroDivisionError}
+    errors = {"bad": BadInput, "damaged": DamagedFile, "stop": Preempted, "bug": ZeroDivisionError,
+              "memory": MemoryError}
+    if settings.get("end") == "full":
+        raise OSError(28, "No space left on device", "results/a.h5")
     if settings.get("end") in errors:
         raise errors[settings["end"]]("a.b: what is wrong; what to do")
 
@@ -148,6 +151,74 @@ def test_a_bug_leaves_its_traceback_in_the_log(job, tmp_path):
     assert "Traceback" in log.read_text() and "line" in log.read_text()
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("ZeroDivisionError: ")
     assert str(log) in done.stderr
+
+
+def test_what_the_system_refuses_ends_in_one_sentence(job, tmp_path):
+    log = tmp_path / "log"
+    done = job({"end": "full"}, "--images", "i", "--sets", "--log", log)
+    assert done.returncode == 1
+    assert done.stderr.startswith("results/a.h5: no space left on its file system, ")
+    assert done.stderr.endswith(f" what is done is kept (log: {log})\n")
+    assert log.read_text().splitlines()[-1] + f" (log: {log})\n" == done.stderr
+    assert "Traceback" not in log.read_text()
+
+
+def test_lack_of_memory_names_the_rule_and_the_remedy(job, tmp_path):
+    log = tmp_path / "log"
+    done = job({"end": "memory", "rule": "attack"}, "--images", "i", "--sets", "--log", log)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "attack: not enough memory (a.b: what is wrong; what to do); give it more with "
+        f"--set-resources attack:mem_mb=MEGABYTES (log: {log})\n"
+    )
+
+
+def test_a_log_that_cannot_be_opened_is_told(job, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    for log, told in (("folder", "Is a directory; delete it\n"), ("n" * 300, "name is too long")):
+        done = job({}, "--images", "i", "--sets", "--log", tmp_path / log)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"{tmp_path / log}: ") and told in done.stderr
+        assert done.stderr.count("\n") == 1 and done.stdout == ""
+
+
+def test_streams_that_are_closed_are_no_files_places(tmp_path):
+    (tmp_path / "job.py").write_text(JOB)
+    command = '"$0" job.py --settings {} --images i --sets --log log >&- 2>&-'
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        ["bash", "-c", command, sys.executable], cwd=tmp_path, env=environment, timeout=60
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "log").read_text().splitlines()[1:] == [
+        *("threads 3", "to the error stream", "from below Python")
+    ]
+
+
+@pytest.mark.parametrize("log", ["deep/log", None])
+def test_an_import_without_the_memory_is_told_in_terminal_and_log(tmp_path, log):
+    script = tmp_path / "attack.py"
+    script.write_text(
+        "from scripts.advdenoise.stages.command import importing\n"
+        "with importing():\n"
+        "    raise ImportError('libtorch.so: failed to map segment from shared object')\n"
+    )
+    options = ["--output", "o", *(["--log", log] if log else [])]
+    done = subprocess.run(
+        [sys.executable, script, *options],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "attack: not enough memory (libtorch.so: failed to map segment from shared object); give "
+        "it more with --set-resources attack:mem_mb=MEGABYTES\n"
+    )
+    assert not log or (tmp_path / log).read_text() == done.stderr
 
 
 def test_torch_that_is_loaded_already_gets_its_threads(tmp_path):

@@ -133,7 +133,7 @@ def _short_of_memory(error: BaseException, rule: str) -> str:
     """The sentence of a job that was given no more memory."""
     if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
         return f"{rule}: the GPU's memory does not suffice; lower `batch` in the configuration"
-    words = " ".join(str(error).split()).rstrip(".;")
+    words = " ".join((str(error) or type(error).__name__).split()).rstrip(".;")
     return f"{rule}: not enough memory ({words[:200]}); {system.more_memory(rule)}"
 
 
@@ -147,7 +147,7 @@ def _open_streams() -> None:
 
 
 def _stream(number: int) -> TextIO:
-    return os.fdopen(number, "w", encoding="utf-8", closefd=False)
+    return os.fdopen(number, "w", 1, encoding="utf-8", closefd=False)
 
 
 def _print_to(log: Path) -> None:

@@ -1,0 +1,254 @@
+"""What the operating system refuses is one sentence, in whatever form a library raises it."""
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.advdenoise import system
+from scripts.advdenoise.errors import BadInput
+
+REPOSITORY = Path(__file__).parents[1]
+AGAIN = "run the same command again, what is done is kept"
+
+# Writes a file of each kind where files may have 20 kB, and prints what that ends in.
+WRITERS = """
+import os, resource, sys
+from pathlib import Path
+import h5py, hdf5plugin, numpy as np, pyarrow as pa, pyarrow.parquet, safetensors.torch, torch
+from scripts.advdenoise import store, system
+from scripts.advdenoise.training._resume import State
+
+folder = Path(sys.argv[1])
+noise = np.random.default_rng(0).random((300, 300), dtype=np.float32)
+
+def images(name):
+    with store.create_hdf5(folder / name, {}) as file:
+        store.add_array(file, "x", noise)
+
+def slices(name):
+    with store.create_hdf5(folder / name, {}) as file:
+        stored = store.add_array(file, "x", shape=noise.shape, dtype="f4")
+        for row in range(0, 300, 50):
+            stored[row : row + 50] = noise[row : row + 50]
+
+def weights(name):
+    store.write_weights(folder / name, {"x": torch.from_numpy(noise)}, {})
+
+def table(name):
+    store.write_table(folder / name, pa.table({"x": noise.ravel()}), {})
+
+def text(name):
+    store.write_json(folder / name, {"x": noise.tolist()}, {})
+
+def state(name):
+    (folder / "states").mkdir()
+    State(folder / "states", name).save({"x": torch.from_numpy(noise)})
+
+writers = {"a.h5": images, "b.h5": slices, "c.safetensors": weights, "d.parquet": table}
+writers |= {"e.json": text, "f": state}
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, resource.RLIM_INFINITY))
+caught = []  # HDF5 crashes as it closes what it could not write
+for name, write in writers.items():
+    try:
+        write(name)
+    except Exception as error:
+        caught.append(error)
+        print(system.refusal(error), flush=True)
+print([str(path) for path in folder.rglob("*") if path.is_file()], flush=True)
+os._exit(0)
+"""
+
+
+def test_every_writer_that_is_refused_space_names_its_file_and_leaves_nothing(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", WRITERS, tmp_path], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    *told, left = done.stdout.splitlines()
+    files = ["a.h5", "b.h5", "c.safetensors", "d.parquet", "e.json", "states/f/state.pt"]
+    assert told == [
+        f"{tmp_path / file}: the file is too large for the limit of 20,000 bytes; raise it with "
+        f"`ulimit -f` and {AGAIN}"
+        for file in files
+    ]
+    assert left == "[]"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("number", system._REASONS)
+def test_each_number_is_one_sentence_with_file_and_remedy(number, tmp_path):
+    path = tmp_path / "deep" / "a.h5"
+    told = system.refusal(OSError(number, os.strerror(number)), path)
+    assert told.startswith(f"{path}: ") and told.endswith(f" and {AGAIN}")
+    assert told == system.refusal(OSError(number, "", str(path)), Path("another"))
+    assert "{" not in told and told.count("\n") == 0 and told.count(";") == 1
+
+
+def test_of_a_full_disk_it_is_told_what_is_free(tmp_path):
+    left = os.statvfs(tmp_path)
+    told = system.refusal(OSError(errno.ENOSPC, ""), tmp_path / "not" / "there")
+    free = int(told.partition("system, ")[2].partition(" bytes")[0].replace(",", ""))
+    assert abs(free - left.f_bavail * left.f_frsize) < 1 << 30  # others write as well
+
+
+def hdf5(number):
+    return RuntimeError(
+        f"Can't write data (file write failed: time = Mon, filename = '/d/.x.h5.12.part', "
+        f"file descriptor = 3, errno = {number}, error message = 'No space')"
+    )
+
+
+def with_cause(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+def in_context(error, context):
+    error.__context__ = context
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        hdf5(errno.ENOSPC),
+        OSError("[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left"),
+        with_cause(ValueError("of ours"), OSError(errno.ENOSPC, "")),
+        in_context(RuntimeError("unexpected pos 704 vs 598"), OSError(errno.ENOSPC, "")),
+    ],
+)
+def test_a_number_is_seen_through_what_libraries_make_of_it(error):
+    assert "/x.h5: no space left on its file system, " in system.refusal(error, Path("/d/x.h5"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(errno.ENOENT, ""),
+        OSError("Corrupt snappy compressed data."),
+        in_context(KeyError("a bug"), OSError(errno.ENOSPC, "")),
+        RuntimeError("a bug"),
+        ValueError("errno = 28"),
+    ],
+)
+def test_what_is_not_the_systems_is_left_alone(error):
+    assert system.refusal(error) is None
+    assert system.of_system(error) is None
+    assert not system.short_of_memory(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("can't start new thread"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        with_cause(ValueError("of ours"), MemoryError()),
+    ],
+)
+def test_lack_of_memory_is_seen(error):
+    assert system.short_of_memory(error)
+    assert system.refusal(error) is None
+
+
+def test_torch_and_numpy_say_it_in_these_words():
+    import numpy as np
+    import torch
+
+    for allocate in (lambda: torch.empty(1 << 60, dtype=torch.uint8), lambda: np.empty(1 << 56)):
+        with pytest.raises((RuntimeError, MemoryError)) as raised:
+            allocate()
+        assert system.short_of_memory(raised.value)
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch):
+    system.check_writable([tmp_path / "a", tmp_path / "deep" / "er" / "b"])
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match="file is no folder; make it writable, or work in a copy"):
+        system.check_writable([tmp_path / "file" / "deep" / "a"])
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(BadInput, match=f"^{tmp_path}/deep: .* {tmp_path} is not writable for you"):
+        system.check_writable([tmp_path / "deep" / "b"])
+
+
+class Volume:
+    """What `os.statvfs` says of a file system: by default one with room."""
+
+    f_flag, f_frsize, f_bavail, f_files, f_favail = 0, 4096, 1 << 20, 100, 50
+
+    def __init__(self, **fields):
+        vars(self).update(fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"f_flag": os.ST_RDONLY}, "it lies on a read-only file system; make it writable"),
+        (
+            {"f_bavail": 3},
+            "its file system is full, 12,288 bytes are free; free some space",
+        ),
+        ({"f_favail": 0}, "its file system is full, no file more of 100 fits; free some space"),
+    ],
+)
+def test_a_file_system_that_takes_nothing_is_told(tmp_path, monkeypatch, fields, told):
+    monkeypatch.setattr(os, "statvfs", lambda path: Volume(**fields))
+    with pytest.raises(BadInput, match=told):
+        system.check_writable([tmp_path / "a"])
+
+
+def test_what_snakemake_itself_needs_is_looked_at(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    records = Path(".snakemake")
+    system.check_records(records)
+    assert not records.exists()
+    (records / "log").mkdir(parents=True)
+    system.check_records(records)
+
+    statvfs = os.statvfs
+    full = lambda path: Volume(f_bavail=0) if str(path) == "/dev/shm" else statvfs(path)  # noqa: E731
+    monkeypatch.setattr(os, "statvfs", full)
+    monkeypatch.setenv("TMPDIR", "/dev/shm")
+    with pytest.raises(BadInput, match="^TMPDIR: /dev/shm is full, 0 bytes are free; free some"):
+        system.check_records(records)
+    monkeypatch.setenv("TMPDIR", "/is/missing")  # Python then takes another by itself
+    system.check_records(records)
+
+    mask = os.umask(0o777)
+    try:
+        with pytest.raises(BadInput, match="^umask 777: you could not read yourself what a run"):
+            system.check_records(records)
+    finally:
+        os.umask(mask)
+
+    braces = tmp_path / "a{b}"
+    braces.mkdir()
+    monkeypatch.chdir(braces)
+    with pytest.raises(BadInput, match="braces in a path are Snakemake's own; rename the folder"):
+        system.check_records(records)
+
+
+@pytest.mark.parametrize("variable", ["HOME", "XDG_CACHE_HOME"])
+def test_a_cache_that_cannot_be_made_is_told_with_another(tmp_path, monkeypatch, variable):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv(variable, str(tmp_path / "missing"))
+    system.check_cache()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(variable, str(tmp_path / "file"))
+    with pytest.raises(BadInput, match="file is no folder; name another .* XDG_CACHE_HOME=FOLDER`"):
+        system.check_cache()
+
+
+def test_limits_are_those_of_the_process():
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert f"too many open files, {allowed} are allowed" in system.refusal(
+        OSError(errno.EMFILE, ""), Path("a")
+    )
