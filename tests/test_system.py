@@ -229,6 +229,12 @@ def test_what_snakemake_itself_needs_is_looked_at(tmp_path, monkeypatch):
     finally:
         os.umask(mask)
 
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr(resource, "getrlimit", lambda of: (12, most))
+    with pytest.raises(BadInput, match="^ulimit -n 12: a run opens up to 64 files at a time; "):
+        system.check_records(records)
+    monkeypatch.setattr(resource, "getrlimit", lambda of: (allowed, most))
+
     braces = tmp_path / "a{b}"
     braces.mkdir()
     monkeypatch.chdir(braces)

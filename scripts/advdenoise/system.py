@@ -10,6 +10,7 @@ from pathlib import Path
 from scripts.advdenoise.errors import BadInput
 
 _LITTLE = 1 << 20  # bytes that Snakemake and a job need for their own notes
+_FILES = 64
 _FULL = "its file system is full"
 AGAIN = "run the same command again, what is done is kept"
 
@@ -106,6 +107,11 @@ def check_records(records: Path) -> None:
     if mask & 0o700:
         raise Refused(
             f"umask {mask:03o}: you could not read yourself what a run writes; `umask 022` first"
+        )
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files < _FILES:
+        raise Refused(
+            f"ulimit -n {files}: a run opens up to {_FILES} files at a time; `ulimit -n 1024` first"
         )
     for variable in ("TMPDIR", "TEMP", "TMP"):  # Snakemake's scheduler looks at all three
         folder = Path(os.environ.get(variable) or "/")
