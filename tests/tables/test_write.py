@@ -13,7 +13,7 @@ from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.stages import table
 from scripts.advdenoise.statistics import Estimate
 from scripts.advdenoise.tables import _latex as latex
-from scripts.advdenoise.tables import _title, _write
+from scripts.advdenoise.tables import _subject, _write
 from scripts.advdenoise.tables._cells import Cell, Cells
 from scripts.advdenoise.tables._latex import escaped
 from scripts.advdenoise.tables._write import published_numbers, write
@@ -339,7 +339,7 @@ def test_a_title_tells_paper_number_content_images_networks_budgets_and_units(qu
     ("value", "text"), [(8 / 255, "8/255"), (0.2, "0.2"), (0.3, "0.3"), (0.031, "0.031"), (0, "0")]
 )
 def test_budgets_are_shown_as_configured(value, text):
-    assert _title.budget(value) == text
+    assert _subject.budget(value) == text
 
 
 def test_without_published_numbers_none_are_announced(written):

@@ -20,7 +20,7 @@ from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._costs import costs, key
 from scripts.advdenoise.tables._measures import auc
 from scripts.advdenoise.tables._read import Results
-from scripts.advdenoise.tables._title import of_what
+from scripts.advdenoise.tables._subject import of_what
 from scripts.advdenoise.threats import CLEAN
 
 if TYPE_CHECKING:

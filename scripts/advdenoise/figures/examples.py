@@ -12,7 +12,7 @@ from scripts.advdenoise.figures._sheet import CROSS, Row, Tile, sheet
 from scripts.advdenoise.ranges import PositiveInt
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._examples import NO_CLASS, Maps, Seen, of_one_replicate, read_seen
-from scripts.advdenoise.tables._title import of_what
+from scripts.advdenoise.tables._subject import of_what
 
 _BEFORE = ("dataset", "classifier", "threat", "attack_point")  # a purifier
 _CROSSED = f"{CROSS}: not the image's own class"

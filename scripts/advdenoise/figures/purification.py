@@ -17,7 +17,7 @@ from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._examples import Seen, of_one_replicate, read_seen
 from scripts.advdenoise.tables._purifications import Places, defence
 from scripts.advdenoise.tables._read import Results
-from scripts.advdenoise.tables._title import of_what
+from scripts.advdenoise.tables._subject import of_what
 from scripts.advdenoise.threats import CLEAN
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from scripts.advdenoise.tables._examples import (
     read_scenes,
 )
 from scripts.advdenoise.tables._read import Results
-from scripts.advdenoise.tables._title import of_what
+from scripts.advdenoise.tables._subject import of_what
 from scripts.advdenoise.tables._write import published_numbers
 from scripts.advdenoise.threats import CLEAN
 

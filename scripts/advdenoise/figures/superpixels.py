@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from scripts.advdenoise.ranges import PositiveInt
 from scripts.advdenoise.tables import _labels
+from scripts.advdenoise.tables._subject import of_what
 from scripts.advdenoise.tables._superpixels import Example, read_examples
-from scripts.advdenoise.tables._title import of_what
 
 _SIZE = 6  # of a pixel, so that a border is thin beside it
 _BORDER = (1.0, 1.0, 0.0)

@@ -1,17 +1,14 @@
-"""What stands above a table or a figure: what it shows, of which images, networks and budgets."""
+"""What stands above a table: what it shows, of which images, networks and budgets."""
 
 import inspect
 import math
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
-from scripts.advdenoise import store
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._cells import YES_NO, Cell
-from scripts.advdenoise.tables._read import Results
+from scripts.advdenoise.tables._subject import of_what
 
-_MANY = 5  # more names than these are counted
 _PREFIX = re.compile(r"^((Tables?|Figures?) \d[\w, ]*?|The appendix)( as data)?: ")
 _UNITS = {"%": "%", "fraction": "[0,1]", "AUC": "[0,1]"}
 _NO_UNITS = ("", YES_NO, "text", "name", "count", "segments")
@@ -26,53 +23,6 @@ def title(paper: str, table: str, function, read: dict, cells: Iterable = ()) ->
     facts = "; ".join([*of_what(read.values()), *_of_cells(cells)])
     head = f"{_labels.PAPERS.get(paper, paper)}, {number}"
     return f"{head}: {_sentence(function)}" + (f" ({facts})" if facts else "")
-
-
-def of_what(results: Iterable) -> list[str]:
-    """Data sets, classifiers and budgets of results, which may be the paths of their files."""
-    datasets: dict[str, None] = {}
-    classifiers: dict[str, None] = {}
-    budgets: set[float] = set()
-    holders = _labels.Holders()
-
-    def network(entry: dict) -> str:
-        return holders.name(_labels.classifier(entry), entry["name"], entry["name"])
-
-    for result in results:
-        if isinstance(result, Results):
-            frame = result.frame
-            datasets |= dict.fromkeys(map(_labels.dataset, frame["dataset"].unique()))
-            if "classifier" in frame:
-                entries = [result.entry("classifier", n) for n in frame["classifier"].unique()]
-                classifiers |= dict.fromkeys(network(entry) for entry in entries)
-            if "epsilon" in frame:
-                budgets |= {round(float(x), 7) for x in frame["epsilon"].dropna().unique()}
-            continue
-        for settings in map(_settings, result):
-            datasets[_labels.dataset(settings["dataset"])] = None
-            if "classifier" in settings:
-                classifiers[network(settings["classifier"])] = None
-    parts = [_listed(datasets, "data sets"), _listed(classifiers, "classifiers")]
-    if budgets:
-        ends = [budget(value) for value in (min(budgets), max(budgets))]
-        parts.append("epsilon = " + " to ".join(dict.fromkeys(ends)))
-    return [part for part in parts if part]
-
-
-def budget(value: float) -> str:
-    """A budget in pixels of [0,1], as a multiple of 1/255 where it is one that no decimal is."""
-    levels = 255 * value
-    if round(value, 2) != round(value, 5) and math.isclose(levels, round(levels), abs_tol=1e-3):
-        return f"{round(levels)}/255"
-    return f"{value:.3g}"
-
-
-def _settings(path: Path) -> dict:
-    return store.read_provenance(path)["settings"]
-
-
-def _listed(names: dict[str, None], kind: str) -> str:
-    return ", ".join(names) if len(names) <= _MANY else f"{len(names)} {kind}"
 
 
 def _sentence(function) -> str:
