@@ -132,6 +132,11 @@ def test_what_another_job_or_attempt_died_of_is_not_told(log, above):
     assert failures.summary(log(above + error()))[3] == "    the job failed"
 
 
+def test_another_signal_is_named(log):
+    above = killed("died with <Signals.SIGTERM: 15>")
+    assert failures.summary(log(above + error()))[3] == "    the job failed (SIGTERM)"
+
+
 def test_a_job_killed_on_a_node_is_seen_in_the_clusters_log(log, tmp_path):
     cluster_log = tmp_path / "logs" / "12.log"
     cluster_log.write_text(killed())

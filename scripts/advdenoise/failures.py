@@ -63,8 +63,8 @@ def failed(text: str) -> list[Failure]:
         external = fields.get("external_jobid")
         logs = fields.get("log", "").removesuffix(" (check log file(s) for error details)")
         logs = [Path(path) for path in logs.split(", ") if path]
-        if external is None and _was_killed(ended, match.start(), logs):
-            status = "KILLED"
+        if external is None:
+            status = _end_of(ended, match.start(), logs)
         elif external in preempted:
             status = "PREEMPTED"
         else:
@@ -79,12 +79,15 @@ def failed(text: str) -> list[Failure]:
     return list(left.values())
 
 
-def _was_killed(ended: list[re.Match], place: int, logs: list[Path]) -> bool:
-    """Whether the last command with this log that ended above a place was killed."""
+def _end_of(ended: list[re.Match], place: int, logs: list[Path]) -> str | None:
+    """What ended the last command with this log above a place: KILLED, or another signal's name."""
     own = [
         match[2] for match in ended if match.start() < place and logs and str(logs[0]) in match[1]
     ]
-    return bool(own) and own[-1] in _KILLED
+    if own and own[-1] in _KILLED:
+        return "KILLED"
+    signal = re.match(r"<Signals\.(\w+)", own[-1]) if own else None
+    return signal and signal[1]
 
 
 def summary(logs: Iterable[str]) -> list[str]:

@@ -36,7 +36,7 @@ def run(settings: dict, images: Path, sets: list[Path], more: list[Path] | None 
         logging.getLogger("scripts.advdenoise.x").info("of ours")
         logging.getLogger("other").info("of others")
     errors = {"bad": BadInput, "damaged": DamagedFile, "stop": Preempted, "bug": ZeroDivisionError,
-              "memory": MemoryError}
+              "memory": MemoryError, "interrupt": KeyboardInterrupt}
     if settings.get("end") == "full":
         raise OSError(28, "No space left on device", "results/a.h5")
     if settings.get("end") in errors:
@@ -160,6 +160,14 @@ def test_what_the_system_refuses_ends_in_one_sentence(job, tmp_path):
     assert done.stderr.startswith("results/a.h5: no space left on its file system, ")
     assert done.stderr.endswith(f" what is done is kept (log: {log})\n")
     assert log.read_text().splitlines()[-1] + f" (log: {log})\n" == done.stderr
+    assert "Traceback" not in log.read_text()
+
+
+def test_an_interrupted_job_leaves_no_traceback(job, tmp_path):
+    log = tmp_path / "log"
+    done = job({"end": "interrupt"}, "--images", "i", "--sets", "--log", log)
+    assert (done.returncode, done.stderr) == (130, "")
+    assert log.read_text().splitlines()[-1] == "Interrupted"
     assert "Traceback" not in log.read_text()
 
 

@@ -6,6 +6,7 @@ import inspect
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 import traceback
@@ -19,6 +20,8 @@ from scripts.advdenoise.devices import visible_gpus
 from scripts.advdenoise.errors import EXIT_PREEMPTED, BadInput, Preempted
 from scripts.advdenoise.graph import resolution
 from scripts.advdenoise.terminal import lead_nowhere
+
+_INTERRUPTED = 128 + signal.SIGINT  # exit status of what Ctrl-C ended
 
 
 def main(run, arguments: list[str] | None = None) -> None:
@@ -55,6 +58,8 @@ def importing() -> Iterator[None]:
     """Of an entry script around the import of its job: the first that takes much memory."""
     try:
         yield
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
     except (ImportError, OSError, RuntimeError, MemoryError) as error:
         if not system.short_of_memory(error):
             raise
@@ -87,6 +92,9 @@ def _run(run, options: dict, chosen: list[Path] | None, log: Path | None, termin
     except Preempted as stop:
         _tell(f"Stopped as asked: {stop}", log, terminal)
         return EXIT_PREEMPTED
+    except KeyboardInterrupt:
+        print("Interrupted", file=sys.stderr)
+        return _INTERRUPTED
     except Exception as error:
         sentence = system.refusal(error, log)
         if sentence is None and system.short_of_memory(error):
