@@ -182,7 +182,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch):
 class Volume:
     """What `os.statvfs` says of a file system: by default one with room."""
 
-    f_flag, f_frsize, f_bavail, f_files, f_favail = 0, 4096, 1 << 20, 100, 50
+    f_flag, f_frsize, f_blocks, f_bavail, f_files, f_favail = 0, 4096, 1 << 21, 1 << 20, 100, 50
 
     def __init__(self, **fields):
         vars(self).update(fields)
@@ -203,6 +203,12 @@ def test_a_file_system_that_takes_nothing_is_told(tmp_path, monkeypatch, fields,
     monkeypatch.setattr(os, "statvfs", lambda path: Volume(**fields))
     with pytest.raises(BadInput, match=told):
         system.check_writable([tmp_path / "a"])
+
+
+def test_a_file_system_that_does_not_say_what_is_left_is_written_to(tmp_path, monkeypatch):
+    silent = Volume(f_blocks=0, f_bavail=0, f_files=0, f_favail=0)
+    monkeypatch.setattr(os, "statvfs", lambda path: silent)
+    system.check_writable([tmp_path / "a"])
 
 
 def test_what_snakemake_itself_needs_is_looked_at(tmp_path, monkeypatch):

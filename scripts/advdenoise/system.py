@@ -114,8 +114,8 @@ def check_records(records: Path) -> None:
             f"ulimit -n {files}: a run opens up to {_FILES} files at a time; `ulimit -n 1024` first"
         )
     for variable in ("TMPDIR", "TEMP", "TMP"):  # Snakemake's scheduler looks at all three
-        folder = Path(os.environ.get(variable) or "/")
-        if folder.is_dir() and _is_full(folder):
+        folder = os.environ.get(variable)
+        if folder and os.path.isdir(folder) and _is_full(Path(folder)):
             raise Refused(
                 f"{variable}: {folder} is full, {_free(folder)}; free some space or name another "
                 f"folder with `export {variable}=FOLDER`"
@@ -153,7 +153,8 @@ def why_not_writable(folder: Path) -> str | None:
 
 def _is_full(folder: Path) -> bool:
     left = os.statvfs(folder)
-    return left.f_bavail * left.f_frsize < _LITTLE or bool(left.f_files and not left.f_favail)
+    no_bytes = left.f_blocks and left.f_bavail * left.f_frsize < _LITTLE
+    return bool(no_bytes or (left.f_files and not left.f_favail))  # 0 in all: it does not say
 
 
 def _owner(path: Path) -> str:
