@@ -114,8 +114,8 @@ def check_records(records: Path) -> None:
             f"ulimit -n {files}: a run opens up to {_FILES} files at a time; `ulimit -n 1024` first"
         )
     for variable in ("TMPDIR", "TEMP", "TMP"):  # Snakemake's scheduler looks at all three
-        folder = os.environ.get(variable)
-        if folder and os.path.isdir(folder) and _is_full(Path(folder)):
+        folder = Path(os.environ.get(variable) or os.devnull)
+        if folder.is_dir() and _is_full(folder):
             raise Refused(
                 f"{variable}: {folder} is full, {_free(folder)}; free some space or name another "
                 f"folder with `export {variable}=FOLDER`"
