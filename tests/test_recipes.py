@@ -119,9 +119,10 @@ def test_add_an_attack(clone):
 
 
 def test_add_a_data_set(clone):
+    threats = ("clean", "fgsm", "fgsm_true", "pgd")
     follow(clone, "Add a data set")
     value = {line["row"]: float(line["value"]) for line in table(clone, "mine/textures.csv")}
-    assert value.keys() == {f"textures, cnn4: {threat}" for threat in ("clean", "fgsm", "pgd")}
+    assert value.keys() == {f"textures, cnn4: {threat}" for threat in threats}
     # three classes
     assert value["textures, cnn4: clean"] > 50 > value["textures, cnn4: pgd"]
 

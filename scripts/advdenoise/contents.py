@@ -21,7 +21,6 @@ _PLACES = (
     "draw",
     "layer",
     "attribution_point",
-    "steps",
 )
 # Columns that hold a class, and those of finite values.
 _CLASSES = ("label", "prediction")
@@ -103,7 +102,7 @@ def _missing_place(table: "pa.Table", settings: dict) -> str | None:
 
 
 def _missing_combination(table: "pa.Table") -> str | None:
-    """Whether a threat, purifier or point has fewer layers, points or limits than another."""
+    """Whether a threat, purifier or point has fewer layers or points than another."""
     outer = [name for name in _PLACES[:4] if name in table.column_names]
     inner = [name for name in ("layer", "attribution_point") if name in table.column_names]
     for name in inner:

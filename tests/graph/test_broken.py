@@ -425,7 +425,7 @@ BROKEN = {
         ["detection.transfer", "true or false"],
     ),
     "no detection": ({"detection": {}}, ["detection", "'representations'"]),
-    # ---- suites, distances, examples, cost, limits
+    # ---- suites, distances, examples, cost, choices
     "a suite of no threats": (
         {"suites.purified.threats": []},
         ["suites.purified.threats", "empty"],
@@ -465,7 +465,10 @@ BROKEN = {
         ["examples.superpixels", "'slick'", "'slic'"],
     ),
     "repetitions with a point": ({"cost.repetitions": 1.0}, ["cost.repetitions", "write 1"]),
-    "a limit with a point": ({"limits": {"steps": 64.0}}, ["limits.steps", "write 64"]),
+    "images of choices with a point": (
+        {"choose": {"images": 64.0}},
+        ["choose.images", "write 64"],
+    ),
     "everywhere nothing": ({"everywhere": {"purifiers": []}}, ["everywhere.purifiers", "empty"]),
     "everywhere an unknown attack": (
         {"everywhere": {"attacks": ["fgsn"]}},
