@@ -28,7 +28,7 @@ ORDER = [
     ["contents", "lineage", "store", "resume", "devices", "schemas", "statistics"],
     ["components", "configuration", "graph", "digests", "workflow", "threats", "running"]
     + ["budget", "cluster", "failures", "sides"],
-    ["errors", "files", "locks", "ranges", "system", "terminal"],
+    ["errors", "files", "locks", "papers", "ranges", "system", "terminal"],
 ]
 PLACE = {room: number for number, line in enumerate(ORDER) for room in line}
 

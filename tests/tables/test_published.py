@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from scripts.advdenoise.components import load, provide
+from scripts.advdenoise.papers import PUBLISHED
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._read import read_stage
-from scripts.advdenoise.tables._write import PUBLISHED, published_numbers
+from scripts.advdenoise.tables._write import published_numbers
 from tests.fake_results import Results
 
 REPOSITORY = Path(__file__).parents[2]

@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 
+from scripts.advdenoise.papers import PUBLISHED
 from scripts.advdenoise.tables import segfault as tables
 from scripts.advdenoise.tables._read import read_stage
-from scripts.advdenoise.tables._write import PUBLISHED
 from tests.fake_results import Results
 
 KEPT = {

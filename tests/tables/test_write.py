@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.advdenoise import store
+from scripts.advdenoise import papers, store
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.stages import table
 from scripts.advdenoise.statistics import Estimate
@@ -34,7 +34,7 @@ def published(tmp_path, monkeypatch):
         "fake,1,No attack,clean,0.99,fraction,accuracy,MNIST,.99\n"
         "fake,1,No attack,attacker,ResNet-18,name,,MNIST,ResNet-18\n"
     )
-    monkeypatch.setattr(_write, "PUBLISHED", folder)
+    monkeypatch.setattr(papers, "PUBLISHED", folder)
 
 
 def cell(row, column, value, low=NAN, high=NAN, n=50, unit="%", spread=NAN, **about):
@@ -148,7 +148,7 @@ def test_seconds_stand_in_columns_of_their_own(written):
 
 
 def test_what_hangs_on_the_machine_or_the_image_is_shown_and_not_compared(written, published):
-    (_write.PUBLISHED / "fake_table7.csv").write_text(
+    (papers.PUBLISHED / "fake_table7.csv").write_text(
         "paper,table,row,column,value,unit,metric,dataset,raw\n"
         "fake,7,a,time,1.79,s,time,MNIST,1.79s\n"
         "fake,7,a,segments,61,segments,segments,MNIST,61\n"
@@ -179,7 +179,7 @@ def test_numbers_are_shown_in_their_unit(value, unit, text):
 
 
 def test_a_number_that_the_paper_copied_is_shown_and_not_compared(written, published):
-    (_write.PUBLISHED / "fake_table2.csv").write_text(
+    (papers.PUBLISHED / "fake_table2.csv").write_text(
         "paper,table,row,column,value,unit,metric,dataset,raw,note\n"
         "fake,2,a,accuracy,22.1,%,accuracy,MNIST,22.1,row of another table; likely copied\n"
         "fake,2,b,accuracy,22.1,%,accuracy,MNIST,22.1,\n"

@@ -8,19 +8,16 @@ which `complete` turns into a copy of the block; `of` says whose choice a block 
 """
 
 import copy
-import csv
 import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from scripts.advdenoise import components
-from scripts.advdenoise.digests import REPOSITORY
+from scripts.advdenoise import components, papers
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.graph.kinds import looks_at_model
 from scripts.advdenoise.graph.resolution import is_block
 
 KINDS = ("attacks", "purifiers")
-PUBLISHED = REPOSITORY / "config" / "published"
 DEFAULT = "default"  # the only point of an entry without points
 
 
@@ -218,7 +215,7 @@ def _wanted(mse) -> float | None:
 
 
 def _check_published(key: str, wanted: dict) -> None:
-    tables = sorted(path.stem for path in PUBLISHED.glob("*.csv"))
+    tables = papers.names()
     if wanted["published"] not in tables:
         raise BadInput(
             f"{key}.published: there is no config/published/{wanted['published']}.csv; "
@@ -241,10 +238,7 @@ def published(wanted: dict) -> dict | None:
     return None
 
 
-@functools.cache
-def _lines(table: str) -> list[dict]:
-    with (PUBLISHED / f"{table}.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+_lines = functools.cache(papers.lines)  # a graph asks again for each of its jobs
 
 
 def _check_victims(config: dict, key: str, texts: list[str]) -> None:

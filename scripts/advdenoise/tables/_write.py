@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from scripts.advdenoise import store
+from scripts.advdenoise import papers, store
 from scripts.advdenoise.tables import _labels
 from scripts.advdenoise.tables._cells import YES_NO, Cell, Cells
 from scripts.advdenoise.tables._latex import latex
@@ -15,18 +15,11 @@ from scripts.advdenoise.tables._latex import latex
 _SECONDS, _SEGMENTS = "s", "segments"
 _DECIMALS = {"%": 1, "fraction": 3, "AUC": 3}  # of other units as many as a column needs
 _TIMED = ["Seconds are the median of all repetitions, with their range, on the machine at hand."]
-PUBLISHED = Path(__file__).parents[3] / "config" / "published"
 
 
 def published_lines(paper: str, table: str) -> list[dict]:
     """The paper's own numbers, a line each; none where it has no such table."""
-    import csv
-
-    path = PUBLISHED / f"{paper}_{table}.csv"
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        lines = list(csv.DictReader(file))
+    lines = papers.lines(f"{paper}_{table}")
     for line in lines:
         name = line.get("dataset", "")
         line["dataset"] = _labels.SPELLINGS.get(name, name)
