@@ -24,6 +24,16 @@ class Preempted(BaseException):
     """
 
 
+def short(reason: object) -> str:
+    """The first line of an error or a text, up to 120 characters; of an empty one its type."""
+    return str(reason).strip().partition("\n")[0][:120] or type(reason).__name__
+
+
+def remedy(path: object) -> str:
+    """How a file is made again, to end a sentence with."""
+    return f"delete it and run `snakemake --cores all {path}`"
+
+
 def suggest(word: str, options) -> str:
     """The end of a sentence about an unknown word: near names, or all that there are."""
     options = sorted(options)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scripts.advdenoise import store
 from scripts.advdenoise.digests import REPOSITORY, settings_digest
-from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.errors import BadInput, remedy
 
 
 def with_digest(settings: dict, inputs: dict) -> dict:
@@ -41,7 +41,7 @@ def check(settings: dict, inputs: dict) -> None:
         if own[path] is not None:
             raise BadInput(
                 f"{path}: was made for settings of the digest {own[path]}; expected "
-                f"{expected[path]}; {store.remedy(path)}"
+                f"{expected[path]}; {remedy(path)}"
             )
 
 

@@ -118,7 +118,7 @@ def fault(key: str, value, kind: Any = Any) -> str | None:
     near = [option for option in options if _is_of(value, option)]
     if not near:
         words = " or ".join(dict.fromkeys(_describe(option) for option in options))
-        return f"{key}: must be {words}, but is {_shown(value)}{_remedy(value, options)}"
+        return f"{key}: must be {words}, but is {shown(value)}{_remedy(value, options)}"
     sentences = [_fault(key, value, option) for option in near]
     return None if None in sentences else sentences[0]
 
@@ -202,7 +202,7 @@ def _number_fault(key: str, value, base: type, interval: Interval | None) -> str
         return f"{key}: must be a finite number, but is {value}"
     for bounds in filter(None, (interval, _WIDEST[base])):
         if value not in bounds:
-            return f"{key}: must be {bounds}, but is {_shown(value)}"
+            return f"{key}: must be {bounds}, but is {shown(value)}"
         if not (bounds.lt is bounds.le is None or bounds.gt is bounds.ge is None):
             break
     return None
@@ -244,7 +244,7 @@ def _describe(option) -> str:
     return f"{_WORDS[base]} {interval}" if interval and base is not list else _WORDS[base]
 
 
-def _shown(value) -> str:
+def shown(value) -> str:
     """A value as a part of a sentence: null for None, the beginning of a long one."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -263,15 +263,19 @@ def _remedy(value, options: list) -> str:
     choices = [choice for option in options for choice in _choices(option)]
     if isinstance(value, str) and get_close_matches(value, map(str, choices)):
         return f"; {suggest(value, map(str, choices))}"
-    if not isinstance(value, str) or not {int, float} & {*bases}:
-        return ""
-    try:
-        number = float(value)
-    except ValueError:
-        return ""
-    if not math.isfinite(number):
+    number = number_in(value)
+    if number is None or not {int, float} & {*bases}:
         return ""
     return f"; write {int(number) if number.is_integer() and int in bases else written(number)}"
+
+
+def number_in(value) -> float | None:
+    """The finite number that a text holds, if it does."""
+    try:
+        number = float(value) if isinstance(value, str) else math.nan
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def written(number: float) -> str:

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from scripts.advdenoise.errors import BadInput, DamagedFile
+from scripts.advdenoise.errors import BadInput, DamagedFile, remedy, short
 
 if TYPE_CHECKING:
     import h5py
@@ -200,14 +200,7 @@ def damaged(path: str | Path, reason: object) -> BadInput:
 
     if isinstance(reason, Exception) and (refused := refusal(reason, Path(path))):
         return Refused(refused)
-    lines = str(reason).strip().splitlines()
-    short = lines[0][:200].rstrip(".") if lines else type(reason).__name__
-    return DamagedFile(f"{path} is damaged ({short}); {remedy(path)}.")
-
-
-def remedy(path: str | Path) -> str:
-    """How a file is made again, to end a sentence with."""
-    return f"delete it and run `snakemake --cores all {path}`"
+    return DamagedFile(f"{path} is damaged ({short(reason).rstrip('.')}); {remedy(path)}.")
 
 
 def require(path: str | Path) -> None:

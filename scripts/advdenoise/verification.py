@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scripts.advdenoise import store
 from scripts.advdenoise.digests import settings_digest
-from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.errors import BadInput, remedy
 from scripts.advdenoise.graph import places
 from scripts.advdenoise.graph.resolution import CHOSEN, is_block
 from scripts.advdenoise.workflow import Flow
@@ -120,7 +120,7 @@ class Verifier:
         if differing:
             own = ", ".join(f"{key} {_short(value)}" for key, value, _ in differing)
             wanted = ", ".join(f"{key} {_short(value)}" for key, _, value in differing)
-            return f"{path}: was made for {own}; expected {wanted}; {store.remedy(path)}"
+            return f"{path}: was made for {own}; expected {wanted}; {remedy(path)}"
         if digest is None:
             return None
         return self._of_other_inputs(path, settings, inputs, self._flow.job(rule, names).inputs)
@@ -136,7 +136,7 @@ class Verifier:
         which = others[0] if others else "other inputs"
         return (
             f"{path}: was made from a {which} of other settings; expected that of this "
-            f"configuration; {store.remedy(path)}"
+            f"configuration; {remedy(path)}"
         )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from scripts.advdenoise.errors import BadInput, DamagedFile
+from scripts.advdenoise.errors import BadInput, DamagedFile, short
 from scripts.advdenoise.files import why_no_file
 
 # Under which of its names a checkpoint may hold the state dict, the first that is there
@@ -168,8 +168,3 @@ def _form(name: str, tensors: dict[str, Tensor]) -> str | None:
 
 def _is_finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(tensor).all())
-
-
-def short(error: Exception | str) -> str:
-    """The beginning of an error's first line."""
-    return str(error).strip().partition("\n")[0][:120] or type(error).__name__

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from scripts.advdenoise.classifiers._deeplab import ENCODERS, RATES, FullDeepLab, own_names
 from scripts.advdenoise.classifiers._normalise import Normalise, Normalised
-from scripts.advdenoise.classifiers._weights import put, read, short
-from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.classifiers._weights import put, read
+from scripts.advdenoise.errors import BadInput, short
 from scripts.advdenoise.ranges import Interval, Size
 from scripts.advdenoise.sides import check_sides
 

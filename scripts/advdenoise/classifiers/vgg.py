@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from torch import Tensor, nn
 
 from scripts.advdenoise.classifiers._normalise import Normalise, Normalised
-from scripts.advdenoise.classifiers._weights import read, short
-from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.classifiers._weights import read
+from scripts.advdenoise.errors import BadInput, short
 from scripts.advdenoise.ranges import Interval, Size
 
 HERE = "vgg.vgg16: settings"

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from scripts.advdenoise.classifiers._heads import bent, check_head, convolution
 from scripts.advdenoise.classifiers._normalise import Normalise, Normalised
-from scripts.advdenoise.classifiers._weights import put, read, short
-from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.classifiers._weights import put, read
+from scripts.advdenoise.errors import BadInput, short
 from scripts.advdenoise.ranges import Pixel, Size, Std
 
 HERE = "zoo.timm_model: settings"

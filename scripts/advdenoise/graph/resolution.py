@@ -5,7 +5,7 @@ Apart from `choices`, because every job imports it.
 
 from pathlib import Path
 
-from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.errors import BadInput, remedy
 
 CHOSEN = "chosen"  # what a point's settings were, as its job tells it
 
@@ -52,5 +52,5 @@ def _value(setting: str, block: dict, choices: dict[str, tuple[Path, dict]]):
             return choice["value"]
     raise BadInput(
         f"{path}: holds no choice of {setting!r} of {name} {point} among {block['choose']}; "
-        f"delete it and run `snakemake --cores all {path}`"
+        f"{remedy(path)}"
     )

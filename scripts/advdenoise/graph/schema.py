@@ -1,6 +1,5 @@
 """The configuration against `config/schema.yaml`: keys, types and ranges."""
 
-import contextlib
 import functools
 import math
 import re
@@ -9,7 +8,7 @@ from pathlib import Path
 from scripts.advdenoise import components
 from scripts.advdenoise.errors import BadInput
 from scripts.advdenoise.graph.kinds import KINDS
-from scripts.advdenoise.ranges import written
+from scripts.advdenoise.ranges import number_in, shown, written
 
 SCHEMA = Path(__file__).parents[3] / "config" / "schema.yaml"
 _TYPES = {
@@ -38,7 +37,7 @@ def with_numbers(value, key: str):
             place = f"{key}.{name}".lstrip(".")
             if type(name) not in (str, int) or not str(name).isprintable():
                 raise BadInput(
-                    f"{key or 'the configuration'}: the key {_shown(name)} is neither a name nor a "
+                    f"{key or 'the configuration'}: the key {shown(name)} is neither a name nor a "
                     f"whole number; write one of these{_quotes(name)}"
                 )
             if str(name) in mapping:
@@ -114,7 +113,7 @@ def _sentence(error) -> str:
     """One sentence for a schema error: the key, what is wrong, what would be right."""
     key = ".".join(str(part) for part in error.absolute_path) or "the configuration"
     found, rule = error.instance, error.validator_value
-    shown = _shown(found)
+    text = shown(found)
     if error.validator == "additionalProperties":
         known = error.schema.get("properties", {})
         unknown = next(name for name in found if name not in known)
@@ -124,36 +123,31 @@ def _sentence(error) -> str:
         missing = next(name for name in rule if name not in found)
         return f"{key}: the key {missing!r} is missing; add it"
     if error.validator == "enum":
-        return f"{key}: {shown} is not possible; {components.suggest(found, map(str, rule))}"
+        return f"{key}: {text} is not possible; {components.suggest(found, map(str, rule))}"
     if error.validator == "const":
-        return f"{key}: {shown} is not possible; write {rule}"
+        return f"{key}: {text} is not possible; write {rule}"
     if error.validator == "type":
         wanted = " or ".join(_TYPES[name] for name in ([rule] if isinstance(rule, str) else rule))
-        return f"{key}: must be {wanted}, but is {shown}; {_remedy(found, wanted)}"
+        return f"{key}: must be {wanted}, but is {text}; {_remedy(found, wanted)}"
     if error.validator == "pattern":
         rule = error.schema.get("description", f"It must match {rule}.")
-        return f"{key}: {shown} does not fit; {rule[0].lower()}{rule[1:].rstrip('.')}"
+        return f"{key}: {text} does not fit; {rule[0].lower()}{rule[1:].rstrip('.')}"
     if error.validator in _BOUNDS:
-        return f"{key}: must be {_BOUNDS[error.validator]} {rule}, but is {shown}"
+        return f"{key}: must be {_BOUNDS[error.validator]} {rule}, but is {text}"
     if error.validator in ("minItems", "minProperties", "minLength") and not found:
         return f"{key}: must not be empty; add an item or take the key out"
     if error.validator in ("minItems", "maxItems"):
         return f"{key}: must hold {rule} items, but holds {len(found)}; write {rule}"
     if error.validator == "maxLength":
-        return f"{key}: {shown} has {len(found)} characters; take at most {rule}, for file names"
+        return f"{key}: {text} has {len(found)} characters; take at most {rule}, for file names"
     if error.validator == "not":
-        return f"{key}: {shown} repeats itself, as no file's name may here; take another name"
+        return f"{key}: {text} repeats itself, as no file's name may here; take another name"
     if error.validator == "uniqueItems":
-        return f"{key}: the same item stands in {shown} twice; take one out"
+        return f"{key}: the same item stands in {text} twice; take one out"
     if error.validator == "anyOf":
         rule = error.schema.get("description", "see config/schema.yaml")
-        return f"{key}: {shown} is not possible; write {rule[0].lower()}{rule[1:].rstrip('.')}"
+        return f"{key}: {text} is not possible; write {rule[0].lower()}{rule[1:].rstrip('.')}"
     return f"{key}: {error.message}; {error.schema.get('description', 'see config/schema.yaml')}"
-
-
-def _shown(value) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _quotes(value) -> str:
@@ -169,11 +163,9 @@ def _remedy(value, wanted: str) -> str:
         return f"write {wanted}{_quotes(value)}"
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return f"write {int(value)}"
-    if isinstance(value, str) and "number" in wanted:
-        with contextlib.suppress(ValueError):
-            number = float(value)
-            if math.isfinite(number):
-                return f"write {written(number)} without quotes"
+    number = number_in(value)
+    if number is not None and "number" in wanted:
+        return f"write {written(number)} without quotes"
     if wanted == _TYPES["array"] and not isinstance(value, dict):
         return f"write [{value}]"
     return f"write {wanted}"

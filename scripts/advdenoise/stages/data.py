@@ -15,7 +15,7 @@ from torch import Tensor
 from scripts.advdenoise import store
 from scripts.advdenoise.components import suggest
 from scripts.advdenoise.datasets._source import IGNORED
-from scripts.advdenoise.errors import BadInput
+from scripts.advdenoise.errors import BadInput, remedy
 
 # The attribute of a point that counts images at which its attack had no finite gradient.
 GRADIENTS = "gradients_not_finite"
@@ -221,10 +221,7 @@ def open_adversarial(path: Path, images: ImageSet) -> Iterator[AdversarialSet]:
     """Open an adversarial set made from `images`; BadInput where it was made from others."""
     with store.open_hdf5(path, "adversarial") as file:
         if not np.array_equal(file["ids"][:], images.ids):
-            raise BadInput(
-                f"{path} was made from other images than {images.path}; delete it and run "
-                f"`snakemake --cores all {path}`"
-            )
+            raise BadInput(f"{path} was made from other images than {images.path}; {remedy(path)}")
         points = dict(file["points"].items())
         settings = json.loads(file.attrs["provenance"]).get("settings", {})
         _check_points(path, points, images, settings.get("attack", {}).get("points", points))
@@ -261,8 +258,8 @@ def open_sets(
             if opened.threat not in threats or opened.threat in sets:
                 wanted = ", ".join(name for name in threats if name not in sets)
                 raise BadInput(
-                    f"{path}: holds {opened.threat}, where {wanted or 'nothing'} is needed; delete "
-                    f"it and run `snakemake --cores all {path}`"
+                    f"{path}: holds {opened.threat}, where {wanted or 'nothing'} is needed; "
+                    f"{remedy(path)}"
                 )
             sets[opened.threat] = opened
         if missing := [name for name in threats if name not in sets]:

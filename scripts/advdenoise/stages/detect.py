@@ -14,7 +14,7 @@ from scripts.advdenoise import store
 from scripts.advdenoise.components import handed, load, provide
 from scripts.advdenoise.contents import check_rows
 from scripts.advdenoise.detectors._protocols import lacking, split, units
-from scripts.advdenoise.errors import BadInput, DamagedFile
+from scripts.advdenoise.errors import BadInput, DamagedFile, remedy
 from scripts.advdenoise.schemas import DETECTION, IQR
 from scripts.advdenoise.stages.columns import Columns
 from scripts.advdenoise.threats import CLEAN
@@ -73,8 +73,7 @@ class Features:
                 part = chunk.flatten().to_numpy(zero_copy_only=False).reshape(len(chunk), -1)
                 if not np.isfinite(part).all():
                     raise DamagedFile(
-                        f"{file}: features {representation} are not finite; delete it and run "
-                        f"`snakemake --cores all {file}`"
+                        f"{file}: features {representation} are not finite; {remedy(file)}"
                     )
                 vectors[start : start + len(part)] = part
                 start += len(part)

@@ -11,11 +11,10 @@ from scripts.advdenoise import store
 from scripts.advdenoise.classifiers._elu import quicken
 from scripts.advdenoise.classifiers._fold import fold
 from scripts.advdenoise.classifiers._normalise import Normalise
-from scripts.advdenoise.classifiers._weights import short
 from scripts.advdenoise.components import handed, load, provide, without_first_weights
 from scripts.advdenoise.contents import check_value
 from scripts.advdenoise.devices import device
-from scripts.advdenoise.errors import BadInput, DamagedFile
+from scripts.advdenoise.errors import BadInput, DamagedFile, remedy, short
 from scripts.advdenoise.noise import Noise
 from scripts.advdenoise.outputs import finite_rows
 from scripts.advdenoise.stages.data import Batch, ImageSet
@@ -62,16 +61,12 @@ def started(kind: str, path: Path, entry: dict, images: ImageSet) -> nn.Module:
     tensors, _ = store.read_weights(path)
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):
-            raise DamagedFile(
-                f"{path}: the weights {name} are not finite numbers; delete it and run "
-                f"`snakemake --cores all {path}`"
-            )
+            raise DamagedFile(f"{path}: the weights {name} are not finite numbers; {remedy(path)}")
     try:
         network.load_state_dict(tensors)
     except RuntimeError:
         raise BadInput(
-            f"{path} holds weights of another network than {kind}.{entry['name']}; delete it and "
-            f"run `snakemake --cores all {path}`"
+            f"{path} holds weights of another network than {kind}.{entry['name']}; {remedy(path)}"
         ) from None
     return network
 
