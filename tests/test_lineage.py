@@ -188,6 +188,15 @@ def test_a_file_without_a_digest_is_known_by_its_settings(results, capsys):
         lineage.check(settings, inputs)
 
 
+def test_a_file_without_a_digest_is_refused_where_no_configuration_tells_its_settings(results):
+    settings = settings_of(results, PREDICTIONS)
+    own = results.job("attack", places.maker(place_of(ADVERSARIAL))[1]).settings
+    write(ADVERSARIAL, own)
+    Path(mini.ROOT, "config.yaml").unlink()
+    with pytest.raises(BadInput, match=f"^{ADVERSARIAL}: does not tell what it was made for; "):
+        lineage.check(settings, {"adversarial": [Path(ADVERSARIAL)]})
+
+
 def test_settings_written_by_hand_need_no_digests():
     assert lineage.with_digest({"seed": 1}, {"images": Path("nowhere.h5")}) == {"seed": 1}
 

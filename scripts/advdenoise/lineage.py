@@ -35,9 +35,12 @@ def check(settings: dict, inputs: dict) -> None:
     expected = _expected(settings, inputs)
     own = {path: store.read_provenance(path)["settings"].get("digest") for path in expected}
     others = [path for path in expected if own[path] != expected[path]]
-    if reasons := _reasons(others) if others else []:
+    reasons = _reasons(others) if others else []
+    if reasons:
         raise BadInput(reasons[0])
     for path in others:
+        if reasons is None and own[path] is None:
+            raise BadInput(f"{path}: does not tell what it was made for; {remedy(path)}")
         if own[path] is not None:
             raise BadInput(
                 f"{path}: was made for settings of the digest {own[path]}; expected "
@@ -57,8 +60,8 @@ def _expected(settings: dict, inputs: dict) -> dict[Path, str]:
     return {path: digest for path, digest in expected.items() if path and digest}
 
 
-def _reasons(paths: list[Path]) -> list[str]:
-    """What `scripts.verify` has against the files, a sentence each.
+def _reasons(paths: list[Path]) -> list[str] | None:
+    """What `scripts.verify` has against the files, a sentence each; None where it cannot tell.
 
     In a process of its own, for it reads the whole configuration, whose code is none of the job's:
     a change of it is to rerun nothing.
@@ -68,4 +71,5 @@ def _reasons(paths: list[Path]) -> list[str]:
     answer = subprocess.run(
         command, env=os.environ | {"PYTHONPATH": search}, capture_output=True, text=True
     )
-    return answer.stdout.splitlines()
+    reasons = answer.stdout.splitlines()
+    return None if answer.returncode and not reasons else reasons
