@@ -118,11 +118,14 @@ def test_add_an_attack(clone):
     assert all(float(line["value"]) < float(clean["value"]) for line in added)
 
 
+# The suite of the recipe.
+ROBUST = ("clean", "fgsm", "pgd", "fgsm_true")
+
+
 def test_add_a_data_set(clone):
-    threats = ("clean", "fgsm", "fgsm_true", "pgd")
     follow(clone, "Add a data set")
     value = {line["row"]: float(line["value"]) for line in table(clone, "mine/textures.csv")}
-    assert value.keys() == {f"textures, cnn4: {threat}" for threat in threats}
+    assert value.keys() == {f"textures, cnn4: {threat}" for threat in ROBUST}
     # three classes
     assert value["textures, cnn4: clean"] > 50 > value["textures, cnn4: pgd"]
 

@@ -218,7 +218,7 @@ BROKEN = {
     "a decay below zero": ({f"{TRAINING}.optimiser.decay": -1e-6}, ["decay", "at least 0"]),
     "a schedule from epoch -1": ({f"{TRAINING}.schedule": {-1: 0.1}}, ["schedule", "-1", "epoch"]),
     "a schedule from epoch 1.5": ({f"{TRAINING}.schedule": {1.5: 0.1}}, ["schedule", "1.5"]),
-    "a schedule from epoch yes": ({f"{TRAINING}.schedule": {True: 0.1}}, ["schedule", "True"]),
+    "a schedule from epoch yes": ({f"{TRAINING}.schedule": {True: 0.1}}, ["schedule", "true"]),
     "a schedule with 1 twice": (
         {f"{TRAINING}.schedule": {1: 0.1, "1": 0.2}},
         ["schedule.1", "twice"],
