@@ -291,6 +291,15 @@ def test_the_premise_is_judged_image_by_image(made, attacked, verdict):
     assert not [quantity for quantity in claims if "magnet" in quantity]
 
 
+def test_an_image_whose_error_is_unknown_is_not_left_out_of_the_premise(made):
+    def change(frame) -> None:
+        attacked = rows(frame, threat="colour@resnet18", **CIFAR)
+        frame.loc[attacked & (frame["id"] == frame["id"].min()), "error_before"] = float("nan")
+
+    quantity = "cifar10, test, red: error of adversarial less that of clean images in % of the mean"
+    assert made.claims(change)[f"{quantity}, FGSM"].verdict == "not decidable"
+
+
 @pytest.mark.parametrize(("after", "verdict"), [(1.0, "holds"), (2.5, "does not")])
 def test_a_lowers_the_error_of_clean_images_too(made, after, verdict):
     def change(frame) -> None:

@@ -81,12 +81,13 @@ def _of_premise(groups: list, places: Places, means: Means) -> Iterator[Claim]:
 
 
 def _paired(attacked: "pd.DataFrame", clean: "pd.DataFrame") -> "pd.DataFrame":
-    """Each image once, with the error that it has before a purifier under attack and clean."""
+    """Each image of both once: its error before a purifier under attack less that when clean."""
     keys = ["seed", "dataset", "id"]
     one, other = (
         rows.drop_duplicates(keys).set_index(keys)["error_before"] for rows in (attacked, clean)
     )
-    return (one - other).dropna().rename("difference").reset_index()
+    one, other = one.align(other, join="inner")
+    return (one - other).rename("difference").reset_index()
 
 
 def _of_a(groups: list, places: Places, means: Means) -> Iterator[Claim]:
