@@ -136,7 +136,7 @@ def test_a_job_that_has_not_run_is_named(tmp_path, capsys, monkeypatch):
     job = PlannedJob("attack", {}, (), ("some.h5",), "gone.tsv", 0, None)
     monkeypatch.setattr(listing, "dry_run", lambda *a, **k: [job])
     assert script.main(["dapas"]) == 1
-    assert "There is no gone.tsv: its job has not run here." in capsys.readouterr().err
+    assert "gone.tsv: does not exist; run its job first" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

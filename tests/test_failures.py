@@ -140,8 +140,8 @@ def test_another_signal_is_named(log):
 def test_a_job_killed_on_a_node_is_seen_in_the_clusters_log(log, tmp_path):
     cluster_log = tmp_path / "logs" / "12.log"
     cluster_log.write_text(killed())
-    told = failures.summary(log(on_slurm("FAILED", logs=f"logs/attack.log, {cluster_log}")))[3]
-    assert told.startswith("    SLURM job 12 was killed, probably for lack of memory; ")
+    message = failures.summary(log(on_slurm("FAILED", logs=f"logs/attack.log, {cluster_log}")))[3]
+    assert message.startswith("    SLURM job 12 was killed, probably for lack of memory; ")
 
 
 def test_a_local_job_without_a_log_still_has_its_line(log):

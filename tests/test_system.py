@@ -68,9 +68,9 @@ def test_every_writer_that_is_refused_space_names_its_file_and_leaves_nothing(tm
     done = subprocess.run(
         [sys.executable, "-c", WRITERS, tmp_path], cwd=REPOSITORY, capture_output=True, text=True
     )
-    *told, left = done.stdout.splitlines()
+    *messages, left = done.stdout.splitlines()
     files = ["a.h5", "b.h5", "c.safetensors", "d.parquet", "e.json", "states/f/state.pt"]
-    assert told == [
+    assert messages == [
         f"{tmp_path / file}: the file is too large for the limit of 20,000 bytes; raise it with "
         f"`ulimit -f` and {AGAIN}"
         for file in files
@@ -82,16 +82,16 @@ def test_every_writer_that_is_refused_space_names_its_file_and_leaves_nothing(tm
 @pytest.mark.parametrize("number", system._REASONS)
 def test_each_number_is_one_sentence_with_file_and_remedy(number, tmp_path):
     path = tmp_path / "deep" / "a.h5"
-    told = system.refusal(OSError(number, os.strerror(number)), path)
-    assert told.startswith(f"{path}: ") and told.endswith(f" and {AGAIN}")
-    assert told == system.refusal(OSError(number, "", str(path)), Path("another"))
-    assert "{" not in told and told.count("\n") == 0 and told.count(";") == 1
+    message = system.refusal(OSError(number, os.strerror(number)), path)
+    assert message.startswith(f"{path}: ") and message.endswith(f" and {AGAIN}")
+    assert message == system.refusal(OSError(number, "", str(path)), Path("another"))
+    assert "{" not in message and message.count("\n") == 0 and message.count(";") == 1
 
 
 def test_of_a_full_disk_it_is_told_what_is_free(tmp_path):
     left = os.statvfs(tmp_path)
-    told = system.refusal(OSError(errno.ENOSPC, ""), tmp_path / "not" / "there")
-    free = int(told.partition("system, ")[2].partition(" bytes")[0].replace(",", ""))
+    message = system.refusal(OSError(errno.ENOSPC, ""), tmp_path / "not" / "there")
+    free = int(message.partition("system, ")[2].partition(" bytes")[0].replace(",", ""))
     assert abs(free - left.f_bavail * left.f_frsize) < 1 << 30  # others write as well
 
 

@@ -59,7 +59,7 @@ def read(path: Path) -> Cost:
     """
     reason = why_no_file(path)
     if reason == "does not exist":
-        raise BadInput(f"There is no {path}: its job has not run here.")
+        raise BadInput(f"{path}: does not exist; run its job first")
     if reason and reason.startswith("cannot be read"):
         raise DamagedFile(f"{path} {reason}; check its rights.")
     try:

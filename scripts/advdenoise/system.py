@@ -40,7 +40,7 @@ _SHORT = re.compile(
     r"|failed to map segment|can't start new thread",
     re.IGNORECASE,
 )
-_PART = re.compile(r"\.(.+)\.\d+\.part")
+PART = re.compile(r"\.(.+)\.\d+\.part")  # a file that a job is writing
 
 
 class Refused(BadInput):
@@ -52,12 +52,12 @@ def refusal(error: BaseException, path: Path | None = None) -> str | None:
 
     `path` is the file that was worked on, told where the error names none.
     """
-    found = of_system(error, path)
-    if found is None:
+    cause = of_system(error, path)
+    if cause is None:
         return None
-    what, remedy = _REASONS[found.errno]
-    reason = what.format(**_fields(Path(found.filename or ".")))
-    return f"{found.filename or 'a file'}: {reason}; {remedy} and {AGAIN}"
+    what, remedy = _REASONS[cause.errno]
+    reason = what.format(**_fields(Path(cause.filename or ".")))
+    return f"{cause.filename or 'a file'}: {reason}; {remedy} and {AGAIN}"
 
 
 def of_system(error: BaseException, path: Path | None = None) -> OSError | None:
@@ -175,18 +175,18 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _number(error: BaseException) -> int | None:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    found = _NUMBER.search(str(error)) if isinstance(error, OSError | RuntimeError) else None
-    return int(found[1] or found[2]) if found else None
+    match = _NUMBER.search(str(error)) if isinstance(error, OSError | RuntimeError) else None
+    return int(match[1] or match[2]) if match else None
 
 
 def _named(error: BaseException) -> Path | None:
     """The file that an error names; for a temporary one that which it was to become."""
-    found = _NAME.search(str(error))
-    name = getattr(error, "filename", None) or (found and found[1])
+    match = _NAME.search(str(error))
+    name = getattr(error, "filename", None) or (match and match[1])
     if not isinstance(name, str | bytes | os.PathLike):
         return None
     path = Path(os.fsdecode(name))
-    part = _PART.fullmatch(path.name)
+    part = PART.fullmatch(path.name)
     return path.with_name(part[1]) if part else path
 
 

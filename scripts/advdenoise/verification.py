@@ -11,11 +11,11 @@ from scripts.advdenoise.digests import settings_digest
 from scripts.advdenoise.errors import BadInput, remedy
 from scripts.advdenoise.graph import places
 from scripts.advdenoise.graph.resolution import CHOSEN, is_block
+from scripts.advdenoise.system import PART
 from scripts.advdenoise.workflow import Flow
 
 CONFIGURATION = "config.yaml"  # of a folder of results: the configuration in effect
 _RESUME = "resume"  # what jobs go on from; they clear it themselves
-_PART = re.compile(r"\..+\.\d+\.part")
 _UNSIGNED = (".csv", ".md", ".tex", ".svg", ".sha256")  # files without provenance
 _SUFFIXES = (".h5", ".parquet", ".safetensors", ".json", *_UNSIGNED)
 _MOST = 3  # settings that a sentence names
@@ -65,7 +65,7 @@ class Verifier:
 
         Without `contents` only what made the file is looked at.
         """
-        if _PART.fullmatch(path.name):
+        if PART.fullmatch(path.name):
             return f"{path}: was left behind by a killed job; delete it"
         place = path.relative_to(self._folder).as_posix()
         job = self._job(place.removesuffix(".sha256"))

@@ -184,10 +184,13 @@ def test_lack_of_memory_names_the_rule_and_the_remedy(job, tmp_path):
 def test_a_log_that_cannot_be_opened_is_told(job, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
-    for log, told in (("folder", "Is a directory; delete it\n"), ("n" * 300, "name is too long")):
+    for log, message in (
+        ("folder", "Is a directory; delete it\n"),
+        ("n" * 300, "name is too long"),
+    ):
         done = job({}, "--images", "i", "--sets", "--log", tmp_path / log)
         assert done.returncode == 1
-        assert done.stderr.startswith(f"{tmp_path / log}: ") and told in done.stderr
+        assert done.stderr.startswith(f"{tmp_path / log}: ") and message in done.stderr
         assert done.stderr.count("\n") == 1 and done.stdout == ""
 
 
