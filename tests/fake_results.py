@@ -92,8 +92,7 @@ class Results:
             pa.array(columns[f.name], f.type, from_pandas=pa.types.is_floating(f.type))
             for f in schema
         ]
-        count = sum(len(row["id"]) for row in rows)
-        provenance = {"settings": settings, "wall_seconds": 0.5 * count}
+        provenance = {"settings": settings}
         store.write_table(path, pa.Table.from_arrays(arrays, schema=schema), provenance)
 
     def _evaluate(self, path: Path, settings: dict) -> None:
@@ -224,7 +223,8 @@ class Results:
                         "hidden": vectors,
                     }
                 )
-        self._write(path, rows, iqr_schema(10, 10), settings)
+        seconds = 0.5 * sum(len(row["id"]) for row in rows)
+        self._write(path, rows, iqr_schema(10, 10), settings | {"seconds": seconds})
 
     def _choose(self, path: Path, settings: dict) -> None:
         """The second candidate of each setting is the best."""

@@ -37,6 +37,7 @@ def run(
         nodes = hidden_nodes(settings, network, first.images)
         leave_one_out = leave_one_out_of(settings, network, nodes, first.images)
         columns = Columns(iqr_schema(len(clean.classes), len(nodes) + len(clean.classes)))
+        begin = time.perf_counter()
         batches = clean.batches(settings["batch"], device)
         for batch in tqdm(batches, desc=f"iqr {settings['threat']}", disable=None):
             for met in threats.meet(batch):
@@ -45,6 +46,7 @@ def run(
             "nodes": nodes.indices,
             "classes": len(clean.classes),
             "ids": ids_digest(clean.ids),
+            "seconds": time.perf_counter() - begin,  # of superpixels and features alone
         }
         provenance = store.provenance(settings | about, started)
         store.write_table(output, columns.table(), provenance)

@@ -74,7 +74,7 @@ def read(
 ) -> Results:
     """Read result files, all with the columns of `schema`; each row gets its file's names.
 
-    These are the seed, the data set and the entries; `job_seconds` is what the whole file took,
+    These are the seed, the data set and the entries; `job_seconds` is what its numbers took,
     `values` how long a row's feature vector is.
     `columns` are read, by default all. Of detectors' scores those are read whose detector was
     fitted on the row's own attack, or instead on `fitted_on`, a threat and an attack point.
@@ -94,7 +94,7 @@ def read(
         table = store.read_table(path, _schema_of(path, schema), columns, keep)
         check_rows(path, table, settings)
         frame = table.to_pandas()
-        frame["job_seconds"] = provenance.get("wall_seconds", math.nan)
+        frame["job_seconds"] = settings.get("seconds", math.nan)
         for kind in _ENTRIES:
             entry = settings.get(kind)
             if entry:

@@ -557,7 +557,7 @@ def _of_size(entry: dict) -> list[Claim]:
         claim = Claim(
             _SIZE.format(line["raw"], name),
             f"{name} of the classifier, as Keras counts them",
-            Range(printed - 0.5, printed + 0.5),
+            Range(printed - 1, printed + 1),
             published=line["value"],
         )
         if known:
