@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from snakemake.utils import update_config
 
 from scripts.advdenoise import components, configuration
 from scripts.advdenoise.workflow import Flow
@@ -180,9 +182,16 @@ def fresh(tmp_path_factory):
     """The code, and the files that the README has its reader write."""
     folder = tmp_path_factory.mktemp("readme") / "clone"
     mini.copy_code(folder, REPOSITORY / "config" / "config.yaml")
-    (mine,) = blocks(README, "yaml")
+    mine, _ = blocks(README, "yaml")
     (folder / "mine.yaml").write_text(mine, encoding="utf-8")
     return folder
+
+
+def test_the_entries_of_the_readme_fit_the_quick_scale(quick):
+    for block in blocks(README, "yaml"):
+        config = copy.deepcopy(quick)
+        update_config(config, yaml.safe_load(block))
+        assert configuration.read(config)
 
 
 # Writing the report needs results: test_the_report_is_one_page writes one.
