@@ -22,7 +22,7 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 RECIPES = (REPOSITORY / "docs" / "recipes.md").read_text(encoding="utf-8")
 # What a run makes, what lies in a data root, or within results: no paths of the repository.
 ELSEWHERE = {
-    *("results", "logs", "benchmarks", "exported", "train", "val"),
+    *("results", "logs", "benchmarks", "exported", "chosen", "train", "val"),
     *("MNIST", "FashionMNIST", "cifar-10-batches-py", "tiny-imagenet-200"),
     *("VOCdevkit", "sbd", "CamVid", "trainannot"),
 }
