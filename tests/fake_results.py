@@ -70,6 +70,7 @@ class Results:
                     job = self.flow.job(rule, match.groupdict())
                     found = map(self.make, job.inputs.get("chosen", []))
                     settings = with_choices(job.settings, list(found))
+                    settings["digest"] = self.flow.digest(file)
                     getattr(self, f"_{rule}")(path, settings)
         return path
 

@@ -573,7 +573,10 @@ def test_jobs_find_this_interpreter_and_this_code(monkeypatch):
 def sources(tmp_path, monkeypatch):
     """A library of two modules under a script, and one apart."""
     monkeypatch.setattr(digests, "REPOSITORY", tmp_path)
+    monkeypatch.chdir(tmp_path)
     for name, text in {
+        "scripts/__init__.py": "",
+        "scripts/library/__init__.py": "",
         "scripts/job.py": "from scripts.library import one\n",
         "scripts/library/one.py": "def f():\n    from scripts.library.two import g\n",
         "scripts/library/two.py": "import json\n\ndef g():\n    return 2\n",
@@ -587,7 +590,7 @@ def sources(tmp_path, monkeypatch):
 
 def digest(*files) -> str:
     """The digest that a new process would find."""
-    for function in ("code_digest", "_tree", "_syntax", "_imports"):
+    for function in ("code_digest", "parsed", "_syntax", "_imports"):
         getattr(digests, function).cache_clear()
     return digests.code_digest(*files)
 
