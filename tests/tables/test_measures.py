@@ -259,7 +259,13 @@ def test_distances_are_means_over_images(results):
         assert cell.estimate.n == 30 and len(rows) == 60
         per_seed = [part[cell.metric].astype(float).mean() for _, part in rows.groupby("seed")]
         assert cell.spread == pytest.approx(np.std(per_seed, ddof=1))
-    assert {cell.metric for cell in cells} == {"ne_d", "ne_d_sqrt", "cos_d", "ne_d_raw", "cos_d_raw"}
+    assert {cell.metric for cell in cells} == {
+        "ne_d",
+        "ne_d_sqrt",
+        "cos_d",
+        "ne_d_raw",
+        "cos_d_raw",
+    }
 
 
 def test_calibration_has_the_interval_of_a_mean(results):
