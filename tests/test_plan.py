@@ -42,13 +42,13 @@ def test_a_plan_before_and_after_a_run(folder, capsys, tmp_path_factory):
     assert (folder / "benchmarks/units/cpu.json").exists()
     capsys.readouterr()
     before = printed(capsys)
-    assert before.startswith("24 jobs of the scale mini. No GPU has been measured")
-    assert "24 counted" in before
+    assert before.startswith("25 jobs of the scale mini. No GPU has been measured")
+    assert "25 counted" in before
     run = mini.finished(tmp_path_factory.mktemp("plan"))
     for part in ("results", "benchmarks/mini"):
         shutil.copytree(run / part, folder / part)
     assert printed(capsys) == "Nothing is to be run: all that is asked for is there.\n"
-    assert "24 measured" in printed(capsys, "--everything")
+    assert "25 measured" in printed(capsys, "--everything")
     ratios = printed(capsys, "--check")
     assert "attack" in ratios
     # What is missing is brought to what like jobs took.
