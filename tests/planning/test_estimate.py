@@ -314,3 +314,15 @@ def test_ratios_are_printed_by_stage():
     head, row = report.ratios({"attack": [(2.0, 1.0), (3.0, 4.0)]})
     assert head.split() == ["stage", "jobs", "seconds", "counted", "ratio", "each"]
     assert row.split() == ["attack", "2", "5.0", "5.0", "1.00", "0.75", "to", "2.00"]
+
+
+def test_a_job_with_a_chosen_setting_is_known_by_its_candidates():
+    def point(alpha, **more):
+        return {"name": "pgd", "points": {"default": {"settings": {"alpha": alpha}, **more}}}
+
+    block = {"choose": [0.1, 0.2], "by": {"mse": 1.0}, "of": "pgd default"}
+    stored = {"attack": point(0.2, chosen=["alpha"]), "digest": "d"}
+    assert estimate._holds(stored, {"attack": point(block)})
+    assert not estimate._holds({"attack": point(0.3, chosen=["alpha"])}, {"attack": point(block)})
+    assert not estimate._holds(stored, {"attack": point(0.1)})
+    assert not estimate._holds(stored, {"attack": point(block, more=1)})

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from scripts.advdenoise import budget, store
 from scripts.advdenoise.errors import BadInput, DamagedFile
+from scripts.advdenoise.graph.resolution import CHOSEN, is_block
 from scripts.advdenoise.planning.listing import PlannedJob
 from scripts.advdenoise.planning.units import CPU, Units
 from scripts.advdenoise.planning.work import PASSING, Counting, NotMeasured, Work
@@ -252,13 +253,20 @@ def _seconds(cost: budget.Cost, device: str) -> float:
 def _holds(made: dict, settings: dict) -> bool:
     """Whether a file was made with these settings.
 
-    Its job may have added others, and to an entry what it found (a network's number of parameters).
+    Its job may have added others, to an entry what it found (a network's number of parameters), and
+    taken one of the candidates of a setting that is chosen.
     """
     wanted = json.loads(json.dumps(settings))
     return all(_equal(made.get(name), value) for name, value in wanted.items())
 
 
-def _equal(made, wanted) -> bool:
-    if isinstance(made, dict) and isinstance(wanted, dict) and "name" in wanted:
-        return all(made.get(name) == value for name, value in wanted.items())
-    return made == wanted
+def _equal(stored, wanted) -> bool:
+    if is_block(wanted):
+        return stored in wanted["choose"]
+    if isinstance(stored, list) and isinstance(wanted, list):
+        return len(stored) == len(wanted) and all(map(_equal, stored, wanted))
+    if not isinstance(stored, dict) or not isinstance(wanted, dict):
+        return stored == wanted
+    others = stored.keys() - wanted.keys() - {CHOSEN}
+    alike = all(_equal(stored.get(name), value) for name, value in wanted.items())
+    return alike and ("name" in wanted or not others)
