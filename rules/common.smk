@@ -5,6 +5,10 @@ import signal
 import sys
 from pathlib import Path
 
+# SLURM sends it to all processes of a job when its time runs out: the job saves its state and exits,
+# and Snakemake above it must live to see that. Before all imports, for it may come at once.
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
 from scripts.advdenoise import cluster, configuration, failures, running, system, terminal
 from scripts.advdenoise.files import check_places, check_times
 from scripts.advdenoise.graph import yaml_files
@@ -13,9 +17,6 @@ from scripts.advdenoise.graph.targets import explained
 from scripts.advdenoise.workflow import Flow, one_sentence, prepare_environment
 
 prepare_environment()
-# SLURM sends it to all processes of a job when its time runs out: the job saves its state and exits,
-# and Snakemake above it must live to see that.
-signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 cluster.adapt_executor()
 
 default = f"{workflow.basedir}/config/config.yaml"
