@@ -23,9 +23,9 @@ default = f"{workflow.basedir}/config/config.yaml"
 with one_sentence():
     if workflow.is_main_process:
         system.check_records(running.STATE)
-    given = [Path(os.path.relpath(file)) for file in workflow.overwrite_configfiles]
-    named = yaml_files.typed(dict(workflow.config_settings.config))
-    merged = yaml_files.merged(given, named, Path(os.path.relpath(default)))
+    files = [Path(os.path.relpath(file)) for file in workflow.overwrite_configfiles]
+    options = yaml_files.typed(dict(workflow.config_settings.config))
+    merged = yaml_files.merged(files, options, Path(os.path.relpath(default)))
     flow = Flow(configuration.read(merged))
     cluster.check_site()
 
