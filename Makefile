@@ -43,7 +43,7 @@ help:
 	@echo "          of plan, unit-costs and budget also CONFIGFILE=config/papers.yaml  TARGET=segfault"
 
 quick: .venv/run.stamp
-	@python -m scripts.unlock
+	@python -m advdenoise unlock
 	snakemake --cores $(CORES) --rerun-incomplete $(configuration)
 	@if [ ! -e $(report) ] || [ -n "$$(find $(results)/tables $(results)/figures -type f -newer $(report))" ]; then \
 		echo "snakemake --report $(report) $(configuration)"; \
@@ -68,13 +68,13 @@ lint: .venv/dev.stamp
 	snakemake --lint
 
 budget: .venv/run.stamp
-	@python -m scripts.budget $(if $(TARGET),--configfile $(CONFIGFILE) $(CONFIG) -- $(TARGET))
+	@python -m tools.plan.costs $(if $(TARGET),--configfile $(CONFIGFILE) $(CONFIG) -- $(TARGET))
 
 plan: .venv/run.stamp
-	@python -m scripts.plan $(planned)
+	@python -m tools.plan $(planned)
 
 unit-costs: .venv/run.stamp
-	@python -m scripts.unit_costs $(planned)
+	@python -m tools.plan.unit_costs $(planned)
 
 bench-attacks: .venv-benchmark/benchmark.stamp
 	.venv-benchmark/bin/python -m bench.attacks

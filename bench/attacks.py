@@ -185,7 +185,7 @@ def prepare(path: Path, options: argparse.Namespace) -> None:
     """Train the networks for a moment and save them with the images to attack."""
     import torch
 
-    from scripts.advdenoise.classifiers._elu import quicken
+    from advdenoise.inference.elu import quicken
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
@@ -210,10 +210,10 @@ def prepare(path: Path, options: argparse.Namespace) -> None:
 
 def read_source():
     if root := os.environ.get("ADVDENOISE_DATA"):
-        from scripts.advdenoise.datasets.archives import cifar10
+        from advdenoise.datasets.archives import cifar10
 
         return cifar10(Path(root))
-    from scripts.advdenoise.datasets.embedded import patches
+    from advdenoise.datasets.embedded import patches
 
     return patches()
 
@@ -247,19 +247,19 @@ def build(name: str, classes: int, weights: dict):
 
 
 def elu_cnn(classes: int):
-    from scripts.advdenoise.classifiers.convnets import elu_cnn
+    from advdenoise.classifiers.convnets import elu_cnn
 
     return elu_cnn((3, 32, 32), classes)
 
 
 def lenet(classes: int):
-    from scripts.advdenoise.classifiers.convnets import lenet
+    from advdenoise.classifiers.convnets import lenet
 
     return lenet((3, 32, 32), classes)
 
 
 def resnet18(classes: int):
-    from scripts.advdenoise.classifiers.resnet import cifar_resnet18
+    from advdenoise.classifiers.resnet import cifar_resnet18
 
     return cifar_resnet18((3, 32, 32), classes, width=16)
 
@@ -274,14 +274,14 @@ def few(images, labels):
 
 
 def ours(model, images, labels, options) -> dict:
-    from scripts.advdenoise.classifiers._fold import fold
+    from advdenoise.inference.fold import fold
 
     return unfolded(fold(model), images, labels, options)
 
 
 def unfolded(model, images, labels, options) -> dict:
-    from scripts.advdenoise.attacks import blackbox, gradient, minimal
-    from scripts.advdenoise.noise import Noise
+    from advdenoise.attacks import blackbox, gradient, minimal
+    from advdenoise.noise import Noise
 
     known = {"images": images, "labels": labels, "targeted": False, "predict": model}
     size = {"epsilon": EPSILON, "alpha": ALPHA}
@@ -317,7 +317,7 @@ def bare(model, images, labels, options) -> dict:
     import torch
     from torch.nn import functional
 
-    from scripts.advdenoise.classifiers._fold import fold
+    from advdenoise.inference.fold import fold
 
     network = fold(model)
 

@@ -77,9 +77,9 @@ class Files:
         import numpy as np
         import torch
 
-        from scripts.advdenoise import store
-        from scripts.advdenoise.stages import models
-        from scripts.advdenoise.stages.data import open_images
+        from advdenoise.io import store
+        from advdenoise.stages import models
+        from advdenoise.stages.data import open_images
 
         self.root, self.batch = root, batch
         self.images, self.victim = root / "images.h5", root / "victim.safetensors"
@@ -106,7 +106,7 @@ class Files:
 
     def job(self, name: str) -> None:
         """The whole job, without what it prints."""
-        from scripts.advdenoise.stages import attack
+        from advdenoise.stages import attack
 
         function, settings, _ = ATTACKS[name]
         points = {"default": {"function": function, "settings": settings}}
@@ -125,14 +125,15 @@ class Files:
 
     def attack(self, name: str) -> None:
         """The attack alone, on tensors in memory."""
-        from scripts.advdenoise.components import load, provide
-        from scripts.advdenoise.noise import Noise
+        from advdenoise.calls import call_with
+        from advdenoise.graph.components import load
+        from advdenoise.noise import Noise
 
         function, settings, _ = ATTACKS[name]
         bound = load("attacks", {"function": function, "settings": settings})
         for batch in self.batches:
             handed = {"images": batch.images, "labels": batch.labels, "targeted": False}
-            provide(bound, **handed, predict=self.network, noise=Noise(0, batch.ids, "bench"))
+            call_with(bound, **handed, predict=self.network, noise=Noise(0, batch.ids, "bench"))
 
     def bare(self, passes: int) -> None:
         """So many passes with their gradients."""

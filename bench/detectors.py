@@ -101,7 +101,7 @@ def show(name: str, other: str, rounds: int, first: Callable, second: Callable) 
 
 
 def measured(given: Problem, fit: Callable, score: Callable) -> Measured:
-    from scripts.advdenoise.metrics import roc_auc
+    from advdenoise.metrics import roc_auc
 
     started = time.process_time()
     machine = fit(given.train, given.train_truth)
@@ -112,11 +112,12 @@ def measured(given: Problem, fit: Callable, score: Callable) -> Measured:
 
 
 def detector(given: Problem, name: str, threads: int = 1, **settings) -> Callable[[], Measured]:
-    from scripts.advdenoise.components import load, provide
+    from advdenoise.calls import call_with
+    from advdenoise.graph.components import load
 
     def fit(features, truth):
         entry = {"function": name, "settings": settings}
-        machine = provide(load("detectors", entry), seed=0, threads=threads)
+        machine = call_with(load("detectors", entry), seed=0, threads=threads)
         machine.fit(features, truth)
         return machine
 
@@ -148,8 +149,8 @@ def grid_search(given: Problem) -> Callable[[], Measured]:
     from sklearn.model_selection import GridSearchCV
     from sklearn.svm import SVC
 
-    from scripts.advdenoise.components import signature
-    from scripts.advdenoise.detectors import svm
+    from advdenoise.detectors import svm
+    from advdenoise.graph.components import signature
 
     defaults = signature("detectors", "", "svm.svc_grid_search").defaults
     grid = {name: list(defaults[name]) for name in ("C", "gamma")}

@@ -99,8 +99,8 @@ class Files:
     def __init__(self, root: Path, options):
         import yaml
 
-        from scripts.advdenoise import configuration
-        from scripts.advdenoise.workflow import Flow
+        from advdenoise.graph import configuration
+        from advdenoise.graph.flow import Flow
 
         images, crops = options.images, -(-options.images // 8)
         text = CONFIGURATION.format(batch=options.batch, images=images, crops=crops)
@@ -113,7 +113,7 @@ class Files:
         return {"settings": job.settings} | {k: self._made(v) for k, v in job.inputs.items()}
 
     def _made(self, files):
-        from scripts.advdenoise.stages import attack, images, training
+        from advdenoise.stages import attack, images, training
 
         if isinstance(files, list):
             return [self._made(file) for file in files]
@@ -139,9 +139,9 @@ class Files:
 
 
 def compare(made: Files, classifier: str, options) -> str:
-    from scripts.advdenoise.stages import distances
-    from scripts.advdenoise.stages.memory import peak_bytes
-    from scripts.advdenoise.stages.models import device
+    from advdenoise.stages import distances
+    from advdenoise.stages.memory import peak_bytes
+    from advdenoise.stages.models import device
 
     place = {"seed": "0", "dataset": "patches", "suite": "met", "split": "train"}
     given = made.options("distances", **place, classifier=classifier)
@@ -167,9 +167,9 @@ class Bare:
     """The passes of a job on tensors in memory."""
 
     def __init__(self, given: dict):
-        from scripts.advdenoise.stages import models
-        from scripts.advdenoise.stages.data import open_images
-        from scripts.advdenoise.stages.threats import open_threats
+        from advdenoise.stages import models
+        from advdenoise.stages.data import open_images
+        from advdenoise.stages.threats import open_threats
 
         settings, device = given["settings"], models.device()
         with (

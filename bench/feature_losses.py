@@ -49,8 +49,8 @@ def main() -> None:
 def noisy_digits(count: int):
     import torch
 
-    from scripts.advdenoise.datasets.embedded import digits
-    from scripts.advdenoise.training._examples import Mixture, Part
+    from advdenoise.datasets.embedded import digits
+    from advdenoise.training._examples import Mixture, Part
 
     source = digits()
     images, labels = source.read(range(count)), source.train_labels[:count]
@@ -62,8 +62,8 @@ def noisy_digits(count: int):
 def measure(width: int, examples, rounds: int) -> None:
     import torch
 
-    from scripts.advdenoise.classifiers.vgg import vgg16
-    from scripts.advdenoise.training import features, plain
+    from advdenoise.classifiers.vgg import vgg16
+    from advdenoise.training import features, plain
 
     network = vgg16((1, 28, 28), 10, width=width).eval().requires_grad_(False)
     network = network.to(memory_format=torch.channels_last)
@@ -98,9 +98,9 @@ class Way:
     def __init__(self, examples, step, network):
         import torch
 
-        from scripts.advdenoise.denoisers.autoencoders import seven_layer
-        from scripts.advdenoise.training._optimisers import Optimiser
-        from scripts.advdenoise.training._references import References, maker
+        from advdenoise.denoisers.autoencoders import seven_layer
+        from advdenoise.training._optimisers import Optimiser
+        from advdenoise.training._references import References, maker
 
         self._examples, self._step, self._network = examples, step, network
         self._model = seven_layer((1, 28, 28)).to(memory_format=torch.channels_last)
@@ -118,15 +118,15 @@ class Way:
     def epoch(self) -> None:
         import torch
 
-        from scripts.advdenoise.components import provide
-        from scripts.advdenoise.noise import Noise
+        from advdenoise.calls import call_with
+        from advdenoise.noise import Noise
 
         for index in torch.randperm(len(self._examples)).split(BATCH):
             batch = self._examples.batch(index, Noise(0, index, "bench"), 0)
             if self._references:
                 batch["reference"] = self._references.of(index, batch["targets"])
             self._optimiser.zero_grad()
-            loss, _ = provide(self._step, model=self._model, network=self._network, **batch)
+            loss, _ = call_with(self._step, model=self._model, network=self._network, **batch)
             loss.backward()
             self._optimiser.step(LR)
 

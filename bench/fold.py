@@ -32,8 +32,8 @@ def main() -> None:
 
     import torch
 
-    from scripts.advdenoise.classifiers.convnets import elu_cnn, lenet
-    from scripts.advdenoise.classifiers.resnet import cifar_resnet18
+    from advdenoise.classifiers.convnets import elu_cnn, lenet
+    from advdenoise.classifiers.resnet import cifar_resnet18
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
@@ -53,8 +53,8 @@ def main() -> None:
 def variants(network, images) -> dict:
     import torch
 
-    from scripts.advdenoise.classifiers._elu import QuickELU, quicken
-    from scripts.advdenoise.classifiers._fold import fold
+    from advdenoise.inference.elu import QuickELU, quicken
+    from advdenoise.inference.fold import fold
 
     with torch.no_grad():
         for _ in range(5):

@@ -35,16 +35,16 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from scripts.advdenoise.attributions import superpixels  # noqa: E402
-from scripts.advdenoise.attributions._loo import LeaveOneOut, representations  # noqa: E402
-from scripts.advdenoise.attributions._masks import masks_of  # noqa: E402
-from scripts.advdenoise.attributions._nodes import Nodes, draw, map_shapes  # noqa: E402
-from scripts.advdenoise.attributions._steps import Dense  # noqa: E402
-from scripts.advdenoise.attributions._windows import Planner  # noqa: E402
-from scripts.advdenoise.classifiers._elu import quicken  # noqa: E402
-from scripts.advdenoise.classifiers.convnets import elu_cnn  # noqa: E402
-from scripts.advdenoise.datasets.embedded import patches  # noqa: E402
-from scripts.advdenoise.stages.memory import peak_bytes  # noqa: E402
+from advdenoise.attributions import superpixels
+from advdenoise.attributions._loo import LeaveOneOut, representations
+from advdenoise.attributions._masks import masks_of
+from advdenoise.attributions._nodes import Nodes, draw, map_shapes
+from advdenoise.attributions._windows import Planner
+from advdenoise.classifiers.convnets import elu_cnn
+from advdenoise.datasets.embedded import patches
+from advdenoise.inference.elu import quicken
+from advdenoise.inference.steps import Dense
+from advdenoise.stages.memory import peak_bytes
 
 SHAPE, CLASSES = (3, 32, 32), 10
 MEAN = 120.70748 / 255

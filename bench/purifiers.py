@@ -57,7 +57,7 @@ def main() -> None:
 def network(layers: int, width: int):
     import torch
 
-    from scripts.advdenoise.denoisers.autoencoders import red_net
+    from advdenoise.denoisers.autoencoders import red_net
 
     torch.manual_seed(0)
     denoiser = red_net((3, 32, 32), layers=layers, width=width)
@@ -70,7 +70,7 @@ def network(layers: int, width: int):
 def photographs(count: int):
     import torch
 
-    from scripts.advdenoise.datasets.embedded import patches
+    from advdenoise.datasets.embedded import patches
 
     images = torch.from_numpy(patches(train=-(-count // 8)).read(range(count))).float() / 255
     return images.contiguous(memory_format=torch.channels_last)
@@ -80,9 +80,9 @@ def purifiers(denoise, images, steps: int) -> dict:
     """Each variant as a function of images."""
     import torch
 
-    from scripts.advdenoise.components import handed
-    from scripts.advdenoise.noise import Noise
-    from scripts.advdenoise.purifiers import apudae
+    from advdenoise.calls import injected_parameters
+    from advdenoise.noise import Noise
+    from advdenoise.purifiers import apudae
 
     def error(given):
         return (given - denoise(given)).square().flatten(1).sum(1)
@@ -96,7 +96,9 @@ def purifiers(denoise, images, steps: int) -> dict:
         def purify(given):
             noise = Noise(0, range(len(given)), "bench")
             offered = {"error": error, "calibration": calibration, "noise": noise}
-            own = {name: offered[name] for name in handed(function) if name != "images"}
+            own = {
+                name: offered[name] for name in injected_parameters(function) if name != "images"
+            }
             return function(given, **own, steps=steps, **settings)
 
         return purify
@@ -178,7 +180,7 @@ def memory(options) -> None:
 def whole_graph(denoise, steps: int):
     import torch
 
-    from scripts.advdenoise.purifiers._descent import Adam
+    from advdenoise.purifiers._descent import Adam
 
     def purify(images):
         rule = Adam(1 / 255)

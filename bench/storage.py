@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.advdenoise import store
+from advdenoise.io import store
 
 RUNS = 5
 CODECS = ("blosc", "gzip", "none")

@@ -36,7 +36,7 @@ def main() -> None:
 
     import torch
 
-    from scripts.advdenoise.datasets.embedded import patches
+    from advdenoise.datasets.embedded import patches
 
     torch.set_num_threads(options.threads)
     source = patches(train=-(-options.images // 8))
@@ -54,7 +54,7 @@ def main() -> None:
 def network():
     import torch
 
-    from scripts.advdenoise.classifiers.convnets import elu_cnn
+    from advdenoise.classifiers.convnets import elu_cnn
 
     torch.manual_seed(0)
     return elu_cnn((3, 32, 32), 8)
@@ -113,7 +113,7 @@ class Ours:
     def __init__(self, images, labels, options):
         import torch
 
-        from scripts.advdenoise.training._examples import Clean
+        from advdenoise.training._examples import Clean
 
         moves = {"crop": {"crop": 4}, "affine": {"rotation": 15.0, "shift": 0.1}}
         self._moves = {**moves[options.augmentation], "flip": True}
@@ -125,8 +125,8 @@ class Ours:
     def epoch(self) -> None:
         from functools import partial
 
-        from scripts.advdenoise.training import plain
-        from scripts.advdenoise.training._loop import train
+        from advdenoise.training import plain
+        from advdenoise.training._loop import train
 
         loop = {"epochs": 1, "batch": BATCH, "optimiser": {"name": "adam", "lr": LR}}
         step = partial(plain.classify, **self._moves)
@@ -137,8 +137,8 @@ class Ours:
     def data(self) -> None:
         import torch
 
-        from scripts.advdenoise.noise import Noise
-        from scripts.advdenoise.training._augment import augment
+        from advdenoise.noise import Noise
+        from advdenoise.training._augment import augment
 
         for index in torch.randperm(len(self._examples)).split(BATCH):
             noise = Noise(0, self._examples.ids[index], "bench")

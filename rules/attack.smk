@@ -21,5 +21,5 @@ rule attack:
         files=as_options,
         resume=f"{flow.root}/resume",
     shell:
-        "python -m scripts.attack --settings {params.settings:q} --code {params.code} {params.files}"
+        "python -P {SCRIPTS}/attack.py --settings {params.settings:q} --code {params.code} {params.files}"
         " --output {output} --resume {params.resume} --threads {threads} --log {log}"

@@ -20,5 +20,5 @@ rule calibrate:
         code=flow.code("calibrate"),
         files=as_options,
     shell:
-        "python -m scripts.calibrate --settings {params.settings:q} {params.files}"
+        "python -P {SCRIPTS}/calibrate.py --settings {params.settings:q} {params.files}"
         " --output {output} --threads {threads} --log {log}"

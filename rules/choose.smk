@@ -20,5 +20,5 @@ rule choose:
         code=flow.code("choose"),
         files=as_options,
     shell:
-        "python -m scripts.choose --settings {params.settings:q} {params.files}"
+        "python -P {SCRIPTS}/choose.py --settings {params.settings:q} {params.files}"
         " --output {output} --threads {threads} --log {log}"

@@ -1,6 +1,7 @@
 """The configuration, checked, and the graph that rules ask for inputs, settings and code."""
 
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -9,17 +10,47 @@ from pathlib import Path
 # and Snakemake above it must live to see that. Before all imports, for it may come at once.
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
-from scripts.advdenoise import cluster, configuration, failures, running, system, terminal
-from scripts.advdenoise.files import check_places, check_times
-from scripts.advdenoise.graph import yaml_files
-from scripts.advdenoise.graph.combinations import all_left_out
-from scripts.advdenoise.graph.targets import explained
-from scripts.advdenoise.workflow import Flow, one_sentence, prepare_environment
+
+def local_copy(folder) -> Path:
+    """The folder of this file; of a module from a git repository in a copy of its commit.
+
+    Jobs need the scripts and the library as files, of which Snakemake itself fetches only what it
+    includes. The copy lies below .snakemake of the working directory, which cluster nodes see.
+    """
+    if not hasattr(folder, "ref"):
+        return Path(str(folder))
+    import git
+
+    repo = folder.hosted_repo.repo if hasattr(folder, "hosted_repo") else git.Repo(folder.repo_path)
+    commit = repo.commit(folder.ref).hexsha
+    copy = Path(".snakemake/modules").absolute() / commit
+    if not copy.exists():
+        part = copy.with_name(f"{commit}.{os.getpid()}.part")
+        part.mkdir(parents=True)
+        archive = part.with_suffix(".tar")
+        repo.git.archive(commit, output=str(archive))
+        shutil.unpack_archive(archive, part)
+        archive.unlink()
+        part.rename(copy)
+    return copy / folder.path
+
+
+
+REPOSITORY = local_copy(workflow.current_basedir).parent
+SCRIPTS = REPOSITORY / "scripts"
+sys.path.insert(0, str(REPOSITORY / "src"))
+
+from advdenoise.graph import configuration, yaml_files
+from advdenoise.graph.combinations import all_left_out
+from advdenoise.graph.flow import Flow, one_sentence, prepare_environment
+from advdenoise.graph.targets import explained
+from advdenoise.ops import cluster, failures, running, system, terminal
+from advdenoise.ops.files import check_places, check_times
 
 prepare_environment()
 cluster.adapt_executor()
 
-default = f"{workflow.basedir}/config/config.yaml"
+default = f"{REPOSITORY}/config/config.yaml"
 with one_sentence():
     if workflow.is_main_process:
         system.check_records(running.STATE)

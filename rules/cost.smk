@@ -20,5 +20,5 @@ rule cost:
         code=flow.code("cost"),
         files=as_options,
     shell:
-        "python -m scripts.cost --settings {params.settings:q} {params.files}"
+        "python -P {SCRIPTS}/cost.py --settings {params.settings:q} {params.files}"
         " --output {output} --threads {threads} --log {log}"

@@ -19,5 +19,5 @@ rule detect:
         code=flow.code("detect"),
         files=as_options,
     shell:
-        "python -m scripts.detect --settings {params.settings:q} {params.files}"
+        "python -P {SCRIPTS}/detect.py --settings {params.settings:q} {params.files}"
         " --output {output} --threads {threads} --log {log}"

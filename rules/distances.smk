@@ -20,5 +20,5 @@ rule distances:
         code=flow.code("distances"),
         files=as_options,
     shell:
-        "python -m scripts.distances --settings {params.settings:q} {params.files}"
+        "python -P {SCRIPTS}/distances.py --settings {params.settings:q} {params.files}"
         " --output {output} --threads {threads} --log {log}"

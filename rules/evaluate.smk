@@ -20,5 +20,5 @@ rule evaluate:
         code=flow.code("evaluate"),
         files=as_options,
     shell:
-        "python -m scripts.evaluate --settings {params.settings:q} {params.files}"
+        "python -P {SCRIPTS}/evaluate.py --settings {params.settings:q} {params.files}"
         " --output {output} --threads {threads} --log {log}"

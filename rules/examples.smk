@@ -20,5 +20,5 @@ rule examples:
         code=flow.code("examples"),
         files=as_options,
     shell:
-        "python -m scripts.examples --settings {params.settings:q} {params.files}"
+        "python -P {SCRIPTS}/examples.py --settings {params.settings:q} {params.files}"
         " --output {output} --threads {threads} --log {log}"

@@ -19,5 +19,5 @@ rule export:
         code=flow.code("export"),
         files=as_options,
     shell:
-        "python -m scripts.export --settings {params.settings:q} {params.files}"
+        "python -P {SCRIPTS}/export.py --settings {params.settings:q} {params.files}"
         " --output {output} --threads {threads} --log {log}"

@@ -30,5 +30,5 @@ for paper in flow.papers_with_figures():
             settings=flow.settings("figures", paper=paper),
             code=flow.code("figures", paper=paper),
         shell:
-            "python -m scripts.figures --settings {params.settings:q}"
+            "python -P {SCRIPTS}/figures.py --settings {params.settings:q}"
             " --output {output} --threads {threads} --log {log}"

@@ -19,5 +19,5 @@ rule images:
         code=flow.code("images"),
         root=data_root,
     shell:
-        "python -m scripts.images --settings {params.settings:q} --root {params.root:q}"
+        "python -P {SCRIPTS}/images.py --settings {params.settings:q} --root {params.root:q}"
         " --output {output} --threads {threads} --log {log}"

@@ -20,5 +20,5 @@ rule iqr:
         code=flow.code("iqr"),
         files=as_options,
     shell:
-        "python -m scripts.iqr --settings {params.settings:q} {params.files}"
+        "python -P {SCRIPTS}/iqr.py --settings {params.settings:q} {params.files}"
         " --output {output} --threads {threads} --log {log}"

@@ -20,5 +20,5 @@ rule rows:
         code=flow.code("rows"),
         files=as_options,
     shell:
-        "python -m scripts.rows --settings {params.settings:q} {params.files}"
+        "python -P {SCRIPTS}/rows.py --settings {params.settings:q} {params.files}"
         " --output {output} --threads {threads} --log {log}"

@@ -27,6 +27,6 @@ rule table:
         code=flow.code("table"),
         files=as_options,
     shell:
-        "python -m scripts.table --settings {params.settings:q} {params.files}"
+        "python -P {SCRIPTS}/table.py --settings {params.settings:q} {params.files}"
         " --csv {output.csv} --markdown {output.markdown} --latex {output.latex}"
         " --threads {threads} --log {log}"

@@ -22,5 +22,5 @@ rule train_classifier:
         files=as_options,
         resume=f"{flow.root}/resume",
     shell:
-        "python -m scripts.train_classifier --settings {params.settings:q} --code {params.code} {params.files}"
+        "python -P {SCRIPTS}/train_classifier.py --settings {params.settings:q} --code {params.code} {params.files}"
         " --weights {output.weights} --history {output.history} --resume {params.resume} --threads {threads} --log {log}"

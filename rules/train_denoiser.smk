@@ -22,5 +22,5 @@ rule train_denoiser:
         files=as_options,
         resume=f"{flow.root}/resume",
     shell:
-        "python -m scripts.train_denoiser --settings {params.settings:q} --code {params.code} {params.files}"
+        "python -P {SCRIPTS}/train_denoiser.py --settings {params.settings:q} --code {params.code} {params.files}"
         " --weights {output.weights} --history {output.history} --resume {params.resume} --threads {threads} --log {log}"

@@ -1,12 +1,12 @@
 """One adversarial set.
 
-Run by the rule of the same name; by hand see `python -m scripts.attack --help`.
+Run by the rule of the same name; by hand see `python scripts/attack.py --help`.
 """
 
-from scripts.advdenoise.stages.command import importing, main
+from advdenoise.stages.command import importing, main
 
 with importing():
-    from scripts.advdenoise.stages.attack import run
+    from advdenoise.stages.attack import run
 
 if __name__ == "__main__":
     main(run)

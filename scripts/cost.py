@@ -1,12 +1,12 @@
 """Time and memory of leave-one-out attributions.
 
-Run by the rule of the same name; by hand see `python -m scripts.cost --help`.
+Run by the rule of the same name; by hand see `python scripts/cost.py --help`.
 """
 
-from scripts.advdenoise.stages.command import importing, main
+from advdenoise.stages.command import importing, main
 
 with importing():
-    from scripts.advdenoise.stages.cost import run
+    from advdenoise.stages.cost import run
 
 if __name__ == "__main__":
     main(run)

@@ -1,12 +1,12 @@
 """Layer-wise distances for a suite.
 
-Run by the rule of the same name; by hand see `python -m scripts.distances --help`.
+Run by the rule of the same name; by hand see `python scripts/distances.py --help`.
 """
 
-from scripts.advdenoise.stages.command import importing, main
+from advdenoise.stages.command import importing, main
 
 with importing():
-    from scripts.advdenoise.stages.distances import run
+    from advdenoise.stages.distances import run
 
 if __name__ == "__main__":
     main(run)

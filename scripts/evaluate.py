@@ -1,12 +1,12 @@
 """Predictions for a suite behind one purifier.
 
-Run by the rule of the same name; by hand see `python -m scripts.evaluate --help`.
+Run by the rule of the same name; by hand see `python scripts/evaluate.py --help`.
 """
 
-from scripts.advdenoise.stages.command import importing, main
+from advdenoise.stages.command import importing, main
 
 with importing():
-    from scripts.advdenoise.stages.evaluate import run
+    from advdenoise.stages.evaluate import run
 
 if __name__ == "__main__":
     main(run)

@@ -1,12 +1,12 @@
 """A handful of images with what became of them.
 
-Run by the rule of the same name; by hand see `python -m scripts.examples --help`.
+Run by the rule of the same name; by hand see `python scripts/examples.py --help`.
 """
 
-from scripts.advdenoise.stages.command import importing, main
+from advdenoise.stages.command import importing, main
 
 with importing():
-    from scripts.advdenoise.stages.examples import run
+    from advdenoise.stages.examples import run
 
 if __name__ == "__main__":
     main(run)

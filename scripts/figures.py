@@ -1,12 +1,12 @@
 """The figures of one experiment.
 
-Run by the rule of the same name; by hand see `python -m scripts.figures --help`.
+Run by the rule of the same name; by hand see `python scripts/figures.py --help`.
 """
 
-from scripts.advdenoise.stages.command import importing, main
+from advdenoise.stages.command import importing, main
 
 with importing():
-    from scripts.advdenoise.stages.figures import run
+    from advdenoise.stages.figures import run
 
 if __name__ == "__main__":
     main(run)

@@ -1,12 +1,12 @@
 """One split of a data set, as HDF5.
 
-Run by the rule of the same name; by hand see `python -m scripts.images --help`.
+Run by the rule of the same name; by hand see `python scripts/images.py --help`.
 """
 
-from scripts.advdenoise.stages.command import importing, main
+from advdenoise.stages.command import importing, main
 
 with importing():
-    from scripts.advdenoise.stages.images import run
+    from advdenoise.stages.images import run
 
 if __name__ == "__main__":
     main(run)

@@ -1,12 +1,12 @@
 """Interquartile ranges of leave-one-out attributions.
 
-Run by the rule of the same name; by hand see `python -m scripts.iqr --help`.
+Run by the rule of the same name; by hand see `python scripts/iqr.py --help`.
 """
 
-from scripts.advdenoise.stages.command import importing, main
+from advdenoise.stages.command import importing, main
 
 with importing():
-    from scripts.advdenoise.stages.iqr import run
+    from advdenoise.stages.iqr import run
 
 if __name__ == "__main__":
     main(run)

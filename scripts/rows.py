@@ -1,12 +1,12 @@
 """Rows for programs, joined from result files.
 
-Run by the rule of the same name; by hand see `python -m scripts.rows --help`.
+Run by the rule of the same name; by hand see `python scripts/rows.py --help`.
 """
 
-from scripts.advdenoise.stages.command import importing, main
+from advdenoise.stages.command import importing, main
 
 with importing():
-    from scripts.advdenoise.stages.rows import run
+    from advdenoise.stages.rows import run
 
 if __name__ == "__main__":
     main(run)

@@ -1,12 +1,12 @@
 """One table.
 
-Run by the rule of the same name; by hand see `python -m scripts.table --help`.
+Run by the rule of the same name; by hand see `python scripts/table.py --help`.
 """
 
-from scripts.advdenoise.stages.command import importing, main
+from advdenoise.stages.command import importing, main
 
 with importing():
-    from scripts.advdenoise.stages.table import run
+    from advdenoise.stages.table import run
 
 if __name__ == "__main__":
     main(run)

@@ -1,12 +1,12 @@
 """One trained classifier.
 
-Run by the rule of the same name; by hand see `python -m scripts.train_classifier --help`.
+Run by the rule of the same name; by hand see `python scripts/train_classifier.py --help`.
 """
 
-from scripts.advdenoise.stages.command import importing, main
+from advdenoise.stages.command import importing, main
 
 with importing():
-    from scripts.advdenoise.stages.training import train_classifier
+    from advdenoise.stages.training import train_classifier
 
 if __name__ == "__main__":
     main(train_classifier)

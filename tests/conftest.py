@@ -13,6 +13,8 @@ REPOSITORY = Path(__file__).parents[1]
 # Networks are small here: on a busy machine threads would spend a hundred times the work in waiting
 # for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Processes that tests start find the library of this checkout.
+os.environ["PYTHONPATH"] = str(REPOSITORY / "src")
 
 # Nor is an example that takes long there a failure.
 settings.register_profile("any_speed", deadline=None)

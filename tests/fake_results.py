@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from scripts.advdenoise import configuration, store, threats
-from scripts.advdenoise.components import signature
-from scripts.advdenoise.schemas import (
+from advdenoise.graph import configuration, threats
+from advdenoise.graph.components import signature
+from advdenoise.graph.flow import Flow
+from advdenoise.io import store
+from advdenoise.io.schemas import (
     COST,
     DETECTION,
     DISTANCES,
@@ -18,8 +20,7 @@ from scripts.advdenoise.schemas import (
     iqr_schema,
     segmentation_schema,
 )
-from scripts.advdenoise.stages.command import with_choices
-from scripts.advdenoise.workflow import Flow
+from advdenoise.stages.command import with_choices
 
 PLACES = {
     "evaluate": "predictions/{suite}/{purifier}/{classifier}/{split}.parquet",

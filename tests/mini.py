@@ -9,10 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.advdenoise import running
+from advdenoise.ops import running
 
 REPOSITORY = Path(__file__).parents[1]
-CODE = ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "report", "Makefile")
+CODE = ("Snakefile", "rules", "scripts", "src", "tools", "config", "envs", "profiles", "report")
+CODE += ("Makefile", "pyproject.toml")
 CONFIG = Path(__file__).with_name("mini.yaml")
 ROOT = "results/mini"
 PATIENCE = 300  # seconds that a command may take on a busy machine

@@ -3,11 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from advdenoise.errors import DamagedFile
 from scripts import budget as script
-from scripts.advdenoise import budget
-from scripts.advdenoise.errors import DamagedFile
-from scripts.advdenoise.planning import listing
-from scripts.advdenoise.planning.listing import PlannedJob
+from tools.plan import budget, listing
+from tools.plan.listing import PlannedJob
 
 HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
 

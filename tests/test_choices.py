@@ -5,10 +5,9 @@ import copy
 import pytest
 import yaml
 
-from scripts.advdenoise import configuration
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.graph import choices
-from scripts.advdenoise.workflow import Flow
+from advdenoise.errors import BadInput
+from advdenoise.graph import choices, configuration
+from advdenoise.graph.flow import Flow
 from tests import mini
 
 MORE = """

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from scripts.advdenoise import cluster
-from scripts.advdenoise.errors import BadInput
+from advdenoise.errors import BadInput
+from advdenoise.ops import cluster
 from tests import mini
 
 EXAMPLE = mini.REPOSITORY / "profiles" / "slurm" / "site.example.yaml"

@@ -7,17 +7,10 @@ import sys
 
 import pytest
 
-from scripts.advdenoise import components
-from scripts.advdenoise.components import (
-    check,
-    functions,
-    handed,
-    load,
-    needed,
-    provide,
-    signature,
-)
-from scripts.advdenoise.errors import BadInput, suggest
+from advdenoise.calls import call_with, injected_parameters, required_parameters
+from advdenoise.errors import BadInput, suggest
+from advdenoise.graph import components
+from advdenoise.graph.components import check, functions, load, signature
 
 KEY = "attacks.mine"
 
@@ -95,7 +88,7 @@ def test_a_signature_tells_what_is_handed_and_what_is_set(library):
     [
         ("mine.storng", ["'mine.storng'", "did you mean 'mine.strong'"]),
         ("mien.weak", ["'mine.weak'"]),
-        ("mine._private", ["is not a function of scripts/advdenoise/attacks/"]),
+        ("mine._private", ["is not a function of src/advdenoise/attacks/"]),
         ("_helpers.hidden", ["is not a function"]),
         ("mine.Net", ["is not a function"]),
         ("mine.helper", ["is not a function"]),
@@ -180,7 +173,7 @@ def test_load_binds_the_settings():
     found = load("attacks", entry("gradient.bim", steps=3, alpha=0.1, epsilon=0.2))
     assert isinstance(found, functools.partial)
     assert (found.func.__module__, found.func.__name__) == (
-        "scripts.advdenoise.attacks.gradient",
+        "advdenoise.attacks.gradient",
         "bim",
     )
     assert found.keywords == {"steps": 3, "alpha": 0.1, "epsilon": 0.2}
@@ -191,22 +184,25 @@ def test_provide_hands_over_what_is_listed_by_name():
     def component(labels, images, *, factor=1):
         return labels, images, factor
 
-    assert handed(component) == ("labels", "images")
-    assert provide(component, images=1, labels=2, noise=3) == (2, 1, 1)
+    assert injected_parameters(component) == ("labels", "images")
+    assert call_with(component, images=1, labels=2, noise=3) == (2, 1, 1)
     bound = functools.partial(component, factor=5)
-    assert handed(bound) == ("labels", "images")
-    assert provide(bound, images=1, labels=2) == (2, 1, 5)
+    assert injected_parameters(bound) == ("labels", "images")
+    assert call_with(bound, images=1, labels=2) == (2, 1, 5)
     with pytest.raises(TypeError, match="labels"):
-        provide(component, images=1)
+        call_with(component, images=1)
 
 
 def test_a_component_can_do_without_what_has_a_default():
     def component(images, labels=None, *, factor=1):
         return images, labels, factor
 
-    assert needed(component) == ("images",) and handed(component) == ("images", "labels")
-    assert provide(component, images=1) == (1, None, 1)
-    assert provide(component, images=1, labels=2) == (1, 2, 1)
+    assert required_parameters(component) == ("images",) and injected_parameters(component) == (
+        "images",
+        "labels",
+    )
+    assert call_with(component, images=1) == (1, None, 1)
+    assert call_with(component, images=1, labels=2) == (1, 2, 1)
 
 
 def test_what_syntax_says_is_what_python_says():
@@ -214,15 +210,18 @@ def test_what_syntax_says_is_what_python_says():
         for name in functions(kind):
             read = signature(kind, KEY, name)
             given = dict.fromkeys(read.required)
-            assert handed(load(kind, {"function": name, "settings": given})) == read.handed
+            assert (
+                injected_parameters(load(kind, {"function": name, "settings": given}))
+                == read.handed
+            )
 
 
 def test_checking_imports_neither_torch_nor_the_component():
     code = (
-        "import sys; from scripts.advdenoise import components;"
+        "import sys; from advdenoise.graph import components;"
         "entry = {'function': 'noise.gaussian', 'settings': {'sigma': 1}};"
         "components.check('attacks', 'a', entry);"
-        "loaded = {'torch', 'numpy', 'scripts.advdenoise.attacks'} & set(sys.modules);"
+        "loaded = {'torch', 'numpy', 'advdenoise.attacks'} & set(sys.modules);"
         "sys.exit(str(loaded) if loaded else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

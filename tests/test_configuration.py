@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.advdenoise import configuration
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.graph.names import unknowable
-from scripts.advdenoise.graph.schema import schema
+from advdenoise.errors import BadInput
+from advdenoise.graph import configuration
+from advdenoise.graph.names import unknowable
+from advdenoise.graph.schema import schema
 from tests.places import put_in_place
 
 PAPERS = Path(__file__).parents[1] / "config" / "papers.yaml"

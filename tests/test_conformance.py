@@ -17,16 +17,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scripts.advdenoise import store
-from scripts.advdenoise.classifiers._fold import fold
-from scripts.advdenoise.components import functions, load, provide, signature
-from scripts.advdenoise.datasets._source import IGNORED, Source
-from scripts.advdenoise.graph.kinds import CROSSINGS, KINDS
-from scripts.advdenoise.metrics import roc_auc
-from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.purifiers import apudae
-from scripts.advdenoise.ranges import fault, numbers
-from scripts.advdenoise.training._references import maker
+from advdenoise.calls import call_with
+from advdenoise.datasets._source import IGNORED, Source
+from advdenoise.graph.components import functions, load, signature
+from advdenoise.graph.kinds import CROSSINGS, KINDS
+from advdenoise.inference.fold import fold
+from advdenoise.io import store
+from advdenoise.metrics import roc_auc
+from advdenoise.noise import Noise
+from advdenoise.purifiers import apudae
+from advdenoise.ranges import fault, numbers
+from advdenoise.training._references import maker
 
 # Settings that make a component small enough for a test; those without defaults belong here too.
 MINIATURE = {
@@ -241,7 +242,7 @@ def built(shape):
     def build(kind: str, name: str) -> nn.Module:
         if name not in networks:
             torch.manual_seed(0)
-            network = provide(component(kind, name), shape=shape, classes=7)
+            network = call_with(component(kind, name), shape=shape, classes=7)
             networks[name] = trained_a_little(network, shape)
         return networks[name].eval().requires_grad_(True)
 
@@ -287,7 +288,7 @@ def test_weights_survive_their_file(kind, name, built, shape, tmp_path):
     network = built(kind, name)
     store.write_weights(tmp_path / "w.safetensors", network.state_dict(), {"settings": {}})
     torch.manual_seed(1)
-    other = provide(component(kind, name), shape=shape, classes=7)
+    other = call_with(component(kind, name), shape=shape, classes=7)
     other.load_state_dict(store.read_weights(tmp_path / "w.safetensors")[0])
     with torch.no_grad():
         assert torch.equal(other.eval()(images(3, shape)), network(images(3, shape)))
@@ -406,7 +407,7 @@ class Attacked:
         function = self.function
         if self.budget and per_image:
             function = functools.partial(function, epsilon=self.epsilon[rows])
-        return provide(
+        return call_with(
             function,
             images=self.images[rows],
             labels=self.labels[rows],
@@ -511,7 +512,7 @@ def purify(name: str):
     function = component("purifiers", name)
 
     def run(given: torch.Tensor, ids) -> torch.Tensor:
-        return provide(
+        return call_with(
             function,
             images=given,
             noise=Noise(0, ids, "purifier"),
@@ -587,7 +588,7 @@ def test_a_detector_tells_adversarial_rows(name, width):
     features[is_adversarial] += 3
     scores = []
     for _ in range(2):
-        detector = provide(component("detectors", name), seed=5, threads=1)
+        detector = call_with(component("detectors", name), seed=5, threads=1)
         detector.fit(features[:80], is_adversarial[:80])
         scores.append(np.asarray(detector.score(features[80:])))
     assert scores[0].shape == (40,) and np.issubdtype(scores[0].dtype, np.floating)
@@ -625,7 +626,7 @@ def test_a_step_gives_a_loss_to_descend(name, training):
     step, network = component("training", name), Learner(denoises=False).eval()
     network.requires_grad_(False)
     make = maker(step, network)
-    loss, metrics = provide(
+    loss, metrics = call_with(
         step,
         model=model,
         network=network,
@@ -706,5 +707,5 @@ def test_a_component_without_miniature_settings_says_where_they_belong(monkeypat
 @every()
 def test_a_module_of_components_exports_what_it_defines(kind, name):
     """A function that a component module merely imports would be taken for one at run time."""
-    module = importlib.import_module(f"scripts.advdenoise.{kind}.{name.partition('.')[0]}")
+    module = importlib.import_module(f"advdenoise.{kind}.{name.partition('.')[0]}")
     assert getattr(module, name.partition(".")[2]).__module__ == module.__name__

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from scripts.advdenoise import store
+from advdenoise.io import store
 from tests import mini
 
 IMAGES, TRAIN = "images/digits/test.h5", "images/digits/train.h5"

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from scripts.advdenoise import devices, locks
+from advdenoise.ops import devices, locks
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,7 +32,7 @@ cuda = SimpleNamespace(
 )
 sys.modules["torch"] = SimpleNamespace(cuda=cuda, device=lambda *place: place)
 
-from scripts.advdenoise import devices
+from advdenoise.ops import devices
 
 devices.LOCKS, devices._LOOK_AGAIN = Path(folder), 0.01
 kind, index = devices.device()

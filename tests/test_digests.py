@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from scripts.advdenoise import digests
-from scripts.advdenoise.errors import BadInput
+from advdenoise.errors import BadInput
+from advdenoise.graph import digests
 
 LIBRARY = digests.REPOSITORY / "scripts"
-OWN = "scripts/advdenoise/denoisers/own.py"
+OWN = "src/advdenoise/denoisers/own.py"
 SOURCES = {
     OWN: """
         import beside_the_snakefile
@@ -18,7 +18,7 @@ SOURCES = {
         from on_the_path import parts
         from on_the_path.deep import layer as first
         from plain_folder.module import anything
-        from scripts.advdenoise.denoisers._blocks import block
+        from advdenoise.denoisers._blocks import block
         from . import _relative
         from ._package.inner import other
 
@@ -30,11 +30,11 @@ SOURCES = {
     "second.py": "VALUE = 1\n",
     "by_name.py": "VALUE = 1\n",
     "plain_folder/module.py": "anything = 1\n",
-    "scripts/advdenoise/denoisers/_blocks.py": "block = 1\n",
-    "scripts/advdenoise/denoisers/_relative.py": "from .. import noise\n",
-    "scripts/advdenoise/noise.py": "VALUE = 1\n",
-    "scripts/advdenoise/denoisers/_package/__init__.py": "VALUE = 1\n",
-    "scripts/advdenoise/denoisers/_package/inner.py": "other = 1\n",
+    "src/advdenoise/denoisers/_blocks.py": "block = 1\n",
+    "src/advdenoise/denoisers/_relative.py": "from .. import noise\n",
+    "src/advdenoise/noise.py": "VALUE = 1\n",
+    "src/advdenoise/denoisers/_package/__init__.py": "VALUE = 1\n",
+    "src/advdenoise/denoisers/_package/inner.py": "other = 1\n",
     "lib/on_the_path/__init__.py": "VALUE = 1\n",
     "lib/on_the_path/parts.py": "VALUE = 1\n",
     "lib/on_the_path/deep/__init__.py": "VALUE = 1\n",
@@ -43,12 +43,12 @@ SOURCES = {
     "checkout/edited_in_place/core.py": "VALUE = 1\n",
 }
 OTHERS = {
-    "scripts/advdenoise/denoisers/unused.py": "VALUE = 1\n",
+    "src/advdenoise/denoisers/unused.py": "VALUE = 1\n",
     "unused.py": "VALUE = 1\n",
     "json.py": "VALUE = 1\n",  # the standard library's comes first
     "lib/on_the_path/unused.py": "VALUE = 1\n",
     "lib/beside_the_snakefile.py": "VALUE = 1\n",  # the working directory comes first
-    "scripts/advdenoise/own.py": "VALUE = 1\n",
+    "src/advdenoise/own.py": "VALUE = 1\n",
 }
 
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import nn
 
-from scripts.advdenoise import distances
-from scripts.advdenoise.distances import Comparison, Taps, distance, layer_distances
-from scripts.advdenoise.errors import BadInput
+from advdenoise import distances
+from advdenoise.distances import Comparison, Taps, distance, layer_distances
+from advdenoise.errors import BadInput
 
 finite = st.floats(-1e6, 1e6, width=32)
 

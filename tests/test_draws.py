@@ -2,8 +2,8 @@
 
 import pytest
 
-from scripts.advdenoise import configuration
-from scripts.advdenoise.errors import BadInput
+from advdenoise.errors import BadInput
+from advdenoise.graph import configuration
 
 
 def test_draws_without_noise_are_refused(quick):

@@ -1,6 +1,6 @@
 import pytest
 
-from scripts.advdenoise import failures
+from advdenoise.ops import failures
 
 STARTED = "[Sat Nov 21 06:25:35 2026]\nrule attack:\n    output: results/x.h5\n    jobid: 3\n"
 
@@ -16,7 +16,7 @@ def error(rule="attack", jobid="3", message="None", logs="logs/attack.log", exte
         f"    output: results/{rule}.h5, results/{rule}.parquet",
         f"    log: {logs} (check log file(s) for error details)",
         "    shell:",
-        "        python -m scripts.attack --log logs/attack.log",
+        "        python -P scripts/attack.py --log logs/attack.log",
         "        (command exited with non-zero exit code)",
     ]
     if external:
@@ -26,7 +26,7 @@ def error(rule="attack", jobid="3", message="None", logs="logs/attack.log", exte
 
 def killed(how="died with <Signals.SIGKILL: 9>", log="logs/attack.log"):
     """What stands above the failure of a local job that a signal ended."""
-    return f"Command 'set -euo pipefail;  python -m scripts.attack --log {log}' {how}.\n"
+    return f"Command 'set -euo pipefail;  python -P scripts/attack.py --log {log}' {how}.\n"
 
 
 def on_slurm(status, external="12", **more):

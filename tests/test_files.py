@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.files import check_places, check_times, remove
+from advdenoise.errors import BadInput
+from advdenoise.ops.files import check_places, check_times, remove
 
 KINDS = {
     "folder": (lambda path: (path / "more").mkdir(parents=True), "is a folder, not a file"),

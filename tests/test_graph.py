@@ -11,10 +11,11 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from scripts.advdenoise import configuration, digests, workflow
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.graph.combinations import fits
-from scripts.advdenoise.workflow import Flow
+from advdenoise.errors import BadInput
+from advdenoise.graph import configuration, digests
+from advdenoise.graph import flow as graph_of
+from advdenoise.graph.combinations import fits
+from advdenoise.graph.flow import Flow
 from tests import mini
 
 # Jobs of each shipped configuration, by rule.
@@ -564,7 +565,7 @@ def test_jobs_find_this_interpreter_and_this_code(monkeypatch):
     monkeypatch.setenv("PATH", "/usr/bin")
     monkeypatch.setenv("PYTHONPATH", "/theirs")
     for _ in range(2):
-        workflow.prepare_environment()
+        graph_of.prepare_environment()
         assert os.environ["PATH"] == f"{os.path.dirname(sys.executable)}:/usr/bin"
         assert os.environ["PYTHONPATH"] == f"{mini.REPOSITORY}:/theirs"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.advdenoise import store
+from advdenoise.io import store
 from tests import mini
 
 HOLD = Path(__file__).with_name("hold")

@@ -9,36 +9,39 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-LIBRARY = REPOSITORY / "scripts" / "advdenoise"
+SOURCE = REPOSITORY / "src"
+LIBRARY = SOURCE / "advdenoise"
 SOURCES = sorted(LIBRARY.rglob("*.py"))
 RULES = sorted((REPOSITORY / "rules").glob("*.smk"))
 
 # Imports go down this list, or stay on a line.
 ORDER = [
-    ["stages", "verification"],
-    ["planning"],
-    ["figures", "tables"],
+    ["__main__"],
+    ["stages"],
+    ["reporting"],
+    ["graph"],
     ["detectors"],
     ["attributions", "distances"],
     ["purifiers"],
     ["training"],
     ["attacks"],
     ["classifiers", "denoisers"],
-    ["datasets", "metrics", "noise", "outputs"],
-    ["contents", "lineage", "store", "resume", "devices", "schemas", "statistics"],
-    ["components", "configuration", "graph", "digests", "workflow", "threats", "running"]
-    + ["budget", "cluster", "failures", "sides"],
-    ["errors", "files", "locks", "papers", "ranges", "system", "terminal"],
+    ["inference"],
+    ["datasets"],
+    ["io"],
+    ["ops"],
+    ["statistics", "metrics", "noise", "outputs", "sides", "ranges", "calls"],
+    ["errors"],
 ]
 PLACE = {room: number for number, line in enumerate(ORDER) for room in line}
 
 
 def module_of(path: Path) -> str:
-    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts)
 
 
 def room_of(module: str) -> str:
-    return module.split(".")[2]
+    return module.split(".")[1]
 
 
 def imports(path: Path) -> set[str]:
@@ -53,9 +56,9 @@ def imports(path: Path) -> set[str]:
         else:
             continue
         for name in names:
-            if (REPOSITORY / f"{name.replace('.', '/')}.py").is_file():
+            if (SOURCE / f"{name.replace('.', '/')}.py").is_file():
                 found.add(name)
-    return {name for name in found if name.startswith("scripts.advdenoise.")}
+    return {name for name in found if name.startswith("advdenoise.")}
 
 
 GRAPH = {module_of(path): imports(path) for path in SOURCES if path.name != "__init__.py"}
@@ -115,7 +118,7 @@ def test_only_components_is_dynamic():
 
 
 def test_init_files_are_empty():
-    folders = {path.parent for path in SOURCES} | {REPOSITORY / "scripts"}
+    folders = {path.parent for path in SOURCES}
     for folder in folders:
         assert (folder / "__init__.py").read_bytes() == b"", folder
 
@@ -124,7 +127,7 @@ def test_init_files_are_empty():
 def test_a_rule_its_script_log_and_benchmark_share_a_name(path):
     text, name = path.read_text(encoding="utf-8"), path.stem
     assert re.findall(r"^(?:rule (\w+):|    rule:)", text, re.M) in ([name], [""])
-    assert f"python -m scripts.{name} " in text
+    assert f"python -P {{SCRIPTS}}/{name}.py " in text
     assert f'"<logs>/{name}/' in text and f'"<benchmarks>/{name}/' in text
     for directive in ("log:", "benchmark:", "threads:", "resources:", "conda:", "shell:"):
         assert re.search(rf"^\s+{directive}", text, re.M), directive
@@ -164,9 +167,10 @@ def test_parsing_the_workflow_imports_nothing_heavy():
     """Every job parses the Snakefile again."""
     code = (
         "import yaml\n"
-        "from scripts.advdenoise import budget, components, configuration, running, workflow\n"
+        "from advdenoise.graph import components, configuration, flow as graph\n"
+        "from advdenoise.ops import running\n"
         "config = configuration.read(yaml.safe_load(open('config/config.yaml')))\n"
-        "flow = workflow.Flow(config)\n"
+        "flow = graph.Flow(config)\n"
         "for paper in config['experiments']: flow.targets(paper)\n"
         "flow.job('table', {'paper': 'segfault', 'table': 'table2'})\n"
         "flow.code('attack', dataset='digits', seed='0', threat='pgd@cnn4', split='test')({})\n"
@@ -176,12 +180,11 @@ def test_parsing_the_workflow_imports_nothing_heavy():
 
 def test_images_tables_and_figures_run_without_torch():
     code = (
-        "from scripts import figures, images, rows, table\n"
-        "import importlib\n"
-        "from scripts.advdenoise import components\n"
+        "from advdenoise.stages import figures, images, rows, table\n"
+        "from advdenoise.graph import components\n"
         "for kind in ('datasets', 'tables', 'figures'):\n"
         "    for module in components.modules(kind):\n"
-        "        importlib.import_module(f'scripts.advdenoise.{kind}.{module}')\n"
+        "        components.imported(kind, module)\n"
     )
     run(code + without("torch", "torchvision", "timm", "sklearn", "skimage", "xgboost"))
 
@@ -208,7 +211,7 @@ def test_slow_packages_are_imported_inside_functions(package):
 
 def test_torch_load_takes_weights_only():
     calls = 0
-    for folder in ("scripts", "bench", "tests"):
+    for folder in ("src", "tools", "bench", "tests"):
         for path in (REPOSITORY / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":

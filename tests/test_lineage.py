@@ -11,11 +11,11 @@ import pytest
 import torch
 import yaml
 
+from advdenoise.errors import BadInput
+from advdenoise.graph import configuration, places
+from advdenoise.graph.flow import Flow
+from advdenoise.io import lineage, store
 from scripts import verify
-from scripts.advdenoise import configuration, lineage, store
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.graph import places
-from scripts.advdenoise.workflow import Flow
 from tests import mini
 
 CONFIG = yaml.safe_load(mini.CONFIG.read_text(encoding="utf-8"))

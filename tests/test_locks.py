@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.advdenoise import locks
+from advdenoise.ops import locks
 
 ROOT = Path(__file__).parents[1]
-HOLD = "import sys; from scripts.advdenoise import locks; from pathlib import Path\n" + (
+HOLD = "import sys; from advdenoise.ops import locks; from pathlib import Path\n" + (
     "print(locks.take(Path(sys.argv[1]), wait=False) is not None, flush=True); sys.stdin.read()"
 )
 

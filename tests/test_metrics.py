@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.metrics import jaccard_score, roc_auc_score, roc_curve
 
-from scripts.advdenoise.metrics import accuracy, attack_success_rate, miou, roc_auc, tpr_at_fpr
+from advdenoise.metrics import accuracy, attack_success_rate, miou, roc_auc, tpr_at_fpr
 
 # Few distinct scores, so that ties are the rule.
 ROWS = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=1, max_size=40)

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.advdenoise.noise import Noise
+from advdenoise.noise import Noise
 
 IMAGES = torch.zeros(5, 3, 4, 4)
 IDS = [7, 0, 123456789012, 3, 42]

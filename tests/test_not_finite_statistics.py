@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 from sklearn.svm import SVC
 
-from scripts.advdenoise import statistics
-from scripts.advdenoise.detectors import svm
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.purifiers._checks import mean_and_deviation
-from scripts.advdenoise.statistics import Estimate
-from scripts.advdenoise.tables import _areas, _costs, _propagation, _propagation_claims, _write
-from scripts.advdenoise.tables._cells import Cell
+from advdenoise import statistics
+from advdenoise.detectors import svm
+from advdenoise.errors import BadInput
+from advdenoise.purifiers._checks import mean_and_deviation
+from advdenoise.reporting import areas, costs, propagation, propagation_claims, write
+from advdenoise.reporting.cells import Cell
+from advdenoise.statistics import Estimate
 
 NAN, INF = math.nan, math.inf
 
@@ -25,15 +25,15 @@ def test_a_share_of_no_number_is_undefined(successes):
 
 @pytest.mark.parametrize("values", [[], [NAN, 1.0], [1.0, NAN], [INF, 1.0]])
 def test_a_median_of_what_was_not_measured_is_undefined(values):
-    result = _costs.over_runs(np.array(values))
+    result = costs.over_runs(np.array(values))
     assert all(map(math.isnan, result[:3])) and result.n == len(values)
-    assert _costs.over_runs(np.array([3.0, 1.0, 2.0])) == Estimate(2, 1, 3, 3)
+    assert costs.over_runs(np.array([3.0, 1.0, 2.0])) == Estimate(2, 1, 3, 3)
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
 def test_a_table_prints_no_number_for_them(value):
     cell = Cell("r", "c", "m", "%", Estimate(value, NAN, NAN, 3))
-    assert _write._text(cell, {}, 1) == "undefined" and _write.number(value) == ""
+    assert write._text(cell, {}, 1) == "undefined" and write.number(value) == ""
 
 
 def frame(value):
@@ -45,20 +45,20 @@ def frame(value):
 
 @pytest.mark.parametrize("value", [NAN, INF])
 def test_an_image_without_a_number_is_not_left_out_of_a_mean(value):
-    result = _propagation.means(frame(value), ["setting"], "value")
+    result = propagation.means(frame(value), ["setting"], "value")
     assert len(result.ids) == 4 and np.isnan(result.values["a"]).all()
     assert result.values["b"][0] == 2.5
-    missing = _propagation.means(frame(1.0).drop(index=2), ["setting"], "value")
+    missing = propagation.means(frame(1.0).drop(index=2), ["setting"], "value")
     assert len(missing.ids) == 3 and missing.values["b"][0] == pytest.approx(8 / 3)
 
 
 def test_correlations_beside_a_nan_are_undefined():
     first = {name: np.array([x, x]) for name, x in zip("abc", (1.0, 2.0, 3.0), strict=True)}
     second = first | {"b": np.array([NAN, 2.0])}
-    judged = [_propagation.Means(values, ()) for values in (first, second)]
-    result = _propagation_claims._correlation(_propagation_claims.Judged(*judged))
+    judged = [propagation.Means(values, ()) for values in (first, second)]
+    result = propagation_claims._correlation(propagation_claims.Judged(*judged))
     assert np.isnan(result[0]) and result[1] == pytest.approx(1)
-    ranks = _areas._ranks(np.array([[1.0, 1.0], [NAN, 3.0]]))
+    ranks = areas._ranks(np.array([[1.0, 1.0], [NAN, 3.0]]))
     assert np.isnan(ranks[:, 0]).all() and ranks[:, 1].tolist() == [0, 1]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.advdenoise.outputs import NO_CLASS, finite_rows, label_rank, predicted
+from advdenoise.outputs import NO_CLASS, finite_rows, label_rank, predicted
 
 NAN, INF = float("nan"), float("inf")
 BROKEN = torch.tensor([[NAN] * 4, [NAN, 1, 2, 3], [1, 2, 3, INF], [0, 1, 2, -INF]])

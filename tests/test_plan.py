@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from scripts import budget, plan, unit_costs
-from scripts.advdenoise.stages import unit_costs as measuring
 from tests import mini
+from tools.plan import measure as measuring
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def printed(capsys, *arguments: str) -> str:
 def test_a_plan_before_anything_was_measured_says_what_to_run(folder, capsys):
     told = printed(capsys, f"{mini.ROOT}/tables/detection/auc.csv")
     assert "10 jobs are left out" in told
-    assert "`python -m scripts.unit_costs` measures them" in told
+    assert "`python -m tools.plan.unit_costs` measures them" in told
 
 
 def test_a_mistake_is_one_sentence(folder, capsys):

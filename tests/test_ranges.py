@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 import pytest
 import yaml
 
-from scripts.advdenoise import ranges
-from scripts.advdenoise.ranges import (
+from advdenoise import ranges
+from advdenoise.ranges import (
     Interval,
     NonNegativeFloat,
     NonNegativeInt,

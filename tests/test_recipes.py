@@ -13,8 +13,8 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from scripts.advdenoise import components, configuration
-from scripts.advdenoise.workflow import Flow
+from advdenoise.graph import components, configuration
+from advdenoise.graph.flow import Flow
 from tests import mini
 
 REPOSITORY = mini.REPOSITORY

@@ -175,7 +175,7 @@ def laid_out(tmp_path_factory) -> Path:
     Its files are empty: nothing but the records of what they were made from counts here.
     """
     folder = mini.copy_code(tmp_path_factory.mktemp("own") / "run")
-    (folder / "scripts/advdenoise/denoisers/mine.py").write_text(OWN, encoding="utf-8")
+    (folder / "src/advdenoise/denoisers/mine.py").write_text(OWN, encoding="utf-8")
     (folder / "helper.py").write_text("SIDE = 1\n", encoding="utf-8")
     for name in ("resnet.pth", "parts.bin"):
         (folder / name).write_bytes(b"some weights")

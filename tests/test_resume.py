@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.advdenoise import resume
+from advdenoise.ops import resume
 
 
 def test_a_state_belongs_to_settings_code_and_the_very_inputs(tmp_path):

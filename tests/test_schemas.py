@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from scripts.advdenoise import schemas, store
+from advdenoise.io import schemas, store
 
 ALL = {
     "predictions": schemas.PREDICTIONS,

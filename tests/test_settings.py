@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.advdenoise import configuration
-from scripts.advdenoise.errors import BadInput
+from advdenoise.errors import BadInput
+from advdenoise.graph import configuration
 
 MINI = yaml.safe_load((Path(__file__).parent / "mini.yaml").read_text(encoding="utf-8"))
 NAN, INF = float("nan"), float("inf")

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from scripts.advdenoise.metrics import miou
-from scripts.advdenoise.statistics import (
+from advdenoise.metrics import miou
+from advdenoise.statistics import (
     Estimate,
     Scored,
     _draws,
@@ -191,7 +191,7 @@ def test_difference_of_areas_is_paired_and_signed():
 def test_areas_in_blocks_are_those_at_once(monkeypatch):
     first, second = (detected(np.random.default_rng(seed), 30, 2, 0.5) for seed in (0, 1))
     whole = bootstrap_auc_difference(first, second, resamples=50)
-    monkeypatch.setattr("scripts.advdenoise.statistics._BLOCK", 100)
+    monkeypatch.setattr("advdenoise.statistics._BLOCK", 100)
     assert bootstrap_auc_difference(first, second, resamples=50) == pytest.approx(whole)
 
 

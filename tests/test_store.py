@@ -19,8 +19,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.advdenoise import store
-from scripts.advdenoise.errors import BadInput, DamagedFile
+from advdenoise.errors import BadInput, DamagedFile
+from advdenoise.io import store
 
 ROOT = Path(__file__).parents[1]
 PROVENANCE = {"settings": {"epsilon": 0.1, "steps": 8}, "commit": "0123abc", "wall_seconds": 1.5}
@@ -240,7 +240,7 @@ def test_killed_writer_leaves_nothing_at_the_path(tmp_path):
     path = tmp_path / "x.h5"
     killed = python(
         "import os, signal\n"
-        "from scripts.advdenoise import store\n"
+        "from advdenoise.io import store\n"
         f"with store.create_hdf5({str(path)!r}, {{}}) as file:\n"
         "    store.add_array(file, 'images', [1, 2, 3])\n"
         "    file.flush()\n"
@@ -508,11 +508,11 @@ def test_commit_and_dirty_flag(tmp_path):
     library = tmp_path / "scripts" / "advdenoise"
     library.mkdir(parents=True)
     for name in ("store.py", "errors.py"):
-        (library / name).write_bytes((ROOT / "scripts/advdenoise" / name).read_bytes())
+        (library / name).write_bytes((ROOT / "src/advdenoise" / name).read_bytes())
 
     def checkout():
         code = (
-            "from scripts.advdenoise import store; import json;"
+            "from advdenoise.io import store; import json;"
             "made_by = store.provenance({}, 0);"
             "print(json.dumps([made_by['commit'], made_by['dirty']]))"
         )
@@ -538,9 +538,9 @@ def test_commit_and_dirty_flag(tmp_path):
 def test_light_modules_stay_light():
     done = python(
         "import sys\n"
-        "import scripts.advdenoise.store, scripts.advdenoise.statistics\n"
-        "import scripts.advdenoise.metrics, scripts.advdenoise.schemas\n"
-        "scripts.advdenoise.store.provenance({}, 0)\n"
+        "import advdenoise.io.store, advdenoise.statistics\n"
+        "import advdenoise.metrics, advdenoise.io.schemas\n"
+        "advdenoise.io.store.provenance({}, 0)\n"
         "heavy = {'torch', 'h5py', 'hdf5plugin', 'safetensors', 'scipy', 'statsmodels', 'pandas'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
         "import os; assert os.environ['HDF5_USE_FILE_LOCKING'] == 'FALSE'\n"

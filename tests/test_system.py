@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.advdenoise import system
-from scripts.advdenoise.errors import BadInput
+from advdenoise.errors import BadInput
+from advdenoise.ops import system
 
 REPOSITORY = Path(__file__).parents[1]
 AGAIN = "run the same command again, what is done is kept"
@@ -20,8 +20,9 @@ WRITERS = """
 import os, resource, sys
 from pathlib import Path
 import h5py, hdf5plugin, numpy as np, pyarrow as pa, pyarrow.parquet, safetensors.torch, torch
-from scripts.advdenoise import store, system
-from scripts.advdenoise.training._resume import State
+from advdenoise.io import store
+from advdenoise.ops import system
+from advdenoise.training._resume import State
 
 folder = Path(sys.argv[1])
 noise = np.random.default_rng(0).random((300, 300), dtype=np.float32)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from scripts.advdenoise import terminal
-from scripts.advdenoise.errors import BadInput
+from advdenoise.errors import BadInput
+from advdenoise.ops import terminal
 
 REPOSITORY = Path(__file__).parents[1]
 PROGRAM = """
 import sys
-from scripts.advdenoise.terminal import program
+from advdenoise.ops.terminal import program
 
 @program
 def main(arguments):

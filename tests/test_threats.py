@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.advdenoise.threats import CLEAN, NO_PURIFIER, Threat, parse
+from advdenoise.graph.threats import CLEAN, NO_PURIFIER, Threat, parse
 
 NAMES = st.from_regex(r"[a-z0-9_]+", fullmatch=True)
 THREATS = st.builds(Threat, NAMES, st.none() | NAMES, st.none() | st.just("") | NAMES)

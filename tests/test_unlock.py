@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from advdenoise.ops import running
 from scripts import unlock
-from scripts.advdenoise import running
 
 REPOSITORY = Path(__file__).parents[1]
 
 # Announces itself, starts a marked child as a job, and waits to be killed.
 RUN = """
 import subprocess, sys
-from scripts.advdenoise import running
+from advdenoise.ops import running
 running.announce()
 job = subprocess.Popen(["sleep", "600"])
 print(job.pid, flush=True)
@@ -26,7 +26,7 @@ job.wait()
 """
 
 SNAKEFILE = """
-from scripts.advdenoise import running
+from advdenoise.ops import running
 rule all:
     input: expand("{i}.txt", i=range(3))
 onstart: running.announce()

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scripts.advdenoise.attacks import adaptive, gradient
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.stages import models
+from advdenoise.attacks import adaptive, gradient
+from advdenoise.errors import BadInput
+from advdenoise.noise import Noise
+from advdenoise.stages import models
 
 EPSILON, ALPHA, STEPS = 0.1, 0.03, 6
 

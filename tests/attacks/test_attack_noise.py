@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from scripts.advdenoise.attacks import noise as attack
-from scripts.advdenoise.noise import Noise
+from advdenoise.attacks import noise as attack
+from advdenoise.noise import Noise
 
 GREY = torch.full((8, 3, 40, 40), 0.5)
 EVERY = {

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.advdenoise.attacks import blackbox, gradient, minimal, stopped
-from scripts.advdenoise.attacks._ascent import ascend, entropy_slope
-from scripts.advdenoise.attacks._predict import margin
-from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.stages import models
-from scripts.advdenoise.stages.gradients import Watched
+from advdenoise.attacks import blackbox, gradient, minimal, stopped
+from advdenoise.attacks._ascent import ascend, entropy_slope
+from advdenoise.attacks._predict import margin
+from advdenoise.noise import Noise
+from advdenoise.stages import models
+from advdenoise.stages.gradients import Watched
 
 NAN, INF = float("nan"), float("inf")
 LABELS = torch.tensor([0, 1, 2, 0])

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from scripts.advdenoise.attacks import blackbox, gradient
-from scripts.advdenoise.attacks._ball import limits
-from scripts.advdenoise.attacks._predict import margin
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.noise import Noise
+from advdenoise.attacks import blackbox, gradient
+from advdenoise.attacks._ball import limits
+from advdenoise.attacks._predict import margin
+from advdenoise.errors import BadInput
+from advdenoise.noise import Noise
 
 N, SHAPE = 8, (3, 6, 5)
 

@@ -9,10 +9,10 @@ import skimage.filters
 import torch
 from PIL import Image
 
-from scripts.advdenoise.attacks import corruptions, noise
-from scripts.advdenoise.components import provide
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.noise import Noise
+from advdenoise.attacks import corruptions, noise
+from advdenoise.calls import call_with
+from advdenoise.errors import BadInput
+from advdenoise.noise import Noise
 
 SEVERITIES = range(1, 6)
 EVERY = (corruptions.gaussian_noise, corruptions.gaussian_blur, corruptions.jpeg)
@@ -99,4 +99,4 @@ def test_images_do_not_influence_each_other_and_the_layout_does_not_matter(funct
 
 def run(function, images, severity, ids=None):
     noise = Noise(0, range(len(images)) if ids is None else ids, "test")
-    return provide(functools.partial(function, severity=severity), images=images, noise=noise)
+    return call_with(functools.partial(function, severity=severity), images=images, noise=noise)

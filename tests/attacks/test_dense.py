@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from scripts.advdenoise.attacks import adaptive, blackbox, gradient, minimal, stopped
-from scripts.advdenoise.attacks._ascent import entropy, entropy_slope
-from scripts.advdenoise.attacks._ball import limits
-from scripts.advdenoise.components import provide
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.noise import Noise
+from advdenoise.attacks import adaptive, blackbox, gradient, minimal, stopped
+from advdenoise.attacks._ascent import entropy, entropy_slope
+from advdenoise.attacks._ball import limits
+from advdenoise.calls import call_with
+from advdenoise.errors import BadInput
+from advdenoise.noise import Noise
 
 CLASSES, SIDE = 4, 7
 EPSILON, ALPHA, STEPS = 0.1, 0.03, 5
@@ -75,7 +75,7 @@ def masks():
 
 def run(name, predict, images, masks, ids=range(5), targeted=False, **changes):
     function, values = CASES[name]
-    return provide(
+    return call_with(
         functools.partial(function, **{**values, **changes}),
         images=images,
         labels=masks,
@@ -401,4 +401,4 @@ def test_attacks_that_ask_whether_an_image_is_fooled_refuse_masks(attack, networ
     handed = {"predict": network, "victim": network, "targeted": False, "watch": print}
     noise = Noise(0, range(5), "test")
     with pytest.raises(BadInput, match="a class for each pixel; take gradient.fgsm"):
-        provide(attack, images=images, labels=masks, noise=noise, **handed)
+        call_with(attack, images=images, labels=masks, noise=noise, **handed)

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from scripts.advdenoise.attacks import gradient
-from scripts.advdenoise.attacks._ball import limits
-from scripts.advdenoise.components import provide
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.noise import Noise
+from advdenoise.attacks import gradient
+from advdenoise.attacks._ball import limits
+from advdenoise.calls import call_with
+from advdenoise.errors import BadInput
+from advdenoise.noise import Noise
 
 EPSILON, ALPHA, STEPS = 0.1, 0.03, 6
 CASES = {
@@ -52,7 +52,7 @@ def labels():
 
 def run(name, predict, images, labels, ids=range(12), targeted=False, **changes):
     function, values = CASES[name]
-    return provide(
+    return call_with(
         functools.partial(function, **{**values, **changes}),
         images=images,
         labels=labels,

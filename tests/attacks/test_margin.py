@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.advdenoise.attacks import gradient
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.stages import models
+from advdenoise.attacks import gradient
+from advdenoise.errors import BadInput
+from advdenoise.noise import Noise
+from advdenoise.stages import models
 
 EPSILON, ALPHA, STEPS = 0.1, 0.03, 6
 LABELS = torch.arange(8) % 5

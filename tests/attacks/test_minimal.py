@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from scripts.advdenoise.attacks.minimal import carlini_wagner, deepfool
-from scripts.advdenoise.datasets.embedded import digits
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.training._optimisers import Optimiser
+from advdenoise.attacks.minimal import carlini_wagner, deepfool
+from advdenoise.datasets.embedded import digits
+from advdenoise.errors import BadInput
+from advdenoise.training._optimisers import Optimiser
 
 MEAN, STD = 120.70748 / 255, 64.150024 / 255
 DEEPFOOL = {"linf": foolbox.attacks.LinfDeepFoolAttack, "l2": foolbox.attacks.L2DeepFoolAttack}

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from scripts.advdenoise.attacks import stopped
-from scripts.advdenoise.components import provide
-from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.stages.models import Behind
+from advdenoise.attacks import stopped
+from advdenoise.calls import call_with
+from advdenoise.noise import Noise
+from advdenoise.stages.models import Behind
 
 # Steps so small that some images are fooled at once, some late and some never.
 CASES = {
@@ -60,7 +60,7 @@ def labels(images, victim):
 
 
 def run(name, predict, victim, images, labels, targeted=False, watch=None, **changes):
-    return provide(
+    return call_with(
         functools.partial(getattr(stopped, name), **CASES[name] | changes),
         images=images,
         labels=labels,

@@ -4,8 +4,8 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
-from scripts.advdenoise.classifiers._elu import QuickELU
-from scripts.advdenoise.classifiers._normalise import Normalise, Normalised
+from advdenoise.inference.elu import QuickELU
+from advdenoise.inference.normalise import Normalise, Normalised
 
 CLASSES = 4
 ACTIVATIONS = (nn.ReLU, nn.ELU, QuickELU, nn.GELU, nn.LeakyReLU, nn.Tanh, nn.SiLU)

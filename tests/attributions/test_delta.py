@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from scripts.advdenoise.attributions import _delta, _masks, _nodes, _stack
-from scripts.advdenoise.classifiers._fold import fold
-from scripts.advdenoise.classifiers.convnets import elu_cnn, lenet
-from scripts.advdenoise.errors import BadInput
+from advdenoise.attributions import _delta, _masks, _nodes
+from advdenoise.classifiers.convnets import elu_cnn, lenet
+from advdenoise.errors import BadInput
+from advdenoise.inference import stack
+from advdenoise.inference.fold import fold
 from tests.attributions.networks import every_layer, networks
 
 CHANNELS, HEIGHT, WIDTH = 2, 9, 11
@@ -22,7 +23,7 @@ def delta_of(network, names=(), per_layer=7, shape=(CHANNELS, HEIGHT, WIDTH)):
     example = torch.rand(1, *shape, dtype=next(network.parameters()).dtype)
     shapes = _nodes.map_shapes(network, names, example)
     nodes = _nodes.draw(0, "small", shapes, per_layer)
-    return _delta.Delta(_stack.read(network, example, names), nodes), nodes
+    return _delta.Delta(stack.read(network, example, names), nodes), nodes
 
 
 def brute_force(network, nodes, masks: _masks.Masks) -> list[torch.Tensor]:
@@ -115,7 +116,7 @@ def test_float32_is_exact_to_1e_5_of_the_largest_attribution(network, masks):
     cells = np.arange(16) // (1 if masks == "pixels" else 3)
     labels = np.broadcast_to(cells[:, None] * (cells[-1] + 1) + cells, (3, 16, 16))
     masks = _masks.masks_of(images, labels, 0.473363, apart=masks == "channels")
-    for names in ([], list(_stack.read(network, images[:1]).sources)):
+    for names in ([], list(stack.read(network, images[:1]).sources)):
         delta, nodes = delta_of(network, names, shape=(3, 16, 16))
         found, expected = list(delta.attributions(masks)), brute_force(network, nodes, masks)
         check(found, expected, 1e-5)

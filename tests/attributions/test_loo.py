@@ -6,9 +6,9 @@ import torch
 from captum.attr import FeatureAblation, NeuronFeatureAblation
 from torch import nn
 
-from scripts.advdenoise.attributions import _loo, _masks, _nodes, _quantiles, superpixels
-from scripts.advdenoise.classifiers.resnet import cifar_resnet18
-from scripts.advdenoise.errors import BadInput
+from advdenoise.attributions import _loo, _masks, _nodes, _quantiles, superpixels
+from advdenoise.classifiers.resnet import cifar_resnet18
+from advdenoise.errors import BadInput
 
 SIDE, CLASSES = 8, 4
 GREY = [0.4, 0.5, 0.6]

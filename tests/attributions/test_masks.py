@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.advdenoise.attributions import _masks
-from scripts.advdenoise.errors import BadInput
+from advdenoise.attributions import _masks
+from advdenoise.errors import BadInput
 
 IMAGES = torch.rand(2, 3, 4, 5)
 LABELS = np.stack([np.zeros((4, 5), int), np.arange(20).reshape(4, 5)])

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.advdenoise.attributions import _nodes
-from scripts.advdenoise.errors import BadInput
+from advdenoise.attributions import _nodes
+from advdenoise.errors import BadInput
 
 SHAPES = {"conv": (6, 5, 4), "flat": (7,)}
 

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from scripts.advdenoise.attributions import _quantiles
-from scripts.advdenoise.errors import BadInput
+from advdenoise.attributions import _quantiles
+from advdenoise.errors import BadInput
 
 values = st.floats(0, 1e3, width=32)
 

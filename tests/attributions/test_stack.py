@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.advdenoise.attributions import _stack
-from scripts.advdenoise.attributions._steps import Convolution, Dense, MaxPool, Pointwise
-from scripts.advdenoise.classifiers._normalise import Normalise, Normalised
-from scripts.advdenoise.classifiers.convnets import elu_cnn, lenet
+from advdenoise.classifiers.convnets import elu_cnn, lenet
+from advdenoise.inference import stack
+from advdenoise.inference.normalise import Normalise, Normalised
+from advdenoise.inference.steps import Convolution, Dense, MaxPool, Pointwise
 
 IMAGE = torch.zeros(1, 3, 16, 16)
 
@@ -24,34 +24,34 @@ class Functional(nn.Module):
 
 
 def test_pools_come_first_and_batch_norm_goes_into_weights():
-    stack = _stack.read(elu_cnn((3, 16, 16), 10, width=2).eval(), IMAGE)
+    layers = stack.read(elu_cnn((3, 16, 16), 10, width=2).eval(), IMAGE)
     block = [Convolution, Pointwise, Convolution, MaxPool, Pointwise]
-    assert [type(step) for step in stack.steps] == [*block, *block, *block, Dense]
-    assert stack.shapes[-1] == (10, 1, 1)
+    assert [type(step) for step in layers.steps] == [*block, *block, *block, Dense]
+    assert layers.shapes[-1] == (10, 1, 1)
     # Normalisation, and the batch norms behind the activations.
-    assert [len(step.before) for step in stack.steps if step.linear] == [1] * 7
+    assert [len(step.before) for step in layers.steps if step.linear] == [1] * 7
 
 
 def test_a_pool_does_not_pass_a_function_that_falls():
     network = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(196, 2)
     ).eval()
-    kinds = [type(step) for step in _stack.read(network, IMAGE).steps]
+    kinds = [type(step) for step in stack.read(network, IMAGE).steps]
     assert kinds == [Convolution, MaxPool, Dense]
     network[1].weight.data[2] = -0.1
-    kinds = [type(step) for step in _stack.read(network, IMAGE).steps]
+    kinds = [type(step) for step in stack.read(network, IMAGE).steps]
     assert kinds == [Convolution, Pointwise, MaxPool, Dense]
 
 
 def test_maps_that_are_no_longer_made_have_a_source():
     network = lenet((3, 16, 16), 10).eval()
-    stack = _stack.read(network, IMAGE)
+    layers = stack.read(network, IMAGE)
     images = torch.rand(2, 3, 16, 16)
-    maps = list(stack.maps(images.permute(0, 2, 3, 1).contiguous()))
+    maps = list(layers.maps(images.permute(0, 2, 3, 1).contiguous()))
     values = network.normalise(images)
     for place, layer in enumerate(network.layers):
         values = layer(values)
-        source = stack.sources[f"layers.{place}"]
+        source = layers.sources[f"layers.{place}"]
         found = maps[source.place].clone()
         for function in source.put_off:
             found = function(found)
@@ -60,8 +60,8 @@ def test_maps_that_are_no_longer_made_have_a_source():
 
 
 def test_flattening_by_torch_is_known():
-    stack = _stack.read(Functional(lambda n, maps: n.last(torch.flatten(maps, 1))), IMAGE)
-    assert [type(step) for step in stack.steps] == [Convolution, Dense]
+    layers = stack.read(Functional(lambda n, maps: n.last(torch.flatten(maps, 1))), IMAGE)
+    assert [type(step) for step in layers.steps] == [Convolution, Dense]
 
 
 @pytest.mark.parametrize(
@@ -85,11 +85,11 @@ def test_flattening_by_torch_is_known():
     ],
 )
 def test_what_is_no_plain_stack_says_why(network, reason):
-    with pytest.raises(_stack.NotPlain, match=reason):
-        _stack.read(network.eval(), IMAGE)
+    with pytest.raises(stack.NotPlain, match=reason):
+        stack.read(network.eval(), IMAGE)
 
 
 def test_a_module_that_is_not_met_is_told():
     network = nn.Sequential(nn.Flatten(), nn.Linear(768, 2)).eval()
-    with pytest.raises(_stack.NotPlain, match="7 is not met"):
-        _stack.read(network, IMAGE, ["1", "7"])
+    with pytest.raises(stack.NotPlain, match="7 is not met"):
+        stack.read(network, IMAGE, ["1", "7"])

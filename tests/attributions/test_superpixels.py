@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.advdenoise.attributions import superpixels
-from scripts.advdenoise.errors import BadInput
+from advdenoise.attributions import superpixels
+from advdenoise.errors import BadInput
 
 METHODS = {
     "pixels": superpixels.pixels,

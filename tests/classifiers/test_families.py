@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.advdenoise.classifiers import families
-from scripts.advdenoise.distances import Taps
-from scripts.advdenoise.errors import BadInput
+from advdenoise.classifiers import families
+from advdenoise.distances import Taps
+from advdenoise.errors import BadInput
 
 SHAPE = (3, 32, 32)
 STAGES = {"stage1": (4, 16, 16), "stage2": (8, 8, 8), "stage3": (16, 4, 4)}

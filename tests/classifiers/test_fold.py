@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from scripts.advdenoise.classifiers._elu import QuickELU, ShiftedELU, quicken
-from scripts.advdenoise.classifiers._fold import fold
-from scripts.advdenoise.classifiers.convnets import elu_cnn, lenet
-from scripts.advdenoise.classifiers.resnet import cifar_resnet18
+from advdenoise.classifiers.convnets import elu_cnn, lenet
+from advdenoise.classifiers.resnet import cifar_resnet18
+from advdenoise.inference.elu import QuickELU, ShiftedELU, quicken
+from advdenoise.inference.fold import fold
 
 SMALL = [
     (lenet, (1, 28, 28), {"channels": [4, 6], "hidden": 20}),

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.advdenoise.attributions import _loo, _nodes, _stack
-from scripts.advdenoise.classifiers._fold import fold
-from scripts.advdenoise.classifiers._hooks import hooked_module
+from advdenoise.attributions import _loo, _nodes
+from advdenoise.inference import stack
+from advdenoise.inference.fold import fold
+from advdenoise.inference.hooks import hooked_module
 
 SIDE = 8
 IMAGES = torch.rand(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
@@ -52,8 +53,8 @@ def test_a_hook_on_any_module_is_named_and_kept(hook, place):
     torch.testing.assert_close(actual, expected)
     gradients = [torch.autograd.grad(out[:, 0].sum(), images)[0] for out in (actual, expected)]
     torch.testing.assert_close(*gradients)
-    with pytest.raises(_stack.NotPlain, match=f"^{place} has a hook"):
-        _stack.read(hooked, IMAGES[:1])
+    with pytest.raises(stack.NotPlain, match=f"^{place} has a hook"):
+        stack.read(hooked, IMAGES[:1])
 
 
 def test_the_network_itself_and_hooks_on_all_modules_count():

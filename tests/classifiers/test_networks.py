@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.advdenoise.classifiers._normalise import Normalise
-from scripts.advdenoise.classifiers.convnets import elu_cnn, lenet, mlp
-from scripts.advdenoise.classifiers.resnet import cifar_resnet18
-from scripts.advdenoise.errors import BadInput
+from advdenoise.classifiers.convnets import elu_cnn, lenet, mlp
+from advdenoise.classifiers.resnet import cifar_resnet18
+from advdenoise.errors import BadInput
+from advdenoise.inference.normalise import Normalise
 
 SMALL = [
     (lenet, (1, 28, 28), {"channels": [4, 6], "hidden": 20}),

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from scripts.advdenoise.classifiers.zoo import timm_model
-from scripts.advdenoise.distances import Taps
+from advdenoise.classifiers.zoo import timm_model
+from advdenoise.distances import Taps
 
 CLASSES = 200
 # Model and stride of its stem; parameters; modules and the shapes of their maps, row by row.

@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from scripts.advdenoise.classifiers import _deeplab, segmentation
-from scripts.advdenoise.classifiers._fold import fold
-from scripts.advdenoise.errors import BadInput, DamagedFile
-from scripts.advdenoise.training import plain
+from advdenoise.classifiers import _deeplab, segmentation
+from advdenoise.errors import BadInput, DamagedFile
+from advdenoise.inference.fold import fold
+from advdenoise.training import plain
 
 SHAPE = (3, 33, 65)
 NETWORKS = {
@@ -178,7 +178,7 @@ def test_weights_that_cannot_be_fetched(monkeypatch):
 
 def test_the_small_one_imports_no_heavy_library():
     code = (
-        "import sys; from scripts.advdenoise.classifiers import segmentation;"
+        "import sys; from advdenoise.classifiers import segmentation;"
         "segmentation.small((3, 33, 33), 4);"
         "print({'torchvision', 'timm', 'segmentation_models_pytorch'} & set(sys.modules))"
     )

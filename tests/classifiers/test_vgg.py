@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.advdenoise.classifiers import vgg
-from scripts.advdenoise.classifiers.vgg import vgg16
-from scripts.advdenoise.components import functions
-from scripts.advdenoise.errors import BadInput, DamagedFile
+from advdenoise.classifiers import vgg
+from advdenoise.classifiers.vgg import vgg16
+from advdenoise.errors import BadInput, DamagedFile
+from advdenoise.graph.components import functions
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 

@@ -15,10 +15,10 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from scripts.advdenoise import components
-from scripts.advdenoise.classifiers._weights import put, read
-from scripts.advdenoise.classifiers.zoo import timm_model
-from scripts.advdenoise.errors import BadInput, DamagedFile
+from advdenoise.classifiers.zoo import timm_model
+from advdenoise.errors import BadInput, DamagedFile
+from advdenoise.graph import components
+from advdenoise.io.weights import put, read
 from tests.places import put_in_place
 
 HERE = "zoo.timm_model: settings.weights"

@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from scripts.advdenoise.classifiers._fold import fold
-from scripts.advdenoise.classifiers.zoo import timm_model
-from scripts.advdenoise.errors import BadInput, DamagedFile
+from advdenoise.classifiers.zoo import timm_model
+from advdenoise.errors import BadInput, DamagedFile
+from advdenoise.inference.fold import fold
 
 SHAPE = (3, 64, 64)
 

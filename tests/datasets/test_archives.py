@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.advdenoise.datasets import archives
-from scripts.advdenoise.errors import BadInput, DamagedFile
+from advdenoise.datasets import archives
+from advdenoise.errors import BadInput, DamagedFile
 from tests.places import put_in_place
 from tests.real_data import ROOT, needs
 

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from scripts.advdenoise.datasets import segmentation
-from scripts.advdenoise.errors import BadInput, DamagedFile
+from advdenoise.datasets import segmentation
+from advdenoise.errors import BadInput, DamagedFile
 from tests.real_data import ROOT, needs
 
 SIZE = (70, 50)  # width and height

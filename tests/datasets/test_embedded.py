@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
-from scripts.advdenoise.datasets import embedded
-from scripts.advdenoise.errors import BadInput
+from advdenoise.datasets import embedded
+from advdenoise.errors import BadInput
 
 
 @pytest.fixture(scope="module")
@@ -181,8 +181,8 @@ def test_a_file_that_a_package_lacks():
 
 def test_reading_imports_no_heavy_library():
     code = (
-        "import sys; from scripts.advdenoise.datasets import archives, embedded, folders;"
-        "from scripts.advdenoise.stages import images; embedded.digits(); embedded.patches();"
+        "import sys; from advdenoise.datasets import archives, embedded, folders;"
+        "from advdenoise.stages import images; embedded.digits(); embedded.patches();"
         "print({'torch', 'torchvision', 'sklearn', 'skimage', 'scipy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.advdenoise.datasets import folders
-from scripts.advdenoise.datasets._files import middle
-from scripts.advdenoise.errors import BadInput, DamagedFile
+from advdenoise.datasets import folders
+from advdenoise.datasets._files import middle
+from advdenoise.errors import BadInput, DamagedFile
 from tests.real_data import ROOT, needs
 
 CLASSES = ["n03", "n01", "n02"]

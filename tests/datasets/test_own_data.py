@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from scripts.advdenoise.datasets import folders
-from scripts.advdenoise.datasets._files import LONGEST_SIDE, decode, lines
-from scripts.advdenoise.datasets._source import BadSource, Source, in_memory
-from scripts.advdenoise.errors import BadInput, DamagedFile
-from scripts.advdenoise.sides import check_sides
-from scripts.advdenoise.stages import images
-from scripts.advdenoise.store import open_hdf5
+from advdenoise.datasets import folders
+from advdenoise.datasets._files import LONGEST_SIDE, decode, lines
+from advdenoise.datasets._source import BadSource, Source, in_memory
+from advdenoise.errors import BadInput, DamagedFile
+from advdenoise.io.store import open_hdf5
+from advdenoise.sides import check_sides
+from advdenoise.stages import images
 from tests.places import put_in_place
 
 RAMP = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (64, 1))
@@ -39,7 +39,7 @@ def prepared(tmp_path, monkeypatch):
     """Prepares the split `train` of what your own function gives."""
 
     def prepare(source) -> Path:
-        module = types.ModuleType("scripts.advdenoise.datasets.own")
+        module = types.ModuleType("advdenoise.datasets.own")
         module.own = lambda: source
         monkeypatch.setitem(sys.modules, module.__name__, module)
         entry = {"function": "own.own", "settings": {}, "splits": {}}

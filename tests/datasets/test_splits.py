@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.advdenoise.datasets._source import Source
-from scripts.advdenoise.datasets._splits import draw
-from scripts.advdenoise.errors import BadInput
+from advdenoise.datasets._source import Source
+from advdenoise.datasets._splits import draw
+from advdenoise.errors import BadInput
 
 
 def source(n_train=100, n_test=40):

@@ -6,14 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.advdenoise.denoisers.autoencoders import (
-    OUTPUTS,
-    elu_skips,
-    magnet,
-    red_net,
-    seven_layer,
-)
-from scripts.advdenoise.errors import BadInput
+from advdenoise.denoisers.autoencoders import OUTPUTS, elu_skips, magnet, red_net, seven_layer
+from advdenoise.errors import BadInput
 
 
 def weights(network: nn.Module) -> int:

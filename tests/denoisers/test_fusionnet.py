@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scripts.advdenoise.denoisers.fusionnet import fusionnet
-from scripts.advdenoise.errors import BadInput
+from advdenoise.denoisers.fusionnet import fusionnet
+from advdenoise.errors import BadInput
 
 
 @pytest.mark.parametrize(("width", "size"), [(16, 4_917_843), (32, 19_646_115), (64, 78_533_955)])

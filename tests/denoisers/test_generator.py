@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scripts.advdenoise import store
-from scripts.advdenoise.denoisers.gan import wgan
-from scripts.advdenoise.errors import BadInput
+from advdenoise.denoisers.gan import wgan
+from advdenoise.errors import BadInput
+from advdenoise.io import store
 
 GREY = (1, 28, 28)
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scripts.advdenoise.denoisers.laine import unet
-from scripts.advdenoise.errors import BadInput
+from advdenoise.denoisers.laine import unet
+from advdenoise.errors import BadInput
 
 
 def test_published_size():

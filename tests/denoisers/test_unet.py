@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scripts.advdenoise.denoisers.unet import classic, hgd
-from scripts.advdenoise.errors import BadInput
+from advdenoise.denoisers.unet import classic, hgd
+from advdenoise.errors import BadInput
 
 
 def convolution(last: int, width: int) -> int:

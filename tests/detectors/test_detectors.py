@@ -6,14 +6,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from scripts.advdenoise import components
-from scripts.advdenoise.detectors import svm, trees
-from scripts.advdenoise.errors import BadInput
+from advdenoise.calls import call_with
+from advdenoise.detectors import svm, trees
+from advdenoise.errors import BadInput
+from advdenoise.graph import components
 
 
 def detector(name, seed=0, threads=1, **settings):
     entry = {"function": name, "settings": settings}
-    return components.provide(components.load("detectors", entry), seed=seed, threads=threads)
+    return call_with(components.load("detectors", entry), seed=seed, threads=threads)
 
 
 def problem(rows=160, columns=6, shift=3.0, seed=0):

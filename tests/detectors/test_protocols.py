@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.advdenoise.detectors import _protocols
-from scripts.advdenoise.errors import BadInput
+from advdenoise.detectors import _protocols
+from advdenoise.errors import BadInput
 
 
 def rows(images=200, clean_accuracy=0.8, success=0.6, seed=0):

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.advdenoise import store
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.figures import _palette, _sheet, detection, examples, superpixels
-from scripts.advdenoise.stages import figures
-from scripts.advdenoise.tables import _labels
-from scripts.advdenoise.tables._read import read_stage
+from advdenoise.errors import BadInput
+from advdenoise.io import store
+from advdenoise.reporting import labels, palette, sheet
+from advdenoise.reporting.figures import detection, examples, superpixels
+from advdenoise.reporting.read import read_stage
+from advdenoise.stages import figures
 from tests.fake_results import Results
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -88,7 +88,7 @@ def test_layer_curves_show_every_threat_and_layer(results, tmp_path):
     explorers = [name for name in found if name.startswith("explorer_")]
     assert len(explorers) == 7
     for name in explorers:
-        printed = _labels.CLASSIFIERS.get(name.removeprefix("explorer_"), NETWORKS.get(name))
+        printed = labels.CLASSIFIERS.get(name.removeprefix("explorer_"), NETWORKS.get(name))
         (title,) = (word for word in texts(found[name]) if ", patches, n = 30" in word)
         assert title == f"{printed}, patches, n = 30; bars: 95 % intervals over images"
     for name, network in (("figure5", "FC->Conv"), ("figure6", "PReLU after FC")):
@@ -274,7 +274,7 @@ def test_strips_show_what_became_of_the_images(tmp_path, quick, world):
     figure = drawn(results, "feature_losses", tmp_path)["strips"]
     words = texts(figure)
     assert len(list(figure.iter(f"{SVG}image"))) == 2 * 3 * 6  # points, rows, images
-    assert words.count(f"{_sheet.CROSS} class9") == 2 * 2 and words.count("class5") == 2
+    assert words.count(f"{sheet.CROSS} class9") == 2 * 2 and words.count("class5") == 2
     titles = {f"varied@{classifier} none {point}" for point in ("weak", "strong")}
     assert titles <= set(words)
     assert crossed(figure) == ["class9"] * 4
@@ -284,9 +284,9 @@ def crossed(figure: ElementTree.Element) -> list[str]:
     """What is marked as wrong, by its colour and by a cross."""
     words = {"".join(e.itertext()): e.get("style", "") for e in figure.iter(f"{SVG}text")}
     for word, style in words.items():
-        assert word.startswith(f"{_sheet.CROSS} ") == (_palette.WRONG.lower() in style.lower())
-    result = [word for word in texts(figure) if word.startswith(f"{_sheet.CROSS} ")]
-    return [word.removeprefix(f"{_sheet.CROSS} ") for word in result]
+        assert word.startswith(f"{sheet.CROSS} ") == (palette.WRONG.lower() in style.lower())
+    result = [word for word in texts(figure) if word.startswith(f"{sheet.CROSS} ")]
+    return [word.removeprefix(f"{sheet.CROSS} ") for word in result]
 
 
 def test_a_targeted_attack_is_shown_class_by_class_behind_every_purifier(tmp_path, quick):
@@ -302,7 +302,7 @@ def test_a_targeted_attack_is_shown_class_by_class_behind_every_purifier(tmp_pat
     assert crossed(found["all_classes"]).count("class3 99.5 %") == 9  # all but its own
     for name in ("clean", "to_three", "direct_fgsm", "direct_pgd"):
         assert words.count(name) == 1  # one replicate, the clean rows once
-    bare = [word.removeprefix(f"{_sheet.CROSS} ") for word in words]
+    bare = [word.removeprefix(f"{sheet.CROSS} ") for word in words]
     assert bare.count("class3 99.5 %") == 5
     assert bare.count("class3 75.0 %") == 2 * 3 and bare.count("class4 75.0 %") == 2
     assert {"BIM to class3", "digits; cnn4"} <= set(words) and words.count("denoised") == 2
@@ -373,12 +373,12 @@ def test_a_sheet_enlarges_its_tiles_without_smoothing():
     coloured = np.zeros((2, 4, 3))
     coloured[0, 1] = (1, 0, 0.5)
     rows = [
-        _sheet.Row("a", [_sheet.Tile(np.eye(2)), _sheet.Tile(coloured, "two", True)]),
-        _sheet.Row("b", [_sheet.Tile(np.full((7, 7, 1), 2.0))]),
+        sheet.Row("a", [sheet.Tile(np.eye(2)), sheet.Tile(coloured, "two", True)]),
+        sheet.Row("b", [sheet.Tile(np.full((7, 7, 1), 2.0))]),
     ]
-    (axis,) = _sheet.sheet(rows).axes
+    (axis,) = sheet.sheet(rows).axes
     (canvas,) = (image.get_array() for image in axis.images)
-    side, gap, title = _sheet.SIDE, _sheet._GAP, _sheet._TITLE
+    side, gap, title = sheet.SIDE, sheet._GAP, sheet._TITLE
     assert canvas.shape == (title + side + gap + side, 2 * side + gap, 3)
     first = canvas[title : title + side, :side]
     assert (first[: side // 2, : side // 2] == 1).all() and (
@@ -390,7 +390,7 @@ def test_a_sheet_enlarges_its_tiles_without_smoothing():
     assert (canvas[:title] == 1).all()
     assert {text.get_text(): text.get_color() for text in axis.texts if text.get_text()} == {
         "a": "black",
-        f"{_sheet.CROSS} two": _palette.WRONG,
+        f"{sheet.CROSS} two": palette.WRONG,
         "b": "black",
     }
 
@@ -424,7 +424,7 @@ def test_figures_of_feature_losses(tmp_path, feature_losses):
     found = drawn(Results(tmp_path / "files", feature_losses), "feature_losses", tmp_path)
     words = {name: texts(figure) for name, figure in found.items()}
     assert {"to_zero", "features_pgd", "class0 99.5 %", "class9"} <= set(words["figure1"])
-    assert words["figure1"].count(f"{_sheet.CROSS} class0 99.5 %") == 9  # all but its own
+    assert words["figure1"].count(f"{sheet.CROSS} class0 99.5 %") == 9  # all but its own
     assert crossed(found["figure2"]).count("truck 99.5 %") == 9 and "to_truck" in words["figure2"]
     assert {"layers.0, channel 5", "layers.3, channel 7", "purified", "difference x 4"} <= set(
         words["figure3"]

@@ -6,10 +6,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.figures import purification
-from scripts.advdenoise.figures._sheet import CROSS
-from scripts.advdenoise.tables._read import read_stage
+from advdenoise.errors import BadInput
+from advdenoise.reporting.figures import purification
+from advdenoise.reporting.read import read_stage
+from advdenoise.reporting.sheet import CROSS
 from tests.fake_results import IMAGES, Results
 from tests.figures.test_figures import drawn, texts
 

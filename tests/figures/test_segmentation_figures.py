@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.figures import segmentation
-from scripts.advdenoise.figures._palette import colour, coloured
-from scripts.advdenoise.tables._examples import read_scenes, read_seen
-from scripts.advdenoise.tables._read import read_stage
+from advdenoise.errors import BadInput
+from advdenoise.reporting.examples import read_scenes, read_seen
+from advdenoise.reporting.figures import segmentation
+from advdenoise.reporting.palette import colour, coloured
+from advdenoise.reporting.read import read_stage
 from tests.fake_results import SIDES, Results
 from tests.figures.test_figures import drawn, texts
 

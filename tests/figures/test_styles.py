@@ -5,9 +5,9 @@ import re
 
 import matplotlib.pyplot as plt
 
-from scripts.advdenoise.figures import layers
-from scripts.advdenoise.figures._palette import Styles
-from scripts.advdenoise.tables._read import read_stage
+from advdenoise.reporting.figures import layers
+from advdenoise.reporting.palette import Styles
+from advdenoise.reporting.read import read_stage
 from tests.fake_results import Results
 from tests.figures.test_figures import SVG, drawn, texts
 

@@ -5,9 +5,9 @@ import copy
 import pytest
 import yaml
 
-from scripts.advdenoise import configuration
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.workflow import Flow
+from advdenoise.errors import BadInput
+from advdenoise.graph import configuration
+from advdenoise.graph.flow import Flow
 from tests import mini
 
 NAN, INFINITY = float("nan"), float("inf")

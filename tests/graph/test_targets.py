@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from scripts.advdenoise import configuration
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.graph.targets import check_target, explained
-from scripts.advdenoise.workflow import Flow
+from advdenoise.errors import BadInput
+from advdenoise.graph import configuration
+from advdenoise.graph.flow import Flow
+from advdenoise.graph.targets import check_target, explained
 from tests import mini
 
 RULES = Path(__file__).parents[2] / "rules"

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.graph import yaml_files
+from advdenoise.errors import BadInput
+from advdenoise.graph import yaml_files
 
 CONFIG = Path(__file__).parents[2] / "config"
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.advdenoise import store
-from scripts.advdenoise.errors import BadInput, DamagedFile
-from scripts.advdenoise.files import remove
-from scripts.advdenoise.planning import estimate, report, units
-from scripts.advdenoise.planning.estimate import Figure
-from scripts.advdenoise.planning.listing import PlannedJob
-from scripts.advdenoise.planning.work import FIT, FORWARD, START, NotMeasured, Thing, Use, Work
+from advdenoise.errors import BadInput, DamagedFile
+from advdenoise.io import store
+from advdenoise.ops.files import remove
+from tools.plan import estimate, report, units
+from tools.plan.estimate import Figure
+from tools.plan.listing import PlannedJob
+from tools.plan.work import FIT, FORWARD, START, NotMeasured, Thing, Use, Work
 
 GPU = "NVIDIA H200"
 NET = Thing("classifiers", "convnets.lenet", "{}", (1, 28, 28, 10))
@@ -173,7 +173,7 @@ DAMAGE = {
 def test_damaged_unit_costs_name_what_measures_them(tmp_path, damage):
     path = units.path_of("cpu", tmp_path)
     DAMAGE[damage](path)
-    words = f"^{path}: is damaged .*; delete it and run `python -m scripts.unit_costs`$"
+    words = f"^{path}: is damaged .*; delete it and run `python -m tools.plan.unit_costs`$"
     with pytest.raises(DamagedFile, match=words):
         units.read(tmp_path)
     with pytest.raises(DamagedFile, match=words):
@@ -278,7 +278,7 @@ def test_hours_of_a_gpu_are_not_made_up():
     cpu = SimpleNamespace(device="cpu", devices=["cpu"])
     (told,) = report.heading("papers", [made("a", 1)], cpu, "--configfile f.yaml")
     assert "No GPU has been measured" in told
-    assert "`python -m scripts.unit_costs --configfile f.yaml` on a machine that has one" in told
+    assert "`python -m tools.plan.unit_costs --configfile f.yaml` on a machine that has one" in told
     gpu = SimpleNamespace(device=GPU, devices=["cpu", GPU])
     assert (
         "GPU jobs on one NVIDIA H200 each" in report.heading("papers", [made("a", 1)], gpu, "")[0]
@@ -305,7 +305,7 @@ def test_jobs_beyond_their_runtime_are_named():
 def test_what_was_not_measured_is_printed_with_the_remedy():
     told = report.missing({"classifiers x": [job("a"), job("b")]}, "--configfile f.yaml")
     assert told[0].startswith("2 jobs are left out")
-    assert "`python -m scripts.unit_costs --configfile f.yaml`" in told[0]
+    assert "`python -m tools.plan.unit_costs --configfile f.yaml`" in told[0]
     assert told[1] == "  classifiers x (2 jobs)"
     assert report.missing({}, "") == []
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import yaml
 
-from scripts.advdenoise import components, configuration
-from scripts.advdenoise.datasets._splits import draw
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.planning.extents import Extents
+from advdenoise.calls import call_with
+from advdenoise.datasets._splits import draw
+from advdenoise.errors import BadInput
+from advdenoise.graph import components, configuration
 from tests import mini
 from tests.real_data import ROOT, needs
+from tools.plan.extents import Extents
 
 FOLDERS = {
     "archives.mnist": "MNIST",
@@ -28,7 +29,7 @@ def extents(dataset: dict, **more) -> Extents:
 
 
 def check(entry: dict, root=None) -> None:
-    source = components.provide(components.load("datasets", entry), root=root)
+    source = call_with(components.load("datasets", entry), root=root)
     found = extents(entry).of("other")
     assert (found.train, found.test) == (len(source.train_labels), len(source.test_labels))
     assert found.shape == source.read(np.zeros(1, np.int64)).shape[1:]

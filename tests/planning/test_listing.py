@@ -3,10 +3,10 @@
 import pytest
 import yaml
 
-from scripts.advdenoise import configuration
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.planning import listing
+from advdenoise.errors import BadInput
+from advdenoise.graph import configuration
 from tests import mini
+from tools.plan import listing
 
 HEAD = """Building DAG of jobs...
 Job stats:
@@ -30,7 +30,7 @@ rule attack:
     wildcards: seed=0, dataset=digits, threat=pgd@cnn+direct, split=test
     threads: 4
     resources: tmpdir=/tmp, gpu=1, runtime=720, mem_mb=8000, mem=8 GB, mem_mib=7630
-    shell command: python -m scripts.attack
+    shell command: python -P scripts/attack.py
 [Sat Nov 21 06:14:53 2026]
 localrule figures_paper:
     output: a.svg, b.svg

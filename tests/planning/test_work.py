@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from scripts.advdenoise import configuration
-from scripts.advdenoise.attacks._kurakin import kurakin_steps
-from scripts.advdenoise.planning.extents import Extents
-from scripts.advdenoise.planning.listing import PlannedJob
-from scripts.advdenoise.planning.work import Counting, NotMeasured, repeats
-from scripts.advdenoise.workflow import Flow
+from advdenoise.attacks._kurakin import kurakin_steps
+from advdenoise.graph import configuration
+from advdenoise.graph.flow import Flow
 from tests import mini
+from tools.plan.extents import Extents
+from tools.plan.listing import PlannedJob
+from tools.plan.work import Counting, NotMeasured, repeats
 
 # Facts of the mini configuration's things, as unit costs would tell them.
 SEGMENTS, PARAMETERS = 9.4, 1000

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.advdenoise.classifiers._elu import QuickELU
-from scripts.advdenoise.denoisers.autoencoders import red_net
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.purifiers import apudae
-from scripts.advdenoise.purifiers._transform import drawn
+from advdenoise.denoisers.autoencoders import red_net
+from advdenoise.errors import BadInput
+from advdenoise.inference.elu import QuickELU
+from advdenoise.noise import Noise
+from advdenoise.purifiers import apudae
+from advdenoise.purifiers._transform import drawn
 
 IDS = [3, 14, 15, 92, 65]
 VARIANTS = {

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.purifiers.basic import direct, none
+from advdenoise.errors import BadInput
+from advdenoise.purifiers.basic import direct, none
 
 
 def test_none_gives_the_images_back():

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from scripts.advdenoise.denoisers.gan import wgan
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.purifiers.gan import defense_gan
+from advdenoise.denoisers.gan import wgan
+from advdenoise.errors import BadInput
+from advdenoise.noise import Noise
+from advdenoise.purifiers.gan import defense_gan
 
 GREY = (1, 28, 28)
 

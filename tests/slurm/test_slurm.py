@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 
-from scripts.advdenoise import store
+from advdenoise.io import store
 from tests import mini
 from tests.slurm import one_computer
 from tests.slurm.one_computer import until

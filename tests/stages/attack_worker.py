@@ -7,7 +7,7 @@ input. Every batch goes to disk at once.
 
 import sys
 
-from scripts.advdenoise.stages import attack, command, finished
+from advdenoise.stages import attack, command, finished
 
 
 def main() -> None:

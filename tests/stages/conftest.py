@@ -11,8 +11,9 @@ import pytest
 import torch
 import yaml
 
-from scripts.advdenoise import configuration
-from scripts.advdenoise.stages import (
+from advdenoise.graph import configuration
+from advdenoise.graph.flow import Flow
+from advdenoise.stages import (
     attack,
     calibrate,
     choose,
@@ -26,8 +27,7 @@ from scripts.advdenoise.stages import (
     iqr,
     training,
 )
-from scripts.advdenoise.stages.command import with_choices
-from scripts.advdenoise.workflow import Flow
+from advdenoise.stages.command import with_choices
 
 CONFIGURATION = """
 scale: tiny
@@ -322,6 +322,6 @@ def component(monkeypatch):
     def put(kind: str, **functions) -> None:
         module = types.ModuleType("toy")
         vars(module).update(functions)
-        monkeypatch.setitem(sys.modules, f"scripts.advdenoise.{kind}.toy", module)
+        monkeypatch.setitem(sys.modules, f"advdenoise.{kind}.toy", module)
 
     return put

@@ -5,14 +5,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scripts.advdenoise.attacks import gradient
-from scripts.advdenoise.classifiers._fold import fold
-from scripts.advdenoise.classifiers.convnets import lenet
-from scripts.advdenoise.denoisers.autoencoders import seven_layer
-from scripts.advdenoise.denoisers.unet import hgd
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.stages import attack, models
+from advdenoise.attacks import gradient
+from advdenoise.classifiers.convnets import lenet
+from advdenoise.denoisers.autoencoders import seven_layer
+from advdenoise.denoisers.unet import hgd
+from advdenoise.errors import BadInput
+from advdenoise.inference.fold import fold
+from advdenoise.noise import Noise
+from advdenoise.stages import attack, models
 
 SHAPE, N = (1, 16, 16), 3
 STEP = 1e-5  # of the differences: no kink of ReLU or max-pool lies so near in these images

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from scripts.advdenoise import store
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.stages import attack, data, models
-from scripts.advdenoise.stages.data import open_images
+from advdenoise.errors import BadInput
+from advdenoise.io import store
+from advdenoise.noise import Noise
+from advdenoise.stages import attack, data, models
+from advdenoise.stages.data import open_images
 
 FEW = "seed0/digits/adversarial/{}/few.h5"
 WEIGHTS = "seed0/digits/{}/{}.safetensors"

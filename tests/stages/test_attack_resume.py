@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts.advdenoise import store
-from scripts.advdenoise.errors import EXIT_PREEMPTED, Preempted
-from scripts.advdenoise.stages import attack, finished
+from advdenoise.errors import EXIT_PREEMPTED, Preempted
+from advdenoise.io import store
+from advdenoise.stages import attack, finished
 
 ROOT = Path(__file__).parents[2]
 FILE = "seed0/digits/adversarial/cycled@small/few.h5"

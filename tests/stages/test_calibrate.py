@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.advdenoise import store
-from scripts.advdenoise.denoisers.autoencoders import red_net
-from scripts.advdenoise.denoisers.laine import unet
-from scripts.advdenoise.stages import models
-from scripts.advdenoise.stages.data import open_images
+from advdenoise.denoisers.autoencoders import red_net
+from advdenoise.denoisers.laine import unet
+from advdenoise.io import store
+from advdenoise.stages import models
+from advdenoise.stages.data import open_images
 
 FILE = "seed0/digits/denoisers/of_noise.calibration.json"
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from scripts.advdenoise import store
-from scripts.advdenoise.classifiers import convnets
-from scripts.advdenoise.classifiers.convnets import elu_cnn, lenet
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.stages import models
+from advdenoise.classifiers import convnets
+from advdenoise.classifiers.convnets import elu_cnn, lenet
+from advdenoise.errors import BadInput
+from advdenoise.io import store
+from advdenoise.stages import models
 
 PLAIN = "seed0/digits/distances/plain/small/few.parquet"
 

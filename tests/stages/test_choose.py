@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from scripts.advdenoise import store
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.graph.resolution import resolve
-from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.schemas import PREDICTIONS
-from scripts.advdenoise.stages import choose, models
-from scripts.advdenoise.stages.data import open_images
+from advdenoise.errors import BadInput
+from advdenoise.graph.resolution import resolve
+from advdenoise.io import store
+from advdenoise.io.schemas import PREDICTIONS
+from advdenoise.noise import Noise
+from advdenoise.stages import choose, models
+from advdenoise.stages.data import open_images
 
 NEAREST = "seed0/digits/chosen/nearest/small.json"
 TUNED = "seed0/digits/chosen/tuned/small.json"

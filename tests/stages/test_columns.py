@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from scripts.advdenoise.stages.columns import Columns
+from advdenoise.stages.columns import Columns
 
 KINDS = pa.schema(
     [
@@ -86,9 +86,9 @@ def test_writing_predictions_imports_no_pandas(tmp_path):
     """It takes half a second, and most jobs write no more than such a table."""
     code = (
         "import sys, numpy as np\n"
-        "from scripts.advdenoise import store\n"
-        "from scripts.advdenoise.schemas import PREDICTIONS\n"
-        "from scripts.advdenoise.stages.columns import Columns\n"
+        "from advdenoise.io import store\n"
+        "from advdenoise.io.schemas import PREDICTIONS\n"
+        "from advdenoise.stages.columns import Columns\n"
         "columns = Columns(PREDICTIONS)\n"
         "row = dict.fromkeys(PREDICTIONS.names, 0)\n"
         "row |= dict.fromkeys(['threat', 'attack_point', 'purifier', 'purifier_point'], 'x')\n"

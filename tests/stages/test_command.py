@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.advdenoise.errors import EXIT_PREEMPTED
-from scripts.advdenoise.stages.command import _parser
+from advdenoise.errors import EXIT_PREEMPTED
+from advdenoise.stages.command import _parser
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPTS = sorted(
@@ -22,8 +22,8 @@ SCRIPTS = sorted(
 JOB = '''
 import logging, os, subprocess, sys
 from pathlib import Path
-from scripts.advdenoise.errors import BadInput, DamagedFile, Preempted
-from scripts.advdenoise.stages.command import main
+from advdenoise.errors import BadInput, DamagedFile, Preempted
+from advdenoise.stages.command import main
 
 def run(settings: dict, images: Path, sets: list[Path], more: list[Path] | None = None,
         output: Path | None = None, root: str = "none", threads: int = 3) -> None:
@@ -33,7 +33,7 @@ def run(settings: dict, images: Path, sets: list[Path], more: list[Path] | None 
     print("to the error stream", file=sys.stderr)
     subprocess.run(["echo", "from below Python"], check=True)
     if "say" in settings:
-        logging.getLogger("scripts.advdenoise.x").info("of ours")
+        logging.getLogger("advdenoise.x").info("of ours")
         logging.getLogger("other").info("of others")
     errors = {"bad": BadInput, "damaged": DamagedFile, "stop": Preempted, "bug": ZeroDivisionError,
               "memory": MemoryError, "interrupt": KeyboardInterrupt}
@@ -211,7 +211,7 @@ def test_streams_that_are_closed_are_no_files_places(tmp_path):
 def test_an_import_without_the_memory_is_told_in_terminal_and_log(tmp_path, log):
     script = tmp_path / "attack.py"
     script.write_text(
-        "from scripts.advdenoise.stages.command import importing\n"
+        "from advdenoise.stages.command import importing\n"
         "with importing():\n"
         "    raise ImportError('libtorch.so: failed to map segment from shared object')\n"
     )
@@ -236,7 +236,7 @@ def test_torch_that_is_loaded_already_gets_its_threads(tmp_path):
     script = tmp_path / "job.py"
     script.write_text(
         "import torch\n"
-        "from scripts.advdenoise.stages.command import main\n"
+        "from advdenoise.stages.command import main\n"
         "def run(settings: dict):\n    print(torch.get_num_threads())\n"
         "main(run)\n"
     )

@@ -8,14 +8,14 @@ import pyarrow as pa
 import pytest
 import torch
 
-from scripts.advdenoise import store
-from scripts.advdenoise.contents import check_rows, ids_digest
-from scripts.advdenoise.errors import BadInput, DamagedFile
-from scripts.advdenoise.schemas import DETECTION
-from scripts.advdenoise.stages.data import open_adversarial, open_images
-from scripts.advdenoise.stages.detect import Features
-from scripts.advdenoise.tables._examples import read_seen
-from scripts.advdenoise.tables._read import read_stage, read_values
+from advdenoise.errors import BadInput, DamagedFile
+from advdenoise.io import store
+from advdenoise.io.contents import check_rows, ids_digest
+from advdenoise.io.schemas import DETECTION
+from advdenoise.reporting.examples import read_seen
+from advdenoise.reporting.read import read_stage, read_values
+from advdenoise.stages.data import open_adversarial, open_images
+from advdenoise.stages.detect import Features
 
 IMAGES = "images/digits/test.h5"
 ADVERSARIAL = "seed0/digits/adversarial/fgsm@small/test.h5"

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.advdenoise import store
-from scripts.advdenoise.attributions._loo import LeaveOneOut
-from scripts.advdenoise.schemas import COST
-from scripts.advdenoise.stages import cost
+from advdenoise.attributions._loo import LeaveOneOut
+from advdenoise.io import store
+from advdenoise.io.schemas import COST
+from advdenoise.stages import cost
 
 FILE = "seed0/digits/cost/{}/{}/few.parquet"
 HIDDEN = 2 * 5 + 10

@@ -5,11 +5,12 @@ import pytest
 import torch
 import yaml
 
-from scripts.advdenoise import configuration, store
-from scripts.advdenoise.metrics import miou
-from scripts.advdenoise.schemas import segmentation_schema
-from scripts.advdenoise.stages.data import open_images
-from scripts.advdenoise.workflow import Flow
+from advdenoise.graph import configuration
+from advdenoise.graph.flow import Flow
+from advdenoise.io import store
+from advdenoise.io.schemas import segmentation_schema
+from advdenoise.metrics import miou
+from advdenoise.stages.data import open_images
 from tests.stages.conftest import World
 
 CONFIGURATION = """

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from scripts.advdenoise import store
-from scripts.advdenoise.datasets._source import IGNORED
-from scripts.advdenoise.schemas import segmentation_schema
-from scripts.advdenoise.stages import attack, evaluate, examples, export, images
-from scripts.advdenoise.stages.data import open_images
+from advdenoise.datasets._source import IGNORED
+from advdenoise.io import store
+from advdenoise.io.schemas import segmentation_schema
+from advdenoise.stages import attack, evaluate, examples, export, images
+from advdenoise.stages.data import open_images
 
 CLASSES, COUNT, SIDE = 4, 7, 65
 FGSM = {"function": "gradient.fgsm", "settings": {"epsilon": 0.2}}

@@ -5,11 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
-from scripts.advdenoise import store
-from scripts.advdenoise.components import load, provide
-from scripts.advdenoise.detectors._protocols import split
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.schemas import DETECTION
+from advdenoise.calls import call_with
+from advdenoise.detectors._protocols import split
+from advdenoise.errors import BadInput
+from advdenoise.graph.components import load
+from advdenoise.io import store
+from advdenoise.io.schemas import DETECTION
 
 FILE = "seed0/digits/detection/plain/shelf/blocks/small/test.parquet"
 IQR = "seed0/digits/iqr/{}/blocks/small/test.parquet"
@@ -72,7 +73,7 @@ def test_scores_by_hand(world, protocol, representation):
     points = world.settings(FILE)["detector"]["points"]
     for name, number in itertools.product(("forest", "svc"), (0, 1)):
         sides = split(protocol, ids, is_adversarial, labels, predictions, seed=number)
-        detector = provide(load("detectors", points[name]), seed=number, threads=1)
+        detector = call_with(load("detectors", points[name]), seed=number, threads=1)
         detector.fit(features[sides.train], is_adversarial[sides.train])
         part = found[
             (found["threat"] == "cycled@small")

@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import torch
 
-from scripts.advdenoise import store
-from scripts.advdenoise.schemas import DISTANCES
-from scripts.advdenoise.stages import distances as stage
-from scripts.advdenoise.stages import models
-from scripts.advdenoise.stages.data import open_images
+from advdenoise.io import store
+from advdenoise.io.schemas import DISTANCES
+from advdenoise.stages import distances as stage
+from advdenoise.stages import models
+from advdenoise.stages.data import open_images
 
 PLAIN = "seed0/digits/distances/plain/small/few.parquet"
 ADAPTIVE = "seed0/digits/distances/adaptive/small/few.parquet"

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.advdenoise import store
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.schemas import PREDICTIONS
-from scripts.advdenoise.stages import models
-from scripts.advdenoise.stages.data import open_images
+from advdenoise.errors import BadInput
+from advdenoise.io import store
+from advdenoise.io.schemas import PREDICTIONS
+from advdenoise.noise import Noise
+from advdenoise.stages import models
+from advdenoise.stages.data import open_images
 
 FILE = "seed0/digits/predictions/plain/{}/small/few.parquet"
 ADVERSARIAL = "seed0/digits/adversarial/{}/few.h5"

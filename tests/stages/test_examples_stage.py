@@ -8,13 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.advdenoise import store
-from scripts.advdenoise.attributions import superpixels
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.schemas import PREDICTIONS
-from scripts.advdenoise.stages import examples, models
-from scripts.advdenoise.stages.data import open_images
+from advdenoise.attributions import superpixels
+from advdenoise.errors import BadInput
+from advdenoise.io import store
+from advdenoise.io.schemas import PREDICTIONS
+from advdenoise.noise import Noise
+from advdenoise.stages import examples, models
+from advdenoise.stages.data import open_images
 
 FILE = "seed0/digits/examples/{}/{}/small/few.h5"
 

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scripts.advdenoise.attacks import adaptive, blackbox, gradient, minimal
-from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.stages import attack, data, models
+from advdenoise.attacks import adaptive, blackbox, gradient, minimal
+from advdenoise.noise import Noise
+from advdenoise.stages import attack, data, models
 
 N, SHAPE = 6, (1, 6, 6)
 IDS = [7, 3, 12, 5, 40, 1]

@@ -6,8 +6,8 @@ import sys
 
 import numpy as np
 
-from scripts.advdenoise import store
-from scripts.advdenoise.stages.data import open_images
+from advdenoise.io import store
+from advdenoise.stages.data import open_images
 
 FILE = "seed0/digits/exported/{}/few.h5"
 

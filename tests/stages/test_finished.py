@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.advdenoise import resume, store
-from scripts.advdenoise.errors import Preempted
-from scripts.advdenoise.stages import finished
+from advdenoise.errors import Preempted
+from advdenoise.io import store
+from advdenoise.ops import resume
+from advdenoise.stages import finished
 
 SERIES = {"a": 7, "b": 12}
 SIZE = 3

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.advdenoise import store
-from scripts.advdenoise.denoisers.gan import wgan
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.purifiers.gan import defense_gan
-from scripts.advdenoise.schemas import HISTORY, PREDICTIONS
-from scripts.advdenoise.stages import models
-from scripts.advdenoise.stages.data import open_images
+from advdenoise.denoisers.gan import wgan
+from advdenoise.errors import BadInput
+from advdenoise.io import store
+from advdenoise.io.schemas import HISTORY, PREDICTIONS
+from advdenoise.noise import Noise
+from advdenoise.purifiers.gan import defense_gan
+from advdenoise.stages import models
+from advdenoise.stages.data import open_images
 
 ENTRY = {"name": "mine", "function": "gan.wgan", "settings": {"latent": 4, "width": 2}}
 FILE = "seed0/digits/predictions/plain/direct/small/few.parquet"

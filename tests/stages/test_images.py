@@ -6,11 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from scripts.advdenoise.datasets import embedded
-from scripts.advdenoise.errors import BadInput, DamagedFile
-from scripts.advdenoise.stages import images
-from scripts.advdenoise.stages.data import open_images
-from scripts.advdenoise.store import open_hdf5, read_provenance
+from advdenoise.datasets import embedded
+from advdenoise.errors import BadInput, DamagedFile
+from advdenoise.io.store import open_hdf5, read_provenance
+from advdenoise.stages import images
+from advdenoise.stages.data import open_images
 from tests.real_data import ROOT, needs
 
 
@@ -85,7 +85,7 @@ def folder(tmp_path):
 
 def test_images_are_read_in_blocks(folder, tmp_path, monkeypatch):
     """No read asks for more images than a chunk of the file holds."""
-    from scripts.advdenoise.datasets import folders
+    from advdenoise.datasets import folders
 
     asked = []
     reader = folders._reader

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.advdenoise import store
-from scripts.advdenoise.attributions import superpixels
-from scripts.advdenoise.classifiers._normalise import Normalise, Normalised
-from scripts.advdenoise.schemas import iqr_schema
-from scripts.advdenoise.stages import leave_one_out, models
-from scripts.advdenoise.stages.data import open_images
+from advdenoise.attributions import superpixels
+from advdenoise.inference.normalise import Normalise, Normalised
+from advdenoise.io import store
+from advdenoise.io.schemas import iqr_schema
+from advdenoise.stages import leave_one_out, models
+from advdenoise.stages.data import open_images
 
 FILE = "seed0/digits/iqr/{}/{}/small/few.parquet"
 NODES = 2 * 5

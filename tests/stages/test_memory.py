@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scripts.advdenoise.stages import memory
+from advdenoise.stages import memory
 
 MEGABYTE = 1 << 20
 CPU = torch.device("cpu")
@@ -20,7 +20,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux tells the peak
 WORK = """
 import json
 import torch
-from scripts.advdenoise.stages import memory
+from advdenoise.stages import memory
 
 def take(*sizes):
     "Take so many megabytes, one after the other, and give them back."

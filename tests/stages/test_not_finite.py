@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.advdenoise import store
-from scripts.advdenoise.datasets._source import IGNORED
-from scripts.advdenoise.errors import BadInput, DamagedFile
-from scripts.advdenoise.schemas import IQR, PREDICTIONS, iqr_schema
-from scripts.advdenoise.stages import evaluate, table
-from scripts.advdenoise.stages.data import GRADIENTS
+from advdenoise.datasets._source import IGNORED
+from advdenoise.errors import BadInput, DamagedFile
+from advdenoise.io import store
+from advdenoise.io.schemas import IQR, PREDICTIONS, iqr_schema
+from advdenoise.stages import evaluate, table
+from advdenoise.stages.data import GRADIENTS
 
 NAN = float("nan")
 PREDICTED = "seed0/digits/predictions/plain/none/small/few.parquet"

@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.advdenoise import store
-from scripts.advdenoise.denoisers.autoencoders import red_net
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.purifiers import apudae
-from scripts.advdenoise.schemas import PREDICTIONS
-from scripts.advdenoise.stages import models
-from scripts.advdenoise.stages.data import open_images
+from advdenoise.denoisers.autoencoders import red_net
+from advdenoise.errors import BadInput
+from advdenoise.io import store
+from advdenoise.io.schemas import PREDICTIONS
+from advdenoise.noise import Noise
+from advdenoise.purifiers import apudae
+from advdenoise.stages import models
+from advdenoise.stages.data import open_images
 
 WEIGHTS = "seed0/digits/denoisers/of_noise.safetensors"
 CALIBRATION = "seed0/digits/denoisers/of_noise.calibration.json"

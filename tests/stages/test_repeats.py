@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.stages import models, repeats
+from advdenoise.errors import BadInput
+from advdenoise.stages import models, repeats
 
 PREDICTED = "seed0/digits/predictions/plain/none/small/few.parquet"
 ATTACKED = "seed0/digits/adversarial/bim@small+direct/few.h5"

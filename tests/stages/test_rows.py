@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from scripts.advdenoise import store
-from scripts.advdenoise.schemas import DETECTION, DISTANCES, PREDICTIONS
-from scripts.advdenoise.stages import rows
+from advdenoise.io import store
+from advdenoise.io.schemas import DETECTION, DISTANCES, PREDICTIONS
+from advdenoise.stages import rows
 from tests.fake_results import IMAGES, Results
 
 SEEN = ["classifier", "id", "threat", "purifier"]

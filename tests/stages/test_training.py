@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.advdenoise import store
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.schemas import HISTORY
-from scripts.advdenoise.stages import models, training
-from scripts.advdenoise.stages.data import open_images
+from advdenoise.errors import BadInput
+from advdenoise.io import store
+from advdenoise.io.schemas import HISTORY
+from advdenoise.noise import Noise
+from advdenoise.stages import models, training
+from advdenoise.stages.data import open_images
 
 CLASSIFIER = "seed0/digits/classifiers/{}.safetensors"
 DENOISER = "seed0/digits/denoisers/{}.safetensors"

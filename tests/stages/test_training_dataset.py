@@ -5,10 +5,11 @@ import copy
 import pytest
 import yaml
 
-from scripts.advdenoise import configuration, store
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.stages import images
-from scripts.advdenoise.workflow import Flow
+from advdenoise.errors import BadInput
+from advdenoise.graph import configuration
+from advdenoise.graph.flow import Flow
+from advdenoise.io import store
+from advdenoise.stages import images
 from tests import mini
 from tests.stages.conftest import World
 

@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.advdenoise import components, store
-from scripts.advdenoise.planning import units
-from scripts.advdenoise.planning.work import (
+from advdenoise.graph import components
+from advdenoise.io import store
+from advdenoise.stages import models
+from tools.plan import measure, units
+from tools.plan.work import (
     BYTE,
     DEVICE,
     DISK,
@@ -22,7 +24,6 @@ from scripts.advdenoise.planning.work import (
     Thing,
     Use,
 )
-from scripts.advdenoise.stages import models, unit_costs
 
 LENET = Thing("classifiers", "convnets.lenet", '{"channels": [2, 2], "hidden": 4}', (1, 28, 28, 10))
 TIMM = Thing(
@@ -36,9 +37,9 @@ TREES = Thing("detectors", "trees.random_forest", '{"trees": 3}', (4,))
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(unit_costs, "_SECONDS", 1e-6)
-    monkeypatch.setattr(unit_costs, "_ROWS", (20, 40))
-    monkeypatch.setattr(unit_costs, "_BYTES", 1 << 14)
+    monkeypatch.setattr(measure, "_SECONDS", 1e-6)
+    monkeypatch.setattr(measure, "_ROWS", (20, 40))
+    monkeypatch.setattr(measure, "_BYTES", 1 << 14)
 
 
 def parameters(thing: Thing) -> int:
@@ -51,7 +52,7 @@ def test_every_use_that_is_asked_for_is_measured(tmp_path, capsys):
     uses = [Use(LENET, what) for what in (FORWARD, GRADIENT, INNER, UPDATE, STEP)]
     uses += [Use(DENOISER, FORWARD), Use(SLIC, MAPS), Use(PIXELS, MAPS), Use(DEVICE, "start")]
     uses += [Use(TREES, FIT, 100), Use(TREES, FIT, 400), Use(DISK, BYTE)]
-    path = unit_costs.run(uses, 16, tmp_path / "units")
+    path = measure.run(uses, 16, tmp_path / "units")
     assert store.read_provenance(path)["device"] == units.read(tmp_path / "units")[0]["device"]
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     known = units.Units(units.read(tmp_path / "units"))
@@ -74,14 +75,14 @@ def test_weights_that_cost_nothing_are_not_fetched(tmp_path, monkeypatch):
         return components.load(kind, entry)
 
     monkeypatch.setattr(models, "load", load)
-    measured = unit_costs.measure([Use(TIMM, FORWARD)], 2, tmp_path)
+    measured = measure.measure([Use(TIMM, FORWARD)], 2, tmp_path)
     assert asked == [{"function": "zoo.timm_model", "settings": {"model": "resnet10t"}}]
     assert measured[TIMM.key]["costs"][FORWARD]["seconds"] > 0
 
 
 def test_what_cannot_be_built_is_told_and_left_out(tmp_path, capsys):
     odd = DENOISER._replace(size=(1, 30, 30, 10))
-    measured = unit_costs.measure([Use(odd, FORWARD), Use(LENET, FORWARD)], 8, tmp_path)
+    measured = measure.measure([Use(odd, FORWARD), Use(LENET, FORWARD)], 8, tmp_path)
     assert set(measured) == {LENET.key}
     told = capsys.readouterr().out
     assert f"not measured: {odd.key}: autoencoders.seven_layer cannot give back" in told
@@ -89,7 +90,7 @@ def test_what_cannot_be_built_is_told_and_left_out(tmp_path, capsys):
 
 def test_a_start_is_that_of_the_jobs_own_script(tmp_path):
     thing = Thing("scripts", "table")
-    assert unit_costs.measure([Use(thing, "start")], 1, tmp_path)[thing.key]["costs"]["start"]
+    assert measure.measure([Use(thing, "start")], 1, tmp_path)[thing.key]["costs"]["start"]
 
 
 @pytest.mark.parametrize(
@@ -111,12 +112,12 @@ def test_a_network_is_measured_in_the_state_of_its_use(
             return images * self.weight
 
     monkeypatch.setattr(models, "build", lambda *_: Network())
-    unit_costs.measure([Use(DENOISER, what)], 8, tmp_path)
+    measure.measure([Use(DENOISER, what)], 8, tmp_path)
     assert set(seen) == {(trains, wants_weights, what != FORWARD)}
 
 
 def test_a_measurement_is_the_median_of_several_after_the_first(monkeypatch):
     times = iter([0.0, 9.0, 9.0, 10.0, 10.0, 12.0, 12.0, 15.0, 15.0, 19.0, 19.0, 21.0])
-    monkeypatch.setattr(unit_costs, "_SECONDS", 100.0)
-    found = unit_costs._cost(lambda: None, 2, lambda: next(times))
+    monkeypatch.setattr(measure, "_SECONDS", 100.0)
+    found = measure._cost(lambda: None, 2, lambda: next(times))
     assert found == {"seconds": 1.0, "factor": 1.5}

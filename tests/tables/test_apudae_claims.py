@@ -4,9 +4,9 @@ import copy
 
 import pytest
 
-from scripts.advdenoise.tables import apudae as tables
-from scripts.advdenoise.tables._claims import Claim
-from scripts.advdenoise.tables._read import read_stage
+from advdenoise.reporting.claims import Claim
+from advdenoise.reporting.read import read_stage
+from advdenoise.reporting.tables import apudae as tables
 from tests.fake_results import IMAGES, Results, rows
 from tests.tables.test_apudae_tables import right
 

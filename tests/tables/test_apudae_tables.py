@@ -7,13 +7,14 @@ import json
 import numpy as np
 import pytest
 
-from scripts.advdenoise import store
-from scripts.advdenoise.components import load, provide
-from scripts.advdenoise.schemas import PREDICTIONS
-from scripts.advdenoise.stages import table
-from scripts.advdenoise.tables import _purifications
-from scripts.advdenoise.tables._read import read_stage
-from scripts.advdenoise.tables._write import published_numbers
+from advdenoise.calls import call_with
+from advdenoise.graph.components import load
+from advdenoise.io import store
+from advdenoise.io.schemas import PREDICTIONS
+from advdenoise.reporting import purifications
+from advdenoise.reporting.read import read_stage
+from advdenoise.reporting.write import published_numbers
+from advdenoise.stages import table
 from tests.fake_results import IMAGES, Results, rows
 
 
@@ -36,7 +37,7 @@ class Made:
                 frame = frame if changed is None else changed
             given["predictions"] = given["predictions"].of(frame)
         entry = self.results.flow.config["experiments"]["apudae"]["tables"][name]
-        return provide(load("tables", entry), **given)
+        return call_with(load("tables", entry), **given)
 
     def by_label(self, name: str, *changes) -> dict:
         cells = self.cells(name, *changes)
@@ -353,11 +354,11 @@ def test_of_two_attacks_of_one_method_the_second_stands_under_its_own_name(apuda
 
 def test_what_makes_a_counter_attack():
     entry = {"name": "x", "points": {"default": {"function": "gradient.bim", "settings": {}}}}
-    assert _purifications.counter_attack(entry, "default") is None
-    counter = _purifications.counter_attack(entry | {"through": "denoiser"}, "default")
+    assert purifications.counter_attack(entry, "default") is None
+    counter = purifications.counter_attack(entry | {"through": "denoiser"}, "default")
     assert counter == "counter attack A"
     entry["points"]["default"]["function"] = "adaptive.counter_b"
-    assert _purifications.counter_attack(entry, "default") == "counter attack B"
+    assert purifications.counter_attack(entry, "default") == "counter attack B"
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from scripts.advdenoise.tables import _areas
-from scripts.advdenoise.tables._areas import Lacking, Source
+from advdenoise.reporting import areas
+from advdenoise.reporting.areas import Lacking, Source
 
 PIXELS = "pixel (ML-LOO)"
 
@@ -30,30 +30,30 @@ AREAS = source(
 
 
 def test_a_gain_is_the_mean_over_what_has_both():
-    found = _areas.gain(AREAS, ["FGSM"], "10-D", "1-D")
+    found = areas.gain(AREAS, ["FGSM"], "10-D", "1-D")
     assert found == pytest.approx([(0.2 + 0.3) / 2, (0.1 - 0.1) / 2])
-    both = _areas.gain(AREAS, ["FGSM", "PGD"], "4K-D", "1-D")
+    both = areas.gain(AREAS, ["FGSM", "PGD"], "4K-D", "1-D")
     assert both == pytest.approx([0.7, 0.7])
 
 
 def test_one_attack_against_another():
-    assert _areas.easier(AREAS, "FGSM", "PGD") == pytest.approx([0.4, 0.3])
+    assert areas.easier(AREAS, "FGSM", "PGD") == pytest.approx([0.4, 0.3])
 
 
 def test_superpixels_against_pixels():
-    assert _areas.below_pixels(AREAS, ["FGSM"]) == pytest.approx([0.15, -0.2])
+    assert areas.below_pixels(AREAS, ["FGSM"]) == pytest.approx([0.15, -0.2])
 
 
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
-        (lambda: _areas.gain(AREAS, ["C&W"], "10-D", "1-D"), "C&W is not among the attacks"),
-        (lambda: _areas.gain(AREAS, ["PGD"], "10-D", "1-D"), "no setting has the representations"),
-        (lambda: _areas.gain(source({}), ["PGD"], "10-D", "1-D"), "no scores"),
-        (lambda: _areas.easier(AREAS, "C&W", "PGD"), "C&W is not among the attacks"),
-        (lambda: _areas.correlation(AREAS, ["FGSM"]), "0 superpixel settings of known cost"),
-        (lambda: _areas.slic_gain(AREAS, ["FGSM"]), "both SLIC and other superpixels"),
-        (lambda: _areas.below_pixels(source({}), ["FGSM"]), "both pixels and superpixels"),
+        (lambda: areas.gain(AREAS, ["C&W"], "10-D", "1-D"), "C&W is not among the attacks"),
+        (lambda: areas.gain(AREAS, ["PGD"], "10-D", "1-D"), "no setting has the representations"),
+        (lambda: areas.gain(source({}), ["PGD"], "10-D", "1-D"), "no scores"),
+        (lambda: areas.easier(AREAS, "C&W", "PGD"), "C&W is not among the attacks"),
+        (lambda: areas.correlation(AREAS, ["FGSM"]), "0 superpixel settings of known cost"),
+        (lambda: areas.slic_gain(AREAS, ["FGSM"]), "both SLIC and other superpixels"),
+        (lambda: areas.below_pixels(source({}), ["FGSM"]), "both pixels and superpixels"),
     ],
 )
 def test_what_cannot_be_computed_says_why(function, reason):
@@ -79,7 +79,7 @@ def test_the_correlation_is_spearmans(pairs):
     given_ = by_setting(
         dict(zip(names, areas, strict=True)), dict(zip(names, segments, strict=True))
     )
-    (found,) = _areas.correlation(given_, ["A"])
+    (found,) = areas.correlation(given_, ["A"])
     if len(set(segments)) == 1 or len(set(areas)) == 1:
         assert np.isnan(found)
     else:
@@ -88,7 +88,7 @@ def test_the_correlation_is_spearmans(pairs):
 
 def test_equal_segments_are_found_between_the_others():
     segments = {"quickshift a": 10, "felzenszwalb b": 1000, "slic mid": 100, "slic far": 5000}
-    found = _areas.slic_gain(
+    found = areas.slic_gain(
         by_setting(
             {"quickshift a": 0.2, "felzenszwalb b": 0.6, "slic mid": 0.5, "slic far": 0.7}, segments
         ),
@@ -103,7 +103,7 @@ def test_every_column_is_a_resample_of_its_own():
     names = ["slic a", "slic b", "quickshift a", "quickshift b", "felzenszwalb a"]
     segments = dict(zip(names, (10, 30, 12, 50, 20), strict=True))
     areas = {name: random.random(4) for name in names}
-    for function in (_areas.correlation, _areas.slic_gain):
+    for function in (areas.correlation, areas.slic_gain):
         whole = function(by_setting(areas, segments), ["A"])
         alone = [
             function(by_setting({k: v[place] for k, v in areas.items()}, segments), ["A"])[0]

@@ -4,10 +4,11 @@ import csv
 
 import pytest
 
-from scripts.advdenoise import store
-from scripts.advdenoise.graph.choices import published
-from scripts.advdenoise.statistics import wilson
-from scripts.advdenoise.tables import _write, chosen
+from advdenoise.graph.choices import published
+from advdenoise.io import store
+from advdenoise.reporting import write
+from advdenoise.reporting.tables import chosen
+from advdenoise.statistics import wilson
 
 PRIMARY = {"published": "propagation_table4", "row": "FGSM v1", "column": "Primary"}
 
@@ -80,7 +81,7 @@ def test_every_candidate_has_a_row_and_one_is_chosen(files, tmp_path):
     assert "gives 0.045 pixel^2, asked for was 0.051" in cells.notes[0]
     assert "tried" not in cells.notes[1]
     paths = {name: tmp_path / name for name in ("csv", "markdown", "latex")}
-    _write.write(cells, "propagation", "limits", [], paths)
+    write.write(cells, "propagation", "limits", [], paths)
     with paths["csv"].open(encoding="utf-8") as file:
         (line,) = [line for line in csv.DictReader(file) if line["published"]]
     assert (line["row"], float(line["published"])) == (f"{limit}1", 0.051)

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from scripts.advdenoise.statistics import Estimate
-from scripts.advdenoise.tables import _claims
-from scripts.advdenoise.tables._claims import Claim, Claims, Range
+from advdenoise.reporting import claims
+from advdenoise.reporting.claims import Claim, Claims, Range
+from advdenoise.statistics import Estimate
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ CLAIMS = Claims(
 @pytest.fixture
 def written(tmp_path):
     paths = {kind: tmp_path / f"claims.{kind}" for kind in ("csv", "markdown", "latex")}
-    _claims.write(CLAIMS, "fake", "claims", ["x: not for data set y"], paths)
+    claims.write(CLAIMS, "fake", "claims", ["x: not for data set y"], paths)
     return {kind: path.read_text(encoding="utf-8") for kind, path in paths.items()}
 
 

@@ -6,15 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scripts.advdenoise import metrics, statistics, store
-from scripts.advdenoise.components import load, provide
-from scripts.advdenoise.errors import BadInput, DamagedFile
-from scripts.advdenoise.schemas import PREDICTIONS, segmentation_schema
-from scripts.advdenoise.tables import _dapas, _labels, dapas
-from scripts.advdenoise.tables._measures import mious
-from scripts.advdenoise.tables._read import read, read_stage
-from scripts.advdenoise.tables._write import published_numbers
-from scripts.advdenoise.tables.accuracy import by_threat
+from advdenoise import metrics, statistics
+from advdenoise.calls import call_with
+from advdenoise.errors import BadInput, DamagedFile
+from advdenoise.graph.components import load
+from advdenoise.io import store
+from advdenoise.io.schemas import PREDICTIONS, segmentation_schema
+from advdenoise.reporting import dapas as results_of
+from advdenoise.reporting import labels
+from advdenoise.reporting.measures import mious
+from advdenoise.reporting.read import read, read_stage
+from advdenoise.reporting.tables import dapas
+from advdenoise.reporting.tables.accuracy import by_threat
+from advdenoise.reporting.write import published_numbers
 from tests.fake_results import DENSE, IMAGES, Results
 
 TABLES = ("table1", "table2", "table3", "table4")
@@ -66,7 +70,7 @@ class Made:
         frame = self.predictions.frame.copy()
         for change in changes:
             change(frame)
-        return provide(load("tables", self.entry), predictions=self.predictions.of(frame))
+        return call_with(load("tables", self.entry), predictions=self.predictions.of(frame))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +100,7 @@ def test_every_printed_number_has_a_cell_of_its_kind(made, table):
     assert printed and not printed.keys() - cells.keys()
     for place, line in printed.items():
         assert (line["unit"], line["metric"]) == (cells[place].unit, cells[place].metric)
-        assert line["dataset"] == _labels.DATASETS[cells[place].about["dataset"]]
+        assert line["dataset"] == labels.DATASETS[cells[place].about["dataset"]]
 
 
 def test_what_the_paper_does_not_have_stands_in_rows_and_columns_of_its_own(made):
@@ -152,7 +156,7 @@ def test_a_method_is_known_by_its_settings(function, settings, labels, name):
     entry = {"name": "mine", "points": {"default": point}}
     if labels is not None:
         entry["labels"] = labels
-    assert _dapas.method(entry, "default") == name
+    assert results_of.method(entry, "default") == name
 
 
 def test_another_victim_and_another_purifier_are_told(made):
@@ -165,7 +169,7 @@ def test_another_victim_and_another_purifier_are_told(made):
     assert "0.001 fgsm_steps@small" in rows
     known = frame["threat"] == "fgsm_steps@deeplab+dapas_uniform"
     mine = frame[known].assign(purifier="dapas_gaussian")
-    places = _dapas.Places(table.predictions)
+    places = results_of.Places(table.predictions)
     about = mine.iloc[0][["dataset", "classifier", "threat", "attack_point", "purifier"]].to_dict()
     assert places.attack(about) == ("fgsm_steps@deeplab+dapas_uniform", 0.001, False, False)
 

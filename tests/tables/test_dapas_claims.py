@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scripts.advdenoise.tables import dapas
+from advdenoise.reporting.tables import dapas
 from tests.fake_results import IMAGES
 from tests.tables.test_dapas import Made, overlap
 

@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from scripts.advdenoise.stages import table
-from scripts.advdenoise.tables import feature_losses as tables
-from scripts.advdenoise.tables._read import read_stage
-from scripts.advdenoise.tables._write import published_numbers
+from advdenoise.reporting.read import read_stage
+from advdenoise.reporting.tables import feature_losses as tables
+from advdenoise.reporting.write import published_numbers
+from advdenoise.stages import table
 from tests.fake_results import Results
 
 KNOWN = "pgd@cnn4+{}"

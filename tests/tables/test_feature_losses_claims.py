@@ -5,10 +5,10 @@ import copy
 import numpy as np
 import pytest
 
-from scripts.advdenoise import store
-from scripts.advdenoise.tables import feature_losses as tables
-from scripts.advdenoise.tables._claims import Claim
-from scripts.advdenoise.tables._read import read_stage
+from advdenoise.io import store
+from advdenoise.reporting.claims import Claim
+from advdenoise.reporting.read import read_stage
+from advdenoise.reporting.tables import feature_losses as tables
 from tests.fake_results import IMAGES, Results
 
 

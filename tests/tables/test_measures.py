@@ -6,12 +6,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from scripts.advdenoise import statistics
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.schemas import DETECTION
-from scripts.advdenoise.tables import _measures, accuracy, denoisers, detection, layers, segfault
-from scripts.advdenoise.tables._read import read, read_stage
-from scripts.advdenoise.threats import CLEAN
+from advdenoise import statistics
+from advdenoise.errors import BadInput
+from advdenoise.graph.threats import CLEAN
+from advdenoise.io.schemas import DETECTION
+from advdenoise.reporting import measures
+from advdenoise.reporting.read import read, read_stage
+from advdenoise.reporting.tables import accuracy, denoisers, detection, layers, segfault
 from tests.fake_results import Results
 
 
@@ -153,7 +154,7 @@ def test_areas_and_rates_are_means_over_splits_and_replicates(detected):
 
 def test_areas_are_told_with_the_interval_of_the_mean(detected):
     """Images are drawn once for the splits of all replicates, which share them."""
-    for cell in _measures.auc(detected, lambda about: ("row", "column")):
+    for cell in measures.auc(detected, lambda about: ("row", "column")):
         names = ("attack_point", "detector_point", "protocol")
         rows = chosen(detected.frame, **{name: cell.about[name] for name in names})
         scored = (rows[name].to_numpy() for name in ("score", "is_adversarial", "id"))
@@ -184,7 +185,7 @@ def test_protocols_are_compared_over_splits_of_all_replicates(detected):
             for protocol in ("paper", "grouped")
         ]
         assert estimate.value == pytest.approx(sides[0] - sides[1])
-    turned = _measures.auc_difference(detected, lambda about: ("", ""), "grouped", "paper")
+    turned = measures.auc_difference(detected, lambda about: ("", ""), "grouped", "paper")
     for cell, other in zip(cells[12:], turned, strict=True):
         assert other.about["protocol"] == "grouped - paper"
         low, high = (-bound for bound in (cell.estimate.high, cell.estimate.low))
@@ -196,7 +197,7 @@ def test_protocols_are_compared_where_both_have_a_split(detected):
     lost = (frame["protocol"] == "grouped") & (frame["detector_point"] == "forest")
     kept = frame[~lost | (lost & (frame["split_seed"] == 1) & (frame["seed"] == 0))]
     none = kept[(kept["protocol"] == "paper") | (kept["detector_point"] != "svc")]
-    cells = _measures.auc_difference(detected.of(none), lambda about: ("", ""))
+    cells = measures.auc_difference(detected.of(none), lambda about: ("", ""))
     assert {cell.about["detector_point"] for cell in cells} == {"forest", "xgboost"}
     for cell in cells:
         if cell.about["detector_point"] == "forest":

@@ -7,11 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from scripts.advdenoise.components import load, provide
-from scripts.advdenoise.stages import table
-from scripts.advdenoise.tables import _propagation as known
-from scripts.advdenoise.tables._read import read_stage
-from scripts.advdenoise.tables._write import published_numbers
+from advdenoise.calls import call_with
+from advdenoise.graph.components import load
+from advdenoise.reporting import propagation as known
+from advdenoise.reporting.read import read_stage
+from advdenoise.reporting.write import published_numbers
+from advdenoise.stages import table
 from tests.fake_results import Results, rows
 
 NETWORKS = {
@@ -54,7 +55,7 @@ class Made:
 
     def cells(self, name: str, *changes):
         entry = self.results.flow.config["experiments"]["propagation"]["tables"][name]
-        return provide(load("tables", entry), **self.given(name, *changes))
+        return call_with(load("tables", entry), **self.given(name, *changes))
 
     def by_label(self, name: str, *changes) -> dict:
         cells = self.cells(name, *changes)

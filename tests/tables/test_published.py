@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.advdenoise.components import load, provide
-from scripts.advdenoise.papers import PUBLISHED
-from scripts.advdenoise.tables import _labels
-from scripts.advdenoise.tables._read import read_stage
-from scripts.advdenoise.tables._write import published_numbers
+from advdenoise.calls import call_with
+from advdenoise.graph.components import load
+from advdenoise.io.published import PUBLISHED
+from advdenoise.reporting import labels
+from advdenoise.reporting.read import read_stage
+from advdenoise.reporting.write import published_numbers
 from tests.fake_results import Results
 
 REPOSITORY = Path(__file__).parents[2]
@@ -43,7 +44,7 @@ def cells(tmp_path_factory):
         inputs = results.inputs("tables", paper, table)
         entry = results.flow.config["experiments"][paper]["tables"][table]
         given = {k: read_stage(k, v) for k, v in inputs.items()}
-        return provide(load("tables", entry), **given)
+        return call_with(load("tables", entry), **given)
 
     return made
 
@@ -73,7 +74,7 @@ def test_a_printed_number_meets_a_cell_of_its_kind(cells, paper, table):
             met[cell.row, cell.column] = cell
             assert found["unit"] == cell.unit
             # The size of a network belongs to no data set.
-            assert found["dataset"] in ("", _labels.DATASETS[cell.about["dataset"]])
+            assert found["dataset"] in ("", labels.DATASETS[cell.about["dataset"]])
             assert cell.text or float(found["value"]) >= 0
 
 
@@ -119,20 +120,20 @@ def test_spelt_names_are_printed_somewhere():
                 for name, value in line.items():
                     columns.setdefault(name, set()).add(value)
     attacks = " ".join(columns["attack"])
-    assert [name for name in _labels.ATTACKS.values() if name not in attacks] == []
-    assert set(_labels.SETS.values()) <= columns["attack"]
-    assert set(_labels.CLASSIFIERS.values()) <= columns["classifier"]
+    assert [name for name in labels.ATTACKS.values() if name not in attacks] == []
+    assert set(labels.SETS.values()) <= columns["attack"]
+    assert set(labels.CLASSIFIERS.values()) <= columns["classifier"]
     # The text alone speaks of the head that did not train.
-    assert {*_labels.HEADS.values()} - {_labels.HEADS["relu"]} <= columns["variant"]
-    assert set(_labels.DENOISERS.values()) <= columns["denoiser"]
-    assert set(_labels.DETECTORS.values()) <= columns["detector"]
-    assert set(_labels.REPRESENTATIONS.values()) <= columns["representation"]
-    assert set(_labels.DATASETS.values()) <= columns["dataset"]
+    assert {*labels.HEADS.values()} - {labels.HEADS["relu"]} <= columns["variant"]
+    assert set(labels.DENOISERS.values()) <= columns["denoiser"]
+    assert set(labels.DETECTORS.values()) <= columns["detector"]
+    assert set(labels.REPRESENTATIONS.values()) <= columns["representation"]
+    assert set(labels.DATASETS.values()) <= columns["dataset"]
 
 
 def test_superpixels_are_printed_as_their_settings():
     def printed(method, **settings):
-        return _labels.superpixels({"function": f"superpixels.{method}", "settings": settings})
+        return labels.superpixels({"function": f"superpixels.{method}", "settings": settings})
 
     assert printed("slic", n_segments=64, like_2021=True) == "slic n_segments=64"
     assert printed("felzenszwalb", scale=1000.0) == "felzenszwalb scale=1000"

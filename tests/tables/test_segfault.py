@@ -8,12 +8,13 @@ import math
 import numpy as np
 import pytest
 
-from scripts.advdenoise.components import load, provide
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.stages import table
-from scripts.advdenoise.tables import _write
-from scripts.advdenoise.tables import segfault as tables
-from scripts.advdenoise.tables._read import read_stage
+from advdenoise.calls import call_with
+from advdenoise.errors import BadInput
+from advdenoise.graph.components import load
+from advdenoise.reporting import write
+from advdenoise.reporting.read import read_stage
+from advdenoise.reporting.tables import segfault as tables
+from advdenoise.stages import table
 from tests.fake_results import Results
 
 NUMBERED = [f"table{number}" for number in range(1, 8)]
@@ -29,7 +30,7 @@ def made(tmp_path_factory, segfault_file):
         entry = results.flow.config["experiments"]["segfault"]["tables"][name]
         inputs = results.inputs("tables", "segfault", name)
         stages = {stage: read_stage(stage, paths) for stage, paths in inputs.items()}
-        return provide(load("tables", entry), **stages)
+        return call_with(load("tables", entry), **stages)
 
     cells.results = results
     return cells
@@ -40,7 +41,7 @@ def made(tmp_path_factory, segfault_file):
 )
 def test_every_printed_number_has_a_cell(made, name):
     """Examples apart: their classes are the data set's, epsilons the configuration's."""
-    printed = _write.published_numbers("segfault", name)
+    printed = write.published_numbers("segfault", name)
     places = {(cell.row, cell.column) for cell in made(name)}
     lacking = printed.keys() - places
     if name == "table1":
@@ -73,7 +74,7 @@ def test_segments_stand_where_the_paper_prints_them(made):
     table5 = {(c.row, c.column): c.estimate.value for c in made("table5")}
     assert len(table5) == 8 * 4
     assert table5["Class2", "n_segments=1"] == table5["Class2", "n_segments=128"] == 3
-    printed = _write.published_numbers("segfault", "table4")
+    printed = write.published_numbers("segfault", "table4")
     assert {row for row, _ in printed} == {row for row, _ in table4}
     assert {column.partition(" ")[2] for _, column in printed} == {
         column.partition(" ")[2] for _, column in table4
@@ -168,4 +169,4 @@ def test_vectors_of_another_length_than_their_name_says_are_told(
     entry = results.flow.config["experiments"]["segfault"]["tables"][name]
     inputs = results.inputs("tables", "segfault", name)
     stages = {stage: read_stage(stage, paths) for stage, paths in inputs.items()}
-    assert provide(load("tables", entry), **stages).notes == notes
+    assert call_with(load("tables", entry), **stages).notes == notes

@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from scripts.advdenoise.papers import PUBLISHED
-from scripts.advdenoise.tables import segfault as tables
-from scripts.advdenoise.tables._read import read_stage
+from advdenoise.io.published import PUBLISHED
+from advdenoise.reporting.read import read_stage
+from advdenoise.reporting.tables import segfault as tables
 from tests.fake_results import Results
 
 KEPT = {

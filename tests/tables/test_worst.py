@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scripts.advdenoise.statistics import wilson
-from scripts.advdenoise.tables import _measures, accuracy
-from scripts.advdenoise.tables._read import Results
+from advdenoise.reporting import measures
+from advdenoise.reporting.read import Results
+from advdenoise.reporting.tables import accuracy
+from advdenoise.statistics import wilson
 
 PLACE = {"dataset": "digits", "split": "test", "classifier": "cnn", "purifier": "best"}
 COLUMNS = accuracy._COLUMNS
@@ -140,7 +141,7 @@ def test_the_top_one_per_cent_of_classes_hits(classes, rank, hit):
     assert found["all"].metric == "robust accuracy among the top 1 % of classes"
     assert columns(frame)["all"].estimate.value == 0
     label = ("row", "column")
-    by_threat = _measures.accuracy(Results(frame, {}, []), lambda about: label, among_top=True)
+    by_threat = measures.accuracy(Results(frame, {}, []), lambda about: label, among_top=True)
     assert [cell.estimate.value for cell in by_threat] == [100.0 * hit] * 2
 
 

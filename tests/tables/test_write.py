@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.advdenoise import papers, store
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.stages import table
-from scripts.advdenoise.statistics import Estimate
-from scripts.advdenoise.tables import _latex as latex
-from scripts.advdenoise.tables import _subject, _write
-from scripts.advdenoise.tables._cells import Cell, Cells
-from scripts.advdenoise.tables._latex import escaped
-from scripts.advdenoise.tables._write import published_numbers, write
+from advdenoise.errors import BadInput
+from advdenoise.io import published as tables_of_papers
+from advdenoise.io import store
+from advdenoise.reporting import latex, subject
+from advdenoise.reporting import write as writers
+from advdenoise.reporting.cells import Cell, Cells
+from advdenoise.reporting.latex import escaped
+from advdenoise.reporting.write import published_numbers, write
+from advdenoise.stages import table
+from advdenoise.statistics import Estimate
 from tests.fake_results import Results
 
 NAN = math.nan
@@ -34,7 +35,7 @@ def published(tmp_path, monkeypatch):
         "fake,1,No attack,clean,0.99,fraction,accuracy,MNIST,.99\n"
         "fake,1,No attack,attacker,ResNet-18,name,,MNIST,ResNet-18\n"
     )
-    monkeypatch.setattr(papers, "PUBLISHED", folder)
+    monkeypatch.setattr(tables_of_papers, "PUBLISHED", folder)
 
 
 def cell(row, column, value, low=NAN, high=NAN, n=50, unit="%", spread=NAN, **about):
@@ -148,7 +149,7 @@ def test_seconds_stand_in_columns_of_their_own(written):
 
 
 def test_what_hangs_on_the_machine_or_the_image_is_shown_and_not_compared(written, published):
-    (papers.PUBLISHED / "fake_table7.csv").write_text(
+    (tables_of_papers.PUBLISHED / "fake_table7.csv").write_text(
         "paper,table,row,column,value,unit,metric,dataset,raw\n"
         "fake,7,a,time,1.79,s,time,MNIST,1.79s\n"
         "fake,7,a,segments,61,segments,segments,MNIST,61\n"
@@ -174,12 +175,12 @@ def test_what_hangs_on_the_machine_or_the_image_is_shown_and_not_compared(writte
     ],
 )
 def test_numbers_are_shown_in_their_unit(value, unit, text):
-    decimals = _write._decimals([cell("a", "b", value, unit=unit)])["b", unit]
-    assert _write._short(value, unit, decimals) == text
+    decimals = writers._decimals([cell("a", "b", value, unit=unit)])["b", unit]
+    assert writers._short(value, unit, decimals) == text
 
 
 def test_a_number_that_the_paper_copied_is_shown_and_not_compared(written, published):
-    (papers.PUBLISHED / "fake_table2.csv").write_text(
+    (tables_of_papers.PUBLISHED / "fake_table2.csv").write_text(
         "paper,table,row,column,value,unit,metric,dataset,raw,note\n"
         "fake,2,a,accuracy,22.1,%,accuracy,MNIST,22.1,row of another table; likely copied\n"
         "fake,2,b,accuracy,22.1,%,accuracy,MNIST,22.1,\n"
@@ -294,7 +295,7 @@ def test_long_cells_and_heads_stand_in_several_lines():
 )
 def test_numbers_of_a_column_have_the_same_number_of_decimals(written, values, decimals):
     cells = [cell(f"row{place}", "a", value, unit="x") for place, value in enumerate(values)]
-    assert _write._decimals(cells)["a", "x"] == decimals
+    assert writers._decimals(cells)["a", "x"] == decimals
     shown = [
         line.split("|")[2].strip()
         for line in written(cells)["markdown"].splitlines()[4:]
@@ -305,7 +306,7 @@ def test_numbers_of_a_column_have_the_same_number_of_decimals(written, values, d
 
 def test_fractions_have_three_decimals_and_per_cent_one():
     cells = [cell("a", name, 0.0, unit=name) for name in ("fraction", "AUC", "%")]
-    assert list(_write._decimals(cells).values()) == [3, 3, 1]
+    assert list(writers._decimals(cells).values()) == [3, 3, 1]
 
 
 @pytest.mark.parametrize(
@@ -313,7 +314,7 @@ def test_fractions_have_three_decimals_and_per_cent_one():
     [("0.", "0.0"), (".99", "0.99"), (" 0.73 ", "0.73"), ("~45s", "~45s"), ("100", "100")],
 )
 def test_published_numbers_are_shown_as_printed_with_digits_around_the_point(raw, shown):
-    assert _write._as_printed(raw) == shown
+    assert writers._as_printed(raw) == shown
 
 
 def test_published_numbers_of_other_images_are_told(written):
@@ -339,7 +340,7 @@ def test_a_title_tells_paper_number_content_images_networks_budgets_and_units(qu
     ("value", "text"), [(8 / 255, "8/255"), (0.2, "0.2"), (0.3, "0.3"), (0.031, "0.031"), (0, "0")]
 )
 def test_budgets_are_shown_as_configured(value, text):
-    assert _subject.budget(value) == text
+    assert subject.budget(value) == text
 
 
 def test_without_published_numbers_none_are_announced(written):

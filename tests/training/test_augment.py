@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.training._augment import _cut, _move, _window, augment, augment_with_masks
+from advdenoise.noise import Noise
+from advdenoise.training._augment import _cut, _move, _window, augment, augment_with_masks
 
 N = 64
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.training import _steps, plain
-from scripts.advdenoise.training._examples import Clean
-from scripts.advdenoise.training._loop import train
+from advdenoise.errors import BadInput
+from advdenoise.training import _steps, plain
+from advdenoise.training._examples import Clean
+from advdenoise.training._loop import train
 
 NAN = float("nan")
 

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.training import _examples
-from scripts.advdenoise.training._examples import Clean, Mixture, Part, largest_remainder
+from advdenoise.noise import Noise
+from advdenoise.training import _examples
+from advdenoise.training._examples import Clean, Mixture, Part, largest_remainder
 
 N = 60
 

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from scripts.advdenoise.classifiers.vgg import vgg16
-from scripts.advdenoise.denoisers.autoencoders import seven_layer
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.training import features, logits
-from scripts.advdenoise.training._references import maker
+from advdenoise.classifiers.vgg import vgg16
+from advdenoise.denoisers.autoencoders import seven_layer
+from advdenoise.errors import BadInput
+from advdenoise.training import features, logits
+from advdenoise.training._references import maker
 
 PAPER = ["layers.relu5_3", "layers.relu4_2", "layers.relu3_2"]
 # The last modules of the slices that the authors' prototype takes: features[:-3], [:-7], [:-10].

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scripts.advdenoise.errors import BadInput, Preempted
-from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.resume import forget
-from scripts.advdenoise.training import _loop, adversarial, plain
+from advdenoise.errors import BadInput, Preempted
+from advdenoise.noise import Noise
+from advdenoise.ops.resume import forget
+from advdenoise.training import _loop, adversarial, plain
 from tests.training import worker
 from tests.training.worker import LOOP, STEP, network
 

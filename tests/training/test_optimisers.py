@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scripts.advdenoise.errors import BadInput
-from scripts.advdenoise.training._optimisers import Optimiser, learning_rate
+from advdenoise.errors import BadInput
+from advdenoise.training._optimisers import Optimiser, learning_rate
 
 
 def network() -> nn.Module:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.advdenoise.errors import Preempted
-from scripts.advdenoise.training import _references, features, logits, plain
-from scripts.advdenoise.training._examples import Clean, Mixture, Part
-from scripts.advdenoise.training._loop import train
-from scripts.advdenoise.training._references import References, maker
+from advdenoise.errors import Preempted
+from advdenoise.training import _references, features, logits, plain
+from advdenoise.training._examples import Clean, Mixture, Part
+from advdenoise.training._loop import train
+from advdenoise.training._references import References, maker
 
 N, BATCH = 23, 5
 LOOP = {"epochs": 3, "batch": BATCH, "optimiser": {"name": "adam", "lr": 0.01}}

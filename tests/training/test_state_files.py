@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from scripts.advdenoise.errors import Preempted
-from scripts.advdenoise.resume import locked, own_state
+from advdenoise.errors import Preempted
+from advdenoise.ops.resume import locked, own_state
 from tests.training import worker
 from tests.training.test_loop import STEP, assert_equal, ending, network, one_thread  # noqa: F401
 

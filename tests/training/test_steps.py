@@ -3,10 +3,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.training import adversarial, plain
-from scripts.advdenoise.training._augment import augment
-from scripts.advdenoise.training._steps import attacked, hits
+from advdenoise.noise import Noise
+from advdenoise.training import adversarial, plain
+from advdenoise.training._augment import augment
+from advdenoise.training._steps import attacked, hits
 
 BUDGET = {"epsilon": 0.1, "alpha": 0.04, "steps": 4}
 

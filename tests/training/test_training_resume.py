@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from scripts.advdenoise.errors import EXIT_PREEMPTED
-from scripts.advdenoise.resume import locked
+from advdenoise.errors import EXIT_PREEMPTED
+from advdenoise.ops.resume import locked
 from tests.training import worker
 
 ROOT = Path(__file__).parents[2]

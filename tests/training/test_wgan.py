@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.advdenoise.denoisers.gan import wgan
-from scripts.advdenoise.errors import Preempted
-from scripts.advdenoise.noise import Noise
-from scripts.advdenoise.training import _loop
-from scripts.advdenoise.training._examples import Mixture, Part
-from scripts.advdenoise.training.gan import wgan_gp
+from advdenoise.denoisers.gan import wgan
+from advdenoise.errors import Preempted
+from advdenoise.noise import Noise
+from advdenoise.training import _loop
+from advdenoise.training._examples import Mixture, Part
+from advdenoise.training.gan import wgan_gp
 
 LOOP = {"epochs": 2, "batch": 8, "optimiser": {"name": "adam", "lr": 1e-3, "betas": [0.5, 0.9]}}
 

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from scripts.advdenoise.errors import EXIT_PREEMPTED, Preempted
-from scripts.advdenoise.resume import forget
-from scripts.advdenoise.training import _loop, plain
-from scripts.advdenoise.training._examples import Clean
+from advdenoise.errors import EXIT_PREEMPTED, Preempted
+from advdenoise.ops.resume import forget
+from advdenoise.training import _loop, plain
+from advdenoise.training._examples import Clean
 
 LOOP = {
     "epochs": 3,

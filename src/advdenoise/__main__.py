@@ -1,0 +1,96 @@
+"""The command line of the library: `python -m advdenoise verify` and `unlock`.
+
+`verify` says what does not belong into a folder of results, one line a file: damaged, foreign, left
+over. Without folders those of all scales are looked at. Files are compared with the configuration
+that is named, by default with that which the folder was last used with (its `config.yaml`). The
+exit status is 1 where anything is wrong. Nothing is changed.
+
+`unlock` takes away the lock that a killed Snakemake run left in this folder, and ends its jobs. A
+live run is never unlocked: one sentence tells of it, and the exit status is 1. So does one of the
+next run's cache folder where Snakemake could not write to it, which it would tell in a traceback.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from advdenoise.errors import BadInput
+from advdenoise.graph import configuration, verification, yaml_files
+from advdenoise.graph.flow import Flow
+from advdenoise.ops import running, system
+from advdenoise.ops.files import require_readable
+from advdenoise.ops.terminal import program
+
+
+@program
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    return options.run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("advdenoise", description=__doc__, formatter_class=raw)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    unlock = commands.add_parser("unlock", help="remove a dead run's lock")
+    unlock.set_defaults(run=_unlock)
+    verify = commands.add_parser("verify", help="say which result files do not belong")
+    verify.set_defaults(run=_verify)
+    verify.add_argument("paths", nargs="*", type=Path, help="folders or files below results/")
+    verify.add_argument("--configfile", nargs="+", default=[], help="as Snakemake's")
+    verify.add_argument("--config", nargs="+", default=[], help="name=value over the files")
+    verify.add_argument(
+        "--origin", action="store_true", help="only what made a file, not whether it is damaged"
+    )
+    return parser
+
+
+def _unlock(options) -> int:
+    for sentence in running.unlock():
+        print(sentence)
+    system.check_cache()
+    return 0
+
+
+def _verify(options) -> int:
+    complaints = files = 0
+    for complaint in _complaints(options):
+        files += 1
+        if complaint:
+            complaints += 1
+            print(complaint)
+    print(f"{files} files, {complaints or 'nothing'} wrong.", file=sys.stderr)
+    return 1 if complaints else 0
+
+
+def _complaints(options) -> Iterator[str | None]:
+    """What is wrong with each file, None where nothing is."""
+    flow = None
+    if options.configfile or options.config:
+        raw = yaml_files.requested(options.configfile, options.config)
+        flow = Flow(configuration.read(raw))
+    default = [Path(flow.root)] if flow else sorted(Path("results").glob("*/"))
+    verifiers: dict[Path, verification.Verifier] = {}
+    require_readable(Path("results"))
+    for path in options.paths or default:
+        require_readable(path)
+        folder = _scale(path)
+        if folder not in verifiers:
+            of_folder = flow or verification.flow_of(folder)
+            verifiers[folder] = verification.Verifier(of_folder, folder)
+        files = verification.files_below(path) if path.is_dir() else [path]
+        for file in files:
+            yield verifiers[folder].complaint(file, contents=not options.origin)
+
+
+def _scale(path: Path) -> Path:
+    """The folder `results/{scale}` that a path lies in."""
+    parts = path.parts
+    if "results" not in parts[:-1]:
+        raise BadInput(f"{path}: lies below no results/{{scale}}; name a folder or file that does")
+    return Path(*parts[: parts.index("results") + 2])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

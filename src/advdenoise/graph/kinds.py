@@ -1,0 +1,65 @@
+"""The kinds of entries, the stages that cross them, and what an entry's function is handed."""
+
+from advdenoise.graph import components
+
+KINDS = (
+    "datasets",
+    "classifiers",
+    "attacks",
+    "denoisers",
+    "purifiers",
+    "attributions",
+    "detectors",
+)
+# What each stage's file is named by, beside seed and data set.
+CROSSINGS = {
+    "predictions": ("suite", "purifier", "classifier", "split"),
+    "distances": ("suite", "classifier", "split"),
+    "iqr": ("threat", "attribution", "classifier", "split"),
+    "detection": ("suite", "detector", "attribution", "classifier", "split"),
+    "calibration": ("denoiser",),
+    "cost": ("attribution", "classifier", "split"),
+    "examples": ("threat", "purifier", "classifier", "split"),
+    "chosen": ("entry", "classifier"),
+}
+KIND_OF = {
+    "dataset": "datasets",
+    "classifier": "classifiers",
+    "suite": "suites",
+    "purifier": "purifiers",
+    "denoiser": "denoisers",
+    "detector": "detectors",
+    "attribution": "attributions",
+}
+BUILT_IN_SPLITS = ("train", "held_out", "test")
+# What functions return whose images have masks, and who predicts these.
+DENSE, SEGMENTER = "DenseSource", "Segmenter"
+# What a function returns whose networks make images of codes, and a step that trains these.
+GENERATOR, GENERATOR_UPDATE = "Generator", "GeneratorUpdate"
+# What a purifier, or an attack that knows one, is handed of its denoiser.
+OF_DENOISERS = {"denoise", "error", "calibration", "generate"}
+
+
+def point_key(key: str, entry: dict, name: str) -> str:
+    """Where a point's settings are written: in the entry itself where it is the only one."""
+    return key if list(entry["points"]) == ["default"] else f"{key}.points.{name}"
+
+
+def looks_at_model(attack: dict) -> bool:
+    """Whether an attack entry asks for any model (RANDOM and corruptions do not)."""
+    return bool({"predict", "victim", "classifier", *OF_DENOISERS} & handed_to(attack))
+
+
+def handed_to(attack: dict) -> set[str]:
+    """What the functions of an attack entry are handed."""
+    handed: set[str] = set()
+    for point in attack["points"].values():
+        module, _, name = point["function"].partition(".")
+        handed |= {*components.signatures("attacks", module)[name].handed}
+    return handed
+
+
+def returned(kind: str, entry: dict) -> str:
+    """The annotation of what an entry's function returns."""
+    module, _, name = entry["function"].partition(".")
+    return components.signatures(kind, module)[name].returns

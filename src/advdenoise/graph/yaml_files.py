@@ -1,0 +1,239 @@
+"""Configuration files read strictly: what YAML takes in silence, and means otherwise, is refused.
+
+Snakemake reads and merges the files as well, by a loader that keeps the last of two equal keys and
+takes `1e-3` for text; what it makes of them is not used.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from advdenoise.errors import BadInput
+from advdenoise.ops.files import why_no_file
+
+DEFAULT = Path("config/config.yaml")
+# Values in one file, those that aliases repeat counted each time: many times what any needs.
+LARGEST = 50_000
+DEEPEST = 100
+_TAG = "tag:yaml.org,2002:"
+_PLAIN = ("str", "int", "float", "bool", "null", "merge")
+_EXPONENT = re.compile(r"([-+]?)(\d*)\.?(\d*)[eE]([-+]?)(\d+)")
+_DECIMAL = re.compile(r"[-+]?(0|[1-9][\d_]{0,99})")
+
+
+def read_file(path: Path) -> dict:
+    """The mapping in a YAML or JSON file; `BadInput` names the file, the key and the line."""
+    text = _text(path)
+    try:
+        value = _json(path, text)
+    except ValueError:
+        value = _yaml(path, text)
+    except RecursionError:
+        raise BadInput(f"{path}: is nested too deeply to be read; take a level out") from None
+    if not isinstance(value, dict):
+        kind = {list: "a list", type(None): "nothing"}.get(type(value), "a single value")
+        raise BadInput(f"{path}: holds {kind}; write keys and their values, such as `seeds: [0]`")
+    if "__use_yte__" in value:
+        raise BadInput(f"{path}: __use_yte__ would run code in a configuration; take it out")
+    return value
+
+
+def merged(paths: Iterable[Path], named: dict, default: Path) -> dict:
+    """Files laid over each other, `--config` over them, over the default where none has a scale."""
+    config: dict = {}
+    for path in paths:
+        lay_over(config, read_file(path))
+    lay_over(config, named)
+    return config if "scale" in config else lay_over(read_file(default), config)
+
+
+def requested(configfiles: list[str], overrides: list[str]) -> dict:
+    """Files laid over each other and `name=value` over them, as `--configfile` and `--config`."""
+    named: dict = {}
+    for text in overrides:
+        lay_over(named, override(text))
+    return merged(map(Path, configfiles), named, DEFAULT)
+
+
+def override(text: str) -> dict:
+    """What `name=value` of `--config` says, as a mapping."""
+    import yaml
+
+    name, _, value = text.partition("=")
+    try:
+        return typed({name: yaml.load(value, Loader=yaml.BaseLoader)})
+    except yaml.YAMLError:
+        return {name: value}
+
+
+def typed(value):
+    """Numbers, true, false and null in the place of the texts that `--config` makes of them."""
+    if isinstance(value, dict):
+        return {name: typed(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [typed(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    for number in (int, float):
+        try:
+            return number(value)
+        except ValueError:
+            pass
+    return {"true": True, "false": False, "null": None, "": None}.get(value.lower(), value)
+
+
+def lay_over(config: dict, more: dict) -> dict:
+    """`config` changed: mappings are merged, other values replaced, as Snakemake does it."""
+    for name, value in more.items():
+        if isinstance(value, dict) and isinstance(config.get(name), dict):
+            lay_over(config[name], value)
+        else:
+            config[name] = value
+    return config
+
+
+def _text(path: Path) -> str:
+    if reason := why_no_file(path):
+        raise BadInput(f"{path}: {reason}; name a YAML file")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{path}: is no text (byte {error.start} is not UTF-8); name a YAML file"
+        ) from None
+
+
+def _json(path: Path, text: str):
+    """ValueError where it is none."""
+
+    def unique(pairs):
+        names = [name for name, _ in pairs]
+        for name in names:
+            if names.count(name) > 1:
+                raise BadInput(f"{path}: the key {name!r} is given twice; give it once")
+        return dict(pairs)
+
+    def refuse(word):
+        raise BadInput(f"{path}: {word} is no number to calculate with; write a finite one")
+
+    return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+
+
+def _yaml(path: Path, text: str):
+    import yaml
+
+    kind = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader = kind(text)
+    try:
+        _check_depth(path, yaml.parse(text, Loader=kind))
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        _Check(path).visit(root, (), ())
+        return loader.construct_document(root)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        problem = getattr(error, "problem", None) or getattr(error, "reason", "no YAML")
+        raise BadInput(f"{path}: {where}{problem}; correct the YAML") from None
+    finally:
+        loader.dispose()
+
+
+def _check_depth(path: Path, events) -> None:
+    """Before nodes are made of it: the parser in C would crash."""
+    depth = 0
+    for event in events:
+        name = type(event).__name__
+        depth += name.endswith("StartEvent") - name.endswith("EndEvent")
+        if depth > DEEPEST:
+            raise BadInput(f"{path}: is nested too deeply to be read; take a level out")
+
+
+class _Check:
+    """The nodes of one YAML file, each looked at once, wherever aliases repeat it."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._sizes: dict[int, int] = {}
+
+    def visit(self, node, key: tuple[str, ...], above: tuple[int, ...]) -> int:
+        """Refuse what is wrong in a node; how many values it stands for."""
+        if id(node) in above:
+            self._refuse(node, key, "the anchor holds itself; write out what is meant")
+        if id(node) not in self._sizes:
+            inner = (*above, id(node))
+            parts = self._parts(node, key)
+            size = 1 + sum(self.visit(value, (*key, name), inner) for name, value in parts)
+            self._sizes[id(node)] = size
+            if size > LARGEST:
+                self._refuse(
+                    node, key, f"aliases make more than {LARGEST} values of it; write what is meant"
+                )
+        return self._sizes[id(node)]
+
+    def _parts(self, node, key: tuple[str, ...]) -> list:
+        """What a mapping or list holds, by name."""
+        kind = node.tag.removeprefix(_TAG)
+        if node.id == "scalar":
+            self._scalar(node, key, kind)
+            return []
+        if kind not in ("map", "seq"):
+            self._refuse(node, key, f"the tag {node.tag} is not known; take it out")
+        if kind == "seq":
+            return [(str(place), item) for place, item in enumerate(node.value)]
+        self._keys(node, key)
+        return [(name.value, item) for name, item in node.value]
+
+    def _keys(self, node, key: tuple[str, ...]) -> None:
+        lines: dict[str, int] = {}
+        for name, _ in node.value:
+            if name.id != "scalar":
+                self._refuse(name, key, "a list or a mapping is no key; write a name")
+            line = name.start_mark.line + 1
+            if name.value in lines:
+                place = ".".join([*key, name.value])
+                raise BadInput(
+                    f"{self._path}: {place}: the key is given twice, in lines {lines[name.value]} "
+                    f"and {line}; give it once"
+                )
+            lines[name.value] = line
+            kind = name.tag.removeprefix(_TAG)
+            if kind not in ("str", "int", "float", "merge"):
+                self._refuse(
+                    name, (*key, name.value), f"the key is read as a {kind}; write it in quotes"
+                )
+
+    def _scalar(self, node, key: tuple[str, ...], kind: str) -> None:
+        text = _short(node.value)
+        if kind == "timestamp":
+            self._refuse(node, key, f"{text} is read as a date; write it in quotes")
+        if kind not in _PLAIN:
+            self._refuse(node, key, f"the tag {node.tag} is not known; take it out")
+        match = _EXPONENT.fullmatch(text) if kind == "str" and not node.style else None
+        if match and (match[2] or match[3]):
+            sign, whole, part, power, digits = match.groups()
+            right = f"{sign}{whole or 0}.{part or 0}e{power or '+'}{digits}"
+            self._refuse(node, key, f"{text} is read as text and not as a number; write {right}")
+        if kind == "float" and ":" not in text and not math.isfinite(_float(node.value)):
+            self._refuse(node, key, f"{text} is no finite number; write one")
+        if (kind == "int" and not _DECIMAL.fullmatch(node.value)) or (
+            kind == "float" and ":" in text
+        ):
+            self._refuse(node, key, f"{text} is not read as it stands; write a decimal number")
+
+    def _refuse(self, node, key: tuple[str, ...], reason: str):
+        place = f"{self._path}, line {node.start_mark.line + 1}"
+        raise BadInput(": ".join(filter(None, (place, ".".join(key), reason))))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
+def _float(text: str) -> float:
+    """As YAML reads it: `.5`, `1_000.0`, `.inf`, `-.inf`, `.nan`."""
+    plain = text.replace("_", "").lower()
+    return float(plain.replace(".inf", "inf").replace(".nan", "nan"))

@@ -1,0 +1,275 @@
+"""Reads a classifier that is a plain stack of layers.
+
+Two exact rewritings save work. A max-pool comes before the increasing functions that the network
+puts before it, so that they see fewer values. A batch norm right before a linear step becomes
+part of that step's weights. `Source` says where to find a map of the network that is no longer
+made: it is a made map, seen through the functions that were put off.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+
+from advdenoise.inference.elu import QuickELU, ShiftedELU
+from advdenoise.inference.hooks import hooked_module
+from advdenoise.inference.normalise import Normalise
+from advdenoise.inference.steps import (
+    Affine,
+    AveragePool,
+    Convolution,
+    Dense,
+    Function,
+    MaxPool,
+    Pointwise,
+    Step,
+)
+
+IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
+INCREASING = (nn.ReLU6, nn.Hardtanh, nn.SELU, nn.Sigmoid, nn.Tanh, nn.Softplus)
+OTHER_POINTWISE = (nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish)
+ELUS = (nn.ELU, QuickELU, nn.CELU)
+
+
+class NotPlain(Exception):
+    """Why a network is no plain stack of layers."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A map of the network: made map number `place`, behind `put_off`; [C, H, W] is its shape."""
+
+    place: int
+    put_off: tuple[Affine | Function, ...]
+    shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """A network from images [N, H, W, C] to logits [N, 1, 1, classes].
+
+    Attributes:
+        steps: step i makes map i + 1 of map i; map 0 are the images.
+        shapes: [C, H, W] of each map.
+        sources: where to find the output of each module, by its name.
+    """
+
+    steps: tuple[Step, ...]
+    shapes: tuple[tuple[int, int, int], ...]
+    sources: dict[str, Source]
+
+    def maps(self, images: Tensor) -> Iterator[Tensor]:
+        """All maps of images [N, H, W, C]."""
+        maps = images
+        yield maps
+        for step in self.steps:
+            maps = step.whole(maps)
+            yield maps
+
+
+def read(network: nn.Module, image: Tensor, names: Sequence[str] = ()) -> Stack:
+    """The network as a stack, read along one image [1, C, H, W].
+
+    Raises NotPlain with the reason where it is none, where it holds hooks or a layer that is not
+    known here, or where one of the named modules is not met on the way.
+    """
+    if hooked := hooked_module(network):
+        raise NotPlain(f"{hooked} has a hook, which may change what it gives")
+    try:
+        graph = _Tracer().trace(network)
+    except Exception as error:
+        raise NotPlain(f"its forward pass cannot be traced ({error})") from None
+    reading = _Reading(image)
+    for name, module in _chain(network, graph):
+        reading.read(name, module)
+    stack = reading.stack()
+    for name in names:
+        if name not in stack.sources:
+            raise NotPlain(f"{name} is not met on the way")
+    return stack
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return not any(m.children())
+
+
+def _chain(network: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, nn.Module]]:
+    """Names and modules in the order that they run in, each on the one before."""
+    last = None
+    for node in graph.nodes:
+        if len(node.users) > 1:
+            raise NotPlain(f"the output of {node.name} is read {len(node.users)} times")
+        if node.op == "output":
+            if node.args[0] is not last:
+                raise NotPlain("it gives something else than its last layer's output")
+            return
+        if last is not None and (node.all_input_nodes != [last] or node.args[:1] != (last,)):
+            raise NotPlain(f"{node.name} does not read the layer before it")
+        last = node
+        if node.op == "call_module":
+            yield node.target, network.get_submodule(node.target)
+        elif node.op == "call_function" and node.target is torch.flatten:
+            yield node.name, nn.Flatten(*node.args[1:], **node.kwargs)
+        elif node.op != "placeholder":
+            raise NotPlain(f"{node.name} is not a module")
+
+
+class _Reading:
+    def __init__(self, image: Tensor):
+        self._maps = image.detach().permute(0, 2, 3, 1)
+        self._steps = []
+        self._shapes = [tuple(image.shape[1:])]
+        self._sources = {}
+        self._put_off = []
+        self._flat = False
+
+    def stack(self) -> Stack:
+        self._commit(len(self._put_off))
+        if self._shapes[-1][1:] != (1, 1):
+            raise NotPlain("it does not end in one value for each class")
+        return Stack(tuple(self._steps), tuple(self._shapes), self._sources)
+
+    def read(self, name: str, module: nn.Module) -> None:
+        kind = type(module)
+        if isinstance(module, nn.Conv2d):
+            self._convolution(name, module)
+        elif kind is nn.Linear:
+            self._dense(name, module)
+        elif kind in (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d):
+            self._pool(name, module)
+        elif kind is nn.Flatten:
+            if (module.start_dim, module.end_dim) != (1, -1):
+                raise NotPlain(f"{name} does not flatten all axes of an image")
+            self._flat = True
+        elif kind not in IDENTITIES:
+            self._put_off += self._functions(name, module)
+        self._note(name)
+
+    def _note(self, name: str) -> None:
+        source = Source(len(self._steps), tuple(self._put_off), self._shapes[-1])
+        parts = name.split(".")
+        # The output of a module that holds others is that of the last of them.
+        for count in range(1, len(parts) + 1):
+            self._sources[".".join(parts[:count])] = source
+
+    def _functions(self, name: str, module: nn.Module) -> list[Affine | Function]:
+        kind = type(module)
+        if kind is nn.ReLU:
+            return [Function(torch.relu_, True)]
+        if kind in ELUS and module.alpha == 1:
+            overwriting = ShiftedELU(torch.zeros((), dtype=self._maps.dtype))
+            return [Function(overwriting.to(self._maps.device), True)]
+        if kind in ELUS or kind is nn.LeakyReLU:
+            slope = module.negative_slope if kind is nn.LeakyReLU else module.alpha
+            return [Function(module, slope >= 0)]
+        if kind in (*INCREASING, *OTHER_POINTWISE):
+            return [Function(module, kind in INCREASING)]
+        if kind is ShiftedELU:
+            ones = torch.ones_like(module.shift.flatten())
+            return [
+                *self._functions(name, nn.ELU()),
+                self._affine(ones, module.shift.flatten()),
+            ]
+        if kind is Normalise and module.size is None:
+            scale = 1 / module.std.double().flatten()
+            return [self._affine(scale, -module.mean.double().flatten() * scale)]
+        if kind in (nn.BatchNorm1d, nn.BatchNorm2d) and module.running_var is not None:
+            if self._flat and self._shapes[-1][1:] != (1, 1):
+                raise NotPlain(f"{name} normalises each element of a flattened map")
+            return [self._affine(*_batch_norm(module))]
+        raise NotPlain(f"{name} ({kind.__name__}) is no layer that changes can be sent through")
+
+    def _affine(self, scale: Tensor, shift: Tensor) -> Affine:
+        channels = self._shapes[-1][0]
+        return Affine(
+            *(part.to(self._maps).expand(channels).contiguous() for part in (scale, shift))
+        )
+
+    def _convolution(self, name: str, layer: nn.Conv2d) -> None:
+        if type(layer) is not nn.Conv2d or layer.padding_mode != "zeros":
+            raise NotPlain(f"{name} is no convolution padded with zeros")
+        if isinstance(layer.padding, str):
+            layer = _numbered(name, layer)
+        self._linear(lambda before: Convolution(layer, before))
+
+    def _dense(self, name: str, layer: nn.Linear) -> None:
+        shape = self._shapes[-1]
+        if not self._flat and shape[1:] != (1, 1):
+            raise NotPlain(f"{name} reads a map that is not flattened")
+        self._linear(lambda before: Dense(layer, before, shape))
+
+    def _pool(self, name: str, layer: nn.Module) -> None:
+        if type(layer) is nn.AdaptiveAvgPool2d:
+            layer = _fixed(name, layer, self._shapes[-1][1:])
+        if layer.ceil_mode:
+            raise NotPlain(f"{name} pools with ceil_mode")
+        kernel, stride, padding = map(_pair, (layer.kernel_size, layer.stride, layer.padding))
+        if type(layer) is nn.AvgPool2d:
+            if layer.divisor_override or (any(padding) and not layer.count_include_pad):
+                raise NotPlain(f"{name} does not divide by the size of its windows")
+            self._linear(lambda before: AveragePool(kernel, stride, padding, before))
+            return
+        if layer.return_indices:
+            raise NotPlain(f"{name} returns indices")
+        if not all(function.increasing for function in self._put_off):
+            self._commit(len(self._put_off))
+        self._add(MaxPool(kernel, stride, padding, _pair(layer.dilation)))
+
+    def _linear(self, make: Callable[[tuple[Affine, ...]], Step]) -> None:
+        first = len(self._put_off)
+        while first and isinstance(self._put_off[first - 1], Affine):
+            first -= 1
+        before = tuple(self._put_off[first:])
+        self._commit(first)
+        self._put_off.clear()
+        self._add(make(before))
+
+    def _commit(self, count: int) -> None:
+        for function in self._put_off[:count]:
+            place = len(self._steps)
+            self._add(Pointwise(function))
+            for name, source in self._sources.items():
+                if source.place == place and source.put_off[:1] == (function,):
+                    rest = source.put_off[1:]
+                    self._sources[name] = Source(place + 1, rest, source.shape)
+        del self._put_off[:count]
+
+    def _add(self, step: Step) -> None:
+        with torch.inference_mode():
+            self._maps = step.whole(self._maps)
+        self._steps.append(step)
+        _, height, width, channels = self._maps.shape
+        self._shapes.append((channels, height, width))
+
+
+def _batch_norm(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight.double()
+    shift = -scale * norm.running_mean.double()
+    return scale, shift if norm.bias is None else shift + norm.bias.double()
+
+
+def _numbered(name: str, layer: nn.Conv2d) -> nn.Conv2d:
+    """The layer with its padding, "same" or "valid", in numbers."""
+    spans = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+    if layer.padding == "same" and any(span % 2 for span in spans):
+        raise NotPlain(f"{name} pads one end more than the other")
+    layer = copy.copy(layer)
+    layer.padding = tuple(span // 2 if layer.padding == "same" else 0 for span in spans)
+    return layer
+
+
+def _fixed(name: str, layer: nn.AdaptiveAvgPool2d, shape: tuple[int, int]) -> nn.AvgPool2d:
+    """The average pool that an adaptive one is on maps of this size."""
+    pairs = list(zip(shape, _pair(layer.output_size), strict=True))
+    if any(out and size % out for size, out in pairs):
+        raise NotPlain(f"{name} averages over windows of unequal size")
+    return nn.AvgPool2d([size // (out or size) for size, out in pairs])
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int | None) else tuple(value)

@@ -1,0 +1,157 @@
+"""What "APuDAE" says in words about reconstruction errors, computed from our results.
+
+All quantities are differences of errors, image by image, in % of mu: the mean error of held-out
+clean images, which the calibration gives.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from advdenoise import statistics
+from advdenoise.graph.threats import CLEAN
+from advdenoise.reporting import purifications as known
+from advdenoise.reporting.claims import Claim, Range
+from advdenoise.reporting.purifications import Places
+from advdenoise.reporting.read import Results, read_values
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What the text calls "no change" may change the error of an image by so many % of the mean error.
+_PERCENT = 1.0
+_ATTACKS = ("FGSM", "R-FGSM", known.BIM, known.FIRST, known.SECOND, known.CW)
+_PREMISE = "The reconstruction error of clean images is below that of adversarial ones."
+_BOTH = "With a fixed number of iterations the errors of clean and adversarial images are reduced."
+_D_RAISES = "A target distribution increases the reconstruction error of clean images below mean."
+_E_NOT = "The modified rule leads to no change of clean images with an error below the mean."
+_NAMES = ["dataset", "split", "classifier", "purifier", "purifier_point", "threat", "attack_point"]
+
+# By replicate, data set and denoiser.
+Means = dict[tuple[int, str, str], float]
+
+
+def claims(
+    predictions: Results, places: Places, calibration: list[Path], simple: set[str]
+) -> Iterator[Claim]:
+    """The premise, what A does to all images, and what D and E do to clean ones below the mean.
+
+    On the `simple` data sets D and E are claimed to do nothing.
+    """
+    means = {
+        (settings["seed"], settings["dataset"], settings["denoiser"]["name"]): value["mean"]
+        for value, settings in read_values(calibration)
+    }
+    groups = [
+        (about, rows)
+        for about, rows in _groups(predictions.frame)
+        if places.is_plain(about)
+        and places.denoiser(about) is not None
+        # A generator has no error, and nothing is claimed of MagNet's.
+        and places.defence(about) not in (known.MAGNET, known.GAN)
+    ]
+    yield from _of_premise(groups, places, means)
+    yield from _of_a(groups, places, means)
+    yield from _of_d_and_e(groups, places, means, simple)
+
+
+def _groups(frame: "pd.DataFrame") -> Iterator[tuple[dict, "pd.DataFrame"]]:
+    for values, rows in frame.groupby(_NAMES, sort=False):
+        yield dict(zip(_NAMES, values, strict=True)), rows
+
+
+def _of_premise(groups: list, places: Places, means: Means) -> Iterator[Claim]:
+    words = "error of adversarial less that of clean images in % of the mean"
+    errors: dict[tuple, dict[str, pd.DataFrame]] = {}
+    for about, rows in groups:
+        where = about["dataset"], about["split"], places.denoiser(about)
+        errors.setdefault(where, {}).setdefault(places.attack(about), rows)
+    compared = False
+    for where, here in errors.items():
+        for attack in _ATTACKS:
+            if {CLEAN, attack} <= here.keys():
+                compared = True
+                claim = Claim(_PREMISE, f"{', '.join(where)}: {words}, {attack}", Range(0))
+                pairs = _paired(here[attack], here[CLEAN])
+                yield _measured(claim, pairs["difference"], pairs, where[2], means)
+    if not compared:
+        reason = "no denoiser was shown clean and adversarial images"
+        yield Claim(_PREMISE, words, Range(0), lacking=reason)
+
+
+def _paired(attacked: "pd.DataFrame", clean: "pd.DataFrame") -> "pd.DataFrame":
+    """Each image of both once: its error before a purifier under attack less that when clean."""
+    keys = ["seed", "dataset", "id"]
+    one, other = (
+        rows.drop_duplicates(keys).set_index(keys)["error_before"] for rows in (attacked, clean)
+    )
+    one, other = one.align(other, join="inner")
+    return (one - other).rename("difference").reset_index()
+
+
+def _of_a(groups: list, places: Places, means: Means) -> Iterator[Claim]:
+    claims: dict[tuple, Claim] = {}
+    for about, rows in groups:
+        attack = places.attack(about)
+        if places.defence(about) != known.A or attack not in (CLEAN, *_ATTACKS):
+            continue
+        where = about["dataset"], about["split"], places.denoiser(about), attack
+        if where not in claims:
+            quantity = f"{', '.join(where[:3])}: change of the error in % of the mean, A, {attack}"
+            claim = Claim(_BOTH, quantity, Range(most=0))
+            claims[where] = _change(claim, rows, where[2], means)
+    if not claims:
+        quantity = "change of the error in % of the mean, A"
+        yield Claim(_BOTH, quantity, Range(most=0), lacking="A was not judged")
+    yield from claims.values()
+
+
+def _of_d_and_e(groups: list, places: Places, means: Means, simple: set[str]) -> Iterator[Claim]:
+    claimed = {"D": (_D_RAISES, Range(0)), "E": (_E_NOT, Range(-_PERCENT, _PERCENT))}
+    words = "change of the error of clean images below the mean in % of it, {}"
+    claims: dict[tuple, Claim] = {}
+    for about, rows in groups:
+        variant = places.defence(about)
+        where = (about["dataset"], about["split"], variant)
+        if about["threat"] != CLEAN or variant not in claimed or about["dataset"] in simple:
+            continue
+        if where not in claims:
+            sentence, wanted = claimed[variant]
+            claim = Claim(sentence, f"{', '.join(where[:2])}: {words.format(variant)}", wanted)
+            claims[where] = _change(claim, rows, places.denoiser(about), means, below=True)
+    for variant, (sentence, wanted) in claimed.items():
+        if not any(where[2] == variant for where in claims):
+            reason = f"{variant} was not judged on clean images"
+            yield Claim(sentence, words.format(variant), wanted, lacking=reason)
+    yield from claims.values()
+
+
+def _change(
+    claim: Claim, rows: "pd.DataFrame", denoiser: str, means: Means, below: bool = False
+) -> Claim:
+    """The change from before to after a purifier, of images `below` the mean or of all."""
+    if below:
+        mean = _mean(rows, denoiser, means)
+        # Without a mean all stay, and `_measured` says why nothing is known.
+        rows = rows[(rows["error_before"] < mean) | mean.isna()]
+        if not len(rows):
+            return replace(claim, lacking="no image has an error below the mean")
+    return _measured(claim, rows["error_after"] - rows["error_before"], rows, denoiser, means)
+
+
+def _measured(
+    claim: Claim, difference: "pd.Series", rows: "pd.DataFrame", denoiser: str, means: Means
+) -> Claim:
+    mean = _mean(rows, denoiser, means)
+    if not len(rows) or mean.isna().any():
+        return replace(claim, lacking=f"the calibration of {denoiser} is not among the files")
+    share = (100 * difference / mean).to_numpy()
+    return replace(claim, estimate=statistics.bootstrap_mean(share, rows["id"].to_numpy()))
+
+
+def _mean(rows: "pd.DataFrame", denoiser: str, means: Means) -> "pd.Series":
+    """The mean error of each row's calibration, NaN where that is not among the files."""
+    keys = zip(rows["seed"], rows["dataset"], strict=True)
+    found = [means.get((*key, denoiser), float("nan")) for key in keys]
+    return rows["id"] * 0.0 + found

@@ -1,0 +1,64 @@
+"""Layers of denoisers as a table, read from the networks."""
+
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from advdenoise.reporting import purifications as known
+from advdenoise.reporting.cells import Cell, Cells
+from advdenoise.reporting.read import read_values
+from advdenoise.statistics import Estimate
+
+# In the order of the columns of APuDAE's Table 1.
+SIZES = ("kernel", "stride", "padding", "filters")
+
+# From a layer to the columns and the published lines that stand beside it.
+Printed = Callable[[dict], Iterable[tuple[str, dict]]]
+
+
+def architecture(calibration: list[Path], printed_of: Printed = lambda layer: ()) -> Cells:
+    """Layers of the denoisers with kernel, stride, padding, filters and parameters.
+
+    Equal layers in a row are one line, which counts them. A note for each denoiser has its settings
+    and the number of its parameters.
+    """
+    found, notes = {}, []
+    for value, settings in read_values(calibration):
+        about = {"dataset": settings["dataset"], "denoiser": settings["denoiser"]["name"]}
+        found.setdefault(tuple(about.values()), (about, value, settings["denoiser"]))
+    cells, printed = [], {}
+    for about, value, entry in found.values():
+        several = f"{about['dataset']}, {about['denoiser']}: " if len(found) > 1 else ""
+        for first, count, layer in _runs(value["layers"]):
+            last = first + count - 1
+            place = str(first) if count == 1 else f"{first}-{last}"
+            row = f"{several}{place} {layer['layer']}"
+            numbers = {"layers": count, **{name: layer[name] for name in SIZES}}
+            numbers["parameters"] = count * layer["parameters"]
+            for name, number in numbers.items():
+                if number is not None:
+                    cells.append(Cell(row, name, name, "count", _exactly(number), about=about))
+            printed |= {(row, name): line for name, line in printed_of(layer)}
+        total = sum(layer["parameters"] for layer in value["layers"])
+        settled = known.with_defaults("denoisers", entry)
+        shown = known.shown(settled, list(settled["settings"]))
+        with_settings = f", {shown}" if shown else ""
+        notes.append(f"{several}{entry['function']}{with_settings}: {total:,} parameters.")
+    return Cells(cells, notes, printed)
+
+
+def _runs(layers: list[dict]) -> list[tuple[int, int, dict]]:
+    """Number of the first, count and description of equal layers in a row."""
+    runs: list[tuple[int, int, dict]] = []
+    for number, layer in enumerate(layers, start=1):
+        if runs and runs[-1][2] == layer:
+            first, count, _ = runs.pop()
+            runs.append((first, count + 1, layer))
+        else:
+            runs.append((number, 1, layer))
+    return runs
+
+
+def _exactly(value: float) -> Estimate:
+    """A number that was not estimated."""
+    return Estimate(float(value), math.nan, math.nan, 1)

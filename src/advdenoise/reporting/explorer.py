@@ -1,0 +1,97 @@
+"""Distances, predictions and detectors' scores of the same images, joined row by row."""
+
+import pandas as pd
+
+from advdenoise import statistics
+from advdenoise.graph.threats import CLEAN
+from advdenoise.reporting import labels
+from advdenoise.reporting.propagation import Places
+from advdenoise.reporting.read import Results
+
+_IMAGE = ["dataset", "split", "seed", "classifier", "id"]
+_THREAT = ["threat", "attack_point"]
+_PURIFIER = ["purifier", "purifier_point"]
+_SEEN = [*_IMAGE, *_THREAT, *_PURIFIER]
+_LAYER = ["layer_index", "layer", "elements"]
+_DISTANCES = ["l2", "ne_d", "ne_d_sqrt", "cos_d", "ne_d_raw", "cos_d_raw"]
+_PREDICTED = ["label", "right", "confidence", "mse_before", "mse_after"]
+
+
+def joined(
+    distances: Results,
+    predictions: Results,
+    detection: Results | None,
+    protocol: str,
+    representation: str,
+) -> pd.DataFrame:
+    """A row for each image, threat, purifier and layer.
+
+    Beside the distances stand the means over a purifier's draws of `right` (whether the prediction
+    is the label), confidence and noise, and for each detector and attribution a column `score ...`
+    of its mean score over the splits that tested on the image. Detectors look at images that are
+    not purified: an image's score is the same behind every purifier, and a clean one's the mean
+    over the attacks that detectors were fitted on. What was not computed for an image is null.
+    """
+    observed = distances.frame[[*_SEEN, *_LAYER, *_DISTANCES]]
+    observed = observed.drop_duplicates([*_SEEN, "layer_index"])
+    found = observed.merge(_predicted(predictions.frame), on=_SEEN, how="left")
+    found["label"] = found["label"].astype("Int32")  # whole also where some are null
+    if detection is None:
+        return found
+    scores = _scores(detection.frame, protocol, representation)
+    return found.merge(scores, on=[*_IMAGE, *_THREAT], how="left")
+
+
+def at_last_layer(frame: pd.DataFrame, places: Places) -> pd.DataFrame:
+    """Means over images at each classifier's last layer, a row for each group and quantity.
+
+    Columns are dataset, classifier, the printed names of the adversarial `set` and of the `setting`
+    (the denoiser), quantity, which is a distance, `right` or a score, and estimate.
+    """
+    ends = frame.groupby(["dataset", "classifier"])["layer_index"].transform("max")
+    last = frame[frame["layer_index"] == ends]
+    scores = [name for name in frame if name.startswith("score ")]
+    made = []
+    names = ["dataset", "classifier", *_THREAT, *_PURIFIER]
+    for values, rows in last.groupby(names, sort=False, observed=True):
+        group = dict(zip(names, values, strict=True))
+        about = {
+            "dataset": group["dataset"],
+            "classifier": group["classifier"],
+            "set": places.adversarial_set(group),
+            "setting": places.setting(group),
+        }
+        for quantity in ("ne_d", "cos_d", "right", *scores):
+            known = rows[[quantity, "id"]].dropna()
+            if len(known):
+                estimate = statistics.bootstrap_mean(*(known[name].to_numpy() for name in known))
+                made.append(about | {"quantity": quantity, "estimate": estimate})
+    return pd.DataFrame(made, columns=[*("dataset", "classifier", "set", "setting"), *_MADE])
+
+
+_MADE = ("quantity", "estimate")
+
+
+def _predicted(frame: pd.DataFrame) -> pd.DataFrame:
+    frame = frame.drop_duplicates([*_SEEN, "draw"])
+    frame = frame.assign(right=(frame["prediction"] == frame["label"]).astype("float32"))
+    return frame.groupby(_SEEN, sort=False, as_index=False)[_PREDICTED].mean()
+
+
+def _scores(frame: pd.DataFrame, protocol: str, representation: str) -> pd.DataFrame:
+    of_interest = frame["protocol"].eq(protocol) & frame["representation"].eq(representation)
+    frame = frame[of_interest]
+    names = ["detector", "detector_point", "attribution", "attribution_point"]
+    told = [
+        f"score {labels.with_point(*names[:2])} {labels.with_point(*names[2:])}"
+        for names in frame[names].itertuples(index=False, name=None)
+    ]
+    clean = ~frame["is_adversarial"]
+    frame = frame.assign(
+        column=told,
+        threat=frame["threat"].mask(clean, CLEAN),
+        attack_point=frame["attack_point"].mask(clean, "default"),
+    )
+    index = [*_IMAGE, *_THREAT]
+    wide = frame.pivot_table(index=index, columns="column", values="score", sort=False)
+    return wide.rename_axis(columns=None).reset_index()

@@ -1,0 +1,157 @@
+"""What purification does to reconstruction errors and to images."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from advdenoise.errors import BadInput, suggest
+from advdenoise.graph.threats import CLEAN
+from advdenoise.ranges import PositiveInt
+from advdenoise.reporting import labels
+from advdenoise.reporting.examples import Seen, of_one_replicate, read_seen
+from advdenoise.reporting.palette import Styles
+from advdenoise.reporting.purifications import Places, defence
+from advdenoise.reporting.read import Results
+from advdenoise.reporting.sheet import CROSS, Row, Tile, sheet
+from advdenoise.reporting.subject import of_what
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_BINS = 40
+_GROUPS = ["dataset", "classifier", "purifier", "purifier_point"]
+
+
+def errors(
+    predictions: Results, styles: Styles | None = None, *, variant: str, attack: str = "BIM"
+) -> Figure:
+    """Reconstruction errors of clean and adversarial images, before and after (Fig. 3).
+
+    One row of two panels, before and after purification, for each first point of `variant` ("A"
+    to "G") in a data set; both have the bins of the first. `attack` is a printed name.
+    """
+    places = Places(predictions)
+    frame = predictions.frame[predictions.frame["seed"] == predictions.frame["seed"].iloc[0]]
+    pairs = _pairs(frame, places, variant, attack)
+    styles = styles or Styles()
+    figure, axes = plt.subplots(
+        len(pairs),
+        2,
+        figsize=(8, 3 * len(pairs)),
+        squeeze=False,
+        sharex="row",
+        sharey="row",
+        layout="constrained",
+    )
+    for row, (name, clean, attacked) in zip(axes, pairs, strict=True):
+        before = np.concatenate([some["error_before"] for some in (clean, attacked)])
+        after = np.concatenate([some["error_after"] for some in (clean, attacked)])
+        both = np.concatenate([before, after])
+        both = both[np.isfinite(both)]  # a purifier that diverges leaves no error to draw
+        count = min(_BINS, math.ceil(2 * math.sqrt(len(before) / 2)))
+        bins = np.linspace(0, both.max(initial=0.0) or 1.0, count + 1)
+        for axis, column, when in zip(row, _COLUMNS, ("before", "after"), strict=True):
+            title = f"{name}, {when} purification"
+            for some, label in ((clean, CLEAN), (attacked, attack)):
+                shade = styles.of(label).colour
+                look = {"histtype": "stepfilled", "alpha": 0.35, "color": shade}
+                found = some[column][np.isfinite(some[column])]
+                if missing := len(some) - len(found):
+                    title += f"\n{label}: {missing} of {len(some)} are not finite"
+                axis.hist(found, bins, label=label, **look)
+                axis.hist(found, bins, histtype="step", color=shade)
+            axis.set_title(title, fontsize=8)
+            axis.set_xlabel("reconstruction error (sum of squared differences of pixels in [0,1])")
+            axis.xaxis.label.set_fontsize(7)
+        row[0].set_ylabel("images")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, ncols=2, loc="outside upper center")
+    return figure
+
+
+def strips(
+    examples: list[Path],
+    *,
+    attack: str = "BIM",
+    purifiers: list[str] | None = None,
+    images: PositiveInt = 6,
+) -> Figure:
+    """Images as they are, under an attack, and purified in several ways (Fig. 2).
+
+    Rows of the first `images` images, of the first replicate; `purifiers` names points that are
+    shown (`purifier` or `purifier point`), all by default. Above an image stands what is predicted,
+    crossed where that is wrong.
+    """
+    rows: list[Row] = []
+    begun: set[tuple] = set()
+    for seen in of_one_replicate(read_seen(examples, images)):
+        about = seen.about
+        name = labels.with_point(about["purifier"], about["purifier_point"])
+        if about["printed_attack"] != attack or (purifiers and name not in purifiers):
+            continue
+        where = tuple(about[key] for key in ("dataset", "classifier", "threat", "attack_point"))
+        if where not in begun:
+            begun.add(where)
+            rows += [Row("clean", _clean(seen)), Row(attack, _attacked(seen))]
+        if seen.is_purified:
+            tiles = zip(seen.purified, seen.prediction, strict=True)
+            printed = defence(about["function"])
+            rows.append(Row(f"{printed}\n{name}" if printed else name, _tiles(seen, tiles)))
+    if not rows:
+        raise BadInput(
+            f"figures: no example images are under {attack!r} behind the purifiers asked for; "
+            "correct `attack` or `purifiers`, or cross others"
+        )
+    where = "; ".join(of_what([examples]))
+    return sheet(rows, title=where, note=f"above an image: the predicted class; {CROSS}: wrong")
+
+
+_COLUMNS = ("error_before", "error_after")
+
+
+def _pairs(
+    frame: "pd.DataFrame", places: Places, variant: str, attack: str
+) -> list[tuple[str, "pd.DataFrame", "pd.DataFrame"]]:
+    """Name, clean and attacked rows of the first point of a variant in each data set."""
+    found: dict[tuple[str, str], dict[str, pd.DataFrame]] = {}
+    names: set[str] = set()
+    for values, rows in frame.groupby([*_GROUPS, "threat", "attack_point"], sort=False):
+        about = dict(zip([*_GROUPS, "threat", "attack_point"], values, strict=True))
+        if places.defence(about) != variant:
+            continue
+        printed = places.attack(about)
+        names.add(printed)
+        if printed in (CLEAN, attack):
+            place = (about["dataset"], places.own(about))
+            found.setdefault(place, {}).setdefault(printed, rows[rows["draw"] == 0])
+    pairs = {}
+    for (dataset, own), both in found.items():
+        if {CLEAN, attack} <= both.keys():
+            name = f"{labels.dataset(dataset)}, APuDAE({variant}) ({own}), n = {len(both[CLEAN])}"
+            pairs.setdefault(dataset, (name, both[CLEAN], both[attack]))
+    if not pairs:
+        met = f"; {suggest(attack, names - {CLEAN})}" if names else ""
+        raise BadInput(f"figures: no purifier of variant {variant!r} met {attack!r}{met}")
+    return list(pairs.values())
+
+
+def _clean(seen: Seen) -> list[Tile]:
+    return [
+        Tile(picture, seen.classes[label])
+        for picture, label in zip(seen.images, seen.labels, strict=True)
+    ]
+
+
+def _attacked(seen: Seen) -> list[Tile]:
+    return _tiles(seen, zip(seen.seen, seen.seen_prediction, strict=True))
+
+
+def _tiles(seen: Seen, pairs) -> list[Tile]:
+    return [
+        Tile(picture, seen.name(prediction), prediction != label)
+        for (picture, prediction), label in zip(pairs, seen.labels, strict=True)
+    ]

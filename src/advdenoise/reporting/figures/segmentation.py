@@ -1,0 +1,353 @@
+"""Images and their masks under attack and behind denoisers, and what is left of the mIoU."""
+
+import itertools
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from advdenoise.errors import BadInput, suggest
+from advdenoise.graph.kinds import looks_at_model
+from advdenoise.graph.threats import CLEAN
+from advdenoise.ranges import PositiveInt
+from advdenoise.reporting import labels
+from advdenoise.reporting.dapas import NONE, PAPER, Group, Places, World, method, worlds
+from advdenoise.reporting.examples import (
+    NO_CLASS_OF_PIXEL,
+    NO_OUTPUT,
+    Scenes,
+    of_one_replicate,
+    read_scenes,
+)
+from advdenoise.reporting.palette import BLACK, Style, Styles, colour, coloured
+from advdenoise.reporting.read import Results
+from advdenoise.reporting.sheet import SIDE, Row, Tile, sheet
+from advdenoise.reporting.subject import of_what
+from advdenoise.reporting.write import published_numbers
+
+_LARGEST = 256  # side of a tile in pixels: larger pictures are reduced
+_BEFORE = ("dataset", "split", "classifier")
+_ALIKE = (*_BEFORE, "purifier", "purifier_point")
+
+
+def attacked(examples: list[Path], *, attack: str = "I-FGSM", images: PositiveInt = 3) -> Figure:
+    """Clean images, their predictions, adversarial images and theirs, without a defence (Fig. 1).
+
+    A row for each of the first `images` images, of the first replicate; `attack` is a printed name,
+    of whose budgets the largest is shown. Pixels without a class are predicted like all others.
+    """
+    found = of_one_replicate(read_scenes(examples, images))
+    clean, (seen, name) = _clean(found, _BEFORE), _strongest(found, attack)
+    before = _like(clean, seen, _BEFORE)
+    rows = []
+    for place in range(len(before.images)):
+        tiles = [
+            Tile(before.images[place], "clean"),
+            Tile(coloured(before.seen_prediction[place]), "prediction"),
+            Tile(seen.seen[place], name),
+            Tile(coloured(seen.seen_prediction[place]), "prediction"),
+        ]
+        rows.append(Row("", tiles))
+    masks = [before.seen_prediction, seen.seen_prediction]
+    return _with_legend(rows, before, masks, _where(examples))
+
+
+def denoised(examples: list[Path], *, noise: str | None = None, images: PositiveInt = 2) -> Figure:
+    """Clean and noisy images, each before and behind the denoiser (Fig. 4).
+
+    Rows are the first `images` images of each noise, of the first replicate; `noise` is an attack
+    that looks at no model, with its point if it has several, all by default. Above an image stands
+    its peak signal-to-noise ratio to the clean one, in dB.
+    """
+    found = of_one_replicate(read_scenes(examples, images))
+    clean = _clean(found, _ALIKE)
+    noises: dict[str, list[Scenes]] = {}
+    printed: dict[str, str] = {}
+    for scenes in found:
+        if scenes.attack is not None and not looks_at_model(scenes.attack):
+            name = labels.with_point(scenes.attack["name"], scenes.about["attack_point"])
+            noises.setdefault(name, []).append(scenes)
+            function = scenes.attack["points"][scenes.about["attack_point"]]["function"]
+            printed[name] = (
+                f"{labels.NOISES[function]} noise\n" if function in labels.NOISES else ""
+            )
+    if not noises:
+        raise BadInput("figures: no example images are noisy; cross an attack that sees no model")
+    if noise and noise not in noises:
+        raise BadInput(f"figures: no example images have {noise!r}; {suggest(noise, noises)}")
+    rows = []
+    for name in [noise] if noise else noises:
+        for noisy in noises[name]:
+            told = f"{printed[name]}{name}\n{noisy.about['purifier']}"
+            rows += _restored(told, _like(clean, noisy, _ALIKE), noisy)
+    note = "above an image: its peak signal-to-noise ratio to the clean one"
+    return sheet(rows, _side(rows), title=_where(examples), note=note)
+
+
+def grid(
+    examples: list[Path], *, attacks: list[str] | None = None, images: PositiveInt = 1
+) -> Figure:
+    """Images under no attack and some, their predictions, and both after the denoiser (Fig. 6).
+
+    Columns are clean images and `attacks`, printed names (FGSM and I-FGSM by default), at the
+    largest budget of each; of the first `images` images of the first replicate.
+    """
+    found = of_one_replicate(read_scenes(examples, images))
+    shown = [_strongest(found, attack) for attack in attacks or ("FGSM", "I-FGSM")]
+    clean = _like(_clean(found, _ALIKE), shown[0][0], _ALIKE)
+    columns = [(clean, "clean"), *shown]
+    rows = []
+    for place in range(len(clean.images)):
+        for row, pictures in {
+            "image": [Tile(scenes.seen[place], name) for scenes, name in columns],
+            "prediction": [Tile(coloured(s.seen_prediction[place])) for s, _ in columns],
+            "after DAPAS": [Tile(scenes.purified[place]) for scenes, _ in columns],
+            "prediction\nafter DAPAS": [Tile(coloured(s.prediction[place])) for s, _ in columns],
+        }.items():
+            rows.append(Row(row, pictures))
+    masks = [mask for s, _ in columns for mask in (s.seen_prediction, s.prediction)]
+    return _with_legend(rows, clean, masks, _where(examples))
+
+
+def densities(predictions: Results, styles: Styles | None = None) -> Figure:
+    """Densities of the noises that the denoisers were trained on, in pixels of [0,1] (Fig. 5)."""
+    places = Places(predictions)
+    found: dict[str, dict] = {}
+    for purifier in dict.fromkeys(predictions.frame["purifier"]):
+        entry = predictions.entry("purifier", purifier)
+        if "denoiser" in entry and (name := places.trained_on(entry["denoiser"])):
+            found.setdefault(name, places.noise_points(entry["denoiser"])[0])
+    if not found:
+        raise BadInput("figures: no denoiser was trained on noise; cross purifiers with such ones")
+    reach = 1.3 * max(_reach(point["settings"]) for point in found.values())
+    values = np.linspace(-reach, reach, 1001)
+    figure, axis = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    styles = styles or Styles()
+    for (name, point), line in zip(found.items(), itertools.cycle(("-", "--", ":")), strict=False):
+        settings = ", ".join(f"{key} {value:g}" for key, value in point["settings"].items())
+        label, shade = f"{name} ({settings})", styles.of(name).colour
+        axis.plot(values, _density(values, **point["settings"]), line, color=shade, label=label)
+    axis.set_title("noise that the denoisers are trained on", fontsize=9)
+    axis.set_xlabel("noise of a pixel (pixels in [0,1])")
+    axis.set_ylabel("probability density")
+    figure.legend(fontsize=8, loc="outside right upper")
+    return figure
+
+
+def ratios(predictions: Results, styles: Styles | None = None, *, attack: str) -> Figure:
+    """What is left of the clean mIoU over the budget, without and with DAPAS (Figs. 7, 8).
+
+    A panel for each data set and segmenter; `attack` is a printed name. Bars are 95 % intervals
+    over images, dotted curves adaptive attacks on segmenter and denoiser, dashes the published
+    numbers.
+    """
+    every = worlds(predictions)
+    found = [(world, _curves(world, attack)) for world in every]
+    found = [(world, curves) for world, curves in found if curves]
+    if not found:
+        names = {g.attack.method for world in every for g in world.groups} - {CLEAN}
+        raise BadInput(f"figures: no attack is printed {attack!r}; {suggest(attack, names)}")
+    size = (5.5 * len(found) + 2, 4)
+    figure, axes = plt.subplots(1, len(found), figsize=size, squeeze=False, layout="constrained")
+    styles = styles or Styles()
+    handles: dict[str, Artist] = {}
+    for axis, (world, curves) in zip(axes[0], found, strict=True):
+        count = sum(len({group.attack.adaptive for group in groups}) for groups in curves.values())
+        shifts = iter(1.03 ** (np.arange(count) - (count - 1) / 2))
+        for noise, groups in curves.items():
+            style = Style(BLACK, "o") if noise == NONE else styles.of(noise)
+            handles |= _draw(axis, world, noise, groups, style, shifts)
+            handles |= _draw_published(axis, attack, noise, style)
+        dataset, _, network = world.where
+        n = len({image for _, image in world.groups[0].miou.ids})
+        axis.set_xscale("log")
+        axis.set_ylim(bottom=0)
+        axis.set_title(f"{labels.dataset(dataset)}, {network}, {attack}, n = {n}", fontsize=9)
+        axis.set_xlabel("epsilon (pixels in [0,1])")
+        axis.set_ylabel("mIoU in % of the clean one")
+    legend = {"handles": handles.values(), "labels": handles.keys(), "fontsize": 8}
+    figure.legend(**legend, title="bars: 95 % intervals", loc="outside right upper")
+    return figure
+
+
+# ---------------------------------------------------------------- images and masks
+
+
+def _place(scenes: Scenes, names: tuple[str, ...]) -> tuple:
+    return tuple(scenes.about[name] for name in names)
+
+
+def _clean(found: list[Scenes], names: tuple[str, ...]) -> dict[tuple, Scenes]:
+    """The clean images by what they are to have in common with others."""
+    clean: dict[tuple, Scenes] = {}
+    for scenes in found:
+        if scenes.attack is None:
+            clean.setdefault(_place(scenes, names), scenes)
+    return clean
+
+
+def _like(clean: dict[tuple, Scenes], scenes: Scenes, names: tuple[str, ...]) -> Scenes:
+    if _place(scenes, names) not in clean:
+        told = ", ".join(_place(scenes, names))
+        raise BadInput(f"figures: there are no clean example images of {told}; cross clean, too")
+    return clean[_place(scenes, names)]
+
+
+def _strongest(found: list[Scenes], attack: str) -> tuple[Scenes, str]:
+    """The images under an attack's largest budget, and what it is called with it."""
+    named: dict[str, list[tuple[float, Scenes]]] = {}
+    for scenes in found:
+        if scenes.attack is not None:
+            point = scenes.about["attack_point"]
+            epsilon = scenes.attack["points"][point]["settings"].get("epsilon", math.nan)
+            named.setdefault(method(scenes.attack, point), []).append((epsilon, scenes))
+    if attack not in named:
+        raise BadInput(f"figures: no example images are under {attack!r}; {suggest(attack, named)}")
+    epsilon, scenes = max(named[attack], key=lambda pair: pair[0])
+    return scenes, attack if math.isnan(epsilon) else f"{attack}, epsilon = {epsilon:g}"
+
+
+def _restored(name: str, clean: Scenes, noisy: Scenes) -> list[Row]:
+    """Rows of clean and noisy images, each before and behind the denoiser."""
+    rows = []
+    for place, image in enumerate(clean.images):
+        shown = (
+            ("clean", image),
+            ("denoised", clean.purified[place]),
+            ("noisy", noisy.seen[place]),
+            ("denoised", noisy.purified[place]),
+        )
+        rows.append(
+            Row(name, [Tile(picture, _rated(word, picture, image)) for word, picture in shown])
+        )
+    return rows
+
+
+def _rated(name: str, picture: np.ndarray, clean: np.ndarray) -> str:
+    error = float(np.square(picture - clean).mean())
+    return f"{name}, {-10 * math.log10(error):.1f} dB" if 0 < error < math.inf else name
+
+
+def _where(examples: list[Path]) -> str:
+    return "; ".join([*of_what([examples]), "epsilon in pixels of [0,1]"])
+
+
+def _with_legend(rows: list[Row], of: Scenes, masks: list[np.ndarray], title: str) -> Figure:
+    """The rows with the colours of all classes that are shown."""
+    figure = sheet(rows, _side(rows), title=title)
+    labels = np.unique(np.concatenate([mask.ravel() for mask in masks]))
+    names = dict(enumerate(of.classes)) | {NO_CLASS_OF_PIXEL: NO_OUTPUT}
+    handles = [Patch(color=colour(label), label=names[label]) for label in labels]
+    (axis,) = figure.axes
+    axis.legend(
+        handles=handles,
+        fontsize=5,
+        ncols=6,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        frameon=False,
+    )
+    return figure
+
+
+def _side(rows: list[Row]) -> int:
+    longest = max(max(tile.picture.shape[:2]) for row in rows for tile in row.tiles)
+    return min(max(longest, SIDE), _LARGEST)
+
+
+# ---------------------------------------------------------------- curves
+
+
+def _reach(settings: dict) -> float:
+    """How far a noise goes, all but a little."""
+    return settings.get("epsilon", settings.get("mode", 0.0) + 3 * settings.get("sigma", 0.0))
+
+
+def _density(
+    values: np.ndarray, epsilon: float = 0.0, mode: float = 0.0, sigma: float = 0.0
+) -> np.ndarray:
+    """That of uniform noise (epsilon), else of normal noise around `mode` and -`mode`."""
+    if epsilon:
+        return (np.abs(values) <= epsilon) / (2 * epsilon)
+    bells = [np.exp(-((values - centre) ** 2) / (2 * sigma**2)) for centre in (mode, -mode)]
+    return np.mean(bells, axis=0) / (sigma * math.sqrt(2 * math.pi))
+
+
+def _curves(world: World, attack: str) -> dict[str, list[Group]]:
+    """The groups under an attack by noise, without a defence first."""
+    curves: dict[str, list[Group]] = {}
+    for group in sorted(world.groups, key=lambda group: group.noise != NONE):
+        if group.attack.method == attack and world.kept(group):
+            curves.setdefault(group.noise, []).append(group)
+    return curves
+
+
+def _draw(
+    axis: Axes,
+    world: World,
+    noise: str,
+    groups: list[Group],
+    style: Style,
+    shifts: Iterator[float],
+) -> dict[str, Artist]:
+    """A curve of attacks on the segmenter alone, and one of adaptive ones: handles by label.
+
+    `shifts` are factors by which points stand beside their budgets, so that bars hide no others.
+    """
+    handles = {}
+    for adaptive, line, fill in ((False, "-", "full"), (True, ":", "none")):
+        points = [group for group in groups if group.attack.adaptive == adaptive]
+        if not points:
+            continue
+        points.sort(key=lambda group: group.attack.epsilon)
+        shift = next(shifts)
+        budgets = [shift * group.attack.epsilon for group in points]
+        kept = [world.kept(group) for group in points]
+        value, low, high, _ = zip(*(miou.estimate(100 * miou.values) for miou in kept), strict=True)
+        label = f"{noise}, adaptive" if adaptive else noise
+        handles[label] = axis.errorbar(
+            budgets,
+            value,
+            [np.subtract(value, low), np.subtract(high, value)],
+            linestyle=line,
+            marker=style.marker,
+            fillstyle=fill,
+            markersize=5,
+            elinewidth=0.6,
+            capsize=1.5,
+            color=style.colour,
+            label=label,
+        )
+    return handles
+
+
+def _draw_published(axis: Axes, attack: str, noise: str, style: Style) -> dict[str, Artist]:
+    """The printed numbers as a dashed line: its handle by label, none where there are none."""
+    budgets, values, datasets = _published(attack, noise)
+    if not budgets:
+        return {}
+    label = f"{noise}, published ({', '.join(datasets)})"
+    look = {"color": style.colour, "marker": "x", "markersize": 4, "linewidth": 0.8}
+    (line,) = axis.plot(budgets, values, linestyle="--", alpha=0.7, label=label, **look)
+    return {label: line}
+
+
+def _published(attack: str, noise: str) -> tuple[list[float], list[float], list[str]]:
+    """Budgets in rising order, printed ratios in %, and the data sets that they are of."""
+    lines = [
+        line
+        for table in ("table2", "table3", "table4")
+        for line in published_numbers(PAPER, table).values()
+        if line["metric"].startswith("Ratio")
+        and (line["attack"], line["noise"] or NONE) == (attack, noise)
+    ]
+    lines.sort(key=lambda line: float(line["epsilon"]))
+    datasets = list(dict.fromkeys(line["dataset"] for line in lines))
+    budgets, values = ([float(line[name]) for line in lines] for name in ("epsilon", "value"))
+    return budgets, values, datasets

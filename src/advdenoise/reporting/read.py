@@ -1,0 +1,147 @@
+"""Result files as data frames, with the names and entries that made them."""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from advdenoise.io import store
+from advdenoise.io.contents import check_rows, check_value
+from advdenoise.io.schemas import IQR, PREDICTIONS, SEGMENTATION, STAGES
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+_NAMES = ("seed", "dataset", "split", "suite", "threat", "classes")
+# A row's hidden values are thousands, and no table looks at them.
+_COLUMNS = {"iqr": [*IQR.names, "probabilities"]}
+_ENTRIES = ("classifier", "purifier", "denoiser", "detector", "attribution")
+
+
+class Results:
+    """The files of one stage: rows of all of them, and every entry that they name.
+
+    `chosen` has the values of purifiers' settings that a job chose: by data set, purifier, point
+    and setting those of each replicate.
+    """
+
+    def __init__(
+        self,
+        frame: "pd.DataFrame",
+        entries: dict[str, dict],
+        paths: list[Path],
+        chosen: dict[tuple[str, str, str, str], dict[int, Any]] | None = None,
+        settings: Sequence[dict] = (),
+    ):
+        self.frame = frame
+        self.paths = paths
+        self.chosen = chosen or {}
+        self.settings = settings  # those of each file
+        self._entries = entries
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether all rows are predictions of a class for each pixel."""
+        return "confusion" in self.frame and bool(self.frame["confusion"].notna().all())
+
+    def of(self, frame: "pd.DataFrame") -> "Results":
+        """Some of the rows, with the same entries."""
+        return Results(frame, self._entries, self.paths, self.chosen, self.settings)
+
+    def entry(self, kind: str, name: str) -> dict:
+        """An entry by the singular of its kind and its name."""
+        return self._entries[kind][name]
+
+    def attack(self, threat: str) -> dict:
+        """The entry of a threat's attack."""
+        return self._entries["attack"][threat.partition("@")[0]]
+
+
+def read_stage(stage: str, paths: list[Path]) -> Results | list[Path]:
+    """The result files of a stage as `read` gives them; files of no rows as paths."""
+    if stage not in STAGES:
+        return paths
+    return read(paths, STAGES[stage], _COLUMNS.get(stage))
+
+
+def read(
+    paths: list[Path],
+    schema: "pa.Schema | None" = None,
+    columns: list[str] | None = None,
+    fitted_on: tuple[str, str] | None = None,
+) -> Results:
+    """Read result files, all with the columns of `schema`; each row gets its file's names.
+
+    These are the seed, the data set and the entries; `job_seconds` is what its numbers took,
+    `values` how long a row's feature vector is.
+    `columns` are read, by default all. Of detectors' scores those are read whose detector was
+    fitted on the row's own attack, or instead on `fitted_on`, a threat and an attack point.
+    Predictions may be of masks, with the columns of `SEGMENTATION` and `confusion`, an array of
+    classes * classes. Raises DamagedFile as `store.read_table`.
+    """
+    import pandas as pd
+
+    has_fits = schema is not None and "fitted_threat" in schema.names
+    keep = partial(_is_fitted_on, fitted_on) if has_fits else None
+    frames, made_by, chosen = [], [], {}
+    entries = {kind: {} for kind in (*_ENTRIES, "attack", "network")}
+    for path in paths:
+        provenance = store.read_provenance(path)
+        settings = provenance["settings"]
+        made_by.append(settings)
+        table = store.read_table(path, _schema_of(path, schema), columns, keep)
+        check_rows(path, table, settings)
+        frame = table.to_pandas()
+        frame["job_seconds"] = settings.get("seconds", math.nan)
+        for kind in _ENTRIES:
+            entry = settings.get(kind)
+            if entry:
+                entries[kind][entry["name"]] = entry
+                frame[kind] = entry["name"]
+        entries["attack"] |= settings.get("attacks", {}) | settings.get("noises", {})
+        if "network" in settings:
+            entries["network"][settings["network"]["name"]] = settings["network"]
+        for entry in settings.get("purifiers", []):
+            entries["purifier"][entry["name"]] = entry
+            if entry["denoiser_entry"]:
+                entries["denoiser"][entry["denoiser"]] = entry["denoiser_entry"]
+        for name in _NAMES:
+            if name in settings:
+                frame[name] = settings[name]
+        if "lengths" in settings:
+            frame["values"] = frame["representation"].map(settings["lengths"])
+        for name, value in _chosen(settings):
+            chosen.setdefault(name, {})[settings["seed"]] = value
+        frames.append(frame)
+    return Results(pd.concat(frames, ignore_index=True), entries, paths, chosen, made_by)
+
+
+def _chosen(settings: dict) -> Iterator[tuple[tuple[str, str, str, str], Any]]:
+    """Data set, purifier, point and setting of each value that a job chose, and the value."""
+    entry = settings.get("purifier") or {}
+    for name, point in entry.get("points", {}).items():
+        for setting in point.get("chosen", ()):
+            where = settings["dataset"], entry["name"], name, setting
+            yield where, point["settings"][setting]
+
+
+def _schema_of(path: Path, schema: "pa.Schema | None") -> "pa.Schema | None":
+    if schema is PREDICTIONS and "confusion" in store.column_names(path):
+        return SEGMENTATION
+    return schema
+
+
+def _is_fitted_on(attack: tuple[str, str] | None, rows: "pa.Table") -> "pa.ChunkedArray":
+    import pyarrow.compute as pc
+
+    threat, point = attack or (rows["threat"], rows["attack_point"])
+    return pc.and_(pc.equal(rows["fitted_threat"], threat), pc.equal(rows["fitted_point"], point))
+
+
+def read_values(paths: list[Path]) -> list[tuple[dict, dict]]:
+    """JSON result files: the value and the settings of each; DamagedFile as `check_value`."""
+    values = [check_value(path, store.read_json(path)) for path in paths]
+    settings = [store.read_provenance(path)["settings"] for path in paths]
+    return list(zip(values, settings, strict=True))

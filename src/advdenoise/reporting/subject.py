@@ -1,0 +1,58 @@
+"""Which images, networks and budgets results are of, in words; figures say it too."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from advdenoise.io import store
+from advdenoise.reporting import labels
+from advdenoise.reporting.read import Results
+
+_MANY = 5  # more names than these are counted
+
+
+def of_what(results: Iterable) -> list[str]:
+    """Data sets, classifiers and budgets of results, which may be the paths of their files."""
+    datasets: dict[str, None] = {}
+    classifiers: dict[str, None] = {}
+    budgets: set[float] = set()
+    holders = labels.Holders()
+
+    def network(entry: dict) -> str:
+        return holders.name(labels.classifier(entry), entry["name"], entry["name"])
+
+    for result in results:
+        if isinstance(result, Results):
+            frame = result.frame
+            datasets |= dict.fromkeys(map(labels.dataset, frame["dataset"].unique()))
+            if "classifier" in frame:
+                entries = [result.entry("classifier", n) for n in frame["classifier"].unique()]
+                classifiers |= dict.fromkeys(network(entry) for entry in entries)
+            if "epsilon" in frame:
+                budgets |= {round(float(x), 7) for x in frame["epsilon"].dropna().unique()}
+            continue
+        for settings in map(_settings, result):
+            datasets[labels.dataset(settings["dataset"])] = None
+            if "classifier" in settings:
+                classifiers[network(settings["classifier"])] = None
+    parts = [_listed(datasets, "data sets"), _listed(classifiers, "classifiers")]
+    if budgets:
+        ends = [budget(value) for value in (min(budgets), max(budgets))]
+        parts.append("epsilon = " + " to ".join(dict.fromkeys(ends)))
+    return [part for part in parts if part]
+
+
+def budget(value: float) -> str:
+    """A budget in pixels of [0,1], as a multiple of 1/255 where it is one that no decimal is."""
+    levels = 255 * value
+    if round(value, 2) != round(value, 5) and math.isclose(levels, round(levels), abs_tol=1e-3):
+        return f"{round(levels)}/255"
+    return f"{value:.3g}"
+
+
+def _settings(path: Path) -> dict:
+    return store.read_provenance(path)["settings"]
+
+
+def _listed(names: dict[str, None], kind: str) -> str:
+    return ", ".join(names) if len(names) <= _MANY else f"{len(names)} {kind}"

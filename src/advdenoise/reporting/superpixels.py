@@ -1,0 +1,73 @@
+"""Example images with their superpixels, as the examples stage stores them."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from advdenoise.errors import BadInput
+from advdenoise.io import store
+from advdenoise.io.contents import check_lengths
+
+
+class Example(NamedTuple):
+    """An image [H,W,C] in [0,1] under its class's printed name, and its label maps by setting.
+
+    `place` is that in its file; `maps` holds a point of an attribution entry (`function`,
+    `settings`) and labels [H,W] each.
+    """
+
+    place: int
+    name: str
+    image: np.ndarray
+    maps: list[tuple[dict, np.ndarray]]
+    about: dict
+
+
+def read_examples(paths: list[Path], method: str) -> list[Example]:
+    """All images of the files with their superpixels of one method, such as `slic`.
+
+    Images that differ only in the replicate are taken once: superpixels do not depend on it.
+    Raises BadInput where there are no such superpixels, DamagedFile as `store.open_hdf5`.
+    """
+    found: dict[tuple, list[Example]] = {}
+    for path in paths:
+        settings = store.read_provenance(path)["settings"]
+        about = {"dataset": settings["dataset"], "classifier": settings["classifier"]["name"]}
+        if tuple(about.values()) not in found:
+            found[tuple(about.values())] = _examples(path, settings["superpixels"], method, about)
+    examples = [example for some in found.values() for example in some]
+    if not any(example.maps for example in examples):
+        raise BadInput(
+            f"examples.superpixels: no attribution named there has superpixels by {method} for "
+            "these images; add one that has"
+        )
+    return examples
+
+
+def _examples(path: Path, entries: dict, method: str, about: dict) -> list[Example]:
+    with store.open_hdf5(path, "examples") as file:
+        check_lengths(path, file)
+        classes = json.loads(file.attrs["classes"])
+        images, labels = np.moveaxis(file["images"][:], 1, -1), file["labels"][:]
+        maps = [
+            (point, file[f"superpixels/{name}/{point_name}"][:])
+            for name, entry in entries.items()
+            for point_name, point in entry["points"].items()
+            if point["function"] == f"superpixels.{method}"
+        ]
+    return [
+        Example(place, name, image, [(point, segments[place]) for point, segments in maps], about)
+        for place, (name, image) in enumerate(zip(_names(classes, labels), images, strict=True))
+    ]
+
+
+def _names(classes: list[str], labels: np.ndarray) -> list[str]:
+    """The class of each image as printed; the second of a class is `Ship 2`."""
+    names: list[str] = []
+    for place, label in enumerate(labels):
+        earlier = int((labels[:place] == label).sum())
+        name = classes[label].capitalize()
+        names.append(f"{name} {earlier + 1}" if earlier else name)
+    return names

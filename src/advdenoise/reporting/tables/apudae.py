@@ -1,0 +1,396 @@
+"""Tables of "APuDAE": accuracy behind purifiers, oblivious and counter attacks, the networks."""
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from advdenoise.graph.threats import CLEAN
+from advdenoise.reporting import apudae_claims, labels
+from advdenoise.reporting import architecture as layers
+from advdenoise.reporting import purifications as known
+from advdenoise.reporting.cells import Cell, Cells
+from advdenoise.reporting.claims import Claims
+from advdenoise.reporting.measures import accuracy, chosen, top
+from advdenoise.reporting.purifications import Places
+from advdenoise.reporting.read import Results, read_values
+from advdenoise.reporting.write import published_lines, published_numbers
+from advdenoise.statistics import Estimate
+
+_WORST = (
+    "Counter attack B: of its scan the point with the lowest accuracy counts for each defence; all "
+    "points stand below. Its interval is that of a point chosen after the fact.",
+    "Adversarial Training knows no purifier: its accuracy under BIM stands in both rows, as in the "
+    "paper.",
+)
+_TOP = (
+    "An image counts as right where its label is among the {} % of all classes that come first, at "
+    "least one: top-{}."
+)
+_CHOSEN = (
+    "As in the paper images are those that the undefended classifier has right: {} of {}, all "
+    "replicates together."
+)
+_NOT_RUN = (
+    "{} on {}: not run. A robust network of one's own is another classifier with a crossing of its "
+    "own, `purifier: none`."
+)
+_NO_EPSILON = (
+    "The text's number is lost; 0.3 is that of the works which it names. Beside each epsilon "
+    "stands the one accuracy that Table 2 prints."
+)
+_CROSSING = "{}, {}: the published {:.3f} is reached here at epsilon {:.3g}."
+_NO_CROSSING = "{}, {}: the published {:.3f} is reached at none of these epsilons."
+_LOGGED = (
+    "Published is what the log and the pickled statistics in the authors' repository hold: E+F "
+    "with sigma = 0.5, which their program sets before its loop in the place of its own 0.923; "
+    "CIFAR-10, RED-Net-30 without batch norm, 1,616 test images."
+)
+_OF_ERROR = "reconstruction error of clean images"
+
+
+def architecture(calibration: list[Path]) -> Cells:
+    """Table 1: layers of the denoisers with kernel, stride, padding, filters and parameters.
+
+    They are read from the networks. Equal layers in a row are one line, which counts them. Beside a
+    layer stands the paper's of the same kind and stride, of which it is not known how often it is
+    repeated.
+    """
+    found = layers.architecture(calibration, _printed_sizes)
+    notes = [
+        f"The paper's layer {line['row']}: {line['column']}, {line['raw']}."
+        for line in published_lines("apudae", "table1")
+        if not line["value"].startswith("(")
+    ]
+    for _, settings in read_values(calibration):
+        entry = settings["denoiser"]
+        notes.append(f"{settings['dataset']}, {entry['name']}: {labels.precision(entry)} training.")
+    return Cells(found, [*found.notes, *dict.fromkeys(notes)], found.printed)
+
+
+def attacks(predictions: Results) -> Cells:
+    """Table 2: rows are attacks, columns defences; accuracy as a fraction.
+
+    "APuDAE" is the entry's first point of variant A, MagNet that of its first autoencoder.
+    """
+    places = Places(predictions)
+    names = {known.A: "APuDAE"}
+    rows = {CLEAN: "Clean", known.BIM: "PGD"}
+    printed = {known.NONE, known.ROBUST, known.GAN, known.MAGNET, known.DIRECT, "APuDAE"}
+
+    def label(about: dict) -> tuple[str, str]:
+        attack, defence = places.attack(about), places.defence(about)
+        name = names.get(defence, defence)
+        has_name = name in printed or name.startswith(known.ROBUST)
+        column = held(about, name) if has_name else f"{_variant(name)} ({places.own(about)})"
+        return rows.get(attack, attack), column
+
+    held = _first_of_a_name(places)
+    return Cells(accuracy(predictions, label, unit="fraction"), known.chosen(predictions))
+
+
+def epsilons(predictions: Results) -> Cells:
+    """Table 2's undefended and robust networks at several epsilons, beside the published numbers.
+
+    Rows are a network and an epsilon, columns attacks; notes say where the published accuracy lies,
+    by a straight line between neighbours.
+    """
+    places = Places(predictions)
+
+    def label(about: dict) -> tuple[str, str]:
+        entry = predictions.attack(about["threat"])
+        method = labels.attack(entry, about["attack_point"], entry["name"])
+        column = "PGD" if method == known.BIM else method
+        return f"{places.defence(about)}, epsilon = {_epsilon(places, about):g}", column
+
+    cells = accuracy(predictions, label, unit="fraction")
+    order = list(dict.fromkeys(places.defence(cell.about) for cell in cells))
+    cells.sort(
+        key=lambda cell: (order.index(places.defence(cell.about)), _epsilon(places, cell.about))
+    )
+    lines, printed, notes = published_numbers("apudae", "table2"), {}, [_NO_EPSILON]
+    curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for cell in cells:
+        place = cell.column, places.defence(cell.about)
+        if place in lines:
+            printed[cell.row, cell.column] = lines[place]
+            point = _epsilon(places, cell.about), cell.estimate.value
+            curves.setdefault(place, []).append(point)
+    for (attack, defence), curve in curves.items():
+        published = float(lines[attack, defence]["value"])
+        reached = _crossing(curve, published)
+        sentence = _NO_CROSSING if reached is None else _CROSSING
+        notes.append(sentence.format(defence, attack, published, reached))
+    return Cells(cells, notes, printed)
+
+
+def purifiers(predictions: Results) -> Cells:
+    """Table 3: rows are defences, columns attacks; accuracy as a fraction."""
+    places = Places(predictions)
+    held = _first_of_a_name(places)
+
+    def label(about: dict) -> tuple[str, str]:
+        defence = places.defence(about)
+        if defence == known.A:
+            printed = f"APuDAE (A, n={places.point(about)['settings']['steps']})"
+        else:
+            printed = _variant(defence)
+        is_own = defence in (known.NOISY, known.TURNED)  # of Table 4 alone
+        row = f"{printed} ({places.own(about)})" if is_own else held(about, printed)
+        return row, places.attack(about)
+
+    return Cells(accuracy(predictions, label, unit="fraction"), known.chosen(predictions))
+
+
+def top_classes(predictions: Results) -> Cells:
+    """Table 4: rows are defences, columns attacks; accuracy among the top 1 % of the classes.
+
+    n1, n2, n3 are the steps of variant A in increasing order, B and C are A with noise and from
+    random transformations. Images are those that the undefended classifier has right.
+    """
+    places = Places(predictions)
+    held = _first_of_a_name(places)
+    judged, k = top(predictions)
+    few, of = chosen(judged, lambda about: places.defence(about) == known.NONE)
+    steps = _steps_of_a(predictions, places)
+    names = {known.NONE: "No defense", known.ROBUST: "Adv. Training"}
+    names |= {known.NOISY: "APuDAE (B)", known.TURNED: "APuDAE (C)", known.DIRECT: known.DIRECT}
+
+    def label(about: dict) -> tuple[str, str]:
+        defence = places.defence(about)
+        if defence == known.A:
+            number = steps.index(places.point(about)["settings"]["steps"]) + 1
+            printed = f"APuDAE (A, n{number})"
+        else:
+            printed = names.get(defence, places.own(about))
+        return held(about, printed), places.attack(about)
+
+    cells = [
+        replace(cell, metric=f"top-{k} {cell.metric}")
+        for cell in accuracy(few, label, unit="fraction")
+    ]
+    told = [f"n{place} = {number}" for place, number in enumerate(steps, start=1)]
+    notes = [_TOP.format(1, k), _CHOSEN.format(*of), *([", ".join(told) + "."] if told else [])]
+    notes += known.chosen(predictions)
+    robust = names[known.ROBUST]
+    return Cells(cells, notes + _not_run(robust, cells, [c for c in cells if c.row == robust]))
+
+
+def counter_attacks(predictions: Results) -> Cells:
+    """Table 5: rows are data sets and counter attacks, columns defences; accuracy as a fraction.
+
+    "APuDAE (Best)" is the first variant that was attacked so. An accuracy is among the top 1 % of
+    the classes, at least one.
+    """
+    places = Places(predictions)
+    held = _first_of_a_name(places)
+    judged, k = top(predictions)
+
+    def label(about: dict) -> tuple[str, str]:
+        defence = places.defence(about)
+        printed = apudae_claims.BEST if places.is_variant(about) else defence
+        return places.attack(about), held(about, printed)
+
+    cells = accuracy(judged, label, unit="fraction")
+    shown: list[Cell] = []
+    for cell in cells:
+        if cell.row == known.COUNTER_A:
+            shown.append(replace(cell, row=f"{_name(cell)} A"))
+        elif cell.row in (known.BIM, known.SECOND) and cell.column == known.ROBUST:
+            shown += [replace(cell, row=f"{_name(cell)} {letter}") for letter in "AB"]
+    scans: dict[tuple, list[Cell]] = {}
+    for cell in cells:
+        if cell.row == known.COUNTER_B:
+            where = (cell.about["dataset"], cell.about["split"], cell.about["classifier"])
+            scans.setdefault((*where, cell.column), []).append(cell)
+    for scan in scans.values():
+        worst = min(scan, key=lambda cell: cell.estimate.value)
+        shown.append(replace(worst, row=f"{_name(worst)} B"))
+    shown += [told for scan in scans.values() for told in _scan(scan, places)]
+    lacking = _not_run(known.ROBUST, shown, [c for c in shown if c.column == known.ROBUST])
+    notes = [*_WORST, *([_TOP.format(1, k)] if k > 1 else []), *known.chosen(predictions)]
+    return Cells(shown, notes + lacking)
+
+
+def authors_log(predictions: Results, calibration: list[Path]) -> Cells:
+    """The authors' logged run: variants E and F, F with its own sigma, and mu and sigma themselves.
+
+    Rows are a denoiser and a variant, columns attacks, accuracy as a fraction; then, of each
+    denoiser, mean and deviation of the reconstruction error of clean images.
+    """
+    places = Places(predictions)
+    columns = {CLEAN, known.RANDOM, "FGSM", "R-FGSM", known.BIM}
+
+    def label(about: dict) -> tuple[str, str]:
+        sigma = places.point(about)["settings"].get("deviation")
+        suffix = "" if sigma is None else f", sigma = {sigma:g}"
+        return f"{places.denoiser(about)}: {places.defence(about)}{suffix}", places.attack(about)
+
+    wanted = _of_points(predictions, lambda point: point["function"] in ("apudae.e", "apudae.f"))
+    cells = accuracy(wanted, label, unit="fraction") if len(wanted.frame) else []
+    cells = [cell for cell in cells if cell.column in columns]
+    lines = published_lines("apudae", "source_repo_log")
+    logged = {line["attack"]: line for line in lines if line["unit"] == "fraction"}
+    printed = {
+        (cell.row, cell.column): _told(logged[cell.column])
+        for cell in cells
+        if places.point(cell.about)["settings"].get("deviation") is not None
+    }
+    pickled = [line for line in lines if line["unit"] != "fraction"]
+    for value, settings in read_values(calibration):
+        about = {"dataset": settings["dataset"], "denoiser": settings["denoiser"]["name"]}
+        row = f"{about['denoiser']}: {_OF_ERROR}"
+        for name, line in zip(("mean", "deviation"), pickled, strict=True):
+            unit = line["unit"]
+            cells.append(Cell(row, name, name, unit, _exactly(value[name]), about=about))
+            printed[row, name] = _told(line)
+    return Cells(cells, [_LOGGED], printed)
+
+
+def sweep(predictions: Results) -> Cells:
+    """The appendix: a variant's accuracy for each of the settings in which its points differ.
+
+    Rows are a variant and these settings, in their order, columns attacks. Points of equal settings
+    are shown once; variants with one point are left out.
+    """
+    places = Places(predictions)
+    points: dict[str, list[dict]] = {}
+    for about in _purifier_points(predictions):
+        point = places.point(about)
+        if point["function"].startswith("apudae."):
+            points.setdefault(point["function"], []).append(point)
+    names = {function: known.differing(found) for function, found in points.items()}
+    several = predictions.frame["dataset"].nunique() > 1
+
+    def order(about: dict) -> tuple:
+        point = places.point(about)
+        settings = [point["settings"].get(name) for name in names[point["function"]]]
+        return point["function"], [_sortable(setting) for setting in settings]
+
+    def label(about: dict) -> tuple[str, str]:
+        point = places.point(about)
+        settings = known.shown(point, names[point["function"]])
+        dataset = f"{about['dataset']}: " if several else ""
+        return f"{dataset}{places.defence(about)}, {settings}", places.attack(about)
+
+    wanted = _of_points(predictions, lambda point: bool(names.get(point["function"])))
+    cells = accuracy(wanted, label, unit="fraction") if len(wanted.frame) else []
+    first: dict[tuple, Cell] = {}
+    for cell in cells:
+        first.setdefault((cell.row, cell.column, cell.about["classifier"]), cell)
+    notes = known.chosen(wanted)
+    return Cells(sorted(first.values(), key=lambda cell: order(cell.about)), notes)
+
+
+def claims(predictions: Results, calibration: list[Path]) -> Claims:
+    """The paper's own claims, each judged by what was measured here.
+
+    `calibration` gives the mean error of clean images, by which a variant decides. A claim that the
+    results cannot decide says why.
+    """
+    return apudae_claims.claims(predictions, calibration)
+
+
+def _variant(defence: str) -> str:
+    """A variant's printed name by its letter; any other defence's is its own."""
+    return f"APuDAE({defence})" if len(defence) == 1 else defence
+
+
+def _first_of_a_name(places: Places) -> Callable[[dict, str], str]:
+    """Gives a printed name to the first purifier that asks for it, to others with their own."""
+    holders: dict[tuple, tuple] = {}
+
+    def held(about: dict, printed: str) -> str:
+        mine = (about["purifier"], about["purifier_point"])
+        where = (about["dataset"], about["classifier"], printed)
+        is_first = holders.setdefault(where, mine) == mine
+        return printed if is_first else f"{printed} ({places.own(about)})"
+
+    return held
+
+
+def _purifier_points(predictions: Results) -> list[dict]:
+    names = ["classifier", "purifier", "purifier_point"]
+    found = predictions.frame[names].drop_duplicates().itertuples(index=False, name=None)
+    return [dict(zip(names, values, strict=True)) for values in found]
+
+
+def _of_points(predictions: Results, wants: Callable[[dict], bool]) -> Results:
+    """The rows of purifiers' points, defaults included, that are wanted."""
+    places = Places(predictions)
+    wanted = {
+        (about["purifier"], about["purifier_point"])
+        for about in _purifier_points(predictions)
+        if wants(places.point(about))
+    }
+    frame = predictions.frame
+    pairs = zip(frame["purifier"], frame["purifier_point"], strict=True)
+    return predictions.of(frame[[pair in wanted for pair in pairs]])
+
+
+def _sortable(setting) -> tuple[int, float, str]:
+    """What is not set stands first, then numbers, then texts."""
+    if setting is None or isinstance(setting, str):
+        return (0 if setting is None else 2), 0.0, setting or ""
+    return 1, float(setting), ""
+
+
+def _epsilon(places: Places, about: dict) -> float:
+    return places.attack_point(about)["settings"]["epsilon"]
+
+
+def _crossing(curve: list[tuple[float, float]], value: float) -> float | None:
+    """Where a curve, drawn straight between its points, first has the value."""
+    for (left, before), (right, after) in itertools.pairwise(sorted(curve)):
+        if min(before, after) <= value <= max(before, after):
+            share = 0.0 if before == after else (value - before) / (after - before)
+            return left + share * (right - left)
+    return None
+
+
+def _told(line: dict) -> dict:
+    """A line of the authors' log as one of a published table."""
+    return line | {"raw": f"{float(line['value']):.3f}", "dataset": "CIFAR-10"}
+
+
+def _steps_of_a(predictions: Results, places: Places) -> list[int]:
+    """The steps of variant A's points, in increasing order."""
+    points = [places.point(about) for about in _purifier_points(predictions)]
+    return sorted({p["settings"]["steps"] for p in points if p["function"] == "apudae.a"})
+
+
+def _not_run(defence: str, cells: list[Cell], own: list[Cell]) -> list[str]:
+    """A sentence for each data set on which a printed defence has no cell of its `own`."""
+    lacking = dict.fromkeys(map(_name, cells)).keys() - set(map(_name, own))
+    return [_NOT_RUN.format(defence, dataset) for dataset in sorted(lacking)]
+
+
+def _name(cell: Cell) -> str:
+    return labels.DATASETS.get(cell.about["dataset"], cell.about["dataset"])
+
+
+def _scan(scan: list[Cell], places: Places) -> list[Cell]:
+    """Every point of counter attack B's scan, named by the settings in which they differ."""
+    points = [places.attack_point(cell.about) for cell in scan]
+    names = known.differing(points)
+    told = []
+    for cell, point in zip(scan, points, strict=True):
+        setting = f", {known.shown(point, names)}" if names else ""
+        told.append(replace(cell, row=f"{_name(cell)} B, scan{setting}"))
+    return told
+
+
+def _printed_sizes(layer: dict) -> list[tuple[str, dict]]:
+    """The paper's sizes of the layer of the same kind and stride; c are the image's channels."""
+    for line in published_lines("apudae", "table1"):
+        sizes = dict(zip(layers.SIZES, line["raw"].strip("()").split(","), strict=False))
+        kind = line["column"].partition("+")[0]
+        if kind == layer["layer"].partition("+")[0] and sizes.get("stride") == str(layer["stride"]):
+            return [(name, {**line, "value": size, "raw": size}) for name, size in sizes.items()]
+    return []
+
+
+def _exactly(value: float) -> Estimate:
+    """A number that was not estimated."""
+    return Estimate(float(value), math.nan, math.nan, 1)

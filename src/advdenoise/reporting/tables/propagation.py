@@ -1,0 +1,250 @@
+"""Tables of "Propagated Perturbation": sets, denoisers, networks, and how far noise travels."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from advdenoise.graph.threats import CLEAN, parse
+from advdenoise.reporting import labels, propagation_claims
+from advdenoise.reporting import propagation as known
+from advdenoise.reporting.cells import Cell, Cells
+from advdenoise.reporting.claims import UNKNOWN, Claims
+from advdenoise.reporting.measures import accuracy, noise
+from advdenoise.reporting.propagation import ALL, Curves, Places
+from advdenoise.reporting.read import Results
+from advdenoise.statistics import Estimate
+
+_UNIT = "pixel^2"
+_COUNTED = (
+    "Layers are all convolutions and dense layers, those of shortcuts and gates among them; "
+    "parameters are those of the network as it was trained here."
+)
+_POOLED = "All sets: the mean over {}; images are drawn together."
+_SHARE = (
+    "A jump is how many times as large a mean distance is at the last layer as before. NE-D "
+    "divides by n, the number of elements, and so grows where layers get small even if the root "
+    "mean square difference (by the root of n) does not: the normaliser's share is 1 - log(jump by "
+    "the root of n) / log(jump by n), above 1 where the difference itself falls, and undefined "
+    "without a jump."
+)
+
+
+def validation(predictions: Results) -> Cells:
+    """Table 1: noise and accuracy on the adversarial images, before and after denoising.
+
+    Squared differences are means on the scale 0..255. The caption's validation accuracy is that on
+    the images that were attacked, its training accuracy that on images that were not.
+    """
+    places = Places(predictions)
+    frame = predictions.frame
+    attacked = {*frame["split"][frame["threat"] != CLEAN]}
+
+    def columns(before: str, after: str):
+        def label(about: dict) -> tuple[str, str]:
+            row, setting = places.adversarial_set(about), places.setting(about)
+            if setting == known.NONE:
+                return _caption(row, about["split"] in attacked) or (row, before)
+            return row, after if setting == known.FN else f"{after} {setting}"
+
+        return label
+
+    mse = columns("MSE(x_ori,x_adv)", "MSE(x_ori,DN(x_adv))")
+    cells = [*_noise(predictions, places, mse)]
+    cells += accuracy(predictions, columns("F(x_adv)", "F(DN(x_adv))"))
+    return Cells(cells)
+
+
+def configurations(predictions: Results) -> Cells:
+    """Table 2: which network gives a set's gradient, which is to err, and their clean accuracy."""
+    places = Places(predictions)
+    clean: dict[str, Cell] = {}
+    sets: dict[str, dict] = {}
+
+    def label(about: dict) -> tuple[str, str]:
+        return places.adversarial_set(about), places.setting(about)
+
+    for cell in accuracy(predictions, label):
+        if cell.column == known.NONE and cell.row == CLEAN:
+            clean.setdefault(cell.about["classifier"], cell)
+        elif cell.column == known.NONE:
+            sets.setdefault(cell.row, cell.about)
+    cells = []
+    for row, about in sets.items():
+        for role, name in (
+            ("attacker", places.surrogate(about)),
+            ("classifier", parse(about["threat"]).victim),
+        ):
+            if name in clean:
+                printed = labels.classifier(predictions.entry("classifier", name))
+                column = "classifier (target)" if role == "classifier" else role
+                told = {key: about[key] for key in ("dataset", "split", "threat")}
+                told |= {"classifier": name}
+                cells.append(Cell(row, column, "", "name", UNKNOWN, about=told, text=printed))
+                measured = replace(clean[name], row=row, column=f"{role} top-1 val. acc.")
+                cells.append(replace(measured, about=told))
+    return Cells(cells)
+
+
+def capacities(predictions: Results, distances: Results) -> Cells:
+    """Table 3: accuracy on training images, number of layers and of parameters, precision."""
+    places = Places(predictions)
+
+    def label(about: dict) -> tuple[str, str]:
+        return places.network(about), "top-1 training acc."
+
+    frame = predictions.frame
+    clean = (frame["threat"] == CLEAN) & (frame["purifier"] == "none")
+    cells = accuracy(predictions.of(frame[clean]), label)
+    places = Places(distances)
+    for about in _networks(distances):
+        entry = distances.entry("classifier", about["classifier"])
+        row = places.network(about)
+        for column, unit, metric, value in (
+            ("Num. layers", "count", "layers", entry["layers"]),
+            ("Num. parameters", "million", "parameters", entry["parameters"] / 1e6),
+        ):
+            cells.append(Cell(row, column, metric, unit, _exactly(value), about=about))
+        precision = labels.precision(entry)
+        cells.append(Cell(row, "trained in", "", "text", UNKNOWN, about=about, text=precision))
+    return Cells(cells, [_COUNTED])
+
+
+def denoising(predictions: Results) -> Cells:
+    """Table 4: mean squared difference to the clean images on the scale 0..255, by denoiser.
+
+    It is the same whichever classifier looks on: the first one's rows count.
+    """
+    places = Places(predictions)
+    frame = predictions.frame
+    names = [name for name in known.IMAGE if name in frame]
+    first = predictions.of(frame.drop_duplicates([*names, "draw"]))
+    columns = {known.NONE: "Primary", known.FN: "FusionNet", known.UN: "U-Net"}
+
+    def label(about: dict) -> tuple[str, str]:
+        setting = places.setting(about)
+        return places.adversarial_set(about), columns.get(setting, setting)
+
+    return Cells(_noise(first, places, label))
+
+
+def accuracies(predictions: Results) -> Cells:
+    """Tables 5 and 7: accuracy on the adversarial sets, by network and denoiser."""
+    places = Places(predictions)
+
+    def label(about: dict) -> tuple[str, str]:
+        return places.adversarial_set(about), f"{places.network(about)} {places.setting(about)}"
+
+    return Cells(accuracy(predictions, label))
+
+
+def observed(distances: Results) -> Cells:
+    """Table 6: the observed layers by number, with the shapes of their maps for one image."""
+    places = Places(distances)
+    cells = []
+    for about in _networks(distances):
+        shapes = distances.entry("classifier", about["classifier"])["shapes"]
+        for number, (layer, shape) in enumerate(shapes.items(), start=1):
+            elements = _exactly(np.prod(shape))
+            text = f"{layer}, {'x'.join(map(str, shape))}"
+            told = about | {"layer": layer, "elements": int(elements.value)}
+            column = places.network(about)
+            cells.append(Cell(str(number), column, "", "text", elements, about=told, text=text))
+    return Cells(cells)
+
+
+def last_layer(distances: Results) -> Cells:
+    """Figure 4 as data: mean NE-D against COS-D of each network at its last layer.
+
+    A radial plane shows in a small NE-D and a large COS-D, a tangential one in the opposite.
+    """
+    cells = []
+    found = known.curves(distances)
+    for place, curves in found.items():
+        about = dict(zip(("dataset", "split", "network"), place, strict=True))
+        for row, sets in _rows(curves):
+            for setting in curves.settings:
+                for measure, printed in known.MEASURES.items():
+                    estimate = curves.means.estimate(curves.at(measure, curves.last, setting, sets))
+                    label = (_row(found, place, row), f"{printed} {setting}")
+                    cells.append(Cell(*label, measure, "", estimate, about=about | {"set": row}))
+    return Cells(cells, _pooled(found))
+
+
+def normaliser(distances: Results) -> Cells:
+    """How much of the last layer's jump of NE-D is the normaliser's.
+
+    Against the layer before, and against the mean of all layers before.
+    """
+    cells = []
+    found = known.curves(distances)
+    for place, curves in found.items():
+        about = dict(zip(("dataset", "split", "network"), place, strict=True))
+        for set_, sets in _rows(curves):
+            for setting in curves.settings:
+                row = f"{_row(found, place, set_)}, {setting}"
+                for against, earlier in known.EARLIER.items():
+                    jumps = [
+                        known.jump(curves, measure, setting, earlier, sets)
+                        for measure in ("ne_d", "ne_d_sqrt")
+                    ]
+                    values = {"by n": jumps[0], "by the root of n": jumps[1]}
+                    values["the normaliser's share"] = known.share(*jumps)
+                    for printed, value in values.items():
+                        estimate = curves.means.estimate(value)
+                        label = (row, f"{printed}, against {against}")
+                        cells.append(Cell(*label, "NE-D jump", "", estimate, about=about))
+    return Cells(cells, [_SHARE, *_pooled(found)])
+
+
+def claims(distances: Results, predictions: Results) -> Claims:
+    """The paper's own claims, each judged by what was measured here.
+
+    A claim that the results cannot decide says why.
+    """
+    return propagation_claims.claims(distances, predictions)
+
+
+def _noise(predictions: Results, places: Places, label) -> list[Cell]:
+    """Squared differences before denoising where there is no denoiser, and after it else."""
+    frame = predictions.frame
+    frame = frame[frame["threat"] != CLEAN]
+    bare = frame["purifier"] == "none"
+    cells = []
+    for rows, column in ((frame[bare], "mse_before"), (frame[~bare], "mse_after")):
+        cells += noise(predictions.of(rows), column, label, _UNIT, known.PIXELS)
+    return cells
+
+
+def _caption(row: str, is_attacked: bool) -> tuple[str, str] | None:
+    if row == CLEAN:
+        return "caption", "validation accuracy" if is_attacked else "train accuracy"
+    return None
+
+
+def _networks(distances: Results) -> list[dict]:
+    """Names of each data set, split and classifier once."""
+    names = ["dataset", "split", "classifier"]
+    found = distances.frame[names].drop_duplicates().itertuples(index=False, name=None)
+    return [dict(zip(names, values, strict=True)) for values in found]
+
+
+def _rows(curves: Curves) -> list[tuple[str, tuple[str, ...]]]:
+    """All sets together, then each: their name and themselves."""
+    return [(ALL, curves.sets), *((name, (name,)) for name in curves.sets)]
+
+
+def _row(found: dict, place: tuple[str, str, str], row: str) -> str:
+    """A network and a set, with the data set and split where there are several."""
+    dataset, split, network = place
+    several = len({(dataset, split) for dataset, split, _ in found}) > 1
+    return f"{dataset}, {split}: {network}, {row}" if several else f"{network}, {row}"
+
+
+def _pooled(found: dict[tuple, Curves]) -> list[str]:
+    told = dict.fromkeys(", ".join(curves.sets) for curves in found.values())
+    return [_POOLED.format(sets) for sets in told]
+
+
+def _exactly(value: float) -> Estimate:
+    """A number that was not estimated."""
+    return Estimate(float(value), np.nan, np.nan, 1)

@@ -1,0 +1,48 @@
+"""What stands above a table: what it shows, of which images, networks and budgets."""
+
+import inspect
+import math
+import re
+from collections.abc import Iterable
+
+from advdenoise.reporting import labels
+from advdenoise.reporting.cells import YES_NO, Cell
+from advdenoise.reporting.subject import of_what
+
+_PREFIX = re.compile(r"^((Tables?|Figures?) \d[\w, ]*?|The appendix)( as data)?: ")
+_UNITS = {"%": "%", "fraction": "[0,1]", "AUC": "[0,1]"}
+_NO_UNITS = ("", YES_NO, "text", "name", "count", "segments")
+
+
+def title(paper: str, table: str, function, read: dict, cells: Iterable = ()) -> str:
+    """A table's title: its paper and number, its function's first sentence, and what it is of.
+
+    `read` are the results that the function was handed, `cells` what it made of them.
+    """
+    number = re.sub(r"^(table|figure)(\d+)$", r"\1 \2", table)
+    facts = "; ".join([*of_what(read.values()), *_of_cells(cells)])
+    head = f"{labels.PAPERS.get(paper, paper)}, {number}"
+    return f"{head}: {_sentence(function)}" + (f" ({facts})" if facts else "")
+
+
+def _sentence(function) -> str:
+    """The first sentence of what a function says of itself, without a number of its own."""
+    text = inspect.getdoc(getattr(function, "func", function)) or ""
+    first = _PREFIX.sub("", text.partition("\n")[0]).rstrip(".")
+    return first[:1].lower() + first[1:] if first[1:2].islower() else first
+
+
+def _of_cells(cells: Iterable) -> list[str]:
+    """How many images, and the units of all measures."""
+    cells = [cell for cell in cells if isinstance(cell, Cell)]
+    counts = {cell.estimate.n for cell in cells if not math.isnan(cell.estimate.low)}
+    parts = []
+    if counts:
+        parts.append("n = " + " to ".join(map(str, dict.fromkeys((min(counts), max(counts))))))
+    units: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        if cell.unit not in _NO_UNITS:
+            metric = re.sub(r"\b(clean|robust) accuracy$", "accuracy", cell.metric)
+            units.setdefault(_UNITS.get(cell.unit, cell.unit), {})[metric] = None
+    parts += [f"{', '.join(metrics)} in {unit}" for unit, metrics in units.items()]
+    return parts

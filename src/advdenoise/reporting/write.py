@@ -1,0 +1,251 @@
+"""One table in three formats, each number with its interval and beside the published one."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from advdenoise.io import published, store
+from advdenoise.reporting import labels
+from advdenoise.reporting.cells import YES_NO, Cell, Cells
+from advdenoise.reporting.latex import latex
+
+# Of other hardware, and of other images: shown beside the published ones and not compared.
+_SECONDS, _SEGMENTS = "s", "segments"
+_DECIMALS = {"%": 1, "fraction": 3, "AUC": 3}  # of other units as many as a column needs
+_TIMED = ["Seconds are the median of all repetitions, with their range, on the machine at hand."]
+
+
+def published_lines(paper: str, table: str) -> list[dict]:
+    """The paper's own numbers, a line each; none where it has no such table."""
+    lines = published.lines(f"{paper}_{table}")
+    for line in lines:
+        name = line.get("dataset", "")
+        line["dataset"] = labels.SPELLINGS.get(name, name)
+    return lines
+
+
+def published_numbers(paper: str, table: str) -> dict[tuple[str, str], dict]:
+    """The paper's own numbers by printed row and column; empty where it has no such table."""
+    return {(line["row"], line["column"]): line for line in published_lines(paper, table)}
+
+
+def is_copied(line: dict) -> bool:
+    """Whether a published number is another table's by mistake: shown, and not compared."""
+    return "copied" in line.get("note", "")
+
+
+def write(
+    cells: list[Cell],
+    paper: str,
+    table: str,
+    left_out: list[str],
+    paths: dict[str, Path],
+    title: str = "",
+    warnings: Sequence[str] = (),
+) -> None:
+    """Write `csv` (one line per number), `markdown` and `latex` (as printed), each atomically.
+
+    `warnings` are sentences about what the numbers come from.
+
+    Published numbers stand beside ours; the difference is told where data set and unit are the
+    same, the unit is no property of a machine or of single images, and the number is the table's
+    own. Seconds stand in columns of their own, named so, in the CSV. `title` stands above the
+    table, by default its paper and name.
+    """
+    printed = cells.printed if isinstance(cells, Cells) else None
+    if printed is None:
+        printed = published_numbers(paper, table)
+    own = cells.notes if isinstance(cells, Cells) else ()
+    cells = _apart(cells)
+    store.write_text(paths["csv"], _csv(cells, printed))
+    notes = [
+        "Each value with its 95 % confidence interval over images"
+        + (" and, in parentheses, the published number as printed." if printed else "."),
+        *_of_other_images(cells, printed),
+        *own,
+        *warnings,
+        *(_TIMED if any(cell.unit == _SECONDS for cell in cells) else []),
+        *(f"Left out: {reason}." for reason in left_out),
+    ]
+    head, body = _grid(cells, printed)
+    write_shown(head, body, title or f"{paper}: {table}", f"{paper}-{table}", notes, paths)
+
+
+def write_shown(
+    head: list[str],
+    body: list[list[str]],
+    title: str,
+    label: str,
+    notes: list[str],
+    paths: dict[str, Path],
+) -> None:
+    """Write `markdown` and `latex` of a table of texts with its title above and notes below."""
+    markdown = [f"# {title}", "", *tabulate(head, body)]
+    markdown += [line for note in notes for line in ("", note)]
+    store.write_text(paths["markdown"], "\n".join(markdown) + "\n")
+    store.write_text(paths["latex"], "\n".join(latex(head, body, title, label, notes)) + "\n")
+
+
+def _of_other_images(cells: list[Cell], printed: dict) -> list[str]:
+    """A sentence where the published numbers are of other data sets than ours beside them."""
+    pairs = [
+        (printed[cell.row, cell.column]["dataset"], labels.dataset(cell.about.get("dataset", "")))
+        for cell in cells
+        if (cell.row, cell.column) in printed
+    ]
+    pairs = [pair for pair in pairs if all(pair)]
+    if all(theirs == ours for theirs, ours in pairs):
+        return []
+    both = (", ".join(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
+    return ["The published numbers are of {}, ours of {}.".format(*both)]
+
+
+def _apart(cells: list[Cell]) -> list[Cell]:
+    """Where several cells have one printed place, the first keeps it.
+
+    The rows of the others say in what they differ: nothing that a paper does not print stands
+    beside its numbers.
+    """
+    holders: dict[tuple[str, str], Cell] = {}
+    told = []
+    for cell in cells:
+        holder = holders.setdefault((cell.row, cell.column), cell)
+        if holder is not cell:
+            others = [
+                str(value)
+                for name, value in cell.about.items()
+                if value == value and value != holder.about.get(name)  # NaN is not equal to itself
+            ]
+            cell = replace(cell, row=f"{cell.row} ({', '.join(others)})")
+        told.append(cell)
+    return told
+
+
+def _csv(cells: list[Cell], printed: dict) -> str:
+    import csv
+    import io
+
+    names = list(dict.fromkeys(name for cell in cells for name in cell.about))
+    measured = ["value", "low", "high", "n", "spread"]
+    compared = ["published", "published_unit", "published_dataset", "difference"]
+    timed = [f"{name}_seconds" for name in ("value", "low", "high", "spread")]
+    if not any(cell.unit == _SECONDS for cell in cells):
+        timed = []
+    head = ["row", "column", "metric", "unit", *measured, *timed, *compared, *names]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, head, restval="", lineterminator="\n")
+    writer.writeheader()
+    for cell in cells:
+        found = printed.get((cell.row, cell.column), {})
+        line = {"row": cell.row, "column": cell.column, "metric": cell.metric, "unit": cell.unit}
+        line |= _numbers(cell)
+        line |= {name: found.get(name.removeprefix("published_"), "") for name in compared[1:3]}
+        line["published"] = found.get("value", "")
+        if _is_comparable(cell, found):
+            line["difference"] = number(cell.estimate.value - float(found["value"]))
+        writer.writerow(line | {name: _about(cell, name) for name in cell.about})
+    return text.getvalue()
+
+
+def _numbers(cell: Cell) -> dict:
+    end = "_seconds" if cell.unit == _SECONDS else ""
+    numbers = {name: getattr(cell.estimate, name) for name in ("value", "low", "high")}
+    numbers["spread"] = cell.spread
+    told = {f"{name}{end}": number(value) for name, value in numbers.items()}
+    if cell.text:
+        told["value"] = cell.text
+    return told | {"n": cell.estimate.n}
+
+
+def _grid(cells: list[Cell], printed: dict) -> tuple[list[str], list[list[str]]]:
+    """Rows and columns in the paper's order, then what it does not print."""
+    rows = _ordered([cell.row for cell in cells], [row for row, _ in printed])
+    columns = _ordered([cell.column for cell in cells], [column for _, column in printed])
+    decimals = _decimals(cells)
+    texts: dict[tuple[str, str], list[str]] = {}
+    for cell in cells:
+        found = printed.get((cell.row, cell.column), {})
+        text = _text(cell, found, decimals[cell.column, cell.unit])
+        texts.setdefault((cell.row, cell.column), []).append(text)
+    body = [[row, *("; ".join(texts.get((row, c), [])) for c in columns)] for row in rows]
+    return ["", *columns], body
+
+
+def _decimals(cells: list[Cell]) -> dict[tuple[str, str], int]:
+    """How many decimals the numbers of a column in one unit have: all the same."""
+    values: dict[tuple[str, str], list[float]] = {}
+    for cell in cells:
+        values.setdefault((cell.column, cell.unit), []).append(abs(cell.estimate.value))
+    return {key: _DECIMALS.get(key[1], _digits(some)) for key, some in values.items()}
+
+
+def _digits(values: list[float]) -> int:
+    """Decimals that leave the largest three digits and the smallest two, but no more than six."""
+    values = [value for value in values if value and math.isfinite(value)]
+    if not values or all(value == round(value) for value in values):
+        return 0
+    of_largest, of_smallest = (math.floor(math.log10(end(values))) for end in (max, min))
+    return min(max(2 - of_largest, min(1 - of_smallest, 4 - of_largest), 0), 6)
+
+
+def _ordered(found: list[str], printed: list[str]) -> list[str]:
+    first = [label for label in dict.fromkeys(printed) if label in found]
+    return list(dict.fromkeys([*first, *found]))
+
+
+def _text(cell: Cell, found: dict, decimals: int) -> str:
+    estimate = cell.estimate
+    shown = cell.text or _short(estimate.value, cell.unit, decimals)
+    if not math.isnan(estimate.low):
+        ends = (_short(end, cell.unit, decimals) for end in (estimate.low, estimate.high))
+        shown += f" [{', '.join(ends)}]"
+    return f"{shown} ({_as_printed(found['raw'])})" if found else shown
+
+
+def _as_printed(raw: str) -> str:
+    """A published number as the paper has it, with a digit on both sides of its point."""
+    return re.sub(r"^\.(?=\d)", "0.", re.sub(r"(?<=\d)\.$", ".0", raw.strip()))
+
+
+def tabulate(head: list[str], body: list[list[str]]) -> list[str]:
+    """The lines of a table in Markdown."""
+    import tabulate
+
+    shown = tabulate.tabulate(body, headers=head, tablefmt="github", disable_numparse=True)
+    return shown.split("\n")
+
+
+def _short(value: float, unit: str, decimals: int) -> str:
+    if not math.isfinite(value):
+        return "undefined"
+    if unit == YES_NO:
+        return "yes" if value else "no"
+    if unit == "byte":
+        return _bytes(value)
+    return f"{value:.{decimals}f}"
+
+
+def _bytes(value: float) -> str:
+    """In decimal units of three digits, such as 9.83 kB."""
+    power = min(int(math.log10(value)) // 3, 3) if value >= 1 else 0
+    return f"{value / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"
+
+
+def _about(cell: Cell, name: str):
+    value = cell.about.get(name, "")
+    return number(value) if isinstance(value, float) else value
+
+
+def number(value: float) -> str:
+    """A number in ten digits; nothing where it is undefined."""
+    return f"{value:.10g}" if math.isfinite(value) else ""
+
+
+def _is_comparable(cell: Cell, found: dict) -> bool:
+    """Whether the published number is of the same data set and unit; others are just shown."""
+    dataset = labels.DATASETS.get(cell.about.get("dataset"))
+    is_number = not cell.text and cell.unit not in (_SECONDS, _SEGMENTS)
+    comparable = is_number and not is_copied(found)
+    return comparable and bool(found) and (found["dataset"], found["unit"]) == (dataset, cell.unit)

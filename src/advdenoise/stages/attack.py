@@ -1,0 +1,307 @@
+"""The attack stage: the perturbations of one attack on one victim, all its points in one job.
+
+An interrupted job goes on after its last finished batch, with the very result of an undisturbed
+one. Within a batch nothing is saved, so a batch whose attack takes hours is made anew.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from advdenoise.attacks._predict import Watch
+from advdenoise.calls import call_with
+from advdenoise.datasets._source import IGNORED
+from advdenoise.errors import BadInput
+from advdenoise.graph.components import load
+from advdenoise.io import store
+from advdenoise.noise import Noise
+from advdenoise.ops.resume import forget, state_digest, state_folder
+from advdenoise.outputs import predicted
+from advdenoise.stages import models
+from advdenoise.stages.data import (
+    GRADIENTS,
+    Batch,
+    ImageSet,
+    leads_out,
+    open_images,
+    reach,
+    why_impossible,
+)
+from advdenoise.stages.finished import FinishedRows, finished_rows
+from advdenoise.stages.gradients import Watched
+
+
+def run(
+    settings: dict,
+    code: str,
+    images: Path,
+    victim: Path,
+    output: Path,
+    resume: Path,
+    surrogate: Path | None = None,
+    denoiser: Path | None = None,
+    calibration: Path | None = None,
+) -> None:
+    """Write the adversarial set of one threat; of a dense image set it holds no labels."""
+    started = time.time()
+    state = state_folder(resume, output)
+    with open_images(images) as clean:
+        attacker = open_attacker(settings, clean, victim, surrogate, denoiser, calibration)
+        inputs = filter(None, (images, victim, surrogate, denoiser, calibration))
+        digest = state_digest(settings, code, *inputs)
+        made_by = store.provenance(settings, started)
+        with (
+            finished_rows(state, digest, settings["threat"]) as finished,
+            store.create_hdf5(output, made_by, "adversarial") as file,
+        ):
+            file.attrs["threat"] = settings["threat"]
+            store.add_array(file, "ids", clean.ids)
+            if not clean.dense:  # masks are as large as perturbations, and stand with the images
+                store.add_array(file, "labels", clean.labels)
+            for name, point in settings["attack"]["points"].items():
+                group = file.create_group(f"points/{name}")
+                group.attrs["entry"] = json.dumps(point)
+                _write_point(group, attacker, name, clean, settings, finished)
+    forget(state)
+
+
+def _write_point(
+    group: h5py.Group,
+    attacker: "Attacker",
+    name: str,
+    clean: ImageSet,
+    settings: dict,
+    finished: FinishedRows,
+) -> None:
+    """The perturbations of one point, batch by batch, with budget and success of each image."""
+    point = settings["attack"]["points"][name]
+    stored = store.add_array(group, "perturbation", shape=(len(clean), *clean.shape), dtype="f4")
+    epsilons = image_epsilons(point, len(clean))
+    success = np.zeros(len(clean), dtype=np.uint8)
+    lost = np.zeros(len(clean), dtype=np.uint8)
+
+    def attack(rows: slice) -> dict[str, np.ndarray]:
+        batch = clean.batch(rows, models.device())
+        perturbation, fooled = attacker(point, batch, epsilons[rows])
+        return {
+            "perturbation": perturbation.contiguous().cpu().numpy(),
+            "success": fooled.cpu().numpy().astype(np.uint8),
+            "lost": attacker.lost.cpu().numpy().astype(np.uint8),
+        }
+
+    title = f"{settings['threat']} {name}"
+    with tqdm(desc=title, total=len(clean), unit="image", disable=None) as bar:
+        for rows, made in finished.each(name, len(clean), settings["batch"], attack):
+            stored[rows] = made["perturbation"]
+            success[rows] = made["success"]
+            lost[rows] = made["lost"]
+            bar.update(rows.stop - rows.start)
+    store.add_array(group, "epsilon", epsilons)
+    store.add_array(group, "success", success)
+    right = int(success.sum())
+    what = "most labelled pixels of " if clean.dense else ""
+    print(f"{title}: the victim errs on {what}{right} of {len(clean)} images")
+    if lost.any():
+        group.attrs[GRADIENTS] = int(lost.sum())
+        print(
+            f"{title}: at {lost.sum()} of {len(clean)} images outputs or a gradient were not "
+            "finite, which moved nothing: the attack may be weaker than it looks"
+        )
+
+
+def image_epsilons(point: dict, count: int) -> np.ndarray:
+    """The budget of each image in pixels of [0,1], NaN where the attack has none: float32 [N]."""
+    if "epsilons" not in point:
+        return np.full(count, point["settings"].get("epsilon", np.nan), dtype=np.float32)
+    cycle, every = point["epsilons"]["cycle"], point["epsilons"]["every"]
+    return np.asarray(cycle, dtype=np.float32)[np.arange(count) // every % len(cycle)]
+
+
+def errs(predictions: Tensor, labels: Tensor) -> Tensor:
+    """Where a prediction [N] is wrong; of masks [N,H,W] on more than half of what has a class."""
+    wrong = predictions != labels
+    if labels.ndim == 1:
+        return wrong
+    labelled = labels != IGNORED
+    return 2 * (wrong & labelled).flatten(1).sum(1) > labelled.flatten(1).sum(1)
+
+
+def open_attacker(
+    settings: dict,
+    clean: ImageSet,
+    victim: Path,
+    surrogate: Path | None,
+    denoiser: Path | None,
+    calibration: Path | None,
+) -> "Attacker":
+    """The attack of a job's settings on images, with the networks of these files."""
+    goal = clean.target_of(settings["attack"])
+    target = models.classifier(victim, settings["victim"], clean)
+    source = target
+    if surrogate:
+        source = models.classifier(surrogate, settings["surrogate"], clean)
+    using = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
+    models.check_frozen(target, source, using.network if using else None)
+    if settings["purifier"]:
+        models.purifiers(settings["purifier"], using, clean, settings["seed"])
+    return Attacker(settings, target, source, using, goal)
+
+
+def _look_away(perturbation: Tensor) -> None:
+    """What most jobs do while an attack is under way."""
+
+
+class Attacker:
+    """One attack entry with the networks that it looks at; `goal` is its one target class.
+
+    `lost` tells at which images [N] of the last batch outputs or a gradient were not finite.
+    """
+
+    def __init__(
+        self, settings: dict, victim, surrogate, using: models.Denoiser | None, goal: int | None
+    ):
+        self.settings, self.using, self.goal = settings, using, goal
+        self.victim, self.surrogate = victim, surrogate
+        self.draws = _draws(settings)
+        self.lost = torch.zeros(0, dtype=torch.bool)
+
+    def __call__(
+        self, point: dict, batch: Batch, epsilons: np.ndarray, watch: Watch = _look_away
+    ) -> tuple[Tensor, Tensor]:
+        """Perturbations [N,C,H,W], and whether the victim errs [N], behind a known purifier.
+
+        An attack with a stop rule lets `watch` see the perturbations after each step. Raises
+        BadInput where a perturbation is not finite.
+        """
+        entry = self.settings["attack"]
+        victim = self._behind(self.victim, batch, "trial", "full", self.draws)
+        predict = self.surrogate
+        if entry.get("output") == "probabilities":
+            predict = models.probabilities(predict)
+        through = entry.get("through", "full")
+        predict = self._behind(predict, batch, "attacker", through, self.draws)
+        noise = Noise(self.settings["seed"], batch.ids, entry["name"])
+        labels, targeted = self._labels(entry, batch, victim, noise)
+        self.lost = torch.zeros(len(batch.ids), dtype=torch.bool, device=batch.images.device)
+        perturbation = call_with(
+            _with_budget(point, epsilons),
+            images=batch.images,
+            labels=labels,
+            targeted=targeted,
+            predict=Watched(predict, self.lost),
+            victim=victim,
+            classifier=Watched(self.victim, self.lost),
+            noise=noise,
+            watch=watch,
+            **self._offers(),
+        )
+        self._check(point, perturbation, batch, epsilons)
+        # Judged as evaluation will: with the defender's first draws, which the attack never met.
+        judge = self._behind(self.victim, batch, "defender", "full")
+        with torch.no_grad():
+            predictions = predicted(judge(batch.images + perturbation))
+        return perturbation, errs(predictions, batch.labels)
+
+    def _check(self, point: dict, perturbation: Tensor, batch: Batch, epsilons: np.ndarray) -> None:
+        """Raises BadInput for what whoever reads the file would refuse."""
+        reason = why_impossible(perturbation.cpu().numpy(), reach(point["settings"], epsilons))
+        if reason is None and leads_out(batch.images, perturbation):
+            reason = "its perturbations lead out of [0,1]"
+        if reason:
+            raise BadInput(
+                f"attacks.{self.settings['attack']['name']}: {point['function']} is wrong "
+                f"({reason}); clamp what it returns to `_ball.limits`"
+            )
+
+    def _offers(self) -> dict:
+        """What the known purifier uses; without one, a denoiser that changes nothing."""
+        if self.settings["purifier"] is None:
+            return models.Denoiser(lambda images: images).offers()
+        return self.using.offers() if self.using else {}
+
+    def _behind(
+        self, predict: Callable, batch: Batch, who: str, through: str, draws: int = 1
+    ) -> Callable:
+        purifier = self.settings["purifier"]
+        if purifier is None:
+            return predict
+        # A known purifier has one point.
+        (point,) = purifier["points"].values()
+        seed, name = self.settings["seed"], purifier["name"]
+        noises = [Noise(seed, batch.ids, name, who, draw=draw) for draw in range(draws)]
+        purify = models.purifier(point, self.using)
+        if through == "full":
+            purify = _with_gradient(purify, f"attacks.{self.settings['attack']['name']}", name)
+        return models.behind(purify, predict, through, self.using, *noises)
+
+    def _labels(
+        self, entry: dict, batch: Batch, victim: Callable, noise: Noise
+    ) -> tuple[Tensor, bool]:
+        """What the attack ascends, or descends to where it is targeted: [N], of masks [N,H,W]."""
+        if self.goal is not None:  # of images of that class too: figures show every class
+            return _where_labelled(torch.full_like(batch.labels, self.goal), batch.labels), True
+        choice = entry.get("labels", "ground_truth")
+        if choice == "ground_truth":
+            return batch.labels, False
+        with torch.no_grad():
+            logits = victim(batch.images)
+        if choice == "predicted":  # of every pixel: who has no masks does not know which have none
+            return logits.argmax(1), False
+        others = logits.shape[1]
+        shift = noise.integers(others - 1, batch.labels.device) + 1
+        shift = shift.view(-1, *[1] * (batch.labels.ndim - 1))
+        return _where_labelled((batch.labels + shift) % others, batch.labels), True
+
+
+def _with_gradient(purify: Callable, key: str, name: str) -> Callable:
+    """`purify`, which ends in BadInput where autograd is to go through it and cannot."""
+    reason = (
+        f"{key}.through: purifier {name!r} gives no gradient with regard to its images; say "
+        "`through: identity`"
+    )
+
+    def purified(images: Tensor, noise: Noise) -> Tensor:
+        differentiates = torch.is_grad_enabled() and images.requires_grad
+        try:
+            result = purify(images, noise)
+        except RuntimeError as error:
+            if differentiates and "requires grad" in str(error):  # as of `images.numpy()`
+                raise BadInput(reason) from error
+            raise
+        if differentiates and not result.requires_grad:
+            raise BadInput(reason)
+        return result
+
+    return purified
+
+
+def _where_labelled(goals: Tensor, labels: Tensor) -> Tensor:
+    """The classes to reach; a pixel of a mask that has no class has none to reach."""
+    return goals if labels.ndim == 1 else goals.where(labels != IGNORED, IGNORED)
+
+
+def _draws(settings: dict) -> int:
+    """Over how many draws of the known purifier's noise a gradient is the mean; 1 without noise."""
+    draws, purifier = settings["attack"].get("draws", 1), settings["purifier"]
+    if draws == 1 or purifier is None:
+        return 1
+    (point,) = purifier["points"].values()
+    if models.draws_noise(point):
+        return draws
+    print(f"{settings['threat']}: purifier {purifier['name']} draws nothing, so 1 draw is made")
+    return 1
+
+
+def _with_budget(point: dict, epsilons: np.ndarray) -> Callable:
+    """The point's function; images of different budgets get them as a tensor [N,1,1,1]."""
+    if "epsilons" not in point:
+        return load("attacks", point)
+    budget = torch.from_numpy(epsilons).to(models.device()).view(-1, 1, 1, 1)
+    return load("attacks", {**point, "settings": {**point["settings"], "epsilon": budget}})

@@ -1,0 +1,139 @@
+"""The distances stage: how far each layer's map is from that of the clean image.
+
+One clean pass serves all threats and purifiers; its maps live as long as their batch.
+"""
+
+import time
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from advdenoise.distances import Comparison, Distance, Taps, layer_distances
+from advdenoise.errors import BadInput
+from advdenoise.io import store
+from advdenoise.io.contents import ids_digest
+from advdenoise.io.schemas import DISTANCES
+from advdenoise.noise import Noise
+from advdenoise.ops.devices import full_precision
+from advdenoise.outputs import finite_rows
+from advdenoise.stages import models
+from advdenoise.stages.columns import Columns
+from advdenoise.stages.data import Batch, ImageSet, open_images
+from advdenoise.stages.threats import Met, open_threats
+
+
+def run(
+    settings: dict,
+    images: Path,
+    classifier: Path,
+    adversarial: list[Path],
+    output: Path,
+    denoiser: list[Path] | None = None,
+    calibration: list[Path] | None = None,
+) -> None:
+    """Write the distances for a suite's threats, without and with its purifiers.
+
+    The classifier's entry is told with its capacity and the `shapes` of its observed maps.
+    """
+    started = time.time()
+    device = models.device()
+    met_names = list(dict.fromkeys(threat for threat, _ in settings["meetings"]))
+    with (
+        open_images(images) as clean,
+        open_threats(met_names, adversarial, clean) as threats,
+    ):
+        network = models.trained("classifiers", classifier, settings["classifier"], clean)
+        purifiers = _purifiers(settings, denoiser or [], calibration or [], clean)
+        columns = Columns(DISTANCES)
+        count = min(settings["images"], len(clean))
+        batches = clean.batches(settings["batch"], device, count)
+        compare = Comparison(settings["taps"][:-1] if settings["post_relu"] else ())
+        # Not in inference mode: a purifier may take gradients of its own.
+        with (
+            Taps(network, settings["taps"], compare) as taps,
+            torch.no_grad(),
+            full_precision(),
+        ):
+            for batch in tqdm(batches, desc=f"distances {settings['suite']}", disable=None):
+                compare.clean = None  # of the clean pass copies are kept
+                compare.clean = maps = _observed(network, taps, batch.images)
+                shapes = {name: list(map_.shape[1:]) for name, map_ in maps.items()}
+                for met in threats.meet(batch):
+                    for entry, point, purify in _meeting(settings, purifiers, met.threat):
+                        noise = Noise(settings["seed"], batch.ids, entry["name"], "defender")
+                        purified = purify(_seen(batch, met), noise)
+                        # Images that nobody touched need no pass of their own.
+                        if purified is batch.images:
+                            found = layer_distances(maps, maps)
+                        else:
+                            found = _observed(network, taps, purified)
+                        _add(columns, batch, met, entry["name"], point, found)
+        entry = settings["classifier"] | models.capacity(network) | {"shapes": shapes}
+        about = settings | {"classifier": entry, "ids": ids_digest(clean.ids[:count])}
+        provenance = store.provenance(about, started)
+        store.write_table(output, columns.table(), provenance)
+
+
+def _purifiers(settings: dict, denoisers: list[Path], calibrations: list[Path], clean: ImageSet):
+    """Every point of every purifier of the suite, with its entry."""
+    weights = {path.name.removesuffix(".safetensors"): path for path in denoisers}
+    errors = {path.name.removesuffix(".calibration.json"): path for path in calibrations}
+    found = []
+    for entry in settings["purifiers"]:
+        name = entry.get("denoiser")
+        using = models.denoiser(weights.get(name), errors.get(name), entry["denoiser_entry"], clean)
+        points = models.purifiers(entry, using, clean, settings["seed"])
+        found += [(entry, point, purify) for point, purify in points.items()]
+    return found
+
+
+def _meeting(settings: dict, purifiers, threat: str):
+    """The purifiers that meet a threat: under an adaptive one just the one that it knows."""
+    meetings = [purifier for met, purifier in settings["meetings"] if met == threat]
+    return [found for found in purifiers if found[0]["name"] in meetings]
+
+
+def _observed(network: torch.nn.Module, taps: Taps, images: torch.Tensor) -> dict:
+    """What the taps keep of a pass, by layer."""
+    network(images)
+    return taps.take()
+
+
+def _seen(batch: Batch, met: Met) -> torch.Tensor:
+    return batch.images if met.perturbation is None else batch.images + met.perturbation
+
+
+def _add(
+    columns: Columns,
+    batch: Batch,
+    met: Met,
+    purifier: str,
+    point: str,
+    distances: dict[str, Distance],
+) -> None:
+    for index, (layer, found) in enumerate(distances.items()):
+        finite = finite_rows(torch.stack([found.l2, found.cos_d], dim=1).float())
+        if not bool(finite.all()):
+            raise BadInput(
+                f"distances: under {met.threat}, behind purifiers.{purifier}, the maps of layer "
+                f"{layer} are not finite for {int((~finite).sum())} of {len(finite)} images; take "
+                "the purifier out of this suite, or change it so that its images are finite"
+            )
+        columns.add(
+            len(batch.ids),
+            id=batch.ids,
+            threat=met.threat,
+            attack_point=met.point,
+            purifier=purifier,
+            purifier_point=point,
+            layer_index=index,
+            layer=layer,
+            elements=found.elements,
+            l2=found.l2.float(),
+            ne_d=found.ne_d.float(),
+            ne_d_sqrt=found.ne_d_sqrt.float(),
+            cos_d=found.cos_d.float(),
+            ne_d_raw=found.before_relu.ne_d.float(),
+            cos_d_raw=found.before_relu.cos_d.float(),
+        )

@@ -1,0 +1,172 @@
+"""The evaluate stage: purify in memory, predict, one row per image, threat, point and draw."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from advdenoise.datasets._source import IGNORED
+from advdenoise.io import store
+from advdenoise.io.contents import ids_digest
+from advdenoise.io.schemas import PREDICTIONS, segmentation_schema
+from advdenoise.noise import Noise
+from advdenoise.outputs import NO_CLASS, finite_rows, label_rank, predicted
+from advdenoise.stages import models
+from advdenoise.stages.columns import Columns
+from advdenoise.stages.data import Batch, open_images
+from advdenoise.stages.threats import Met, Threats, open_threats
+
+_PLACE = ("threat", "attack_point", "purifier_point")
+
+
+def run(
+    settings: dict,
+    images: Path,
+    classifier: Path,
+    adversarial: list[Path],
+    output: Path,
+    denoiser: Path | None = None,
+    calibration: Path | None = None,
+) -> None:
+    """Write the predictions for all threats of a suite behind one purifier.
+
+    Of a dense image set they are one confusion matrix for each image, threat, point and draw. Where
+    a purified image or its outputs are not finite the prediction is wrong; the file's settings then
+    say of how many images (`not_finite`), and at how many an attack had no finite gradient
+    (`gradients_not_finite`), by threat and point.
+    """
+    started = time.time()
+    device = models.device()
+    with (
+        open_images(images) as clean,
+        open_threats(settings["threats"], adversarial, clean) as threats,
+    ):
+        judge = models.classifier(classifier, settings["classifier"], clean)
+        using = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
+        purifiers = models.purifiers(settings["purifier"], using, clean, settings["seed"])
+        columns = Columns(segmentation_schema(len(clean.classes)) if clean.dense else PREDICTIONS)
+        lost: dict[tuple[str, str, str], set] = {}
+        batches = clean.batches(settings["batch"], device)
+        for batch in tqdm(batches, desc=f"evaluate {settings['suite']}", disable=None):
+            for met in threats.meet(batch):
+                for row in _rows(settings, purifiers, batch, met, judge, using):
+                    columns.add(len(batch.ids), **row)
+                    place = tuple(row[name] for name in _PLACE)
+                    lost.setdefault(place, set()).update(_without_class(row["prediction"], batch))
+        # For accuracies among the top ones, and to tell when rows are missing.
+        about = settings | {"classes": len(clean.classes), "ids": ids_digest(clean.ids)}
+        about |= _failures(lost, threats, len(clean))
+        store.write_table(output, columns.table(), store.provenance(about, started))
+
+
+def _rows(settings: dict, purifiers: dict, batch: Batch, met: Met, judge, using) -> Iterator[dict]:
+    """What becomes of a batch under one threat: the columns for every point and draw."""
+    name = settings["purifier"]["name"]
+    for point, purify in purifiers.items():
+        for draw in range(_draws(settings["purifier"], point)):
+            noise = Noise(settings["seed"], batch.ids, name, "defender", draw=draw)
+            row = judge_batch(batch, met, judge, purify, noise, using)
+            yield {"purifier": name, "purifier_point": point, "draw": draw, **row}
+
+
+def _draws(purifier: dict, point: str) -> int:
+    """How often a point is judged on an image: one without `noise` gives the same each time."""
+    return purifier.get("draws", 1) if models.draws_noise(purifier["points"][point]) else 1
+
+
+@torch.no_grad()  # and not in inference mode: a purifier may take gradients of its own
+def judge_batch(
+    batch: Batch,
+    met: Met,
+    judge: Callable[[Tensor], Tensor],
+    purify: Callable[[Tensor, Noise], Tensor],
+    noise: Noise,
+    using: models.Denoiser | None,
+) -> dict:
+    """What becomes of a batch under one threat: the columns of its rows.
+
+    `prediction` is of the purified images: [N], or masks [N,H,W], which are no column; `NO_CLASS`
+    where images or outputs are not finite.
+    """
+    seen = batch.images if met.perturbation is None else batch.images + met.perturbation
+    purified = purify(seen, noise)
+    logits = judged(judge, purified)
+    change = (seen - batch.images).flatten(1)
+    error = using.error if using and using.reconstructs else None
+    return {
+        "id": batch.ids,
+        "threat": met.threat,
+        "attack_point": met.point,
+        **(_of_pixels if batch.labels.ndim > 1 else _of_images)(logits, batch.labels),
+        "mse_before": change.square().mean(1),
+        "mse_after": (purified - batch.images).flatten(1).square().mean(1),
+        "error_before": error(seen) if error else None,
+        "error_after": error(purified) if error else None,
+        "l2": change.norm(dim=1),
+        "linf": change.abs().amax(1),
+        "epsilon": met.epsilon,
+    }
+
+
+def judged(judge: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """The outputs for images, NaN for those that are not finite, whatever comes of these."""
+    logits = judge(images).float()
+    return logits.where(finite_rows(images).view(-1, *[1] * (logits.ndim - 1)), torch.nan)
+
+
+def _without_class(prediction: Tensor, batch: Batch) -> list[int]:
+    """The ids of the images that have no finite output, or a labelled pixel that has none."""
+    lost = prediction == NO_CLASS
+    if lost.ndim > 1:
+        lost = (lost & (batch.labels != IGNORED)).flatten(1).any(1)
+    return batch.ids[lost.cpu().numpy()].tolist()
+
+
+def _failures(lost: dict[tuple[str, str, str], set], threats: Threats, count: int) -> dict:
+    """What a table has to say of outputs and gradients that are not finite; nothing otherwise."""
+    outputs = [
+        dict(zip(_PLACE, place, strict=True)) | {"images": len(ids), "of": count}
+        for place, ids in lost.items()
+        if ids
+    ]
+    gradients = [
+        dict(zip(_PLACE[:2], place, strict=True)) | {"images": images, "of": count}
+        for place, images in threats.gradients_not_finite().items()
+        if images
+    ]
+    failures = {"not_finite": outputs, "gradients_not_finite": gradients}
+    return {name: records for name, records in failures.items() if records}
+
+
+def _of_images(logits: Tensor, labels: Tensor) -> dict:
+    prediction = predicted(logits)
+    confidence = logits.softmax(1).amax(1)
+    return {
+        "label": labels,
+        "prediction": prediction,
+        "confidence": confidence.where(prediction != NO_CLASS, torch.nan),
+        "label_rank": label_rank(logits, labels),
+    }
+
+
+def _of_pixels(logits: Tensor, masks: Tensor) -> dict:
+    prediction = predicted(logits)
+    matrices = confusion(prediction, masks, logits.shape[1])
+    return {"prediction": prediction, "confusion": matrices.int()}
+
+
+def confusion(prediction: Tensor, masks: Tensor, classes: int) -> Tensor:
+    """How many pixels of each image are of which class (row) and taken for which (column).
+
+    `prediction` and `masks` are int64 [N,H,W]; pixels without a class are left out: [N,K,K]. A
+    pixel that is taken for none (`NO_CLASS`) is an error like any other: it counts as taken for the
+    class after its own.
+    """
+    prediction = prediction.where(prediction != NO_CLASS, (masks + 1) % classes)
+    image = torch.arange(len(masks), device=masks.device).view(-1, 1, 1)
+    cells = (image * classes + masks) * classes + prediction
+    counts = torch.bincount(cells[masks != IGNORED], minlength=len(masks) * classes**2)
+    return counts.view(-1, classes, classes)

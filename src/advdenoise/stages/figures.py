@@ -1,0 +1,38 @@
+"""The figures stage: all figures of one experiment in one job. No torch."""
+
+from itertools import chain
+from pathlib import Path
+
+from advdenoise.calls import call_with
+from advdenoise.graph.components import load
+from advdenoise.io import lineage, store
+from advdenoise.reporting.palette import Styles
+from advdenoise.reporting.read import read_stage
+
+
+def run(settings: dict, output: list[Path]) -> None:
+    """Draw every figure of an experiment as SVG, each into the file of `output` with its name.
+
+    The order of `output` means nothing: that of the settings is lost where they are sorted.
+    """
+    import matplotlib
+
+    given = [paths for stages in settings["inputs"].values() for paths in stages.values()]
+    lineage.check(settings, {"files": [Path(path) for path in sorted({*chain(*given)})]})
+    # Equal inputs give equal files, and text stays text.
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.hashsalt": "advdenoise", "svg.fonttype": "none"})
+    paths = {path.stem: path for path in output}
+    if len(paths) != len(output) or paths.keys() != settings["figures"].keys():
+        raise RuntimeError(f"output: must be a file for each of {sorted(settings['figures'])}")
+    styles = Styles()
+    for name, entry in settings["figures"].items():
+        offered = {
+            stage: read_stage(stage, [Path(file) for file in files])
+            for stage, files in settings["inputs"][name].items()
+        }
+        figure = call_with(load("figures", entry), styles=styles, **offered)
+        about = {"Title": f"{settings['paper']}: {name}", "Date": None}
+        with store.replacing(paths[name]) as part:
+            figure.savefig(part, format="svg", metadata=about, bbox_inches="tight")
+        matplotlib.pyplot.close(figure)

@@ -1,0 +1,82 @@
+"""The iqr stage: spread of leave-one-out attributions, all points and representations at once."""
+
+import time
+from pathlib import Path
+
+from torch import nn
+from tqdm import tqdm
+
+from advdenoise.attributions._loo import LeaveOneOut, representations
+from advdenoise.io import store
+from advdenoise.io.contents import ids_digest
+from advdenoise.io.schemas import iqr_schema
+from advdenoise.stages import models
+from advdenoise.stages.columns import Columns
+from advdenoise.stages.data import Batch, open_images
+from advdenoise.stages.leave_one_out import hidden_nodes, leave_one_out_of, segments
+from advdenoise.stages.threats import Met, open_threats
+
+
+def run(
+    settings: dict,
+    images: Path,
+    classifier: Path,
+    output: Path,
+    adversarial: Path | None = None,
+) -> None:
+    """Write the interquartile ranges of one threat's images under one attribution entry."""
+    started = time.time()
+    device = models.device()
+    paths = [adversarial] if adversarial else []
+    with (
+        open_images(images) as clean,
+        open_threats([settings["threat"]], paths, clean) as threats,
+    ):
+        network = models.trained("classifiers", classifier, settings["classifier"], clean)
+        (first,) = clean.batches(1, device, 1)
+        nodes = hidden_nodes(settings, network, first.images)
+        leave_one_out = leave_one_out_of(settings, network, nodes, first.images)
+        columns = Columns(iqr_schema(len(clean.classes), len(nodes) + len(clean.classes)))
+        begin = time.perf_counter()
+        batches = clean.batches(settings["batch"], device)
+        for batch in tqdm(batches, desc=f"iqr {settings['threat']}", disable=None):
+            for met in threats.meet(batch):
+                _add(columns, batch, met, settings, network, leave_one_out)
+        about = {
+            "nodes": nodes.indices,
+            "classes": len(clean.classes),
+            "ids": ids_digest(clean.ids),
+            "seconds": time.perf_counter() - begin,  # of superpixels and features alone
+        }
+        provenance = store.provenance(settings | about, started)
+        store.write_table(output, columns.table(), provenance)
+
+
+def _add(
+    columns: Columns,
+    batch: Batch,
+    met: Met,
+    settings: dict,
+    network: nn.Module,
+    leave_one_out: LeaveOneOut,
+) -> None:
+    """The rows of one batch under one threat, for every point of the attribution."""
+    entry = settings["attribution"]
+    seen = batch.images if met.perturbation is None else batch.images + met.perturbation
+    for point, settled in entry["points"].items():
+        labels = segments(settled, network, seen)
+        whole, spread = leave_one_out.features(
+            seen, labels, entry["masking"], entry["quantile"], entry.get("channels") == "apart"
+        )
+        columns.add(
+            len(batch.ids),
+            id=batch.ids,
+            attack_point=met.point,
+            attribution_point=point,
+            label=batch.labels,
+            prediction=whole.argmax(1),
+            epsilon=met.epsilon,
+            success=met.success,
+            segments=labels.flatten(1).amax(1) + 1,
+            **representations(whole, spread),
+        )

@@ -1,0 +1,59 @@
+"""The table stage: result files in, one table in three formats out. No torch."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from advdenoise.calls import call_with, required_parameters
+from advdenoise.errors import BadInput
+from advdenoise.graph.components import load
+from advdenoise.reporting import claims, failures, write
+from advdenoise.reporting.read import read_stage
+from advdenoise.reporting.title import title
+
+
+def run(
+    settings: dict,
+    csv: Path,
+    markdown: Path,
+    latex: Path,
+    predictions: list[Path] | None = None,
+    distances: list[Path] | None = None,
+    iqr: list[Path] | None = None,
+    detection: list[Path] | None = None,
+    calibration: list[Path] | None = None,
+    cost: list[Path] | None = None,
+    examples: list[Path] | None = None,
+    chosen: list[Path] | None = None,
+) -> None:
+    """Aggregate result files into one table."""
+    given = {
+        "predictions": predictions,
+        "distances": distances,
+        "iqr": iqr,
+        "detection": detection,
+        "calibration": calibration,
+        "cost": cost,
+        "examples": examples,
+        "chosen": chosen,
+    }
+    function, read = prepared(settings, given)
+    cells = call_with(function, **read)
+    writer = claims.write if isinstance(cells, claims.Claims) else write.write
+    paths = {"csv": csv, "markdown": markdown, "latex": latex}
+    paper, table = settings["paper"], settings["table"]
+    above = title(paper, table, function, read, cells)
+    warnings = failures.warnings(read["predictions"]) if "predictions" in read else []
+    writer(cells, paper, table, settings["left_out"], paths, above, warnings)
+
+
+def prepared(settings: dict, inputs: dict[str, list[Path] | None]) -> tuple[Callable, dict]:
+    """A table's function, and what it reads by stage."""
+    function = load("tables", settings["entry"])
+    key = f"experiments.{settings['paper']}.tables.{settings['table']}"
+    for name in required_parameters(function):
+        if not inputs[name]:
+            raise BadInput(
+                f"{key}: {settings['entry']['function']} reads {name}, but the crossing gives "
+                f"none; add {name} that fit"
+            )
+    return function, {name: read_stage(name, files) for name, files in inputs.items() if files}

@@ -1,0 +1,64 @@
+"""What a suite's images look like to a job: clean and adversarial, threat by threat."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from advdenoise.graph.threats import CLEAN
+from advdenoise.stages.data import AdversarialSet, Batch, ImageSet, open_sets
+
+# The point of images that no attack touched.
+NO_POINT = "default"
+
+
+class Met(NamedTuple):
+    """One threat's images of a batch: perturbation None for clean ones, budget of each [N]."""
+
+    threat: str
+    point: str
+    perturbation: Tensor | None
+    epsilon: np.ndarray
+    success: np.ndarray | None
+
+
+class Threats:
+    """The threats of a job, clean images among them, in the order of the suite."""
+
+    def __init__(self, names: list[str], sets: dict[str, AdversarialSet]):
+        self._names, self._sets = names, sets
+        self._stored = {
+            (name, point): (made.epsilon(point), made.success(point))
+            for name, made in sets.items()
+            for point in made.points
+        }
+
+    def meet(self, batch: Batch, names: list[str] | None = None) -> Iterator[Met]:
+        """Every threat (or those named) and every point of it for these images."""
+        for name in self._names if names is None else names:
+            if name == CLEAN:
+                unknown = np.full(len(batch.ids), np.nan, dtype=np.float32)
+                yield Met(name, NO_POINT, None, unknown, None)
+                continue
+            for point in self._sets[name].points:
+                epsilon, success = self._stored[name, point]
+                perturbation = self._sets[name].perturbation(point, batch)
+                yield Met(name, point, perturbation, epsilon[batch.rows], success[batch.rows])
+
+    def gradients_not_finite(self) -> dict[tuple[str, str], int]:
+        """At how many images an attack had no finite gradient, by threat and point."""
+        return {
+            (name, point): adversarial.gradients_not_finite(point)
+            for name, adversarial in self._sets.items()
+            for point in adversarial.points
+        }
+
+
+@contextmanager
+def open_threats(names: list[str], paths: list[Path], images: ImageSet) -> Iterator[Threats]:
+    """Open the adversarial sets `paths`, in any order, of the threats `names` but the clean one."""
+    with open_sets([name for name in names if name != CLEAN], paths, images) as sets:
+        yield Threats(names, sets)

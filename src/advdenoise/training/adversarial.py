@@ -1,0 +1,65 @@
+"""Training on images that are attacked anew in every batch."""
+
+from typing import Annotated
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from advdenoise.attacks import gradient
+from advdenoise.noise import Noise
+from advdenoise.ranges import (
+    Angle,
+    Epsilon,
+    Interval,
+    NonNegativeInt,
+    PositiveInt,
+    Probability,
+    Share,
+    StepSize,
+)
+from advdenoise.training._augment import augment
+from advdenoise.training._steps import Update, accuracy, attacked
+
+
+def pgd(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    noise: Noise,
+    epoch: int,
+    *,
+    epsilon: Epsilon,
+    alpha: StepSize,
+    steps: PositiveInt,
+    random_start: bool = True,
+    warmup: NonNegativeInt = 0,
+    crop: Annotated[int, Interval(ge=0, le=65536)] = 0,
+    shift: Probability = 0.0,
+    rotation: Angle = 0.0,
+    scale: Share = 1.0,
+    flip: bool = False,
+) -> Update:
+    """Cross-entropy at the adversarial images of PGD (Madry et al. 2018, equation 2.1).
+
+    The attack meets the classifier in eval mode and takes no gradient of its weights; then the
+    classifier learns in the mode it had. One step of alpha = epsilon without a random start is FGSM
+    training. Metric `accuracy`: on the adversarial images; also in eval mode, for held-out ones.
+
+    Args:
+        epsilon, alpha: radius of the L-infinity ball and step, in pixel units.
+        warmup: epochs over which both grow to these values, by equal amounts from one of its parts
+            in the first; 0 for none. A network that large budgets keep from learning may learn so.
+        crop, shift, rotation, scale, flip: augmentation before the attack, as `plain.classify`'s.
+    """
+    if model.training:
+        moves = {"crop": crop, "shift": shift, "rotation": rotation, "scale": scale, "flip": flip}
+        images = augment(images, noise, **moves)
+    share = min((epoch + 1) / warmup, 1) if warmup else 1
+    budget = {"epsilon": share * epsilon, "alpha": share * alpha, "steps": steps}
+    with attacked(model):
+        if random_start:
+            perturbation = gradient.pgd(images, labels, False, model, noise, **budget)
+        else:
+            perturbation = gradient.bim(images, labels, False, model, **budget)
+    logits = model(images + perturbation)
+    return functional.cross_entropy(logits, labels), {"accuracy": accuracy(logits, labels)}
