@@ -35,7 +35,7 @@ def quick(quick_file) -> dict:
 
 def whole(quick_file: dict, paper: str) -> dict:
     """The quick configuration with an experiment that makes all of a paper, and no other."""
-    path = REPOSITORY / "tests" / f"{paper}.yaml"
+    path = REPOSITORY / "tests" / "experiments" / paper / "whole.yaml"
     own = yaml.safe_load(path.read_text(encoding="utf-8"))
     kinds = {kind: quick_file.get(kind, {}) | entries for kind, entries in own.items()}
     return quick_file | kinds | {"experiments": own["experiments"]}
@@ -74,3 +74,12 @@ def with_tf32():
     yield lambda: [backend.allow_tf32 for backend in backends]
     for backend, was in zip(backends, before, strict=True):
         backend.allow_tf32 = was
+
+
+@pytest.fixture
+def results(tmp_path, quick):
+    """The quick scale's result files, of two replicates."""
+    from tests.fake_results import Results
+
+    quick["seeds"] = [0, 1]
+    return Results(tmp_path, quick)

@@ -11,7 +11,7 @@ from advdenoise.reporting.figures import purification
 from advdenoise.reporting.read import read_stage
 from advdenoise.reporting.sheet import CROSS
 from tests.fake_results import IMAGES, Results
-from tests.figures.test_figures import drawn, texts
+from tests.reporting.test_figures import drawn, texts
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 from advdenoise.reporting.claims import Claim
 from advdenoise.reporting.read import read_stage
 from advdenoise.reporting.tables import apudae as tables
+from tests.experiments.apudae.test_apudae_tables import right
 from tests.fake_results import IMAGES, Results, rows
-from tests.tables.test_apudae_tables import right
 
 CIFAR = {"classifier": "resnet18", "dataset": "cifar10"}
 

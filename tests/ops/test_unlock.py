@@ -13,7 +13,7 @@ import pytest
 from advdenoise.ops import running
 from scripts import unlock
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 # Announces itself, starts a marked child as a job, and waits to be killed.
 RUN = """

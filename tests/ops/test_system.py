@@ -12,7 +12,7 @@ import pytest
 from advdenoise.errors import BadInput
 from advdenoise.ops import system
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 AGAIN = "run the same command again, what is done is kept"
 
 # Writes a file of each kind where files may have 20 kB, and prints what that ends in.

@@ -12,7 +12,7 @@ from advdenoise.reporting.figures import segmentation
 from advdenoise.reporting.palette import colour, coloured
 from advdenoise.reporting.read import read_stage
 from tests.fake_results import SIDES, Results
-from tests.figures.test_figures import drawn, texts
+from tests.reporting.test_figures import drawn, texts
 
 BUDGETS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 

@@ -5,8 +5,8 @@ import pytest
 
 from advdenoise.reporting import propagation_layers
 from advdenoise.reporting.claims import Claim
+from tests.experiments.propagation.test_propagation import SETS, Made, curve, right, setting
 from tests.fake_results import rows
-from tests.tables.test_propagation import SETS, Made, curve, right, setting
 
 HERE = "tiny_imagenet, train: "
 

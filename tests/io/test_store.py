@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from advdenoise.errors import BadInput, DamagedFile
 from advdenoise.io import store
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROVENANCE = {"settings": {"epsilon": 0.1, "steps": 8}, "commit": "0123abc", "wall_seconds": 1.5}
 SUFFIXES = ["h5", "parquet", "safetensors", "json"]
 

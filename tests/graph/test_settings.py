@@ -9,7 +9,7 @@ import yaml
 from advdenoise.errors import BadInput
 from advdenoise.graph import configuration
 
-MINI = yaml.safe_load((Path(__file__).parent / "mini.yaml").read_text(encoding="utf-8"))
+MINI = yaml.safe_load((Path(__file__).parents[1] / "mini.yaml").read_text(encoding="utf-8"))
 NAN, INF = float("nan"), float("inf")
 SGD = {"name": "sgd", "lr": 0.1}
 TRAINING = {"function": "plain.classify", "epochs": 1, "batch": 8, "optimiser": SGD}

@@ -12,7 +12,7 @@ import pytest
 from advdenoise.errors import BadInput
 from advdenoise.ops import terminal
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 PROGRAM = """
 import sys
 from advdenoise.ops.terminal import program

@@ -14,7 +14,7 @@ import pytest
 
 from advdenoise.ops import locks
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HOLD = "import sys; from advdenoise.ops import locks; from pathlib import Path\n" + (
     "print(locks.take(Path(sys.argv[1]), wait=False) is not None, flush=True); sys.stdin.read()"
 )

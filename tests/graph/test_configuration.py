@@ -13,7 +13,7 @@ from advdenoise.graph.names import unknowable
 from advdenoise.graph.schema import schema
 from tests.places import put_in_place
 
-PAPERS = Path(__file__).parents[1] / "config" / "papers.yaml"
+PAPERS = Path(__file__).parents[2] / "config" / "papers.yaml"
 
 
 def put(config: dict, key: str, value) -> None:

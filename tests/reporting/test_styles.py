@@ -9,7 +9,7 @@ from advdenoise.reporting.figures import layers
 from advdenoise.reporting.palette import Styles
 from advdenoise.reporting.read import read_stage
 from tests.fake_results import Results
-from tests.figures.test_figures import SVG, drawn, texts
+from tests.reporting.test_figures import SVG, drawn, texts
 
 HREF = "{http://www.w3.org/1999/xlink}href"
 SETS = ["FGSM v1", "FGSM v2", "i-FGSM v1", "i-FGSM v2", "mi-FGSM"]

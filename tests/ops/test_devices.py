@@ -13,7 +13,7 @@ import torch
 
 from advdenoise.ops import devices, locks
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 # A job that claims a device and holds it until its standard input ends. Of torch there is just
 # what a job with these GPUs would find: it takes seconds to import.

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from advdenoise.reporting.tables import dapas
+from tests.experiments.dapas.test_dapas import Made, overlap
 from tests.fake_results import IMAGES
-from tests.tables.test_dapas import Made, overlap
 
 NOISES = ("gaussian", "uniform", "bimodal")
 MEAN = "mean over 6 epsilons from 0.001 to 0.032"
