@@ -43,7 +43,7 @@ IDS = np.arange(100, 100 + IMAGES)
 def draws(purifier: dict, point: str) -> int:
     """As often as `evaluate` judges a point."""
     function = purifier["points"][point]["function"]
-    random = "noise" in signature("purifiers", "purifiers", function).handed
+    random = "noise" in signature("purifiers", "purifiers", function).injected
     return purifier.get("draws", 1) if random else 1
 
 

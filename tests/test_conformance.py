@@ -19,8 +19,9 @@ from torch.nn import functional
 
 from advdenoise.calls import call_with
 from advdenoise.datasets._source import IGNORED, Source
-from advdenoise.graph.components import functions, load, signature
+from advdenoise.graph.components import functions, signature
 from advdenoise.graph.kinds import CROSSINGS, KINDS
+from advdenoise.graph.sources import load
 from advdenoise.inference.fold import fold
 from advdenoise.io import store
 from advdenoise.metrics import roc_auc
@@ -395,7 +396,7 @@ class Attacked:
     def __init__(self, name: str, shape):
         self.function = component("attacks", name)
         self.budget = "epsilon" in signature("attacks", "attacks", name).settings
-        self.handed = signature("attacks", "attacks", name).handed
+        self.handed = signature("attacks", "attacks", name).injected
         self.images = images(6, shape)
         self.labels = torch.arange(6) % 5
         self.model = Victim(shape).eval()
@@ -462,7 +463,7 @@ def test_images_do_not_influence_each_other(name, attacked):
         assert torch.allclose(attacked.run(slice(row, row + 1)), whole[row : row + 1], atol=1e-6)
 
 
-LABELLED = [n for n in functions("attacks") if "labels" in signature("attacks", "", n).handed]
+LABELLED = [n for n in functions("attacks") if "labels" in signature("attacks", "", n).injected]
 
 
 @pytest.mark.parametrize("name", LABELLED)
@@ -619,7 +620,7 @@ class Learner(nn.Module):
 @every("training")
 @pytest.mark.parametrize("training", [True, False])
 def test_a_step_gives_a_loss_to_descend(name, training):
-    handed = signature("training", "training", name).handed
+    handed = signature("training", "training", name).injected
     # Who asks for clean targets denoises.
     model = Learner(denoises="targets" in handed).train(training)
     given, targets = images(6), images(6, seed=1)
@@ -652,12 +653,12 @@ def test_a_step_gives_a_loss_to_descend(name, training):
 # ---------------------------------------------------------------- data sets
 
 
-EMBEDDED = [n for n in functions("datasets") if "root" not in signature("datasets", "", n).handed]
+EMBEDDED = [n for n in functions("datasets") if "root" not in signature("datasets", "", n).injected]
 
 
 @every("datasets")
 def test_a_data_set_is_handed_its_root_at_most(name):
-    assert set(signature("datasets", "datasets", name).handed) <= {"root"}
+    assert set(signature("datasets", "datasets", name).injected) <= {"root"}
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
@@ -691,7 +692,7 @@ def test_an_embedded_data_set_is_a_source(name):
 @every("tables", "figures")
 def test_tables_and_figures_list_result_files(kind, name):
     # A figure may also be handed the styles that all figures of its experiment share.
-    handed = {*signature(kind, kind, name).handed} - ({"styles"} if kind == "figures" else set())
+    handed = {*signature(kind, kind, name).injected} - ({"styles"} if kind == "figures" else set())
     assert handed and handed <= set(CROSSINGS)
 
 

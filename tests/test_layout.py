@@ -183,8 +183,8 @@ def test_images_tables_and_figures_run_without_torch():
         "from advdenoise.stages import figures, images, rows, table\n"
         "from advdenoise.graph import components\n"
         "for kind in ('datasets', 'tables', 'figures'):\n"
-        "    for module in components.modules(kind):\n"
-        "        components.imported(kind, module)\n"
+        "    for module in sources.modules(kind):\n"
+        "        sources.imported(kind, module)\n"
     )
     run(code + without("torch", "torchvision", "timm", "sklearn", "skimage", "xgboost"))
 

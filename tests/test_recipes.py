@@ -13,7 +13,7 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from advdenoise.graph import components, configuration
+from advdenoise.graph import configuration, sources
 from advdenoise.graph.flow import Flow
 from tests import mini
 
@@ -248,7 +248,7 @@ def test_every_function_that_is_named_exists():
     cells = re.findall(r"^\| (`.*?) \|", section(README, "Your own data"), re.M)
     named = [name for cell in cells for name in cell.replace("`", "").split(", ")]
     assert sorted(named) == sorted(
-        name for name in components.functions("datasets") if not name.startswith("embedded.")
+        name for name in sources.functions("datasets") if not name.startswith("embedded.")
     )
 
 

@@ -9,12 +9,12 @@ from sklearn.svm import SVC
 from advdenoise.calls import call_with
 from advdenoise.detectors import svm, trees
 from advdenoise.errors import BadInput
-from advdenoise.graph import components
+from advdenoise.graph import sources
 
 
 def detector(name, seed=0, threads=1, **settings):
     entry = {"function": name, "settings": settings}
-    return call_with(components.load("detectors", entry), seed=seed, threads=threads)
+    return call_with(sources.load("detectors", entry), seed=seed, threads=threads)
 
 
 def problem(rows=160, columns=6, shift=3.0, seed=0):
@@ -24,7 +24,7 @@ def problem(rows=160, columns=6, shift=3.0, seed=0):
     return features.astype(np.float32), is_adversarial
 
 
-@pytest.mark.parametrize("name", components.functions("detectors"))
+@pytest.mark.parametrize("name", sources.functions("detectors"))
 def test_a_separable_problem_is_separated_upwards(name):
     features, is_adversarial = problem()
     machine = detector(name)
@@ -34,7 +34,7 @@ def test_a_separable_problem_is_separated_upwards(name):
     assert roc_auc_score(is_adversarial[100:], score) > 0.99
 
 
-@pytest.mark.parametrize("name", components.functions("detectors"))
+@pytest.mark.parametrize("name", sources.functions("detectors"))
 def test_the_seed_decides_and_threads_do_not(name):
     features, is_adversarial = problem(shift=0.5)
     scores = []
@@ -173,7 +173,7 @@ def test_boosted_trees_are_those_of_all_columns():
     assert np.array_equal(machine.score(features[100:]), expected)
 
 
-@pytest.mark.parametrize("name", components.functions("detectors"))
+@pytest.mark.parametrize("name", sources.functions("detectors"))
 def test_constant_features_are_defined(name):
     machine = detector(name)
     machine.fit(np.ones((12, 3), np.float32), np.arange(12) % 2 == 0)
@@ -283,7 +283,7 @@ def test_a_search_of_nothing_is_told(settings):
 
 
 @pytest.mark.parametrize("seed", [2**31, 2**32 - 1, 5 * 1234567890, 2**32 * 10])
-@pytest.mark.parametrize("name", components.functions("detectors"))
+@pytest.mark.parametrize("name", sources.functions("detectors"))
 def test_any_seed_is_taken(name, seed):
     features, is_adversarial = problem(rows=40)
     machine = detector(name, seed=seed)

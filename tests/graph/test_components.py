@@ -10,7 +10,8 @@ import pytest
 from advdenoise.calls import call_with, injected_parameters, required_parameters
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph import components
-from advdenoise.graph.components import check, functions, load, signature
+from advdenoise.graph.components import check, functions, signature
+from advdenoise.graph.sources import load
 
 KEY = "attacks.mine"
 
@@ -76,7 +77,7 @@ def test_public_functions_of_public_modules_are_components(library):
 
 def test_a_signature_tells_what_is_handed_and_what_is_set(library):
     found = signature("attacks", KEY, "mine.strong")
-    assert found.handed == ("images", "labels")
+    assert found.injected == ("images", "labels")
     assert found.required == ("steps",)
     assert found.optional == ("mode", "rates", "radius", "free", "sizes", "on")
     assert found.settings[0] == "steps" and found.types["rates"] == list[float] | None
@@ -212,7 +213,7 @@ def test_what_syntax_says_is_what_python_says():
             given = dict.fromkeys(read.required)
             assert (
                 injected_parameters(load(kind, {"function": name, "settings": given}))
-                == read.handed
+                == read.injected
             )
 
 

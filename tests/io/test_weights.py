@@ -381,7 +381,7 @@ def test_names_that_timm_does_not_have(model, sentence):
 
 def test_first_weights_that_a_function_cannot_do_without_are_kept(monkeypatch):
     """Another job than the training builds the network too."""
-    result = components.signatures("classifiers", "zoo")["timm_model"]
+    result = components.signature("classifiers", "classifiers", "zoo.timm_model")
     settings = {"model": "a", "weights": "w.pth", "pretrained": True}
     entry = {"function": "zoo.timm_model", "settings": settings}
     kept = components.without_first_weights("classifiers", entry)["settings"]

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from advdenoise.calls import call_with
-from advdenoise.graph.components import load
+from advdenoise.graph.sources import load
 from advdenoise.io.published import PUBLISHED
 from advdenoise.reporting import labels
 from advdenoise.reporting.read import read_stage

@@ -8,7 +8,7 @@ import pytest
 from advdenoise.calls import call_with
 from advdenoise.detectors._protocols import split
 from advdenoise.errors import BadInput
-from advdenoise.graph.components import load
+from advdenoise.graph.sources import load
 from advdenoise.io import store
 from advdenoise.io.schemas import DETECTION
 

@@ -9,7 +9,7 @@ import yaml
 from advdenoise.calls import call_with
 from advdenoise.datasets._splits import draw
 from advdenoise.errors import BadInput
-from advdenoise.graph import components, configuration
+from advdenoise.graph import configuration, sources
 from tests import mini
 from tests.real_data import ROOT, needs
 from tools.plan.extents import Extents
@@ -29,7 +29,7 @@ def extents(dataset: dict, **more) -> Extents:
 
 
 def check(entry: dict, root=None) -> None:
-    source = call_with(components.load("datasets", entry), root=root)
+    source = call_with(sources.load("datasets", entry), root=root)
     found = extents(entry).of("other")
     assert (found.train, found.test) == (len(source.train_labels), len(source.test_labels))
     assert found.shape == source.read(np.zeros(1, np.int64)).shape[1:]
@@ -66,8 +66,8 @@ def test_images_of_a_data_root(function):
 
 
 def test_every_data_set_tells_its_extent_before_it_is_there():
-    for function in components.functions("datasets"):
-        assert hasattr(components.load("datasets", {"function": function}).func, "extent"), function
+    for function in sources.functions("datasets"):
+        assert hasattr(sources.load("datasets", {"function": function}).func, "extent"), function
 
 
 def test_splits_have_the_sizes_that_are_drawn():
@@ -79,7 +79,7 @@ def test_splits_have_the_sizes_that_are_drawn():
     }
     entry = {"function": "embedded.digits", "splits": splits}
     found = extents(entry)
-    source = components.load("datasets", entry)()
+    source = sources.load("datasets", entry)()
     for split in ("train", "test", *splits):
         assert found.size("other", split) == len(draw(source, "other", split, splits)), split
 
@@ -105,7 +105,7 @@ def test_a_folder_is_assumed_until_its_root_is_given(tmp_path):
 
 
 def test_a_data_set_that_tells_nothing_is_read_or_asked_for(monkeypatch):
-    digits = components.load("datasets", {"function": "embedded.digits"}).func
+    digits = sources.load("datasets", {"function": "embedded.digits"}).func
     monkeypatch.delattr(digits, "extent")
     assert extents({"function": "embedded.digits"}).of("other") == (
         1437,
@@ -115,7 +115,7 @@ def test_a_data_set_that_tells_nothing_is_read_or_asked_for(monkeypatch):
         None,
         False,
     )
-    mnist = components.load("datasets", {"function": "archives.mnist"}).func
+    mnist = sources.load("datasets", {"function": "archives.mnist"}).func
     monkeypatch.delattr(mnist, "extent")
     with pytest.raises(BadInput, match=r"datasets\.other: how many .* `--config data_root=FOLDER`"):
         extents({"function": "archives.mnist"}).of("other")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from advdenoise.graph import components
+from advdenoise.graph import sources
 from advdenoise.io import store
 from advdenoise.stages import models
 from tools.plan import measure, units
@@ -72,7 +72,7 @@ def test_weights_that_cost_nothing_are_not_fetched(tmp_path, monkeypatch):
 
     def load(kind, entry):
         asked.append(entry)
-        return components.load(kind, entry)
+        return sources.load(kind, entry)
 
     monkeypatch.setattr(models, "load", load)
     measured = measure.measure([Use(TIMM, FORWARD)], 2, tmp_path)

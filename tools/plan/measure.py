@@ -16,7 +16,8 @@ from torch import nn
 
 from advdenoise.calls import call_with
 from advdenoise.errors import BadInput
-from advdenoise.graph.components import load, without_first_weights
+from advdenoise.graph.components import without_first_weights
+from advdenoise.graph.sources import load
 from advdenoise.inference.fold import fold
 from advdenoise.io import store
 from advdenoise.stages import models

@@ -89,8 +89,7 @@ def repeats(kind: str, point: dict) -> int | None:
 
     Defaults count as settings do. None where there is no such setting.
     """
-    module, _, function = point["function"].partition(".")
-    settings = components.signatures(kind, module)[function].defaults | point.get("settings", {})
+    settings = components.signature_of(kind, point).defaults | point.get("settings", {})
     counts = [
         _number(value, point)
         for name, value in settings.items()
@@ -407,8 +406,7 @@ def _draws(s: dict) -> int:
 
 
 def _handed(kind: str, point: dict) -> tuple[str, ...]:
-    module, _, function = point["function"].partition(".")
-    return components.signatures(kind, module)[function].handed
+    return components.signature_of(kind, point).injected
 
 
 def _apart(attribution: dict) -> bool:

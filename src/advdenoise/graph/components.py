@@ -1,61 +1,79 @@
-"""From a configuration entry to its function: loading, checking, handing over what it asks for.
+"""The signatures of components: what each is handed, which settings it has, in which ranges.
 
-An entry says `function: module.name` and `settings:`; the folder of its kind (`attacks/`,
-`denoisers/`, ...) holds the module. There is no registry: a function's keyword-only parameters are
-its settings, its other parameters are what it is handed by name when it runs.
+There is no registry: a function's keyword-only parameters are its settings, its other parameters
+are what it is handed by name when it runs. Of a function or class from elsewhere (`package:name`,
+`file.py:name`) every parameter that its kind is not handed is a setting. Signatures are read from
+the syntax tree: no import, no torch.
 """
 
 import ast
 import contextlib
 import functools
-import importlib
 import os
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 from advdenoise import ranges
 from advdenoise.errors import BadInput, suggest
-from advdenoise.graph.digests import parsed
+from advdenoise.graph.sources import definitions, is_own, locate
 
-LIBRARY = Path(__file__).parents[1]
+# What components of each kind can be handed by name.
+_PRODUCTS = {"predictions", "distances", "iqr", "detection", "calibration", "cost", "examples"}
+INJECTED = {
+    "datasets": {"root"},
+    "classifiers": {"shape", "classes"},
+    "denoisers": {"shape"},
+    "attacks": {"images", "labels", "targeted", "predict", "victim", "classifier", "denoise"}
+    | {"error", "noise", "callback"},
+    "purifiers": {"images", "denoise", "error", "calibration", "generate", "noise"},
+    "training": {"model", "images", "labels", "masks", "targets", "network", "reference", "noise"}
+    | {"epoch", "iteration"},
+    "attributions": {"image"},
+    "detectors": {"seed", "threads"},
+    "tables": {*_PRODUCTS, "chosen"},
+    "figures": {*_PRODUCTS, "chosen", "styles"},
+}
 # Settings of networks that name weights to start from.
 _FIRST_WEIGHTS = ("pretrained", "weights")
 
 
-def _package(kind: str) -> str:
-    """Where the components of a kind are, below the library."""
-    return f"reporting.{kind}" if kind in ("tables", "figures") else kind
-
-
-def _folder(kind: str) -> Path:
-    return LIBRARY.joinpath(*_package(kind).split("."))
-
-
 class Signature(NamedTuple):
-    """What a component asks for: `handed` by name, `required` and `optional` settings.
+    """What a component asks for: `injected` by name, `required` and `optional` settings.
 
-    `needed` are those of `handed` that have no default: it cannot do without them.
+    `needed` are those of `injected` that have no default: it cannot do without them.
     `types` are the annotations of settings, `defaults` the values of optional ones,
-    `returns` is the annotation of what it gives.
+    `returns` is the annotation of what it gives, of a class its name. `open` is one that takes any
+    further setting (`**settings`).
     """
 
-    handed: tuple[str, ...]
+    injected: tuple[str, ...]
     needed: tuple[str, ...]
     required: tuple[str, ...]
     optional: tuple[str, ...]
     types: dict[str, Any]
     defaults: dict
     returns: str
+    open: bool = False
 
     @property
     def settings(self) -> tuple[str, ...]:
         return self.required + self.optional
 
 
+def signature(kind: str, key: str, function: str) -> Signature:
+    """The signature of an entry's function; BadInput naming `key` where there is no such one."""
+    source = locate(kind, key, function)
+    return _signature(kind, is_own(function), source.file, source.name)
+
+
+def signature_of(kind: str, entry: dict) -> Signature:
+    """The signature of an entry's function, which has been checked before."""
+    return signature(kind, kind, entry["function"])
+
+
 def module_file(kind: str, entry: dict) -> Path:
     """The source file that holds an entry's function."""
-    return _folder(kind) / f"{entry['function'].partition('.')[0]}.py"
+    return locate(kind, kind, entry["function"]).file
 
 
 def without_first_weights(kind: str, entry: dict) -> dict:
@@ -66,7 +84,7 @@ def without_first_weights(kind: str, entry: dict) -> dict:
     settings = entry.get("settings", {})
     left_out = {*settings} & {*_FIRST_WEIGHTS}
     if left_out:
-        left_out -= {*_signature_of(kind, entry).required}
+        left_out -= {*signature_of(kind, entry).required}
     kept = {name: value for name, value in settings.items() if name not in left_out}
     return {**entry, "settings": kept}
 
@@ -79,7 +97,7 @@ def named_files(kind: str, entry: dict) -> dict[str, list[str]]:
     (`imagenet`), which may stand for weights that a library fetches.
     """
     files = {}
-    for name, value in (_signature_of(kind, entry).defaults | entry.get("settings", {})).items():
+    for name, value in (signature_of(kind, entry).defaults | entry.get("settings", {})).items():
         texts = [text for text in (value if isinstance(value, list) else [value]) if text]
         texts = [os.path.expanduser(text) for text in texts if isinstance(text, str)]
         needed = kind in ("classifiers", "denoisers") and name == "weights"
@@ -96,46 +114,72 @@ def _is_path(text: str) -> bool:
     return os.sep in text or Path(text).suffix[1:].islower()
 
 
-def _signature_of(kind: str, entry: dict) -> "Signature":
-    """The signature of an entry's function, which has been checked before."""
-    module, _, name = entry["function"].partition(".")
-    return signatures(kind, module)[name]
+def check(kind: str, key: str, entry: dict, engine: tuple[str, ...] = ()) -> Signature:
+    """Refuse an unknown function, an unknown or missing setting or one out of its range.
 
-
-def imported(kind: str, module: str) -> ModuleType:
-    """A module of the library that holds components of a kind."""
-    return importlib.import_module(f"advdenoise.{_package(kind)}.{module}")
-
-
-def load(kind: str, entry: dict) -> functools.partial:
-    """The entry's function with its settings bound. The only dynamic import of the project."""
-    module, _, name = entry["function"].partition(".")
-    function = getattr(imported(kind, module), name)
-    return functools.partial(function, **entry.get("settings", {}))
+    `key` is the entry's place in the configuration, `engine` the settings that its stage adds by
+    itself (an attack's epsilon per image). Raises `BadInput`; returns the function's signature.
+    """
+    found = signature(kind, key, entry["function"])
+    settings = entry.get("settings", {})
+    for name in settings:
+        if name not in found.settings and not found.open:
+            raise BadInput(
+                f"{key}.settings.{name}: {entry['function']} has no such setting; "
+                f"{suggest(name, found.settings)}"
+            )
+        kind = found.types.get(name, Any)
+        if sentence := ranges.fault(f"{key}.settings.{name}", settings[name], kind):
+            raise BadInput(sentence)
+    for name in found.required:
+        if name not in settings and name not in engine:
+            function = entry["function"]
+            raise BadInput(f"{key}.settings: {function} needs the setting {name!r}; add it")
+    return found
 
 
 @functools.cache
-def signatures(kind: str, module: str) -> dict[str, Signature]:
-    """The public functions of one module, read from its syntax tree: no import, no torch."""
-    tree = parsed(_folder(kind) / f"{module}.py")
-    return {
-        node.name: _signature(node.args, ast.unparse(node.returns) if node.returns else "")
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
-    }
+def _signature(kind: str, own: bool, file: Path, name: str) -> Signature:
+    node = definitions(file)[name]
+    if isinstance(node, ast.ClassDef):
+        arguments = _constructor(node).args
+        arguments = ast.arguments(
+            **{f: getattr(arguments, f) for f in arguments._fields if f != "args"},
+            args=arguments.args[0 if arguments.posonlyargs else 1 :],
+        )
+        returns = name
+    else:
+        arguments, returns = node.args, ast.unparse(node.returns) if node.returns else ""
+    injected = INJECTED.get(kind, set()) if own else None
+    return _read(arguments, returns, injected)
 
 
-def _signature(arguments: ast.arguments, returns: str) -> Signature:
-    keywords = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-    required, optional = [], []
-    for argument, default in keywords:
-        (required if default is None else optional).append(argument.arg)
-    names = [argument.arg for argument in arguments.posonlyargs + arguments.args]
-    types = {a.arg: _annotation(a.annotation) for a in arguments.kwonlyargs if a.annotation}
-    defaults = _defaults(arguments)
-    needed = names[: len(names) - len(arguments.defaults)]
-    kinds = (tuple(kind) for kind in (names, needed, required, optional))
-    return Signature(*kinds, types, defaults, returns)
+def _constructor(node: ast.ClassDef) -> ast.FunctionDef:
+    for inner in node.body:
+        if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
+            return inner
+    return ast.parse("def __init__(self): ...").body[0]
+
+
+def _read(arguments: ast.arguments, returns: str, known: set[str] | None) -> Signature:
+    """A signature; `known` are the only parameters that are injected, None for all positional."""
+    positional = arguments.posonlyargs + arguments.args
+    least = len(positional) - len(arguments.defaults)
+    defaults = [None] * least + list(arguments.defaults)
+    parameters = list(zip(positional, defaults, strict=True))
+    injected = [(a, d) for a, d in parameters if known is None or a.arg in known]
+    settings = [(a, d) for a, d in parameters if (a, d) not in injected]
+    settings += zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    return Signature(
+        injected=tuple(a.arg for a, _ in injected),
+        needed=tuple(a.arg for a, default in injected if default is None),
+        required=tuple(a.arg for a, default in settings if default is None),
+        optional=tuple(a.arg for a, default in settings if default is not None),
+        types={a.arg: _annotation(a.annotation) for a, _ in settings if a.annotation},
+        defaults=_literals(settings),
+        returns=returns,
+        open=arguments.kwarg is not None,
+    )
 
 
 class _Names(dict):
@@ -161,57 +205,11 @@ def _annotation(node: ast.expr) -> Any:
         return Any
 
 
-def _defaults(arguments: ast.arguments) -> dict:
+def _literals(settings: list[tuple[ast.arg, ast.expr | None]]) -> dict:
     """The defaults of settings, as far as they are written as plain values."""
     defaults = {}
-    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+    for argument, default in settings:
         with contextlib.suppress(ValueError):
             if default is not None:
                 defaults[argument.arg] = ast.literal_eval(default)
     return defaults
-
-
-@functools.cache
-def modules(kind: str) -> tuple[str, ...]:
-    """The public modules of a kind."""
-    return tuple(sorted(p.stem for p in _folder(kind).glob("*.py") if not p.stem.startswith("_")))
-
-
-def functions(kind: str) -> list[str]:
-    """Every component of a kind as `module.function`."""
-    return [f"{module}.{name}" for module in modules(kind) for name in signatures(kind, module)]
-
-
-def signature(kind: str, key: str, function: str) -> Signature:
-    """The signature of `module.function`; BadInput naming `key` where there is no such function."""
-    if function not in functions(kind):
-        raise BadInput(
-            f"{key}.function: {function!r} is not a function of {_package(kind)}/; "
-            f"{suggest(function, functions(kind))}"
-        )
-    module, _, name = function.partition(".")
-    return signatures(kind, module)[name]
-
-
-def check(kind: str, key: str, entry: dict, engine: tuple[str, ...] = ()) -> Signature:
-    """Refuse an unknown function, an unknown or missing setting or one out of its range.
-
-    `key` is the entry's place in the configuration, `engine` the settings that its stage adds by
-    itself (an attack's epsilon per image). Raises `BadInput`; returns the function's signature.
-    """
-    found = signature(kind, key, entry["function"])
-    settings = entry.get("settings", {})
-    for name in settings:
-        if name not in found.settings:
-            raise BadInput(
-                f"{key}.settings.{name}: {entry['function']} has no such setting; "
-                f"{suggest(name, found.settings)}"
-            )
-        kind = found.types.get(name, Any)
-        if sentence := ranges.fault(f"{key}.settings.{name}", settings[name], kind):
-            raise BadInput(sentence)
-    for name in found.required:
-        if name not in settings and name not in engine:
-            function = entry["function"]
-            raise BadInput(f"{key}.settings: {function} needs the setting {name!r}; add it")
-    return found

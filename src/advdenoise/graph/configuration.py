@@ -36,8 +36,7 @@ def read(raw: dict) -> dict:
 
 def uses_data_root(config: dict, dataset: str) -> bool:
     """Whether a data set is read from the user's data root."""
-    module, _, name = config["datasets"][dataset]["function"].partition(".")
-    return "root" in components.signatures("datasets", module)[name].handed
+    return "root" in components.signature_of("datasets", config["datasets"][dataset]).injected
 
 
 def check_data_root(config: dict, datasets) -> None:

@@ -1,25 +1,31 @@
-"""Digests of sources and files: what a job has to be run again for."""
+"""Digests of code: what a job has to be run again for.
+
+They cover the modules that decide numbers: the functions of a job's entries, what its stage imports
+from the numerical rooms, and all that these import in turn. Reading and writing files, the graph,
+the stages themselves and the writers of tables are not covered, so that a change there reruns
+nothing: a stage that means or writes something else has its `format` raised by hand.
+"""
 
 import ast
 import functools
 import hashlib
 import importlib.metadata
-import importlib.util
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from advdenoise.errors import BadInput
+from advdenoise.graph.packages import SOURCES, is_installed, parsed, root_of, roots
 
-REPOSITORY = Path(__file__).parents[3]
+# Rooms and modules of the library whose text decides no number. Only stages are followed further.
+UNCOVERED = ("__main__", "errors", "calls", "graph", "io", "ops", "ranges", "stages")
+WRITERS = {f"advdenoise/reporting/{name}.py" for name in ("latex", "title", "write")}
 # Packages of the pinned environment that this project imports. Another version of them reruns
 # nothing, for then everything would run again: every file says which ones made it.
 PINNED = {
     *("PIL", "h5py", "hdf5plugin", "jsonschema", "matplotlib", "numpy", "pandas", "pyarrow"),
     *("safetensors", "scipy", "segmentation_models_pytorch", "skimage", "sklearn", "snakemake"),
     *("snakemake_executor_plugin_slurm", "tabulate", "timm", "torch", "torchvision", "tqdm"),
-    *("xgboost", "yaml"),
+    *("xgboost", "yaml", "filelock", "psutil"),
 }
 
 
@@ -28,43 +34,68 @@ def code_digest(*files: Path) -> str:
     """A digest of the given sources and of all that they import, but for the pinned environment.
 
     Over the syntax tree without docstrings, so that a comment or a docstring changes nothing.
-    Sources are followed below the working directory, the folders of PYTHONPATH and the repository,
-    and to packages that are installed from a folder to be edited; of other installed packages name
-    and version count.
+    Sources are followed below the given files' own folders, the folders of PYTHONPATH, the library
+    and the working directory, and to packages that are installed from a folder to be edited; of
+    other installed packages name and version count.
     """
-    roots = _roots()
-    closure: dict[str, Path] = {}  # the folder that a source lies below, by its path from there
-    packages: set[str] = set()
-    waiting = [(str(path.relative_to(REPOSITORY)), REPOSITORY) for path in files]
+    return _digest(*closure(files))
+
+
+@functools.cache
+def closure(files: tuple[Path, ...]) -> tuple[frozenset[tuple[str, Path]], frozenset[str]]:
+    """The covered sources, as paths below a folder and that folder, and the installed packages."""
+    searched, visited, packages = roots(), set(), set()
+    waiting = []
+    for file in files:
+        if is_installed(file):
+            packages.add(_top_package(file))
+        else:
+            waiting.append(_placed(file.resolve()))
     while waiting:
         source, root = waiting.pop()
-        if source not in closure:
-            closure[source] = root
-            sources, installed = _imports(source, root, roots)
-            waiting += sources
-            packages |= installed
+        if (source, root) in visited:
+            continue
+        visited.add((source, root))
+        if root == SOURCES and not _is_covered(source) and not _is_stage(source):
+            continue
+        sources, installed = _imports(source, root, searched)
+        waiting += sources
+        packages |= installed
+    covered = {(s, root) for s, root in visited if root != SOURCES or _is_covered(s)}
+    return frozenset(covered), frozenset(packages)
+
+
+def _is_covered(source: str) -> bool:
+    """Whether a source of the library decides numbers."""
+    room = source.split("/")[1].removesuffix(".py")
+    return room not in UNCOVERED and source not in WRITERS
+
+
+def _is_stage(source: str) -> bool:
+    return source.startswith("advdenoise/stages/")
+
+
+def _placed(file: Path) -> tuple[str, Path]:
+    """A file as a path below the library, or by its name in its own folder."""
+    if file.is_relative_to(SOURCES.resolve()):
+        return file.relative_to(SOURCES.resolve()).as_posix(), SOURCES
+    return file.name, file.parent
+
+
+def _top_package(file: Path) -> str:
+    parts = file.parts
+    place = max(i for i, part in enumerate(parts) if part in ("site-packages", "dist-packages"))
+    return parts[place + 1].removesuffix(".py")
+
+
+def _digest(covered: frozenset, packages: frozenset[str]) -> str:
     digest = hashlib.sha256()
-    for source, root in sorted(closure.items()):
+    for source, root in sorted(covered):
         digest.update(source.encode() + b"\0")
         digest.update(_syntax(root / source).encode() + b"\0")
     for package in sorted(packages):
         digest.update(_version(package).encode() + b"\0")
     return digest.hexdigest()[:16]
-
-
-def _roots() -> tuple[Path, ...]:
-    """Where a job looks for modules before the installed ones, in its order."""
-    listed = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    return tuple(dict.fromkeys([Path.cwd(), *map(Path, listed), REPOSITORY]))
-
-
-@functools.cache
-def parsed(path: Path) -> ast.Module:
-    """The syntax tree of a source; BadInput where it is no Python."""
-    try:
-        return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    except (SyntaxError, ValueError, OSError) as error:
-        raise BadInput(f"{path} cannot be read as Python ({error}); mend it") from error
 
 
 @functools.cache
@@ -80,7 +111,7 @@ def _syntax(path: Path) -> str:
 
 @functools.cache
 def _imports(
-    source: str, root: Path, roots: tuple[Path, ...]
+    source: str, root: Path, searched: tuple[Path, ...]
 ) -> tuple[list[tuple[str, Path]], frozenset[str]]:
     """What a source imports, anywhere in it: sources with their roots, and installed packages."""
     sources, installed = [], set()
@@ -91,8 +122,8 @@ def _imports(
             sources += _sources(root, ".".join([*folder, name]))
         elif top in sys.stdlib_module_names:
             continue
-        elif found := _root_of(top, roots):
-            sources += _sources(found, name)
+        elif place := root_of(top, (root, *searched)):
+            sources += _sources(place, name)
         elif top not in PINNED:
             installed.add(top)
     return sources, frozenset(installed)
@@ -132,29 +163,6 @@ def _is_empty(path: Path) -> bool:
     return all(isinstance(node, idle) for node in parsed(path).body) and not any(
         isinstance(node, ast.Call) for node in ast.walk(parsed(path))
     )
-
-
-@functools.cache
-def _root_of(top: str, roots: tuple[Path, ...]) -> Path | None:
-    """The folder from which a package or module is taken; None of an installed one."""
-    for root in roots:
-        if (root / top / "__init__.py").is_file() or (root / f"{top}.py").is_file():
-            return root
-    if top in PINNED:
-        return None
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):  # Of a finder, or of a module without a specification.
-        return None
-    if spec and spec.origin:
-        place = Path(spec.origin)
-        package = spec.submodule_search_locations is not None
-        return None if _is_installed(place) else place.parents[1 if package else 0]
-    return next((root for root in roots if (root / top).is_dir()), None)  # without __init__.py
-
-
-def _is_installed(path: Path) -> bool:
-    return bool({"site-packages", "dist-packages"} & {*path.parts})
 
 
 @functools.cache

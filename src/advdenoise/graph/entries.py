@@ -7,7 +7,7 @@ from advdenoise.graph.kinds import (
     CROSSINGS,
     DENSE,
     OF_DENOISERS,
-    handed_to,
+    injected_names,
     point_key,
 )
 from advdenoise.graph.training import check_training
@@ -55,7 +55,7 @@ def _check_sides(key: str, entry: dict, signature: components.Signature) -> None
 def _check_reads(key: str, product: dict, signature: components.Signature) -> None:
     """A table or figure crosses just what its function reads."""
     crossed = [stage for stage in CROSSINGS if stage in product]
-    reads = [name for name in signature.handed if name in CROSSINGS]
+    reads = [name for name in signature.injected if name in CROSSINGS]
     for stage in crossed:
         if stage not in reads:
             raise BadInput(
@@ -103,12 +103,12 @@ def _check_handed(kind: str, key: str, entry: dict, signature: components.Signat
     if kind == "attacks":
         labels = entry.get("labels")
         targeted = labels == "random_target" or isinstance(labels, dict)
-        if targeted and "targeted" not in signature.handed:
+        if targeted and "targeted" not in signature.injected:
             raise BadInput(f"{key}.labels: the function has no targeted form; take `labels` out")
         if "epsilon_unit" in entry and "epsilon" not in signature.settings:
             raise BadInput(f"{key}.epsilon_unit: the function has no epsilon; take it out")
     if kind == "purifiers":
-        uses = OF_DENOISERS & set(signature.handed)
+        uses = OF_DENOISERS & set(signature.injected)
         if uses and "denoiser" not in entry:
             raise BadInput(f"{key}: the function uses a denoiser; add the key 'denoiser'")
         if "denoiser" in entry and not uses:
@@ -129,9 +129,8 @@ def _check_step(key: str, settings: dict, signature: components.Signature) -> No
 def _check_draws(key: str, purifier: dict) -> None:
     """What draws no random numbers is not judged several times."""
     functions = [point["function"] for point in purifier["points"].values()]
-    draw = any(
-        "noise" in components.signature("purifiers", key, function).handed for function in functions
-    )
+    signatures = [components.signature("purifiers", key, function) for function in functions]
+    draw = any("noise" in signature.injected for signature in signatures)
     if "draws" in purifier and not draw:
         raise BadInput(
             f"{key}.draws: {functions[0]} does not list `noise` and so gives the same at every "
@@ -142,5 +141,5 @@ def _check_draws(key: str, purifier: dict) -> None:
 def _check_ways(key: str, attack: dict) -> None:
     """How an attack goes through a purifier is said only where one of its functions does."""
     for word, goes in (("through", {"predict"}), ("draws", {"predict", "victim"})):
-        if word in attack and not goes & handed_to(attack):
+        if word in attack and not goes & injected_names(attack):
             raise BadInput(f"{key}.{word}: the attack asks nothing through a purifier; take it out")

@@ -14,14 +14,16 @@ from typing import NamedTuple
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph import choices, components, configuration, places, threats
 from advdenoise.graph.combinations import combinations, fits, suite_purifiers, suite_threats
-from advdenoise.graph.components import LIBRARY
-from advdenoise.graph.digests import REPOSITORY, code_digest
+from advdenoise.graph.digests import code_digest
 from advdenoise.graph.kinds import BUILT_IN_SPLITS, CROSSINGS, KIND_OF
+from advdenoise.graph.sources import LIBRARY, REPOSITORY
 from advdenoise.graph.threats import CLEAN, NO_PURIFIER, Threat
 from advdenoise.io.digests import file_digest, settings_digest
 from advdenoise.ops.files import why_no_file
 from advdenoise.ops.system import refusal
 
+STAGES = LIBRARY / "stages"
+_MODULE = {"train_classifier": "training", "train_denoiser": "training"}
 TABLE_FORMATS = ("csv", "md", "tex")
 ROWS_FORMATS = ("parquet",)
 SEED = "(0|[1-9][0-9]{0,9})"
@@ -159,7 +161,7 @@ class Flow:
             names = fixed or wildcards
             entries = self.job(rule, names).components
             files = {components.module_file(kind, entry) for kind, entry in entries}
-            code = code_digest(REPOSITORY / "scripts" / f"{rule}.py", *sorted(files))
+            code = code_digest(STAGES / f"{_MODULE.get(rule, rule)}.py", *sorted(files))
             named = [path for path in self._named_files(rule, names) if not why_no_file(Path(path))]
             return "-".join([code, *(file_digest(Path(path)) for path in named)])
 
@@ -753,8 +755,7 @@ def _gives_rows(entry: dict) -> bool:
 def _handed(kind: str, points: dict) -> set[str]:
     names: set[str] = set()
     for point in points.values():
-        module, _, function = point["function"].partition(".")
-        names |= set(components.signatures(kind, module)[function].handed)
+        names |= set(components.signature_of(kind, point).injected)
     return names
 
 

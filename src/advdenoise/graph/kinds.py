@@ -47,19 +47,17 @@ def point_key(key: str, entry: dict, name: str) -> str:
 
 def looks_at_model(attack: dict) -> bool:
     """Whether an attack entry asks for any model (RANDOM and corruptions do not)."""
-    return bool({"predict", "victim", "classifier", *OF_DENOISERS} & handed_to(attack))
+    return bool({"predict", "victim", "classifier", *OF_DENOISERS} & injected_names(attack))
 
 
-def handed_to(attack: dict) -> set[str]:
+def injected_names(attack: dict) -> set[str]:
     """What the functions of an attack entry are handed."""
-    handed: set[str] = set()
+    names: set[str] = set()
     for point in attack["points"].values():
-        module, _, name = point["function"].partition(".")
-        handed |= {*components.signatures("attacks", module)[name].handed}
-    return handed
+        names |= {*components.signature_of("attacks", point).injected}
+    return names
 
 
 def returned(kind: str, entry: dict) -> str:
     """The annotation of what an entry's function returns."""
-    module, _, name = entry["function"].partition(".")
-    return components.signatures(kind, module)[name].returns
+    return components.signature_of(kind, entry).returns

@@ -9,7 +9,7 @@ from advdenoise.graph.kinds import (
     KINDS,
     OF_DENOISERS,
     SEGMENTER,
-    handed_to,
+    injected_names,
     looks_at_model,
     returned,
 )
@@ -72,8 +72,7 @@ def _check_used(key: str, purifier: dict, denoiser: dict) -> None:
     """A purifier that searches a generator's codes uses a generator, and no other does."""
     is_generator = returned("denoisers", denoiser) == GENERATOR
     for point in purifier["points"].values():
-        module, _, function = point["function"].partition(".")
-        uses = OF_DENOISERS & {*components.signatures("purifiers", module)[function].handed}
+        uses = OF_DENOISERS & {*components.signature_of("purifiers", point).injected}
         if is_generator != ("generate" in uses):
             pair = ("a generator", "a denoiser of images")
             has, wants = pair if is_generator else pair[::-1]
@@ -237,7 +236,7 @@ def check_threat(config: dict, text: str, key: str) -> Threat:
             "take the + and what follows away"
         )
     known_only = [f".{word}" for word in ("through", "draws") if word in attack]
-    if OF_DENOISERS & handed_to(attack):
+    if OF_DENOISERS & injected_names(attack):
         known_only.append("")
     if threat.purifier is None and known_only:
         raise BadInput(
@@ -268,7 +267,7 @@ def check_knowledge(config: dict) -> None:
 def unknowable(config: dict, text: str, purifier: str) -> str | None:
     """Why an attack cannot know a purifier: it has several points, or no denoiser to look at."""
     entry, attack = config["purifiers"][purifier], config["attacks"][threats.parse(text).attack]
-    looks = attack.get("through") == "denoiser" or OF_DENOISERS & handed_to(attack)
+    looks = attack.get("through") == "denoiser" or OF_DENOISERS & injected_names(attack)
     if looks and purifier != NO_PURIFIER and "denoiser" not in entry:
         return (
             f"{text!r} looks at the denoiser of purifier {purifier!r}, which uses none; "

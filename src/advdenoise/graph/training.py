@@ -23,7 +23,7 @@ def check_training(kind: str, name: str, entry: dict) -> None:
 
 def _check_looking(kind: str, key: str, training: dict, signature: Signature) -> None:
     """A step that looks at a network gets one; only denoisers are trained by such a step."""
-    looks, function = "network" in signature.handed, training["function"]
+    looks, function = "network" in signature.injected, training["function"]
     if looks and kind != "denoisers":
         raise BadInput(f"{key}.function: {function} trains denoisers only; choose another step")
     if looks and "network" not in training:
@@ -37,7 +37,7 @@ def _check_classifier(key: str, entry: dict, signature: Signature) -> None:
     learns, other = "labels", "masks"
     if returned("classifiers", entry) == SEGMENTER:
         learns, other = other, learns
-    if learns not in signature.handed or other in signature.needed:
+    if learns not in signature.injected or other in signature.needed:
         raise BadInput(
             f"{key}.function: {entry['function']} learns from {learns}, but "
             f"{entry['training']['function']} does not teach that; choose another step"
@@ -59,7 +59,7 @@ def _check_denoiser(key: str, entry: dict, signature: Signature) -> None:
         raise BadInput(
             f"{key}.function: {step} trains generators, but {function} is none; choose another step"
         )
-    elif {"labels", "masks"} & {*signature.handed} and "targets" not in signature.handed:
+    elif {"labels", "masks"} & {*signature.injected} and "targets" not in signature.injected:
         raise BadInput(
             f"{key}.function: {step} trains classifiers, but {function} is a denoiser; choose "
             "another step"

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from advdenoise.errors import BadInput
+from advdenoise.graph import sources
 from advdenoise.ops.files import why_no_file
 
 DEFAULT = Path("config/config.yaml")
@@ -40,13 +41,61 @@ def read_file(path: Path) -> dict:
     return value
 
 
+def read_files(path: Path, above: tuple[Path, ...] = ()) -> dict:
+    """A file laid over those that its `include` lists, earlier ones below later ones.
+
+    Paths of sources, weights and published numbers in a file are relative to it; they become
+    relative to the repository or to the working directory.
+    """
+    place = path.resolve()
+    if place in above:
+        raise BadInput(f"{path}: includes itself; take it out of `include` in {above[-1].name}")
+    own = read_file(path)
+    included = own.pop("include", [])
+    if not isinstance(included, list) or not all(isinstance(name, str) for name in included):
+        raise BadInput(f"{path}: include: must be a list of files; write [FILE]")
+    config: dict = {}
+    for name in included:
+        lay_over(config, read_files(path.parent / name, (*above, place)))
+    return lay_over(config, _with_paths(own, path.parent))
+
+
+def _with_paths(config: dict, folder: Path) -> dict:
+    """A file's values with what they say of files as paths from the working directory."""
+    for kind in ("classifiers", "denoisers"):
+        for entry in _mappings(config.get(kind)):
+            if isinstance(entry.get("weights"), str):
+                entry["weights"] = sources.place(entry["weights"], folder)
+    for experiment in _mappings(config.get("experiments")):
+        if isinstance(experiment.get("published"), str):
+            experiment["published"] = sources.place(experiment["published"], folder)
+    return _with_sources(config, folder)
+
+
+def _with_sources(value, folder: Path):
+    if isinstance(value, list):
+        return [_with_sources(item, folder) for item in value]
+    if not isinstance(value, dict):
+        return value
+    value = {name: _with_sources(item, folder) for name, item in value.items()}
+    function = value.get("function")
+    if isinstance(function, str) and sources.file_of(function):
+        file, _, name = function.rpartition(":")
+        value["function"] = f"{sources.place(file, folder)}:{name}"
+    return value
+
+
+def _mappings(value) -> list[dict]:
+    return [v for v in value.values() if isinstance(v, dict)] if isinstance(value, dict) else []
+
+
 def merged(paths: Iterable[Path], named: dict, default: Path) -> dict:
     """Files laid over each other, `--config` over them, over the default where none has a scale."""
     config: dict = {}
     for path in paths:
-        lay_over(config, read_file(path))
+        lay_over(config, read_files(path))
     lay_over(config, named)
-    return config if "scale" in config else lay_over(read_file(default), config)
+    return config if "scale" in config else lay_over(read_files(default), config)
 
 
 def requested(configfiles: list[str], overrides: list[str]) -> dict:

@@ -147,7 +147,7 @@ def counter_attack(entry: dict, point: str) -> str | None:
     if entry.get("through") == "denoiser":
         return COUNTER_A
     function = entry["points"][point]["function"]
-    handed = components.signature("attacks", f"attacks.{entry['name']}", function).handed
+    handed = components.signature("attacks", f"attacks.{entry['name']}", function).injected
     return COUNTER_B if "error" in handed else None
 
 

@@ -19,7 +19,7 @@ from advdenoise.attacks._predict import Watch
 from advdenoise.calls import call_with
 from advdenoise.datasets._source import IGNORED
 from advdenoise.errors import BadInput
-from advdenoise.graph.components import load
+from advdenoise.graph.sources import load
 from advdenoise.io import store
 from advdenoise.noise import Noise
 from advdenoise.ops.resume import forget, state_digest, state_folder

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from advdenoise.calls import injected_parameters
-from advdenoise.graph.components import load
+from advdenoise.graph.sources import load
 from advdenoise.io import store
 from advdenoise.noise import Noise
 from advdenoise.outputs import predicted

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from advdenoise.calls import call_with, injected_parameters
 from advdenoise.detectors._protocols import lacking, split, units
 from advdenoise.errors import BadInput, DamagedFile, remedy
-from advdenoise.graph.components import load
+from advdenoise.graph.sources import load
 from advdenoise.graph.threats import CLEAN
 from advdenoise.io import store
 from advdenoise.io.contents import check_rows

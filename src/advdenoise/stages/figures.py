@@ -4,7 +4,7 @@ from itertools import chain
 from pathlib import Path
 
 from advdenoise.calls import call_with
-from advdenoise.graph.components import load
+from advdenoise.graph.sources import load
 from advdenoise.io import lineage, store
 from advdenoise.reporting.palette import Styles
 from advdenoise.reporting.read import read_stage

@@ -10,7 +10,7 @@ from advdenoise.calls import call_with
 from advdenoise.datasets._source import IMAGES, BadSource, Source
 from advdenoise.datasets._splits import draw
 from advdenoise.errors import BadInput
-from advdenoise.graph.components import load
+from advdenoise.graph.sources import load
 from advdenoise.io.store import add_array, create_hdf5, provenance
 
 

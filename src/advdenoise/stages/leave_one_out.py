@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from advdenoise.attributions._loo import LeaveOneOut
 from advdenoise.attributions._nodes import Nodes, draw, map_shapes
-from advdenoise.graph.components import load
+from advdenoise.graph.sources import load
 
 
 def hidden_nodes(settings: dict, network: nn.Module, image: Tensor) -> Nodes:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from advdenoise.calls import call_with, injected_parameters
 from advdenoise.errors import BadInput, DamagedFile, remedy, short
-from advdenoise.graph.components import load, without_first_weights
+from advdenoise.graph.components import without_first_weights
+from advdenoise.graph.sources import load
 from advdenoise.inference.elu import quicken
 from advdenoise.inference.fold import fold
 from advdenoise.inference.normalise import Normalise

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from advdenoise.calls import call_with, required_parameters
 from advdenoise.errors import BadInput
-from advdenoise.graph.components import load
+from advdenoise.graph.sources import load
 from advdenoise.reporting import claims, failures, write
 from advdenoise.reporting.read import read_stage
 from advdenoise.reporting.title import title

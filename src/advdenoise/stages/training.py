@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from advdenoise.errors import BadInput
-from advdenoise.graph.components import load
+from advdenoise.graph.sources import load
 from advdenoise.graph.threats import CLEAN
 from advdenoise.io import store
 from advdenoise.io.schemas import HISTORY

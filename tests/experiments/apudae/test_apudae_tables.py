@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from advdenoise.calls import call_with
-from advdenoise.graph.components import load
+from advdenoise.graph.sources import load
 from advdenoise.io import store
 from advdenoise.io.schemas import PREDICTIONS
 from advdenoise.reporting import purifications

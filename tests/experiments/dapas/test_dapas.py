@@ -9,7 +9,7 @@ import pytest
 from advdenoise import metrics, statistics
 from advdenoise.calls import call_with
 from advdenoise.errors import BadInput, DamagedFile
-from advdenoise.graph.components import load
+from advdenoise.graph.sources import load
 from advdenoise.io import store
 from advdenoise.io.schemas import PREDICTIONS, segmentation_schema
 from advdenoise.reporting import dapas as results_of

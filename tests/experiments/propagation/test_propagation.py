@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from advdenoise.calls import call_with
-from advdenoise.graph.components import load
+from advdenoise.graph.sources import load
 from advdenoise.reporting import propagation as known
 from advdenoise.reporting.read import read_stage
 from advdenoise.reporting.write import published_numbers

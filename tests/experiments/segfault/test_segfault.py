@@ -10,7 +10,7 @@ import pytest
 
 from advdenoise.calls import call_with
 from advdenoise.errors import BadInput
-from advdenoise.graph.components import load
+from advdenoise.graph.sources import load
 from advdenoise.reporting import write
 from advdenoise.reporting.read import read_stage
 from advdenoise.reporting.tables import segfault as tables

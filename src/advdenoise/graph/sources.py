@@ -1,0 +1,207 @@
+"""Where an entry's function is defined, and how it is imported.
+
+`module.name` is a function of the library, in the folder of its kind (`attacks/`, `purifiers/`).
+`package.module:name` is any importable function or class, `file.py:name` one in a file. Files named
+in YAML are relative to it; they reach here relative to the working directory or to the repository.
+"""
+
+import ast
+import functools
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from advdenoise.errors import BadInput, suggest
+from advdenoise.graph.packages import folder_of, parsed
+
+LIBRARY = Path(__file__).parents[1]
+REPOSITORY = LIBRARY.parents[1]
+# Names that one module takes from another are followed so far.
+_DEEPEST = 8
+
+
+class Source(NamedTuple):
+    """The file that defines a component, and the component's name in it."""
+
+    file: Path
+    name: str
+
+
+def is_own(function: str) -> bool:
+    """Whether `function` is not one of the library."""
+    return ":" in function
+
+
+def file_of(function: str) -> Path | None:
+    """The file of `file.py:name`; None for the other forms."""
+    text, _, name = function.rpartition(":")
+    if not name or not text.endswith(".py"):
+        return None
+    return existing(text)
+
+
+def place(text: str, folder: Path) -> str:
+    """A path named in a file of `folder`, relative to the repository or to the working directory.
+
+    So that moving either of them changes no settings of a job.
+    """
+    path = folder / os.path.expanduser(text)
+    full = path.resolve()
+    if full.is_relative_to(REPOSITORY):
+        return full.relative_to(REPOSITORY).as_posix()
+    return os.path.relpath(full)
+
+
+def existing(text: str) -> Path:
+    """A path as `place` gives it, from the working directory."""
+    path = Path(os.path.expanduser(text))
+    return path if path.is_absolute() or path.exists() else REPOSITORY / path
+
+
+@functools.cache
+def locate(kind: str, key: str, function: str) -> Source:
+    """The source of a function or class; BadInput naming `key` where there is none."""
+    if not is_own(function):
+        return _in_library(kind, key, function)
+    place, _, name = function.rpartition(":")
+    file = file_of(function)
+    if file is None:
+        file = _module_file(place)
+        if file is None:
+            raise BadInput(
+                f"{key}.function: there is no module {place!r}; install its package, add its "
+                "folder to PYTHONPATH, or write file.py:name"
+            )
+    elif not file.is_file():
+        raise BadInput(f"{key}.function: there is no file {file}; correct the path")
+    source = _definition(file, name, _DEEPEST)
+    if source is None:
+        raise BadInput(
+            f"{key}.function: {place} defines no function or class {name!r}; "
+            f"{suggest(name, definitions(file))}"
+        )
+    return source
+
+
+def _in_library(kind: str, key: str, function: str) -> Source:
+    module, _, name = function.partition(".")
+    if function not in functions(kind):
+        raise BadInput(
+            f"{key}.function: {function!r} is not a function of {package(kind)}/; "
+            f"{suggest(function, functions(kind))}"
+        )
+    return Source(folder(kind) / f"{module}.py", name)
+
+
+def package(kind: str) -> str:
+    """Where the components of a kind are, below the library."""
+    return f"reporting.{kind}" if kind in ("tables", "figures") else kind
+
+
+def folder(kind: str) -> Path:
+    return LIBRARY.joinpath(*package(kind).split("."))
+
+
+@functools.cache
+def modules(kind: str) -> tuple[str, ...]:
+    """The public modules of a kind in the library."""
+    return tuple(sorted(p.stem for p in folder(kind).glob("*.py") if not p.stem.startswith("_")))
+
+
+@functools.cache
+def functions(kind: str) -> tuple[str, ...]:
+    """Every component of a kind in the library as `module.function`."""
+    return tuple(
+        f"{module}.{node.name}"
+        for module in modules(kind)
+        for node in parsed(folder(kind) / f"{module}.py").body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    )
+
+
+def definitions(file: Path) -> dict[str, ast.FunctionDef | ast.ClassDef]:
+    """The functions and classes at the top of a file."""
+    return {n.name: n for n in parsed(file).body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+
+
+def _definition(file: Path, name: str, depth: int) -> Source | None:
+    """Where a name of a module is defined, also if the module takes it from another."""
+    if name in definitions(file):
+        return Source(file, name)
+    for node in parsed(file).body if depth else ():
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        for alias in node.names:
+            if (alias.asname or alias.name) == name:
+                other = _imported_file(file, node)
+                return _definition(other, alias.name, depth - 1) if other else None
+    return None
+
+
+def _imported_file(file: Path, node: ast.ImportFrom) -> Path | None:
+    if not node.level:
+        return _beside(file.parent, node.module or "") or _module_file(node.module or "")
+    start = file.parent
+    for _ in range(node.level - 1):
+        start = start.parent
+    return _beside(start, node.module or "")
+
+
+def _module_file(module: str) -> Path | None:
+    """The source of an importable module, found without importing it."""
+    top, _, rest = module.partition(".")
+    start = folder_of(top)
+    if start is None or not all(part.isidentifier() for part in module.split(".")):
+        return None
+    return _beside(start, module)
+
+
+def _beside(start: Path, module: str) -> Path | None:
+    place = start.joinpath(*filter(None, module.split(".")))
+    files = (place.with_suffix(".py") if module else place / "__init__.py", place / "__init__.py")
+    return next((file for file in files if file.is_file()), None)
+
+
+def load(kind: str, entry: dict) -> functools.partial:
+    """The entry's function or class with its settings bound. The only dynamic import here."""
+    function = entry["function"]
+    if not is_own(function):
+        module, _, name = function.partition(".")
+        found = getattr(imported(kind, module), name)
+    else:
+        place, _, name = function.rpartition(":")
+        file = file_of(function)
+        found = getattr(_import_file(file) if file else _import_module(place), name)
+    return functools.partial(found, **entry.get("settings", {}))
+
+
+def imported(kind: str, module: str) -> ModuleType:
+    """A module of the library that holds components of a kind."""
+    return importlib.import_module(f"advdenoise.{package(kind)}.{module}")
+
+
+def _import_module(name: str) -> ModuleType:
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    return importlib.import_module(name)
+
+
+def _import_file(file: Path) -> ModuleType:
+    """A module whose folder is a package of its own: `from .other import name` works in it.
+
+    Its folder is searched too, so that `import other` works as in a script.
+    """
+    place = file.resolve().parent
+    name = f"{place.name}_{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
+    if name not in sys.modules:
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [str(place)]
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+    if str(place) not in sys.path:
+        sys.path.append(str(place))
+    return importlib.import_module(f"{name}.{file.stem}")
