@@ -126,7 +126,7 @@ class Files:
     def attack(self, name: str) -> None:
         """The attack alone, on tensors in memory."""
         from advdenoise.calls import call_with
-        from advdenoise.graph.components import load
+        from advdenoise.graph.sources import load
         from advdenoise.noise import Noise
 
         function, settings, _ = ATTACKS[name]

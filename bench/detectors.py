@@ -113,7 +113,7 @@ def measured(given: Problem, fit: Callable, score: Callable) -> Measured:
 
 def detector(given: Problem, name: str, threads: int = 1, **settings) -> Callable[[], Measured]:
     from advdenoise.calls import call_with
-    from advdenoise.graph.components import load
+    from advdenoise.graph.sources import load
 
     def fit(features, truth):
         entry = {"function": name, "settings": settings}
