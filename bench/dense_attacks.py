@@ -77,7 +77,8 @@ class Files:
         import numpy as np
         import torch
 
-        from advdenoise.io import store
+        from advdenoise.io.hdf5 import add_array, create_hdf5
+        from advdenoise.io.weights import write_weights
         from advdenoise.stages import models
         from advdenoise.stages.data import open_images
 
@@ -86,11 +87,11 @@ class Files:
         random = np.random.default_rng(0)
         masks = random.integers(options.classes, size=(count, *sides), dtype=np.uint8)
         masks[random.random(masks.shape) < 0.05] = IGNORED
-        with store.create_hdf5(self.images, {"settings": {}}, "images") as file:
+        with create_hdf5(self.images, {"settings": {}}, "images") as file:
             pixels = random.integers(256, size=(count, 3, *sides), dtype=np.uint8)
-            store.add_array(file, "images", pixels)
-            store.add_array(file, "masks", masks, rows=1)
-            store.add_array(file, "ids", np.arange(count))
+            add_array(file, "images", pixels)
+            add_array(file, "masks", masks, rows=1)
+            add_array(file, "ids", np.arange(count))
             file.attrs["classes"] = json.dumps([str(name) for name in range(options.classes)])
         self.entry = {"name": "small", "function": "segmentation.small"}
         self.entry["settings"] = {"width": options.width}
@@ -100,7 +101,7 @@ class Files:
             with torch.no_grad():  # batch norm has seen images
                 (seen,) = clean.batches(batch, models.device(), batch)
                 network.to(models.device()).train()(seen.images)
-            store.write_weights(self.victim, network.state_dict(), {"settings": {}})
+            write_weights(self.victim, network.state_dict(), {"settings": {}})
             self.network = models.classifier(self.victim, self.entry, clean)
             self.batches = list(clean.batches(batch, models.device()))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from advdenoise.io import store
+from advdenoise.io.hdf5 import add_array, create_hdf5, open_hdf5
 
 RUNS = 5
 CODECS = ("blosc", "gzip", "none")
@@ -56,16 +56,16 @@ def minimal_like(images: np.ndarray) -> np.ndarray:
 
 
 def write(path: Path, array: np.ndarray, codec: str) -> None:
-    with store.create_hdf5(path, {}) as file:
+    with create_hdf5(path, {}) as file:
         if codec == "none":
             chunks = (min(128, len(array)), *array.shape[1:])
             file.create_dataset("x", data=array, chunks=chunks, fletcher32=True)
         else:
-            store.add_array(file, "x", array, codec=codec)
+            add_array(file, "x", array, codec=codec)
 
 
 def read(path: Path) -> np.ndarray:
-    with store.open_hdf5(path) as file:
+    with open_hdf5(path) as file:
         return file["x"][...]
 
 

@@ -11,7 +11,9 @@ import pyarrow as pa
 from advdenoise.graph import configuration, threats
 from advdenoise.graph.components import signature
 from advdenoise.graph.flow import Flow
-from advdenoise.io import store
+from advdenoise.io.hdf5 import add_array, create_hdf5
+from advdenoise.io.json_files import write_json
+from advdenoise.io.parquet import write_table
 from advdenoise.io.schemas import (
     COST,
     DETECTION,
@@ -95,7 +97,7 @@ class Results:
             for f in schema
         ]
         provenance = {"settings": settings}
-        store.write_table(path, pa.Table.from_arrays(arrays, schema=schema), provenance)
+        write_table(path, pa.Table.from_arrays(arrays, schema=schema), provenance)
 
     def _evaluate(self, path: Path, settings: dict) -> None:
         rows = []
@@ -244,7 +246,7 @@ class Results:
             told.append(names | {"value": choice["candidates"][1], "candidates": candidates})
         names = {"entry": settings["entry"], "classifier": settings["victim"]["name"]}
         value = names | {"images": IMAGES, "choices": told}
-        store.write_json(path, value, {"settings": settings})
+        write_json(path, value, {"settings": settings})
 
     def _cost(self, path: Path, settings: dict) -> None:
         """An image of the point at place p has 10 (p + 1) segments."""
@@ -287,14 +289,14 @@ class Results:
             self._scenes(path, settings)
             return
         count, shape = settings["images"], SHAPES.get(settings["dataset"], (3, 32, 32))
-        with store.create_hdf5(path, {"settings": settings}, "examples") as file:
+        with create_hdf5(path, {"settings": settings}, "examples") as file:
             named = CIFAR10 if settings["dataset"] == "cifar10" else None
             classes = named or [f"class{label}" for label in range(10)]
             file.attrs["classes"] = json.dumps(classes)
             labels = np.arange(count) % 10
-            store.add_array(file, "images", self.random.random((count, *shape), dtype=np.float32))
-            store.add_array(file, "labels", labels)
-            store.add_array(file, "ids", IDS[:count])
+            add_array(file, "images", self.random.random((count, *shape), dtype=np.float32))
+            add_array(file, "labels", labels)
+            add_array(file, "ids", IDS[:count])
             target = 9
             for attack in settings["attacks"].values():
                 if isinstance(attack.get("labels"), dict):
@@ -308,43 +310,43 @@ class Results:
                     group = file.create_group(f"{point}/{purifier_point}")
                     for name in ("seen", "purified"):
                         pictures = self.random.random((count, *shape), dtype=np.float32)
-                        store.add_array(group, name, pictures)
+                        add_array(group, name, pictures)
                     wrong = np.arange(count) < 2
-                    store.add_array(group, "prediction", np.where(wrong, target, labels))
-                    store.add_array(group, "confidence", np.full(count, 0.75, np.float32))
-                    store.add_array(group, "seen_probabilities", before)
+                    add_array(group, "prediction", np.where(wrong, target, labels))
+                    add_array(group, "confidence", np.full(count, 0.75, np.float32))
+                    add_array(group, "seen_probabilities", before)
                     for module in settings["maps"]:
                         maps = group.create_group(f"maps/{module}")
-                        store.add_array(maps, "channels", np.tile([5, 2, 0, 7], (count, 1)))
+                        add_array(maps, "channels", np.tile([5, 2, 0, 7], (count, 1)))
                         for name in ("clean", "seen", "purified"):
                             values = self.random.random((count, 4, 6, 6), dtype=np.float32)
-                            store.add_array(maps, name, values)
+                            add_array(maps, name, values)
             for name, entry in settings["superpixels"].items():
                 for point in entry["points"]:
                     row = np.broadcast_to(np.arange(32)[:, None], (32, 32))
                     labels = np.stack([np.minimum(row, place) for place in range(count)])
                     group = file.require_group(f"superpixels/{name}")
-                    store.add_array(group, point, labels, dtype=np.int32)
+                    add_array(group, point, labels, dtype=np.int32)
 
     def _scenes(self, path: Path, settings: dict) -> None:
         count = settings["images"]
         left = np.broadcast_to(np.arange(SIDES[1]) < SIDES[1] // 2, (count, *SIDES))
         pictures = np.random.default_rng(0).random((count, 3, *SIDES), dtype=np.float32)
-        with store.create_hdf5(path, {"settings": settings}, "examples") as file:
+        with create_hdf5(path, {"settings": settings}, "examples") as file:
             classes = [f"class{label}" for label in range(DENSE[settings["dataset"]])]
             file.attrs["classes"] = json.dumps(classes)
-            store.add_array(file, "images", pictures)
-            store.add_array(file, "masks", left.astype(np.uint8))
-            store.add_array(file, "ids", IDS[:count])
+            add_array(file, "images", pictures)
+            add_array(file, "masks", left.astype(np.uint8))
+            add_array(file, "ids", IDS[:count])
             is_clean = threats.parse(settings["threat"]).is_clean
             for point, _ in self._points(settings, settings["threat"]):
                 for purifier_point in settings["purifier"]["points"]:
                     group = file.create_group(f"{point}/{purifier_point}")
                     seen = pictures if is_clean else (0.9 * pictures).astype(np.float32)
-                    store.add_array(group, "seen", seen)
-                    store.add_array(group, "purified", (0.5 + 0 * seen).astype(np.float32))
+                    add_array(group, "seen", seen)
+                    add_array(group, "purified", (0.5 + 0 * seen).astype(np.float32))
                     for name, label in (("seen_prediction", 2), ("prediction", 3)):
-                        store.add_array(group, name, (label * left).astype(np.uint8))
+                        add_array(group, name, (label * left).astype(np.uint8))
 
     def _calibrate(self, path: Path, settings: dict) -> None:
         sizes = {"kernel": 3, "padding": 1, "parameters": 60}
@@ -355,7 +357,7 @@ class Results:
             {"layer": "DeConv2d", "stride": 2, "filters": 3, **sizes},
         ]
         value = {"mean": 4.0, "deviation": 1.5, "images": 100, "layers": layers}
-        store.write_json(path, value, {"settings": settings})
+        write_json(path, value, {"settings": settings})
 
 
 def rows(frame, **names) -> np.ndarray:

@@ -23,7 +23,7 @@ from advdenoise.graph.components import functions, signature
 from advdenoise.graph.kinds import CROSSINGS, KINDS
 from advdenoise.graph.sources import load
 from advdenoise.inference.fold import fold
-from advdenoise.io import store
+from advdenoise.io.weights import read_weights, write_weights
 from advdenoise.metrics import roc_auc
 from advdenoise.noise import Noise
 from advdenoise.purifiers import apudae
@@ -287,10 +287,10 @@ def test_a_classifier_trains_in_train_mode_only(name, built, shape):
 @every("classifiers", "denoisers")
 def test_weights_survive_their_file(kind, name, built, shape, tmp_path):
     network = built(kind, name)
-    store.write_weights(tmp_path / "w.safetensors", network.state_dict(), {"settings": {}})
+    write_weights(tmp_path / "w.safetensors", network.state_dict(), {"settings": {}})
     torch.manual_seed(1)
     other = call_with(component(kind, name), shape=shape, classes=7)
-    other.load_state_dict(store.read_weights(tmp_path / "w.safetensors")[0])
+    other.load_state_dict(read_weights(tmp_path / "w.safetensors")[0])
     with torch.no_grad():
         assert torch.equal(other.eval()(images(3, shape)), network(images(3, shape)))
 

@@ -13,7 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from advdenoise.io import store
+from advdenoise.io.parquet import read_table, write_table
+from advdenoise.io.provenance import read_provenance
+from advdenoise.io.weights import read_weights, write_weights
 from tests import mini
 
 IMAGES, TRAIN = "images/digits/test.h5", "images/digits/train.h5"
@@ -58,23 +60,23 @@ def without_checksum(path: Path) -> None:
 
 
 def of_another_network(path: Path) -> None:
-    tensors, provenance = store.read_weights(path)
+    tensors, provenance = read_weights(path)
     first = next(iter(tensors))
-    store.write_weights(path, tensors | {first: torch.zeros(3, 3)}, provenance)
+    write_weights(path, tensors | {first: torch.zeros(3, 3)}, provenance)
 
 
 def of_another_type(path: Path) -> None:
     """A whole and valid table, with one column of another type."""
-    table = store.read_table(path)
+    table = read_table(path)
     column = table.column("confidence").cast("float64")
     place = table.schema.get_field_index("confidence")
-    provenance = store.read_provenance(path)
-    store.write_table(path, table.set_column(place, "confidence", column), provenance)
+    provenance = read_provenance(path)
+    write_table(path, table.set_column(place, "confidence", column), provenance)
 
 
 def without_a_column(path: Path) -> None:
-    table = store.read_table(path).drop_columns(["prediction"])
-    store.write_table(path, table, store.read_provenance(path))
+    table = read_table(path).drop_columns(["prediction"])
+    write_table(path, table, read_provenance(path))
 
 
 def unsigned(path: Path) -> None:
@@ -109,16 +111,16 @@ loop_instead = instead(lambda path: path.symlink_to(path.name))
 
 def of_another_seed(path: Path) -> None:
     """As another replicate would have written it, whole and valid."""
-    tensors, made_by = store.read_weights(path)
+    tensors, made_by = read_weights(path)
     made_by["settings"] |= {"seed": 1, "digest": "0123456789ab"}
-    store.write_weights(path, tensors, made_by)
+    write_weights(path, tensors, made_by)
 
 
 def halved(path: Path) -> None:
     """Every other image, by a valid writer."""
-    table = store.read_table(path)
+    table = read_table(path)
     half = table.filter([image % 2 == 0 for image in table["id"].to_pylist()])
-    store.write_table(path, half, store.read_provenance(path))
+    write_table(path, half, read_provenance(path))
 
 
 # The file, what happens to it, and the job that then reads it.

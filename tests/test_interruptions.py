@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from advdenoise.io import store
+from advdenoise.io.weights import read_weights
 from tests import mini
 
 HOLD = Path(__file__).with_name("hold")
@@ -173,7 +173,7 @@ def test_jobs_and_snakemake_killed_and_run_again(folder, hold, finished):
 
 
 def bits(weights: Path) -> dict[str, bytes]:
-    tensors, _ = store.read_weights(weights)
+    tensors, _ = read_weights(weights)
     return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
 
 

@@ -17,7 +17,7 @@ from advdenoise.datasets import folders
 from advdenoise.datasets._files import LONGEST_SIDE, decode, lines
 from advdenoise.datasets._source import BadSource, Source, in_memory
 from advdenoise.errors import BadInput, DamagedFile
-from advdenoise.io.store import open_hdf5
+from advdenoise.io.hdf5 import open_hdf5
 from advdenoise.sides import check_sides
 from advdenoise.stages import images
 from tests.places import put_in_place

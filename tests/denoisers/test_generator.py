@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from advdenoise.denoisers.gan import wgan
 from advdenoise.errors import BadInput
-from advdenoise.io import store
+from advdenoise.io.weights import read_weights, write_weights
 
 GREY = (1, 28, 28)
 
@@ -72,9 +72,9 @@ def test_the_critic_halves_three_times():
 
 def test_weights_survive_their_file_with_the_critic(tmp_path):
     network = wgan(GREY, latent=5, width=2)
-    store.write_weights(tmp_path / "w.safetensors", network.state_dict(), {"settings": {}})
+    write_weights(tmp_path / "w.safetensors", network.state_dict(), {"settings": {}})
     other = wgan(GREY, latent=5, width=2)
-    other.load_state_dict(store.read_weights(tmp_path / "w.safetensors")[0])
+    other.load_state_dict(read_weights(tmp_path / "w.safetensors")[0])
     codes, images = torch.randn(3, 5, 1, 1), torch.rand(3, *GREY)
     assert torch.equal(other(codes), network(codes))
     assert torch.equal(other.critic(images), network.critic(images))

@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from advdenoise.errors import BadInput, DamagedFile
-from advdenoise.io import store
 from advdenoise.io.contents import check_rows, ids_digest
+from advdenoise.io.hdf5 import add_array, create_hdf5, open_hdf5
+from advdenoise.io.json_files import write_json
+from advdenoise.io.parquet import read_table, write_table
+from advdenoise.io.provenance import read_provenance
 from advdenoise.io.schemas import DETECTION
 from advdenoise.reporting.examples import read_seen
 from advdenoise.reporting.read import read_stage, read_values
@@ -25,9 +28,9 @@ FEATURES = "seed0/digits/iqr/fgsm@small/blocks/small/test.parquet"
 
 def rewritten(source, path, change):
     """A valid copy of an HDF5 file whose arrays went through `change(name, array)`."""
-    with store.open_hdf5(source) as file:
+    with open_hdf5(source) as file:
         made_by = json.loads(file.attrs["provenance"])
-        with store.create_hdf5(path, made_by, file.attrs["kind"]) as copy:
+        with create_hdf5(path, made_by, file.attrs["kind"]) as copy:
             attributes = {n: v for n, v in file.attrs.items() if n not in ("provenance", "kind")}
             copy.attrs.update(attributes)
 
@@ -35,7 +38,7 @@ def rewritten(source, path, change):
                 if hasattr(item, "shape"):
                     array = change(name, item[:])
                     if array is not None:
-                        store.add_array(copy, name, array)
+                        add_array(copy, name, array)
                 else:
                     copy.create_group(name).attrs.update(item.attrs)
 
@@ -115,17 +118,17 @@ def test_an_attack_that_starts_beside_the_image_may_go_so_far(world, tmp_path):
 
     path = rewritten(world.make(ADVERSARIAL), tmp_path / "near.h5", change)
     wider = tmp_path / "wider.h5"
-    with store.open_hdf5(path) as file:
+    with open_hdf5(path) as file:
         made_by, point = json.loads(file.attrs["provenance"]), file["points/default"]
-        with store.create_hdf5(wider, made_by, "adversarial") as copy:
+        with create_hdf5(wider, made_by, "adversarial") as copy:
             copy.attrs["threat"] = file.attrs["threat"]
-            store.add_array(copy, "ids", file["ids"][:])
+            add_array(copy, "ids", file["ids"][:])
             group = copy.create_group("points/default")
             entry = json.loads(point.attrs["entry"])
             entry["settings"]["start_radius"] = 0.05
             group.attrs["entry"] = json.dumps(entry)
             for name, array in point.items():
-                store.add_array(group, name, array[:])
+                add_array(group, name, array[:])
     with open_images(world.make(IMAGES)) as clean:
         (batch,) = clean.batches(20, torch.device("cpu"))
         with open_adversarial(wider, clean) as opened:
@@ -178,13 +181,13 @@ ROWS = [
 def test_rows_that_cannot_be(world, tmp_path, name, stage, number):
     change, words = ROWS[number]
     source = world.make(name)
-    table, made_by = store.read_table(source), store.read_provenance(source)
+    table, made_by = read_table(source), read_provenance(source)
     if stage == "iqr" and change is ROWS[-1][0]:
         pytest.skip("a file of one threat has no such column")
     path = tmp_path / "test.parquet"
-    store.write_table(path, table, made_by)
+    write_table(path, table, made_by)
     read_stage(stage, [path])
-    store.write_table(path, change(table), made_by)
+    write_table(path, change(table), made_by)
     with pytest.raises(DamagedFile, match=words) as refused:
         read_stage(stage, [path])
     assert str(refused.value).startswith(str(path))
@@ -195,7 +198,7 @@ def test_scores_that_are_no_numbers(tmp_path, value):
     row = dict.fromkeys(DETECTION.names, 1) | {"is_adversarial": True, "score": value}
     texts = [f.name for f in DETECTION if pa.types.is_string(f.type)]
     table = pa.Table.from_pylist([row | dict.fromkeys(texts, "a")], DETECTION)
-    store.write_table(tmp_path / "test.parquet", table, {"settings": {}})
+    write_table(tmp_path / "test.parquet", table, {"settings": {}})
     with pytest.raises(DamagedFile, match="a value of score is not finite"):
         read_stage("detection", [tmp_path / "test.parquet"])
 
@@ -205,7 +208,7 @@ def test_halved_features_are_refused_by_the_detector(world, tmp_path):
     clean = shutil.copy(world.make(FEATURES.replace("fgsm@small", "clean")), tmp_path)
     Features([clean, source], ["fgsm@small"], "n6")
     half = tmp_path / "half.parquet"
-    store.write_table(half, half_of_each(store.read_table(source)), store.read_provenance(source))
+    write_table(half, half_of_each(read_table(source)), read_provenance(source))
     with pytest.raises(DamagedFile, match=f"^{half} .*it lacks rows"):
         Features([clean, half], ["fgsm@small"], "n6")
 
@@ -223,18 +226,18 @@ DISTANCES = "seed0/digits/distances/plain/small/test.parquet"
 )
 def test_distances_of_each_layer_and_purifier_are_there(world, tmp_path, column, value, words):
     source = world.make(DISTANCES)
-    table, made_by = store.read_table(source), store.read_provenance(source)
+    table, made_by = read_table(source), read_provenance(source)
     read_stage("distances", [source])
     path = tmp_path / "test.parquet"
     rest = table.filter(pa.array(np.asarray(table[column].to_pylist()) != value))
-    store.write_table(path, rest, made_by)
+    write_table(path, rest, made_by)
     with pytest.raises(DamagedFile, match=words):
         read_stage("distances", [path])
     # One place alone lacks a layer.
     wrong = (np.asarray(table["layer"].to_pylist()) == "layers.6") & (
         np.asarray(table["purifier"].to_pylist()) == "direct"
     )
-    store.write_table(path, table.filter(pa.array(~wrong)), made_by)
+    write_table(path, table.filter(pa.array(~wrong)), made_by)
     with pytest.raises(DamagedFile, match="it lacks rows: not every place has each layer"):
         read_stage("distances", [path])
 
@@ -242,9 +245,9 @@ def test_distances_of_each_layer_and_purifier_are_there(world, tmp_path, column,
 @pytest.mark.parametrize("value", [[1], {}, {"mean": np.nan, "deviation": 1.0}, {"mean": 1.0}])
 def test_a_calibration_has_finite_numbers(tmp_path, value):
     path = tmp_path / "dae.calibration.json"
-    store.write_json(path, {"mean": 1.0, "deviation": 0.5}, {"settings": {}})
+    write_json(path, {"mean": 1.0, "deviation": 0.5}, {"settings": {}})
     assert read_values([path]) == [({"mean": 1.0, "deviation": 0.5}, {})]
-    store.write_json(path, value, {"settings": {}})
+    write_json(path, value, {"settings": {}})
     with pytest.raises(DamagedFile, match=f"^{path} is damaged"):
         read_values([path])
 

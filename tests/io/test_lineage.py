@@ -11,11 +11,15 @@ import pytest
 import torch
 import yaml
 
+from advdenoise.__main__ import main
 from advdenoise.errors import BadInput
 from advdenoise.graph import configuration, places
 from advdenoise.graph.flow import Flow
-from advdenoise.io import lineage, store
-from scripts import verify
+from advdenoise.io import lineage
+from advdenoise.io.hdf5 import add_array, create_hdf5
+from advdenoise.io.json_files import write_json
+from advdenoise.io.parquet import write_table
+from advdenoise.io.weights import write_weights
 from tests import mini
 
 CONFIG = yaml.safe_load(mini.CONFIG.read_text(encoding="utf-8"))
@@ -54,14 +58,14 @@ def write(path: str, settings: dict) -> None:
     """A small file that says that it was made with these settings."""
     made_by = {"settings": settings}
     if path.endswith(".h5"):
-        with store.create_hdf5(path, made_by, "adversarial") as file:
-            store.add_array(file, "ids", [1, 2])
+        with create_hdf5(path, made_by, "adversarial") as file:
+            add_array(file, "ids", [1, 2])
     elif path.endswith(".parquet"):
-        store.write_table(path, pa.table({"id": [1, 2]}), made_by)
+        write_table(path, pa.table({"id": [1, 2]}), made_by)
     elif path.endswith(".safetensors"):
-        store.write_weights(path, {"a": torch.ones(2)}, made_by)
+        write_weights(path, {"a": torch.ones(2)}, made_by)
     else:
-        store.write_json(path, {"mean": 1.0}, made_by)
+        write_json(path, {"mean": 1.0}, made_by)
 
 
 def make(flow: Flow, path: str, as_if: str | None = None) -> None:
@@ -81,7 +85,7 @@ def results(tmp_path, monkeypatch) -> Flow:
 
 
 def complaints(capsys, *arguments: str) -> list[str]:
-    status = verify.main([*arguments])
+    status = main(["verify", *arguments])
     shown = capsys.readouterr().out.splitlines()
     assert status == bool(shown)
     return shown
@@ -254,12 +258,12 @@ def test_it_compares_with_the_configuration_that_is_named(results, capsys, tmp_p
 
 def test_a_folder_without_its_configuration_is_one_sentence(results, capsys):
     Path(mini.ROOT, "config.yaml").write_text("[]")
-    assert verify.main([]) == 1
+    assert main(["verify"]) == 1
     assert capsys.readouterr().err == (
         f"{mini.ROOT}/config.yaml cannot be read (it is no configuration); name the configuration "
         "with --configfile\n"
     )
-    assert verify.main(["elsewhere/file.h5"]) == 1
+    assert main(["verify", "elsewhere/file.h5"]) == 1
     assert "lies below no results/" in capsys.readouterr().err
 
 

@@ -3,7 +3,9 @@
 import pyarrow as pa
 import pytest
 
-from advdenoise.io import schemas, store
+from advdenoise.errors import DamagedFile
+from advdenoise.io import schemas
+from advdenoise.io.parquet import read_table, write_table
 
 ALL = {
     "predictions": schemas.PREDICTIONS,
@@ -20,8 +22,8 @@ ALL = {
 @pytest.mark.parametrize("rows", [0, 3])
 def test_schema_survives_a_file(tmp_path, name, rows):
     table = pa.Table.from_pylist([row(ALL[name])] * rows, ALL[name])
-    store.write_table(tmp_path / "x.parquet", table, {})
-    found = store.read_table(tmp_path / "x.parquet", ALL[name])
+    write_table(tmp_path / "x.parquet", table, {})
+    found = read_table(tmp_path / "x.parquet", ALL[name])
     assert found.schema == ALL[name]
     assert found.equals(table)
 
@@ -30,8 +32,8 @@ def test_schema_survives_a_file(tmp_path, name, rows):
 def test_schema_takes_nulls(tmp_path, name):
     empty = {field.name: None for field in ALL[name] if not pa.types.is_nested(field.type)}
     table = pa.Table.from_pylist([row(ALL[name]), row(ALL[name]) | empty], ALL[name])
-    store.write_table(tmp_path / "x.parquet", table, {})
-    assert store.read_table(tmp_path / "x.parquet", ALL[name]).equals(table)
+    write_table(tmp_path / "x.parquet", table, {})
+    assert read_table(tmp_path / "x.parquet", ALL[name]).equals(table)
 
 
 def row(schema):
@@ -63,6 +65,6 @@ def test_predicted_masks_have_no_label_and_one_number_for_each_pair_of_classes()
 def test_iqr_of_another_classifier_is_refused(tmp_path):
     schema = schemas.iqr_schema(classes=7, hidden=50)
     table = pa.Table.from_pylist([row(schema)], schema)
-    store.write_table(tmp_path / "x.parquet", table, {})
-    with pytest.raises(store.DamagedFile, match="column probabilities"):
-        store.read_table(tmp_path / "x.parquet", schemas.iqr_schema(classes=10, hidden=50))
+    write_table(tmp_path / "x.parquet", table, {})
+    with pytest.raises(DamagedFile, match="column probabilities"):
+        read_table(tmp_path / "x.parquet", schemas.iqr_schema(classes=10, hidden=50))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advdenoise.errors import BadInput, DamagedFile
-from advdenoise.io import store
+from advdenoise.io import parquet
+from advdenoise.io.files import write_text
+from advdenoise.io.hdf5 import add_array, create_hdf5, open_hdf5
+from advdenoise.io.json_files import read_json, write_json
+from advdenoise.io.parquet import _column_digest, read_table, write_table
+from advdenoise.io.provenance import collect_provenance, read_provenance
+from advdenoise.io.weights import read_weights, write_weights
 
 ROOT = Path(__file__).parents[2]
 PROVENANCE = {"settings": {"epsilon": 0.1, "steps": 8}, "commit": "0123abc", "wall_seconds": 1.5}
@@ -52,37 +59,37 @@ def write(path: Path) -> None:
     """One small file of the kind its suffix says, with everything that such files hold."""
     generator = np.random.default_rng(0)
     if path.suffix == ".h5":
-        with store.create_hdf5(path, PROVENANCE, "images") as file:
+        with create_hdf5(path, PROVENANCE, "images") as file:
             file.attrs["classes"] = json.dumps(["zero", "one"] * 10)
             images = generator.integers(0, 30, (9, 1, 8, 8), dtype=np.uint8)
-            store.add_array(file, "images", images, rows=4)
-            store.add_array(file, "none", shape=(0, 3), dtype="f4")
+            add_array(file, "images", images, rows=4)
+            add_array(file, "none", shape=(0, 3), dtype="f4")
             group = file.create_group("points/e1")
             group.attrs["epsilon"] = 0.25
             perturbation = generator.normal(size=(9, 1, 8, 8)).astype("f4")
-            store.add_array(group, "perturbation", perturbation, rows=5, codec="gzip")
+            add_array(group, "perturbation", perturbation, rows=5, codec="gzip")
     elif path.suffix == ".parquet":
-        store.write_table(path, table(), PROVENANCE)
+        write_table(path, table(), PROVENANCE)
     elif path.suffix == ".safetensors":
-        store.write_weights(path, {"a": torch.arange(9.0), "n": torch.tensor(3)}, PROVENANCE)
+        write_weights(path, {"a": torch.arange(9.0), "n": torch.tensor(3)}, PROVENANCE)
     else:
-        store.write_json(path, {"mean": 0.1, "shares": [0.25, 1], "name": "é"}, PROVENANCE)
+        write_json(path, {"mean": 0.1, "shares": [0.25, 1], "name": "é"}, PROVENANCE)
 
 
 def read(path: Path) -> dict:
     """Everything that can be read from such a file, comparable with ==."""
-    found = {"provenance": store.read_provenance(path)}
+    found = {"provenance": read_provenance(path)}
     if path.suffix == ".h5":
-        with store.open_hdf5(path, "images") as file:
+        with open_hdf5(path, "images") as file:
             found["/"] = dict(file.attrs)
             file.visititems(lambda name, item: found.update({name: hdf5_item(item)}))
     elif path.suffix == ".parquet":
-        found["table"] = store.read_table(path).to_pydict()
+        found["table"] = read_table(path).to_pydict()
     elif path.suffix == ".safetensors":
-        tensors, found["read"] = store.read_weights(path)
+        tensors, found["read"] = read_weights(path)
         found |= {name: (tensor.dtype, tensor.tolist()) for name, tensor in tensors.items()}
     else:
-        found["value"] = store.read_json(path)
+        found["value"] = read_json(path)
     return found
 
 
@@ -144,7 +151,7 @@ def test_flip_in_the_text_heap_neither_hangs_nor_passes(originals):
     altered[whole.index(b"GCOL") + 24] ^= 4  # the length of the heap's first text
     copy = path.with_stem("heap")
     copy.write_bytes(altered)
-    with pytest.raises(DamagedFile, match=r"heap\.h5"), store.open_hdf5(copy):
+    with pytest.raises(DamagedFile, match=r"heap\.h5"), open_hdf5(copy):
         pass
 
 
@@ -153,7 +160,7 @@ def test_message_says_what_to_do(tmp_path):
     write(path)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DamagedFile) as caught:
-        store.read_table(path)
+        read_table(path)
     message = str(caught.value)
     assert message.startswith(f"{path} is damaged (")
     assert message.endswith(f"); delete it and run `snakemake --cores all {path}`.")
@@ -203,10 +210,10 @@ def test_checksum_of_weights_missing_or_different(tmp_path):
     assert sidecar.read_text() == f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
     sidecar.write_text("0" * 64)
     with pytest.raises(DamagedFile, match=r"does not match .*x\.safetensors\.sha256"):
-        store.read_weights(path)
+        read_weights(path)
     sidecar.unlink()
     with pytest.raises(DamagedFile, match=r"x\.safetensors\.sha256 is missing"):
-        store.read_weights(path)
+        read_weights(path)
 
 
 # Writing
@@ -218,7 +225,7 @@ def test_written_file_stands_alone(tmp_path, suffix):
     write(path)
     names = {path.name} | ({f"{path.name}.sha256"} if suffix == "safetensors" else set())
     assert {p.name for p in path.parent.iterdir()} == names
-    assert store.read_provenance(path) == PROVENANCE
+    assert read_provenance(path) == PROVENANCE
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -240,9 +247,9 @@ def test_killed_writer_leaves_nothing_at_the_path(tmp_path):
     path = tmp_path / "x.h5"
     killed = python(
         "import os, signal\n"
-        "from advdenoise.io import store\n"
-        f"with store.create_hdf5({str(path)!r}, {{}}) as file:\n"
-        "    store.add_array(file, 'images', [1, 2, 3])\n"
+        "from advdenoise.io.hdf5 import add_array, create_hdf5\n"
+        f"with create_hdf5({str(path)!r}, {{}}) as file:\n"
+        "    add_array(file, 'images', [1, 2, 3])\n"
         "    file.flush()\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -268,10 +275,10 @@ def test_rerun_gives_the_same_bytes(tmp_path):
 
 
 def test_text(tmp_path):
-    store.write_text(tmp_path / "t.csv", "a,é\r\n1,2\n")
+    write_text(tmp_path / "t.csv", "a,é\r\n1,2\n")
     assert (tmp_path / "t.csv").read_bytes() == "a,é\r\n1,2\n".encode()
     with pytest.raises(BadInput, match="carries no provenance"):
-        store.read_provenance(tmp_path / "t.csv")
+        read_provenance(tmp_path / "t.csv")
 
 
 # HDF5
@@ -282,12 +289,12 @@ def test_text(tmp_path):
 @pytest.mark.parametrize("shape", [(1,), (7,), (300, 3, 5, 4), (0,), (0, 2, 3), (4, 0)])
 def test_arrays_come_back_exactly(tmp_path, codec, dtype, shape):
     array = (np.random.default_rng(0).normal(size=shape) * 50).astype(dtype)
-    with store.create_hdf5(tmp_path / "x.h5", {}) as file:
-        store.add_array(file, "whole", array, codec=codec)
-        sliced = store.add_array(file, "a/sliced", shape=shape, dtype=dtype, codec=codec, rows=4)
+    with create_hdf5(tmp_path / "x.h5", {}) as file:
+        add_array(file, "whole", array, codec=codec)
+        sliced = add_array(file, "a/sliced", shape=shape, dtype=dtype, codec=codec, rows=4)
         for start in range(0, shape[0], 3):
             sliced[start : start + 3] = array[start : start + 3]
-    with store.open_hdf5(tmp_path / "x.h5") as file:
+    with open_hdf5(tmp_path / "x.h5") as file:
         for name in ("whole", "a/sliced"):
             assert file[name].dtype == array.dtype
             np.testing.assert_array_equal(file[name][...], array)
@@ -304,8 +311,8 @@ def test_arrays_come_back_exactly(tmp_path, codec, dtype, shape):
     ],
 )
 def test_chunks_are_one_to_four_megabytes(tmp_path, shape, dtype, rows):
-    with store.create_hdf5(tmp_path / "x.h5", {}) as file:
-        dataset = store.add_array(file, "x", shape=shape, dtype=dtype)
+    with create_hdf5(tmp_path / "x.h5", {}) as file:
+        dataset = add_array(file, "x", shape=shape, dtype=dtype)
         assert dataset.chunks == (rows, *shape[1:])
 
 
@@ -313,9 +320,9 @@ def test_chunks_are_one_to_four_megabytes(tmp_path, shape, dtype, rows):
 def test_only_arrays_of_numbers(tmp_path, data):
     with (
         pytest.raises(TypeError, match="x: an array of numbers"),
-        store.create_hdf5(tmp_path / "x.h5", {}) as file,
+        create_hdf5(tmp_path / "x.h5", {}) as file,
     ):
-        store.add_array(file, "x", data)
+        add_array(file, "x", data)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -323,7 +330,7 @@ def test_kind_is_compared(tmp_path):
     write(tmp_path / "x.h5")
     with (
         pytest.raises(DamagedFile, match="it holds images, not adversarial"),
-        store.open_hdf5(tmp_path / "x.h5", "adversarial"),
+        open_hdf5(tmp_path / "x.h5", "adversarial"),
     ):
         pass
 
@@ -334,7 +341,7 @@ def test_only_trouble_with_the_file_itself_is_its_damage(tmp_path):
     write(inner)
 
     def inside(do):
-        with store.open_hdf5(outer) as first, store.open_hdf5(inner) as second:
+        with open_hdf5(outer) as first, open_hdf5(inner) as second:
             do(first, second)
 
     with pytest.raises(DamagedFile, match=r"outer\.h5 is damaged .*labels"):
@@ -352,9 +359,9 @@ def test_only_trouble_with_the_file_itself_is_its_damage(tmp_path):
 
 def test_export_is_read_by_bare_h5py(tmp_path):
     array = np.random.default_rng(0).normal(size=(20, 1, 8, 8)).astype("f4")
-    with store.create_hdf5(tmp_path / "x.h5", PROVENANCE) as file:
+    with create_hdf5(tmp_path / "x.h5", PROVENANCE) as file:
         file.attrs["classes"] = '["a"]'
-        store.add_array(file, "images", array, codec="gzip")
+        add_array(file, "images", array, codec="gzip")
     done = python(
         "import sys, h5py, numpy\n"
         "with h5py.File('x.h5') as file:\n"
@@ -373,55 +380,55 @@ def test_export_is_read_by_bare_h5py(tmp_path):
 
 def test_table_comes_back_whole_or_in_part(tmp_path):
     path = tmp_path / "x.parquet"
-    store.write_table(path, table(), PROVENANCE)
-    assert store.read_table(path).equals(table())
-    assert store.read_table(path, table().schema).equals(table())
+    write_table(path, table(), PROVENANCE)
+    assert read_table(path).equals(table())
+    assert read_table(path, table().schema).equals(table())
     part = ["hidden", "id"]
-    assert store.read_table(path, columns=part).equals(table().select(part))
+    assert read_table(path, columns=part).equals(table().select(part))
 
 
 @pytest.mark.parametrize("piece_rows", [1, 7, 40])
 def test_only_the_rows_wanted_are_kept(tmp_path, monkeypatch, piece_rows):
     path = tmp_path / "x.parquet"
-    store.write_table(path, table(), {})
+    write_table(path, table(), {})
     size = pq.read_metadata(path).row_group(0).total_byte_size
-    monkeypatch.setattr(store, "_PIECE_BYTES", piece_rows * size // 40 + 1)
+    monkeypatch.setattr(parquet, "_PIECE_BYTES", piece_rows * size // 40 + 1)
     seen = []
 
     def attacked(rows):
         seen.append(len(rows))
         return pc.not_equal(rows.column("threat"), "clean")
 
-    found = store.read_table(path, table().schema, keep=attacked)
+    found = read_table(path, table().schema, keep=attacked)
     assert found.equals(table().filter(pc.not_equal(table()["threat"], "clean")))
     assert sum(seen) == 40 and max(seen) <= piece_rows
     part = ["hidden", "threat"]
-    assert store.read_table(path, columns=part, keep=attacked).equals(found.select(part))
-    none = store.read_table(path, keep=lambda rows: pc.greater(rows["id"], 99))
+    assert read_table(path, columns=part, keep=attacked).equals(found.select(part))
+    none = read_table(path, keep=lambda rows: pc.greater(rows["id"], 99))
     assert none.equals(table().slice(0, 0))
-    store.write_table(path, table().slice(0, 0), {})
-    assert store.read_table(path, keep=attacked).equals(table().slice(0, 0))
+    write_table(path, table().slice(0, 0), {})
+    assert read_table(path, keep=attacked).equals(table().slice(0, 0))
 
 
 def test_rows_that_are_not_kept_are_checked_too(tmp_path):
     path = tmp_path / "x.parquet"
-    store.write_table(path, table(), {})
+    write_table(path, table(), {})
     metadata = pq.read_schema(path).metadata
     ids = table()["id"].to_numpy().copy()
     ids[-1] += 1
     other = table().set_column(0, "id", pa.array(ids)).replace_schema_metadata(metadata)
     pq.write_table(other, path, use_compliant_nested_type=False)
     with pytest.raises(DamagedFile, match="column id does not match"):
-        store.read_table(path, keep=lambda rows: pc.less(rows["id"], 3))
+        read_table(path, keep=lambda rows: pc.less(rows["id"], 3))
 
 
 def test_empty_and_chunked_tables(tmp_path):
     path = tmp_path / "x.parquet"
-    store.write_table(path, table().slice(0, 0), {})
-    assert store.read_table(path).equals(table().slice(0, 0))
+    write_table(path, table().slice(0, 0), {})
+    assert read_table(path).equals(table().slice(0, 0))
     pieces = pa.concat_tables([table().slice(0, 7), table().slice(7, 0), table().slice(7)])
-    store.write_table(path, pieces, {})
-    assert store.read_table(path).equals(table())
+    write_table(path, pieces, {})
+    assert read_table(path).equals(table())
 
 
 def test_digest_does_not_see_chunks_or_what_lies_under_nulls():
@@ -429,17 +436,17 @@ def test_digest_does_not_see_chunks_or_what_lies_under_nulls():
     for start in (0, 1, 13):
         pieces = pa.concat_tables([whole.slice(0, start), whole.slice(start)])
         for column, other in zip(whole.columns, pieces.columns, strict=True):
-            assert store._column_digest(column) == store._column_digest(other)
+            assert _column_digest(column) == _column_digest(other)
     mask = pa.array([True, False]).to_numpy(zero_copy_only=False)
     hidden = [pa.array(np.array([x, 2.0]), mask=mask) for x in (1.0, 7.0)]
-    first, second = (store._column_digest(pa.chunked_array([x])) for x in hidden)
+    first, second = (_column_digest(pa.chunked_array([x])) for x in hidden)
     assert first == second
 
 
 @given(st.lists(st.one_of(st.none(), st.text(max_size=3)), max_size=6))
 def test_digest_tells_texts_apart(texts):
     def digest(values):
-        return store._column_digest(pa.chunked_array([pa.array(values, pa.string())]))
+        return _column_digest(pa.chunked_array([pa.array(values, pa.string())]))
 
     shifted = [*texts[1:], *texts[:1]]
     assert (digest(texts) == digest(shifted)) == (texts == shifted)
@@ -448,20 +455,20 @@ def test_digest_tells_texts_apart(texts):
 
 def test_wrong_schema(tmp_path):
     path = tmp_path / "x.parquet"
-    store.write_table(path, table(), {})
+    write_table(path, table(), {})
     with pytest.raises(DamagedFile, match="it has no column score"):
-        store.read_table(path, pa.schema([("id", pa.int64()), ("score", pa.float32())]))
+        read_table(path, pa.schema([("id", pa.int64()), ("score", pa.float32())]))
     with pytest.raises(DamagedFile, match="column id is int64, not int32"):
-        store.read_table(path, pa.schema([("id", pa.int32())]))
+        read_table(path, pa.schema([("id", pa.int32())]))
     with pytest.raises(DamagedFile, match="column hidden is fixed_size_list.*3.*, not .*4"):
-        store.read_table(path, pa.schema([("hidden", pa.list_(pa.float32(), 4))]))
+        read_table(path, pa.schema([("hidden", pa.list_(pa.float32(), 4))]))
     with pytest.raises(DamagedFile, match="it has no column score"):
-        store.read_table(path, columns=["id", "score"])
+        read_table(path, columns=["id", "score"])
 
 
 def test_a_column_that_cannot_be_checked_is_refused(tmp_path):
     with pytest.raises(TypeError, match="cannot be stored"):
-        store.write_table(tmp_path / "x.parquet", pa.table({"x": [b"bytes"]}), {})
+        write_table(tmp_path / "x.parquet", pa.table({"x": [b"bytes"]}), {})
 
 
 # Weights, JSON, provenance
@@ -475,8 +482,8 @@ def test_weights_keep_types_and_strides_do_not_matter(tmp_path):
         "steps": torch.tensor(7),
         "none": torch.zeros(0, 2),
     }
-    store.write_weights(tmp_path / "x.safetensors", tensors, PROVENANCE)
-    found, made_by = store.read_weights(tmp_path / "x.safetensors")
+    write_weights(tmp_path / "x.safetensors", tensors, PROVENANCE)
+    found, made_by = read_weights(tmp_path / "x.safetensors")
     assert made_by == PROVENANCE
     assert found.keys() == tensors.keys()
     for name, tensor in tensors.items():
@@ -486,8 +493,8 @@ def test_weights_keep_types_and_strides_do_not_matter(tmp_path):
 
 def test_json_keys_and_numbers(tmp_path):
     value = {"mean": 0.1, 10: (1, 2), 9: None, "large": 1e300}
-    store.write_json(tmp_path / "x.json", value, PROVENANCE)
-    found = store.read_json(tmp_path / "x.json")
+    write_json(tmp_path / "x.json", value, PROVENANCE)
+    found = read_json(tmp_path / "x.json")
     assert found == {"mean": 0.1, "10": [1, 2], "9": None, "large": 1e300}
     parts = json.loads((tmp_path / "x.json").read_text())
     assert parts.keys() == {"value", "provenance", "sha256"}
@@ -495,7 +502,7 @@ def test_json_keys_and_numbers(tmp_path):
 
 def test_provenance_is_plain_json(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "42")
-    made_by = store.provenance({"epsilon": 0.1}, time.time() - 5)
+    made_by = collect_provenance({"epsilon": 0.1}, time.time() - 5)
     assert json.loads(json.dumps(made_by)) == made_by
     assert made_by["settings"] == {"epsilon": 0.1}
     assert made_by["slurm_job"] == "42"
@@ -505,18 +512,22 @@ def test_provenance_is_plain_json(monkeypatch):
 
 
 def test_commit_and_dirty_flag(tmp_path):
-    library = tmp_path / "scripts" / "advdenoise"
-    library.mkdir(parents=True)
-    for name in ("store.py", "errors.py"):
-        (library / name).write_bytes((ROOT / "src/advdenoise" / name).read_bytes())
+    library = tmp_path / "src" / "advdenoise"
+    shutil.copytree(ROOT / "src/advdenoise/io", library / "io")
+    for name in ("__init__.py", "errors.py"):
+        shutil.copy(ROOT / "src/advdenoise" / name, library)
 
     def checkout():
         code = (
-            "from advdenoise.io import store; import json;"
-            "made_by = store.provenance({}, 0);"
+            "from advdenoise.io.provenance import collect_provenance; import json;"
+            "made_by = collect_provenance({}, 0);"
             "print(json.dumps([made_by['commit'], made_by['dirty']]))"
         )
-        variables = {"PYTHONDONTWRITEBYTECODE": "1", "GIT_CEILING_DIRECTORIES": str(tmp_path)}
+        variables = {
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": str(tmp_path / "src"),
+            "GIT_CEILING_DIRECTORIES": str(tmp_path),
+        }
         return json.loads(python(code, tmp_path, **variables).stdout)
 
     def git(*arguments):
@@ -538,9 +549,9 @@ def test_commit_and_dirty_flag(tmp_path):
 def test_light_modules_stay_light():
     done = python(
         "import sys\n"
-        "import advdenoise.io.store, advdenoise.statistics\n"
-        "import advdenoise.metrics, advdenoise.io.schemas\n"
-        "advdenoise.io.store.provenance({}, 0)\n"
+        "import advdenoise.metrics, advdenoise.statistics, advdenoise.io.schemas\n"
+        "from advdenoise.io.provenance import collect_provenance\n"
+        "collect_provenance({}, 0)\n"
         "heavy = {'torch', 'h5py', 'hdf5plugin', 'safetensors', 'scipy', 'statsmodels', 'pandas'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
         "import os; assert os.environ['HDF5_USE_FILE_LOCKING'] == 'FALSE'\n"

@@ -20,7 +20,10 @@ WRITERS = """
 import os, resource, sys
 from pathlib import Path
 import h5py, hdf5plugin, numpy as np, pyarrow as pa, pyarrow.parquet, safetensors.torch, torch
-from advdenoise.io import store
+from advdenoise.io.hdf5 import add_array, create_hdf5
+from advdenoise.io.json_files import write_json
+from advdenoise.io.parquet import write_table
+from advdenoise.io.weights import write_weights
 from advdenoise.ops import system
 from advdenoise.training._resume import State
 
@@ -28,23 +31,23 @@ folder = Path(sys.argv[1])
 noise = np.random.default_rng(0).random((300, 300), dtype=np.float32)
 
 def images(name):
-    with store.create_hdf5(folder / name, {}) as file:
-        store.add_array(file, "x", noise)
+    with create_hdf5(folder / name, {}) as file:
+        add_array(file, "x", noise)
 
 def slices(name):
-    with store.create_hdf5(folder / name, {}) as file:
-        stored = store.add_array(file, "x", shape=noise.shape, dtype="f4")
+    with create_hdf5(folder / name, {}) as file:
+        stored = add_array(file, "x", shape=noise.shape, dtype="f4")
         for row in range(0, 300, 50):
             stored[row : row + 50] = noise[row : row + 50]
 
 def weights(name):
-    store.write_weights(folder / name, {"x": torch.from_numpy(noise)}, {})
+    write_weights(folder / name, {"x": torch.from_numpy(noise)}, {})
 
 def table(name):
-    store.write_table(folder / name, pa.table({"x": noise.ravel()}), {})
+    write_table(folder / name, pa.table({"x": noise.ravel()}), {})
 
 def text(name):
-    store.write_json(folder / name, {"x": noise.tolist()}, {})
+    write_json(folder / name, {"x": noise.tolist()}, {})
 
 def state(name):
     (folder / "states").mkdir()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from advdenoise.__main__ import main
 from advdenoise.ops import running
-from scripts import unlock
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ rule job:
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "src"))
     monkeypatch.setenv(running.MARK, "")
     return tmp_path
 
@@ -76,7 +76,7 @@ def change(**fields):
 
 def refused(capsys):
     locks = running._locks()
-    assert unlock.main([]) == 1
+    assert main(["unlock"]) == 1
     assert running._locks() == locks != []
     message = capsys.readouterr().err
     assert message.count("\n") == 1
@@ -84,14 +84,14 @@ def refused(capsys):
 
 
 def test_without_locks_nothing_happens(folder, capsys):
-    assert unlock.main([]) == 0
+    assert main(["unlock"]) == 0
     assert capsys.readouterr() == ("", "")
     assert list(folder.iterdir()) == []
 
 
 def test_without_locks_snakemake_is_not_imported(folder):
     code = (
-        "import sys; from scripts.unlock import main; assert main([]) == 0; "
+        "import sys; from advdenoise.__main__ import main; assert main(['unlock']) == 0; "
         "assert not {'snakemake', 'torch', 'numpy', 'yaml'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -113,13 +113,13 @@ def test_a_killed_run_is_unlocked_and_its_jobs_end(run, capsys):
     run.kill()
     os.waitid(os.P_PID, run.pid, os.WEXITED | os.WNOWAIT)  # still a zombie
     assert running._birth(run.job)
-    assert unlock.main([]) == 0
+    assert main(["unlock"]) == 0
     told = capsys.readouterr().out
     assert f"process {run.pid}) is dead" in told
     assert "ended 1 processes" in told
     assert running._locks() == list(running.RUNS.iterdir()) == []
     assert not running._birth(run.job)
-    assert unlock.main([]) == 0
+    assert main(["unlock"]) == 0
     assert capsys.readouterr().out == ""
 
 
@@ -140,13 +140,13 @@ def test_a_job_that_does_not_listen_is_killed(folder, monkeypatch):
 
 def test_another_process_with_the_same_number_is_not_the_run(run, capsys):
     change(birth="1")
-    assert unlock.main([]) == 0
+    assert main(["unlock"]) == 0
     assert "is dead" in capsys.readouterr().out
 
 
 def test_a_run_from_before_the_last_start_of_the_computer_is_dead(run, capsys):
     change(boot="another")
-    assert unlock.main([]) == 0
+    assert main(["unlock"]) == 0
 
 
 @pytest.mark.parametrize("field", ["host", "system"])
@@ -213,7 +213,7 @@ def test_of_a_damaged_announcement_the_name_tells_who_it_is(run, capsys, damage)
     assert f"process {run.pid};" in refused(capsys)
     run.kill()
     run.wait()
-    assert unlock.main([]) == 0
+    assert main(["unlock"]) == 0
     assert f"(process {run.pid}) is dead" in capsys.readouterr().out
     assert running._locks() == running._announced() == []
     assert not os.path.lexists(path)
@@ -224,7 +224,7 @@ def test_a_record_that_names_no_run_says_nothing(run, capsys):
     (running.STATE / "unlock").mkdir()
     run.kill()
     run.wait()
-    assert unlock.main([]) == 0
+    assert main(["unlock"]) == 0
     assert running._locks() == []
 
 
@@ -243,7 +243,7 @@ def test_snakemake_killed_and_run_again(folder, capsys):
     assert f"process {process.pid};" in refused(capsys)
     process.kill()
     process.wait()
-    assert unlock.main([]) == 0
+    assert main(["unlock"]) == 0
     # Each of the two jobs is a shell and its sleep.
     assert "ended 4 processes" in capsys.readouterr().out
     (folder / "go").touch()

@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from advdenoise.graph.choices import published
-from advdenoise.io import store
+from advdenoise.io.json_files import write_json
 from advdenoise.reporting import write
 from advdenoise.reporting.tables import chosen
 from advdenoise.statistics import wilson
@@ -59,7 +59,7 @@ def files(tmp_path):
         (paths[1], purifier, other | {"candidates": rates}),
     ):
         value = {"entry": settings["entry"], "classifier": "cnn", "images": 20, "choices": [told]}
-        store.write_json(path, value, {"settings": settings})
+        write_json(path, value, {"settings": settings})
     return paths
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from advdenoise.errors import BadInput
-from advdenoise.io import store
+from advdenoise.io.hdf5 import open_hdf5
 from advdenoise.reporting import labels, palette, sheet
 from advdenoise.reporting.figures import detection, examples, superpixels
 from advdenoise.reporting.read import read_stage
@@ -344,7 +344,7 @@ def test_feature_noise_stands_channel_by_channel(tmp_path, quick):
     for module in ("layers.0", "layers.3"):
         assert all(words.count(f"{module}, channel {channel}") == 2 for channel in (5, 2, 0, 7))
     (file, _) = results.inputs("figures", "feature_losses", "figure3")["examples"]
-    with store.open_hdf5(file) as stored:
+    with open_hdf5(file) as stored:
         maps = {name: stored[f"default/default/maps/layers.3/{name}"][0, 1] for name in VERSIONS}
     extent = np.ptp([maps["clean"], maps["seen"]])
     change = 100 * np.abs(maps["seen"] - maps["clean"]).mean() / extent

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from advdenoise.errors import BadInput
+from advdenoise.errors import BadInput, DamagedFile
 from advdenoise.io import published as tables_of_papers
-from advdenoise.io import store
 from advdenoise.reporting import latex, subject
 from advdenoise.reporting import write as writers
 from advdenoise.reporting.cells import Cell, Cells
@@ -414,5 +413,5 @@ def test_a_table_of_nothing_says_so(tmp_path, results):
 def test_a_damaged_result_is_named(tmp_path, results):
     (path, *_) = results.inputs("tables", "dapas", "accuracy")["predictions"]
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(store.DamagedFile, match=str(path)):
+    with pytest.raises(DamagedFile, match=str(path)):
         run_table(results, "dapas", "accuracy", tmp_path)

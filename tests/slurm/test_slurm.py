@@ -17,7 +17,8 @@ import pytest
 import torch
 import yaml
 
-from advdenoise.io import store
+from advdenoise.io.hdf5 import open_hdf5
+from advdenoise.io.weights import read_weights
 from tests import mini
 from tests.slurm import one_computer
 from tests.slurm.one_computer import until
@@ -215,7 +216,7 @@ def test_a_training_preempted_three_times_gives_the_same_weights(
 
 
 def bits(folder: Path) -> dict[str, bytes]:
-    tensors, _ = store.read_weights(folder / mini.ROOT / WEIGHTS)
+    tensors, _ = read_weights(folder / mini.ROOT / WEIGHTS)
     return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
 
 
@@ -244,7 +245,7 @@ def test_an_attack_is_cancelled_and_then_its_node_dies(cluster, run, disturbed, 
 
 
 def perturbations(folder: Path) -> bytes:
-    with store.open_hdf5(folder / mini.ROOT / ADVERSARIAL) as file:
+    with open_hdf5(folder / mini.ROOT / ADVERSARIAL) as file:
         return file["points/default/perturbation"][:].tobytes()
 
 

@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional
 
 from advdenoise.errors import BadInput
-from advdenoise.io import store
+from advdenoise.io.hdf5 import open_hdf5
+from advdenoise.io.provenance import read_provenance
 from advdenoise.noise import Noise
 from advdenoise.stages import attack, data, models
 from advdenoise.stages.data import open_images
@@ -45,7 +46,7 @@ def few(world):
 
 
 def perturbation(path, point="default") -> torch.Tensor:
-    with store.open_hdf5(path, "adversarial") as file:
+    with open_hdf5(path, "adversarial") as file:
         return torch.from_numpy(file[f"points/{point}/perturbation"][:])
 
 
@@ -69,7 +70,7 @@ def agreement(found, expected) -> float:
 
 def test_the_file_holds_perturbations_ids_and_what_made_them(world, few):
     path = world.make(FEW.format("cycled@small"))
-    with store.open_hdf5(path, "adversarial") as file:
+    with open_hdf5(path, "adversarial") as file:
         assert set(file) == {"ids", "labels", "points"} and file.attrs["threat"] == "cycled@small"
         assert np.array_equal(file["ids"][:], few.ids)
         assert np.array_equal(file["labels"][:], few.labels)
@@ -82,7 +83,7 @@ def test_the_file_holds_perturbations_ids_and_what_made_them(world, few):
             assert stored.fletcher32 and group["epsilon"].dtype == np.float32
             assert group["success"].dtype == np.uint8
             assert json.loads(group.attrs["entry"]) == point
-    provenance = store.read_provenance(path)
+    provenance = read_provenance(path)
     assert provenance["settings"]["attack"]["name"] == "cycled"
     assert provenance["settings"]["victim"]["name"] == "small"
 
@@ -95,7 +96,7 @@ def test_success_is_what_the_victim_makes_of_it(world, few, threat):
     if "+" in threat:
         predict = lambda images: few.small(few.denoise(images).clamp(0, 1))  # noqa: E731
     path = world.make(FEW.format(threat))
-    with store.open_hdf5(path) as file, torch.no_grad():
+    with open_hdf5(path) as file, torch.no_grad():
         for group in file["points"].values():
             images = few.images + torch.from_numpy(group["perturbation"][:])
             assert images.min() >= 0 and images.max() <= 1
@@ -106,7 +107,7 @@ def test_success_is_what_the_victim_makes_of_it(world, few, threat):
 def test_a_cycle_gives_every_image_its_budget(world, few):
     expected = np.float32([0.05, 0.1, 0.15])[np.arange(12) // 5 % 3]
     path = world.make(FEW.format("cycled@small"))
-    with store.open_hdf5(path) as file:
+    with open_hdf5(path) as file:
         for name in ("fgsm", "pgd"):
             group = file["points"][name]
             assert np.array_equal(group["epsilon"][:], expected)
@@ -122,7 +123,7 @@ def test_a_cycle_gives_every_image_its_budget(world, few):
 
 def test_the_budget_is_that_of_the_settings_or_none(world):
     for threat, epsilon in (("fgsm@small", 0.2), ("gaussian@small", np.nan)):
-        with store.open_hdf5(world.make(FEW.format(threat))) as file:
+        with open_hdf5(world.make(FEW.format(threat))) as file:
             found = file["points/default/epsilon"][:]
             assert np.array_equal(found, np.full(12, epsilon, np.float32), equal_nan=True)
 
@@ -273,7 +274,7 @@ def test_a_surrogate_gives_the_gradient_and_the_victim_is_judged(world, few, spi
     path = world.make(FEW.format("transferred@small"))
     by_hand = fgsm(few.images, gradient(few.other, few.images, few.labels))
     assert agreement(perturbation(path), by_hand) > 0.999
-    with store.open_hdf5(path) as file, torch.no_grad():
+    with open_hdf5(path) as file, torch.no_grad():
         wrong = few.small(few.images + perturbation(path)).argmax(1) != few.labels
         assert np.array_equal(file["points/default/success"][:].astype(bool), wrong.numpy())
     (batch, _) = spied("transferred@small")
@@ -388,7 +389,7 @@ def test_the_attackers_draws_are_not_the_defenders(world, component, tmp_path, f
     with torch.no_grad():
         purified = noisy(seen, Noise(0, few.ids, "direct", "defender"))
         wrong = few.small(purified).argmax(1) != few.labels
-    with store.open_hdf5(path) as stored:
+    with open_hdf5(path) as stored:
         assert np.array_equal(stored["points/default/success"][:].astype(bool), wrong.numpy())
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from advdenoise.errors import EXIT_PREEMPTED, Preempted
-from advdenoise.io import store
+from advdenoise.io.hdf5 import open_hdf5
 from advdenoise.stages import attack, finished
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ BATCHES = 8
 
 def contents(path: Path) -> dict[str, bytes]:
     """All arrays, bit by bit."""
-    with store.open_hdf5(path, "adversarial") as file:
+    with open_hdf5(path, "adversarial") as file:
         found = {}
         file.visititems(
             lambda name, item: found.update(

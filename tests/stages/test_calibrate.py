@@ -6,7 +6,8 @@ import torch
 
 from advdenoise.denoisers.autoencoders import red_net
 from advdenoise.denoisers.laine import unet
-from advdenoise.io import store
+from advdenoise.io.json_files import read_json
+from advdenoise.io.provenance import read_provenance
 from advdenoise.stages import models
 from advdenoise.stages.data import open_images
 
@@ -15,7 +16,7 @@ FILE = "seed0/digits/denoisers/of_noise.calibration.json"
 
 def test_mean_and_deviation_over_the_held_out_images(world):
     path = world.make(FILE)
-    found = store.read_json(path)
+    found = read_json(path)
     with open_images(world.make("images/digits/held_out.h5")) as clean:
         weights = world.make("seed0/digits/denoisers/of_noise.safetensors")
         entry = world.settings(FILE)["denoiser"]
@@ -26,11 +27,11 @@ def test_mean_and_deviation_over_the_held_out_images(world):
     assert found["images"] == len(errors) == 40
     assert found["mean"] == pytest.approx(np.mean(errors), rel=1e-4)
     assert found["deviation"] == pytest.approx(np.std(errors, ddof=1), rel=1e-4)
-    assert store.read_provenance(path)["settings"] == world.settings(FILE)
+    assert read_provenance(path)["settings"] == world.settings(FILE)
 
 
 def test_the_layers_are_told_with_what_follows_them(world):
-    layers = store.read_json(world.make(FILE))["layers"]
+    layers = read_json(world.make(FILE))["layers"]
     followed = "+Relu+BatchNorm2d"
     sizes = [tuple(layer.values()) for layer in layers]
     assert sizes == [
@@ -55,7 +56,7 @@ def test_layers_of_the_papers_networks_add_up():
 
 
 def test_a_purifier_that_lists_it_is_handed_the_calibration(world):
-    value = store.read_json(world.make(FILE))
+    value = read_json(world.make(FILE))
     with open_images(world.make("images/digits/few.h5")) as clean:
         using = models.denoiser(
             world.make("seed0/digits/denoisers/of_noise.safetensors"),

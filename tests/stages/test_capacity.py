@@ -6,7 +6,8 @@ import torch
 from advdenoise.classifiers import convnets
 from advdenoise.classifiers.convnets import elu_cnn, lenet
 from advdenoise.errors import BadInput
-from advdenoise.io import store
+from advdenoise.io.parquet import read_table
+from advdenoise.io.provenance import read_provenance
 from advdenoise.stages import models
 
 PLAIN = "seed0/digits/distances/plain/small/few.parquet"
@@ -50,11 +51,11 @@ def test_a_network_that_cannot_be_built_names_its_entry(monkeypatch):
 
 def test_the_file_tells_the_networks_capacity_and_the_shapes_of_its_maps(world):
     path = world.make(PLAIN)
-    entry = store.read_provenance(path)["settings"]["classifier"]
+    entry = read_provenance(path)["settings"]["classifier"]
     assert entry["name"] == "small" and entry["layers"] == 4 and entry["parameters"] > 0
     assert list(entry["shapes"]) == ["layers.0", "layers.6", "layers.9"]
     assert entry["shapes"]["layers.9"] == [10]
-    frame = store.read_table(path).to_pandas()
+    frame = read_table(path).to_pandas()
     elements = frame.groupby("layer")["elements"].first()
     for layer, shape in entry["shapes"].items():
         assert elements[layer] == torch.Size(shape).numel()

@@ -7,7 +7,10 @@ import pytest
 
 from advdenoise.errors import BadInput
 from advdenoise.graph.resolution import resolve
-from advdenoise.io import store
+from advdenoise.io.hdf5 import open_hdf5
+from advdenoise.io.json_files import read_json
+from advdenoise.io.parquet import read_table
+from advdenoise.io.provenance import read_provenance
 from advdenoise.io.schemas import PREDICTIONS
 from advdenoise.noise import Noise
 from advdenoise.stages import choose, models
@@ -20,7 +23,7 @@ IMAGES = 24
 
 @pytest.mark.parametrize("point", ["plain", "momentum"])
 def test_an_attack_s_candidates_are_measured_as_attacks_with_them(world, point, tmp_path):
-    value = store.read_json(world.make(NEAREST))
+    value = read_json(world.make(NEAREST))
     (choice,) = (c for c in value["choices"] if c["point"] == point)
     file = "seed0/digits/adversarial/nearest@small/train.h5"
     settings = world.settings(file)
@@ -30,7 +33,7 @@ def test_an_attack_s_candidates_are_measured_as_attacks_with_them(world, point, 
         attack["points"] = {point: attack["points"][point]}
         attack["points"][point]["settings"][choice["setting"]] = candidate["value"]
         path = world.run(file, tmp_path / f"{len(means)}.h5", {"attack": attack})
-        with store.open_hdf5(path) as perturbed:
+        with open_hdf5(path) as perturbed:
             perturbation = perturbed[f"points/{point}/perturbation"][:IMAGES].astype(np.float64)
         means.append(255**2 * np.square(perturbation).mean())
         assert candidate["measures"]["MSE"]["mean"] == pytest.approx(means[-1], rel=1e-5)
@@ -42,14 +45,14 @@ def test_an_attack_s_candidates_are_measured_as_attacks_with_them(world, point, 
 
 def test_a_purifier_s_candidates_are_judged_on_held_out_images(world, tmp_path):
     path = world.make(TUNED)
-    value, (choice,) = store.read_json(path), store.read_json(path)["choices"]
-    assert store.read_provenance(path)["settings"]["split"] == "held_out"
+    value, (choice,) = read_json(path), read_json(path)["choices"]
+    assert read_provenance(path)["settings"]["split"] == "held_out"
     bim = world.make("seed0/digits/adversarial/bim@small/held_out.h5")
     weights = world.make("seed0/digits/denoisers/of_noise.safetensors")
     entries = world.settings(TUNED)
     with (
         open_images(world.make("images/digits/held_out.h5")) as clean,
-        store.open_hdf5(bim) as file,
+        open_hdf5(bim) as file,
     ):
         victim = world.make("seed0/digits/classifiers/small.safetensors")
         predict = models.classifier(victim, entries["victim"], clean)
@@ -73,9 +76,9 @@ def test_a_purifier_s_candidates_are_judged_on_held_out_images(world, tmp_path):
 
 def test_jobs_use_and_tell_what_was_chosen(world):
     path = world.make("seed0/digits/predictions/chosen/tuned/small/few.parquet")
-    (choice,) = store.read_json(world.make(TUNED))["choices"]
-    limits = {c["point"]: c for c in store.read_json(world.make(NEAREST))["choices"]}
-    settings = store.read_provenance(path)["settings"]
+    (choice,) = read_json(world.make(TUNED))["choices"]
+    limits = {c["point"]: c for c in read_json(world.make(NEAREST))["choices"]}
+    settings = read_provenance(path)["settings"]
     for point in ("a", "longer"):
         purifier = settings["purifier"]["points"][point]
         assert purifier["settings"]["rate"] == choice["value"]
@@ -83,17 +86,17 @@ def test_jobs_use_and_tell_what_was_chosen(world):
     for points in (settings["attacks"]["nearest"]["points"], _stored_points(world)):
         for point, chosen in limits.items():
             assert points[point]["settings"][chosen["setting"]] == chosen["value"]
-    assert len(store.read_table(path, PREDICTIONS)) == 12 * 3 * 2
+    assert len(read_table(path, PREDICTIONS)) == 12 * 3 * 2
 
 
 def _stored_points(world) -> dict:
-    with store.open_hdf5(world.make("seed0/digits/adversarial/nearest@small/few.h5")) as file:
+    with open_hdf5(world.make("seed0/digits/adversarial/nearest@small/few.h5")) as file:
         return {name: json.loads(group.attrs["entry"]) for name, group in file["points"].items()}
 
 
 def test_another_choice_s_file_is_refused(world):
     settings = world.settings("seed0/digits/predictions/chosen/tuned/small/few.parquet")
-    values = {path: store.read_json(path) for path in map(world.make, (TUNED, NEAREST))}
+    values = {path: read_json(path) for path in map(world.make, (TUNED, NEAREST))}
     resolve(settings, values)
     settings["purifier"]["points"]["a"]["settings"]["rate"]["choose"] = [0, 0.1]
     with pytest.raises(BadInput, match="small.json: holds no choice of 'rate' of tuned a"):
@@ -115,6 +118,6 @@ def test_of_equal_candidates_the_first_is_chosen_and_nan_is_never_right(world, c
     chosen = settings | {"choices": [choice], "purifier": purifier}
     output = world.root / "nan.json"
     choose.run(**options | {"settings": chosen, "output": output})
-    (value,) = store.read_json(output)["choices"]
+    (value,) = read_json(output)["choices"]
     assert [c["score"] > 0 for c in value["candidates"]] == [False, True, True]
     assert value["value"] == 1

@@ -86,14 +86,14 @@ def test_writing_predictions_imports_no_pandas(tmp_path):
     """It takes half a second, and most jobs write no more than such a table."""
     code = (
         "import sys, numpy as np\n"
-        "from advdenoise.io import store\n"
+        "from advdenoise.io.parquet import write_table\n"
         "from advdenoise.io.schemas import PREDICTIONS\n"
         "from advdenoise.stages.columns import Columns\n"
         "columns = Columns(PREDICTIONS)\n"
         "row = dict.fromkeys(PREDICTIONS.names, 0)\n"
         "row |= dict.fromkeys(['threat', 'attack_point', 'purifier', 'purifier_point'], 'x')\n"
         "columns.add(2, **row | {'l2': np.array([1.0, 2.0]), 'error_before': None})\n"
-        f"store.write_table({str(tmp_path / 'some.parquet')!r}, columns.table(), {{}})\n"
+        f"write_table({str(tmp_path / 'some.parquet')!r}, columns.table(), {{}})\n"
         "assert 'pandas' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

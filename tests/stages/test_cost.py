@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from advdenoise.attributions._loo import LeaveOneOut
-from advdenoise.io import store
+from advdenoise.io.parquet import read_table
 from advdenoise.io.schemas import COST
 from advdenoise.stages import cost
 
@@ -14,7 +14,7 @@ HIDDEN = 2 * 5 + 10
 
 
 def rows(path):
-    return store.read_table(path, COST).to_pandas()
+    return read_table(path, COST).to_pandas()
 
 
 def test_the_printed_memory_of_single_pixels():
@@ -35,7 +35,7 @@ def test_every_point_and_representation_is_measured(world):
     sizes = {"predicted": 1, "probabilities": 10, "hidden": HIDDEN}
     assert (found["values"] == found["representation"].map(sizes)).all()
     assert (found["images"] == 6).all()
-    features = store.read_table(world.make("seed0/digits/iqr/clean/blocks/small/few.parquet"))
+    features = read_table(world.make("seed0/digits/iqr/clean/blocks/small/few.parquet"))
     segments = features.to_pandas().groupby("attribution_point")["segments"]
     for point, part in found.groupby("attribution_point"):
         first = segments.get_group(point).head(6)

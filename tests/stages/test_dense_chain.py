@@ -7,7 +7,7 @@ import yaml
 
 from advdenoise.graph import configuration
 from advdenoise.graph.flow import Flow
-from advdenoise.io import store
+from advdenoise.io.parquet import read_table
 from advdenoise.io.schemas import segmentation_schema
 from advdenoise.metrics import miou
 from advdenoise.stages.data import open_images
@@ -81,7 +81,7 @@ def chain(tmp_path_factory):
 def overlaps(chain, suite: str, purifier: str) -> dict:
     """The mIoU of each threat and point, after a look at the rows' counts."""
     path = chain.make(f"seed0/scenes/predictions/{suite}/{purifier}/small/test.parquet")
-    rows = store.read_table(path, segmentation_schema(3)).to_pandas()
+    rows = read_table(path, segmentation_schema(3)).to_pandas()
     with open_images(chain.make("images/scenes/test.h5")) as scenes:
         assert scenes.dense and len(rows) % len(scenes) == 0
         true = [np.bincount(mask.ravel(), minlength=3) for mask in scenes.labels[:]]

@@ -12,8 +12,10 @@ from torch import nn
 from torch.nn import functional
 
 from advdenoise.datasets._source import IGNORED
-from advdenoise.io import store
+from advdenoise.io.hdf5 import add_array, create_hdf5, open_hdf5
+from advdenoise.io.parquet import read_table
 from advdenoise.io.schemas import segmentation_schema
+from advdenoise.io.weights import write_weights
 from advdenoise.stages import attack, evaluate, examples, export, images
 from advdenoise.stages.data import open_images
 
@@ -81,21 +83,21 @@ class World:
         self.victim, self.denoiser = root / "victim.safetensors", root / "denoiser.safetensors"
         self.entry = {"name": "toy", "function": "toy.segmenter", "settings": {}}
         self.network, self.blur = self._trained(), Blur().eval().requires_grad_(False)
-        store.write_weights(self.victim, self.network.state_dict(), {"settings": {}})
-        store.write_weights(self.denoiser, self.blur.state_dict(), {"settings": {}})
+        write_weights(self.victim, self.network.state_dict(), {"settings": {}})
+        write_weights(self.denoiser, self.blur.state_dict(), {"settings": {}})
         with open_images(self.images) as clean:
             (self.batch,) = clean.batches(COUNT, torch.device("cpu"))
 
     def _ignore_a_few(self):
         """The border of every scene, and all of the last, have no class."""
-        with store.open_hdf5(self.images) as file:
+        with open_hdf5(self.images) as file:
             stored = {name: file[name][:] for name in ("images", "masks", "ids")}
             classes = file.attrs["classes"]
         masks = stored["masks"]
         masks[:, :5] = masks[-1] = IGNORED
-        with store.create_hdf5(self.images, {"settings": {}}, "images") as file:
+        with create_hdf5(self.images, {"settings": {}}, "images") as file:
             for name, values in stored.items():
-                store.add_array(file, name, values)
+                add_array(file, name, values)
             file.attrs["classes"] = classes
 
     def _trained(self):
@@ -151,7 +153,7 @@ class World:
         made = [self.made("fgsm"), self.made("stepped")]
         denoiser = self.denoiser if settings["denoiser"] else None
         evaluate.run(settings | changes, self.images, self.victim, made, path, denoiser)
-        return store.read_table(path, segmentation_schema(CLASSES)).to_pandas()
+        return read_table(path, segmentation_schema(CLASSES)).to_pandas()
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +171,7 @@ def networks(component):
 
 
 def perturbation(path, point="default") -> torch.Tensor:
-    with store.open_hdf5(path, "adversarial") as file:
+    with open_hdf5(path, "adversarial") as file:
         return torch.from_numpy(file[f"points/{point}/perturbation"][:])
 
 
@@ -198,7 +200,7 @@ def agreement(found, expected) -> float:
 
 def test_the_file_holds_no_labels_and_no_masks(scenes):
     path = scenes.made("stepped")
-    with store.open_hdf5(path, "adversarial") as file:
+    with open_hdf5(path, "adversarial") as file:
         assert set(file) == {"ids", "points"} and file.attrs["threat"] == "stepped@toy"
         assert np.array_equal(file["ids"][:], scenes.batch.ids)
         assert list(file["points"]) == ["segpgd", "weak"]
@@ -211,7 +213,7 @@ def test_the_file_holds_no_labels_and_no_masks(scenes):
 @pytest.mark.parametrize("size", [(513, 513), (353, 481), (129, 129)])
 def test_chunks_are_whole_images_of_one_to_four_megabytes(size, tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
-        stored = store.add_array(file, "perturbation", shape=(1449, 3, *size), dtype="f4")
+        stored = add_array(file, "perturbation", shape=(1449, 3, *size), dtype="f4")
         rows, *image = stored.chunks
         assert tuple(image) == (3, *size)
         assert rows == {513: 1, 353: 1, 129: 8}[size[0]]
@@ -242,7 +244,7 @@ def test_success_is_to_err_on_more_than_half_of_the_labelled_pixels(scenes):
     fooled = 0
     for name, purifier in (("fgsm", None), ("stepped", None), ("fgsm", DIRECT)):
         path = scenes.made(name, purifier)
-        with store.open_hdf5(path) as file:
+        with open_hdf5(path) as file:
             for group in file["points"].values():
                 seen = scenes.batch.images + torch.from_numpy(group["perturbation"][:])
                 predictions = scenes.network(scenes.blur(seen) if purifier else seen).argmax(1)
@@ -419,7 +421,7 @@ def test_examples_show_masks(scenes, tmp_path):
     }
     path, made = tmp_path / "x.h5", scenes.made("stepped")
     examples.run(settings, scenes.images, scenes.victim, path, made, scenes.denoiser)
-    with store.open_hdf5(path, "examples") as file:
+    with open_hdf5(path, "examples") as file:
         assert set(file) == {"images", "masks", "ids", "segpgd", "weak"}
         assert np.array_equal(file["ids"][:], scenes.batch.ids[:4])
         assert file["masks"].dtype == np.uint8

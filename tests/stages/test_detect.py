@@ -9,8 +9,10 @@ from advdenoise.calls import call_with
 from advdenoise.detectors._protocols import split
 from advdenoise.errors import BadInput
 from advdenoise.graph.sources import load
-from advdenoise.io import store
+from advdenoise.io.parquet import read_table, write_table
+from advdenoise.io.provenance import read_provenance
 from advdenoise.io.schemas import DETECTION
+from advdenoise.stages import detect
 
 FILE = "seed0/digits/detection/plain/shelf/blocks/small/test.parquet"
 IQR = "seed0/digits/iqr/{}/blocks/small/test.parquet"
@@ -18,7 +20,7 @@ KEYS = ["threat", "attack_point", "attribution_point", "representation", "detect
 
 
 def rows(path):
-    return store.read_table(path, DETECTION).to_pandas()
+    return read_table(path, DETECTION).to_pandas()
 
 
 def test_every_combination_is_judged(world):
@@ -51,8 +53,8 @@ def test_every_combination_is_judged(world):
 
 
 def test_the_file_tells_how_long_the_vectors_are(world):
-    lengths = store.read_provenance(world.make(FILE))["settings"]["lengths"]
-    clean = store.read_table(world.make(IQR.format("clean"))).to_pandas()
+    lengths = read_provenance(world.make(FILE))["settings"]["lengths"]
+    clean = read_table(world.make(IQR.format("clean"))).to_pandas()
     assert lengths == {name: len(clean[name][0]) for name in lengths}
     assert lengths["predicted"] == 1 < lengths["probabilities"] == 10 < lengths["hidden"]
 
@@ -60,8 +62,8 @@ def test_the_file_tells_how_long_the_vectors_are(world):
 @pytest.mark.parametrize("protocol", ["paper", "grouped"])
 @pytest.mark.parametrize("representation", ["predicted", "hidden"])
 def test_scores_by_hand(world, protocol, representation):
-    clean = store.read_table(world.make(IQR.format("clean"))).to_pandas()
-    made = store.read_table(world.make(IQR.format("cycled@small"))).to_pandas()
+    clean = read_table(world.make(IQR.format("clean"))).to_pandas()
+    made = read_table(world.make(IQR.format("cycled@small"))).to_pandas()
     clean = clean[clean["attribution_point"] == "n12"]
     made = made[(made["attribution_point"] == "n12") & (made["attack_point"] == "pgd")]
     features = np.stack([*clean[representation], *made[representation]]).astype(np.float32)
@@ -105,11 +107,11 @@ def test_what_cannot_be_measured_is_said_and_left_out(world, tmp_path, capfd):
     """No attack succeeded: there is nothing adversarial on either side."""
     features = [world.make(IQR.format(threat)) for threat in ("clean", "fgsm@small")]
     made = features[1]
-    table = store.read_table(made)
+    table = read_table(made)
     place = table.column_names.index("prediction")
     harmless = table.set_column(place, table.schema.field("prediction"), table["label"])
     features[1] = tmp_path / "harmless.parquet"
-    store.write_table(features[1], harmless, store.read_provenance(made))
+    write_table(features[1], harmless, read_provenance(made))
     changes = {"threats": ["fgsm@small"]}
     found = rows(world.run(FILE, tmp_path / "x.parquet", changes, features=features))
     assert set(found["protocol"]) == {"paper"}
@@ -135,7 +137,7 @@ class Features:
 
     def __init__(self, world, attribution_point="n12"):
         tables = {
-            threat: store.read_table(world.make(IQR.format(threat))).to_pandas()
+            threat: read_table(world.make(IQR.format(threat))).to_pandas()
             for threat in ("clean", "fgsm@small", "cycled@small")
         }
         self.tables = {
@@ -271,14 +273,14 @@ def test_a_detector_is_fitted_on_the_training_side_alone(world, component, tmp_p
 def test_no_more_than_one_point_and_representation_is_read_at_once(world, monkeypatch, tmp_path):
     """Of the hidden values of all points only one point's are held."""
     seen = []
-    read = store.read_table
+    read = detect.read_table
 
     def spy(*arguments, **named):
         found = read(*arguments, **named)
         seen.append(found)
         return found
 
-    monkeypatch.setattr(store, "read_table", spy)
+    monkeypatch.setattr(detect, "read_table", spy)
     world.run(
         FILE, tmp_path / "x.parquet", {"threats": []}, features=[world.make(IQR.format("clean"))]
     )

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import torch
 
-from advdenoise.io import store
+from advdenoise.io.hdf5 import open_hdf5
+from advdenoise.io.parquet import read_table
 from advdenoise.io.schemas import DISTANCES
 from advdenoise.stages import distances as stage
 from advdenoise.stages import models
@@ -18,7 +19,7 @@ TAPS = ["layers.0", "layers.6", "layers.9"]
 
 
 def rows(path):
-    return store.read_table(path, DISTANCES).to_pandas()
+    return read_table(path, DISTANCES).to_pandas()
 
 
 @torch.no_grad()
@@ -46,7 +47,7 @@ def test_every_column_by_hand(world):
         weights = world.make(WEIGHTS.format("denoisers", "of_noise"))
         denoise = models.trained("denoisers", weights, entry, clean)
         images = torch.from_numpy(clean.stored[:] / np.float32(255))
-    with store.open_hdf5(world.make("seed0/digits/adversarial/cycled@small/few.h5")) as file:
+    with open_hdf5(world.make("seed0/digits/adversarial/cycled@small/few.h5")) as file:
         seen = images + torch.from_numpy(file["points/pgd/perturbation"][:])
     with torch.no_grad():
         purified = denoise(seen).clamp(0, 1)

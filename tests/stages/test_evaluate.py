@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from advdenoise.errors import BadInput
-from advdenoise.io import store
+from advdenoise.io.hdf5 import open_hdf5
+from advdenoise.io.parquet import read_table
+from advdenoise.io.provenance import read_provenance
 from advdenoise.io.schemas import PREDICTIONS
 from advdenoise.noise import Noise
 from advdenoise.stages import models
@@ -16,7 +18,7 @@ ADVERSARIAL = "seed0/digits/adversarial/{}/few.h5"
 
 
 def rows(path):
-    return store.read_table(path, PREDICTIONS).to_pandas()
+    return read_table(path, PREDICTIONS).to_pandas()
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def perturbations(world, threats):
         if threat == "clean":
             yield threat, "default", None, None
             continue
-        with store.open_hdf5(world.make(ADVERSARIAL.format(threat))) as file:
+        with open_hdf5(world.make(ADVERSARIAL.format(threat))) as file:
             for point, group in file["points"].items():
                 yield threat, point, torch.from_numpy(group["perturbation"][:]), group["epsilon"][:]
 
@@ -112,7 +114,7 @@ def test_adversarial_rows_agree_with_the_attackers_success(world):
     found = rows(world.make(FILE.format("none")))
     for threat, point in (("fgsm@small", "default"), ("cycled@small", "pgd")):
         part = found[(found["threat"] == threat) & (found["attack_point"] == point)]
-        with store.open_hdf5(world.make(ADVERSARIAL.format(threat))) as file:
+        with open_hdf5(world.make(ADVERSARIAL.format(threat))) as file:
             success = file[f"points/{point}/success"][:].astype(bool)
             assert np.array_equal(part["id"], file["ids"][:])
         assert np.array_equal(part["prediction"] != part["label"], success)
@@ -120,7 +122,7 @@ def test_adversarial_rows_agree_with_the_attackers_success(world):
 
 def test_the_file_says_what_made_it(world):
     path = world.make(FILE.format("direct"))
-    settings = store.read_provenance(path)["settings"]
+    settings = read_provenance(path)["settings"]
     written = {"classes": 10, "ids": settings["ids"]}
     assert settings == world.settings(FILE.format("direct")) | written
     assert set(settings["attacks"]) == {"fgsm", "cycled"}

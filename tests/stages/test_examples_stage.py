@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from advdenoise.attributions import superpixels
 from advdenoise.errors import BadInput
-from advdenoise.io import store
+from advdenoise.io.hdf5 import open_hdf5
+from advdenoise.io.parquet import read_table
+from advdenoise.io.provenance import read_provenance
 from advdenoise.io.schemas import PREDICTIONS
 from advdenoise.noise import Noise
 from advdenoise.stages import examples, models
@@ -38,7 +40,7 @@ def test_classes_take_turns(labels, count):
 def predictions_of(world, purifier: str, point: str):
     """What evaluation says of images attacked by one point of `cycled`."""
     path = world.make(f"seed0/digits/predictions/plain/{purifier}/small/few.parquet")
-    found = store.read_table(path, PREDICTIONS).to_pandas()
+    found = read_table(path, PREDICTIONS).to_pandas()
     return found[(found["threat"] == "cycled@small") & (found["attack_point"] == point)]
 
 
@@ -46,8 +48,8 @@ def test_images_are_shown_as_they_are_attacked_and_purified(world):
     path = world.make(FILE.format("cycled@small", "direct"))
     with (
         open_images(world.make("images/digits/few.h5")) as clean,
-        store.open_hdf5(world.make("seed0/digits/adversarial/cycled@small/few.h5")) as attacked,
-        store.open_hdf5(path, "examples") as file,
+        open_hdf5(world.make("seed0/digits/adversarial/cycled@small/few.h5")) as attacked,
+        open_hdf5(path, "examples") as file,
     ):
         assert json.loads(file.attrs["classes"]) == clean.classes
         shown = by_class(clean.labels)[:5]
@@ -71,11 +73,11 @@ def test_images_are_shown_as_they_are_attacked_and_purified(world):
             assert np.allclose(shares.sum(1), 1, atol=1e-5)
             change = ((group["purified"][:] - images) ** 2).mean((1, 2, 3))
             assert np.allclose(change, rows["mse_after"], rtol=1e-4)
-    assert store.read_provenance(path)["settings"]["threat"] == "cycled@small"
+    assert read_provenance(path)["settings"]["threat"] == "cycled@small"
 
 
 def test_clean_images_without_a_purifier_stay_what_they_are(world):
-    with store.open_hdf5(world.make(FILE.format("clean", "none"))) as file:
+    with open_hdf5(world.make(FILE.format("clean", "none"))) as file:
         group = file["default/default"]
         assert np.array_equal(group["seen"][:], file["images"][:])
         assert np.array_equal(group["purified"][:], file["images"][:])
@@ -83,7 +85,7 @@ def test_clean_images_without_a_purifier_stay_what_they_are(world):
 
 def test_a_split_with_fewer_images_gives_what_it_has(world, tmp_path):
     path = world.run(FILE.format("clean", "none"), tmp_path / "x.h5", {"images": 100})
-    with store.open_hdf5(path) as file:
+    with open_hdf5(path) as file:
         assert len(file["images"]) == len(file["default/default/prediction"]) == 12
 
 
@@ -93,7 +95,7 @@ def test_every_point_of_a_purifier_is_shown_with_the_defenders_draws(world, comp
     toy = {"function": "toy.noisy", "settings": {}}
     purifier["points"] = {"one": toy, "two": toy}
     path = world.run(FILE.format("clean", "none"), tmp_path / "x.h5", {"purifier": purifier})
-    with store.open_hdf5(path) as file:
+    with open_hdf5(path) as file:
         images = torch.from_numpy(file["images"][:])
         expected = images + Noise(0, file["ids"][:], "none", "defender").normal(images, 0.1)
         for point in ("one", "two"):
@@ -102,7 +104,7 @@ def test_every_point_of_a_purifier_is_shown_with_the_defenders_draws(world, comp
 
 def test_superpixels_are_those_of_the_normalised_images(world):
     path = world.make(FILE.format("clean", "none"))
-    with store.open_hdf5(path) as file:
+    with open_hdf5(path) as file:
         found = file["superpixels"]
         assert {name: set(group) for name, group in found.items()} == {
             "blocks": {"n6", "n12"},
@@ -113,7 +115,7 @@ def test_superpixels_are_those_of_the_normalised_images(world):
             for labels, image in zip(found[name][:], file["images"][:], strict=True):
                 normalised = (np.moveaxis(image, 0, -1) - 0.2) / 0.4
                 assert np.array_equal(labels, superpixels.slic(normalised, n_segments=count))
-    entries = store.read_provenance(path)["settings"]["superpixels"]
+    entries = read_provenance(path)["settings"]["superpixels"]
     assert entries["blocks"]["points"]["n6"]["settings"] == {"n_segments": 6}
 
 
@@ -123,15 +125,15 @@ def test_superpixels_are_asked_for_of_untouched_images_alone(world):
 
 
 def test_the_target_of_an_attack_is_told(world):
-    with store.open_hdf5(world.make(FILE.format("aimed@small", "none"))) as file:
+    with open_hdf5(world.make(FILE.format("aimed@small", "none"))) as file:
         assert file.attrs["target"] == 0
-    with store.open_hdf5(world.make(FILE.format("fgsm@small", "none"))) as file:
+    with open_hdf5(world.make(FILE.format("fgsm@small", "none"))) as file:
         assert "target" not in file.attrs
 
 
 def test_maps_are_those_of_the_channels_that_the_attack_changes_most(world):
     path = world.make(FILE.format("cycled@small", "direct"))
-    with store.open_hdf5(path) as file, open_images(world.make("images/digits/few.h5")) as clean:
+    with open_hdf5(path) as file, open_images(world.make("images/digits/few.h5")) as clean:
         network = models.trained(
             "classifiers",
             world.make("seed0/digits/classifiers/small.safetensors"),

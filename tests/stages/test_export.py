@@ -6,7 +6,8 @@ import sys
 
 import numpy as np
 
-from advdenoise.io import store
+from advdenoise.io.hdf5 import open_hdf5
+from advdenoise.io.provenance import read_provenance
 from advdenoise.stages.data import open_images
 
 FILE = "seed0/digits/exported/{}/few.h5"
@@ -47,7 +48,7 @@ def test_adversarial_images_are_readable_by_h5py_alone(world, tmp_path):
     found = read(world.make(FILE.format("cycled@small")), tmp_path)
     with (
         open_images(world.make("images/digits/few.h5")) as clean,
-        store.open_hdf5(world.make("seed0/digits/adversarial/cycled@small/few.h5")) as attacked,
+        open_hdf5(world.make("seed0/digits/adversarial/cycled@small/few.h5")) as attacked,
     ):
         assert found.pop("classes") == clean.classes
         assert set(found) == {"fgsm", "pgd"}
@@ -72,9 +73,9 @@ def test_clean_images_stand_in_a_group_of_their_own(world, tmp_path):
 
 def test_images_are_exact_and_in_the_box(world):
     with (
-        store.open_hdf5(world.make(FILE.format("fgsm@small")), "exported") as file,
+        open_hdf5(world.make(FILE.format("fgsm@small")), "exported") as file,
         open_images(world.make("images/digits/few.h5")) as clean,
-        store.open_hdf5(world.make("seed0/digits/adversarial/fgsm@small/few.h5")) as attacked,
+        open_hdf5(world.make("seed0/digits/adversarial/fgsm@small/few.h5")) as attacked,
     ):
         images = file["default/images"][:]
         assert images.min() >= 0 and images.max() <= 1
@@ -82,4 +83,4 @@ def test_images_are_exact_and_in_the_box(world):
         expected = expected + attacked["points/default/perturbation"][:]
         assert np.allclose(images, expected, atol=1e-7)
     path = world.make(FILE.format("fgsm@small"))
-    assert store.read_provenance(path)["settings"]["attacks"]["fgsm"]
+    assert read_provenance(path)["settings"]["attacks"]["fgsm"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advdenoise.errors import Preempted
-from advdenoise.io import store
+from advdenoise.io.hdf5 import add_array, create_hdf5, open_hdf5
 from advdenoise.ops import resume
 from advdenoise.stages import finished
 
@@ -174,20 +174,20 @@ def no_rows(part: Path) -> None:
 
 
 def without_names(part: Path) -> None:
-    with store.create_hdf5(part, {"digest": "d"}, finished.KIND) as file:
+    with create_hdf5(part, {"digest": "d"}, finished.KIND) as file:
         file.create_group("0")
 
 
 def _rewrite(part: Path, made_by: dict, rows: slice) -> None:
     """The same part, by a valid writer, with some of the rows of each run."""
-    with store.open_hdf5(part) as file:
+    with open_hdf5(part) as file:
         runs = [(dict(g.attrs), {n: a[:] for n, a in g.items()}) for g in file.values()]
-    with store.create_hdf5(part, made_by, finished.KIND) as file:
+    with create_hdf5(part, made_by, finished.KIND) as file:
         for number, (about, arrays) in enumerate(runs):
             group = file.create_group(str(number))
             group.attrs.update(about)
             for name, array in arrays.items():
-                store.add_array(group, name, array[rows])
+                add_array(group, name, array[rows])
 
 
 def in_its_place(make):

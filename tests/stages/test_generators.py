@@ -6,8 +6,10 @@ import torch
 
 from advdenoise.denoisers.gan import wgan
 from advdenoise.errors import BadInput
-from advdenoise.io import store
+from advdenoise.io.hdf5 import open_hdf5
+from advdenoise.io.parquet import read_table
 from advdenoise.io.schemas import HISTORY, PREDICTIONS
+from advdenoise.io.weights import write_weights
 from advdenoise.noise import Noise
 from advdenoise.purifiers.gan import defense_gan
 from advdenoise.stages import models
@@ -23,7 +25,7 @@ def weights(tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("gan") / "mine.safetensors"
     network = wgan((1, 28, 28), **ENTRY["settings"])
-    store.write_weights(path, network.state_dict(), {"settings": {}})
+    write_weights(path, network.state_dict(), {"settings": {}})
     return path
 
 
@@ -51,7 +53,7 @@ def test_the_training_stage_makes_one(world, tmp_path):
     entry["training"] = entry["training"] | training
     entry["trained_on"] = [{"threat": "clean", "share": 1}]
     path = world.run(file, tmp_path / "mine.safetensors", {"denoiser": entry, "noises": {}})
-    history = store.read_table(tmp_path / "mine.history.parquet", HISTORY).to_pandas()
+    history = read_table(tmp_path / "mine.history.parquet", HISTORY).to_pandas()
     assert history["metric"].tolist() == ["distance"] * 2
     assert history[["value", "held_out_value"]].notna().all(axis=None)
     with open_images(world.make("images/digits/few.h5")) as clean:
@@ -67,7 +69,7 @@ def test_its_purifier_is_judged_without_reconstruction_errors(world, weights, tm
     changes = {"purifier": purifier, "denoiser": {**settings["denoiser"], **ENTRY}}
     changes["threats"] = ["clean"]
     path = world.run(FILE, tmp_path / "a.parquet", changes, adversarial=[], denoiser=weights)
-    found = store.read_table(path, PREDICTIONS).to_pandas()
+    found = read_table(path, PREDICTIONS).to_pandas()
     assert len(found) == 2 * 12 and found["error_before"].isna().all()
     assert found["error_after"].isna().all()
     with open_images(world.make("images/digits/few.h5")) as clean:
@@ -93,7 +95,7 @@ def test_attacks_that_know_its_purifier_go_through_the_generator(world, weights,
     for through in ("identity", "full"):
         changes["attack"] = {**settings["attack"], "through": through}
         path = world.run(file, tmp_path / f"{through}.h5", changes, denoiser=weights)
-        with store.open_hdf5(path, "adversarial") as stored:
+        with open_hdf5(path, "adversarial") as stored:
             found[through] = stored["points/default/perturbation"][:]
         assert np.abs(found[through]).max() > 0.1
     assert not np.allclose(found["identity"], found["full"])

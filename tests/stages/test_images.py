@@ -8,7 +8,8 @@ from PIL import Image
 
 from advdenoise.datasets import embedded
 from advdenoise.errors import BadInput, DamagedFile
-from advdenoise.io.store import open_hdf5, read_provenance
+from advdenoise.io.hdf5 import open_hdf5
+from advdenoise.io.provenance import read_provenance
 from advdenoise.stages import images
 from advdenoise.stages.data import open_images
 from tests.real_data import ROOT, needs

@@ -7,7 +7,9 @@ from torch import nn
 
 from advdenoise.attributions import superpixels
 from advdenoise.inference.normalise import Normalise, Normalised
-from advdenoise.io import store
+from advdenoise.io.hdf5 import open_hdf5
+from advdenoise.io.parquet import read_table
+from advdenoise.io.provenance import read_provenance
 from advdenoise.io.schemas import iqr_schema
 from advdenoise.stages import leave_one_out, models
 from advdenoise.stages.data import open_images
@@ -17,7 +19,7 @@ NODES = 2 * 5
 
 
 def rows(path):
-    return store.read_table(path, iqr_schema(10, NODES + 10)).to_pandas()
+    return read_table(path, iqr_schema(10, NODES + 10)).to_pandas()
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +74,9 @@ def test_features_by_hand(world, few, threat, attribution, point, segments, quan
     attack_point = "pgd" if threat == "cycled@small" else "default"
     seen = few.images
     if threat != "clean":
-        with store.open_hdf5(world.make(f"seed0/digits/adversarial/{threat}/few.h5")) as file:
+        with open_hdf5(world.make(f"seed0/digits/adversarial/{threat}/few.h5")) as file:
             seen = seen + torch.from_numpy(file[f"points/{attack_point}/perturbation"][:])
-    nodes = store.read_provenance(path)["settings"]["nodes"]
+    nodes = read_provenance(path)["settings"]["nodes"]
     assert [len(indices) for indices in nodes.values()] == [5, 5]
     part = found[
         (found["attack_point"] == attack_point) & (found["attribution_point"] == point)
@@ -101,7 +103,7 @@ def test_success_and_budget_are_those_of_the_attack(world, few):
     assert len(found) == 12 * 2 * 2
     for point in ("fgsm", "pgd"):
         part = found[(found["attack_point"] == point) & (found["attribution_point"] == "n6")]
-        with store.open_hdf5(world.make("seed0/digits/adversarial/cycled@small/few.h5")) as file:
+        with open_hdf5(world.make("seed0/digits/adversarial/cycled@small/few.h5")) as file:
             group = file[f"points/{point}"]
             assert np.array_equal(part["epsilon"], group["epsilon"][:])
             assert np.array_equal(part["success"].astype(bool), group["success"][:].astype(bool))
@@ -109,7 +111,7 @@ def test_success_and_budget_are_those_of_the_attack(world, few):
 
 
 def test_clean_images_have_neither_success_nor_budget(world):
-    found = store.read_table(world.make(FILE.format("clean", "blocks")))
+    found = read_table(world.make(FILE.format("clean", "blocks")))
     assert found["success"].null_count == found["epsilon"].null_count == len(found)
 
 
@@ -120,13 +122,13 @@ def test_nodes_are_shared_by_threats_attributions_and_splits(world):
         FILE.format("fgsm@small", "inverted"),
         "seed0/digits/iqr/clean/blocks/small/test.parquet",
     ]
-    drawn = [store.read_provenance(world.make(f))["settings"]["nodes"] for f in files]
+    drawn = [read_provenance(world.make(f))["settings"]["nodes"] for f in files]
     assert all(nodes == drawn[0] for nodes in drawn)
 
 
 def test_a_classifier_without_taps_gives_its_probabilities(world, few, tmp_path):
     path = world.run(FILE.format("clean", "blocks"), tmp_path / "x.parquet", {"taps": []})
-    found = store.read_table(path, iqr_schema(10, 10)).to_pandas()
+    found = read_table(path, iqr_schema(10, 10)).to_pandas()
     expected = rows(world.make(FILE.format("clean", "blocks")))
     assert np.allclose(np.stack(found["hidden"]), np.stack(found["probabilities"]))
     assert np.allclose(

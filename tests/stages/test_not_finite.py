@@ -8,8 +8,11 @@ import torch
 
 from advdenoise.datasets._source import IGNORED
 from advdenoise.errors import BadInput, DamagedFile
-from advdenoise.io import store
+from advdenoise.io.hdf5 import create_hdf5, open_hdf5
+from advdenoise.io.parquet import read_table, write_table
+from advdenoise.io.provenance import read_provenance
 from advdenoise.io.schemas import IQR, PREDICTIONS, iqr_schema
+from advdenoise.io.weights import read_weights, write_weights
 from advdenoise.stages import evaluate, table
 from advdenoise.stages.data import GRADIENTS
 
@@ -48,15 +51,15 @@ def toys(component):
 
 
 def bright(world) -> np.ndarray:
-    with store.open_hdf5(world.make("images/digits/few.h5")) as file:
+    with open_hdf5(world.make("images/digits/few.h5")) as file:
         return is_bright(torch.from_numpy(file["images"][:] / np.float32(255))).numpy().ravel()
 
 
 @pytest.mark.parametrize("name", ["half", "hidden"])
 def test_images_without_finite_outputs_are_wrong(world, toys, tmp_path, name):
     path = world.run(PREDICTED, tmp_path / "x.parquet", {"purifier": purifier(name)})
-    result = store.read_table(path, PREDICTIONS).to_pandas()
-    plain = store.read_table(world.make(PREDICTED), PREDICTIONS).to_pandas()
+    result = read_table(path, PREDICTIONS).to_pandas()
+    plain = read_table(world.make(PREDICTED), PREDICTIONS).to_pandas()
     lost = bright(world)
     assert 2 <= lost.sum() <= 10
     clean, before = (rows[rows["threat"] == "clean"] for rows in (result, plain))
@@ -64,7 +67,7 @@ def test_images_without_finite_outputs_are_wrong(world, toys, tmp_path, name):
     assert clean["confidence"][lost].isna().all() and clean["confidence"][~lost].notna().all()
     for column in ("prediction", "label_rank", "confidence", "mse_after"):
         assert np.array_equal(clean[column][~lost], before[column][~lost])
-    records = store.read_provenance(path)["settings"]["not_finite"]
+    records = read_provenance(path)["settings"]["not_finite"]
     of_clean = {"threat": "clean", "attack_point": "default", "purifier_point": "default"}
     assert records[0] == of_clean | {"images": int(lost.sum()), "of": 12}
     assert {record["threat"] for record in records} == {"clean", "fgsm@small", "cycled@small"}
@@ -80,7 +83,7 @@ def test_a_table_says_how_many_and_counts_them_as_wrong(world, toys, tmp_path):
         text = files["markdown"].read_text()
         start = f"digits, small, toy: {lost} of 12 images under clean, "
         assert start in text and "had no finite output and count as wrong." in text
-    rows = store.read_table(path, PREDICTIONS).to_pandas()
+    rows = read_table(path, PREDICTIONS).to_pandas()
     assert (rows["prediction"] == rows["label"])[rows["threat"] == "clean"].mean() <= 1 - lost / 12
 
 
@@ -110,7 +113,7 @@ def test_what_an_attack_could_not_move_is_told(world, toys, tmp_path, capsys, at
     changes = {"purifier": purifier("half")}
     path = world.run(ATTACKED.format(attack), tmp_path / "x.h5", changes, calibration=None)
     lost = bright(world)
-    with store.open_hdf5(path) as file:
+    with open_hdf5(path) as file:
         group = file["points/default"]
         # Behind the purifier such an image is wrong: the attacker need do no more.
         assert group["success"][:][lost].all()
@@ -127,8 +130,8 @@ def test_a_table_tells_of_attacks_that_could_not_move(world, toys, tmp_path):
     path = world.path("results/tiny/seed0/digits/adversarial/fgsm@small/few.h5")
     world.make("seed0/digits/adversarial/fgsm@small/few.h5")
     stored = tmp_path / "fgsm.h5"
-    with store.create_hdf5(stored, store.read_provenance(path), "adversarial") as file:
-        with store.open_hdf5(path) as other:
+    with create_hdf5(stored, read_provenance(path), "adversarial") as file:
+        with open_hdf5(path) as other:
             file.attrs["threat"] = other.attrs["threat"]
             for name in ("ids", "labels", "points"):
                 other.copy(name, file)
@@ -150,8 +153,8 @@ def test_a_stored_perturbation_that_is_not_finite_is_refused(world, tmp_path):
         world.make(f"seed0/digits/adversarial/{name}@small/few.h5") for name in ("fgsm", "cycled")
     ]
     stored = tmp_path / "fgsm.h5"
-    with store.create_hdf5(stored, store.read_provenance(paths[0]), "adversarial") as file:
-        with store.open_hdf5(paths[0]) as other:
+    with create_hdf5(stored, read_provenance(paths[0]), "adversarial") as file:
+        with open_hdf5(paths[0]) as other:
             file.attrs["threat"] = other.attrs["threat"]
             for name in ("ids", "labels", "points"):
                 other.copy(name, file)
@@ -171,7 +174,7 @@ def test_maps_that_are_not_finite_have_no_distance(world, toys, tmp_path):
 def test_examples_show_what_has_no_output(world, toys, tmp_path):
     changes = {"purifier": purifier("every"), "superpixels": {}, "maps": []}
     path = world.run(EXAMPLES, tmp_path / "x.h5", changes)
-    with store.open_hdf5(path) as file:
+    with open_hdf5(path) as file:
         group = file["default/default"]
         assert (group["prediction"][:] == -1).all() and np.isnan(group["confidence"][:]).all()
 
@@ -186,8 +189,8 @@ def test_a_denoiser_that_is_not_finite_is_not_calibrated(world, monkeypatch, tmp
 
 
 def test_features_and_scores_that_are_not_finite_are_refused(world, component, tmp_path):
-    whole = store.read_table(world.make(CLEAN_IQR))
-    made_by = json.loads(json.dumps(store.read_provenance(world.make(CLEAN_IQR))))
+    whole = read_table(world.make(CLEAN_IQR))
+    made_by = json.loads(json.dumps(read_provenance(world.make(CLEAN_IQR))))
     rows = whole.to_pandas()
     rows.at[0, "predicted"] = np.array([NAN], dtype=np.float32)
     hidden_size = whole.schema.field("hidden").type.list_size
@@ -196,7 +199,7 @@ def test_features_and_scores_that_are_not_finite_are_refused(world, component, t
 
     schema = iqr_schema(10, hidden_size)
     assert schema.names[: len(IQR)] == IQR.names
-    store.write_table(damaged, pa.Table.from_pandas(rows, schema, preserve_index=False), made_by)
+    write_table(damaged, pa.Table.from_pandas(rows, schema, preserve_index=False), made_by)
     features = world.options(DETECTION, tmp_path / "x")[1]["features"]
     with pytest.raises(DamagedFile, match="iqr.parquet: features predicted are not finite"):
         world.run(DETECTION, tmp_path / "x.parquet", features=[damaged, *features[1:]])
@@ -218,10 +221,10 @@ def test_features_and_scores_that_are_not_finite_are_refused(world, component, t
 @pytest.mark.parametrize("value", [NAN, float("inf")])
 def test_stored_weights_that_are_not_finite_are_refused(world, tmp_path, value):
     path = world.make(NETWORK.format("classifiers", "small"))
-    tensors, made_by = store.read_weights(path)
+    tensors, made_by = read_weights(path)
     name = next(iter(tensors))
     tensors[name] = tensors[name].clone()
     tensors[name].view(-1)[1] = value
-    store.write_weights(tmp_path / "w.safetensors", tensors, made_by)
+    write_weights(tmp_path / "w.safetensors", tensors, made_by)
     with pytest.raises(DamagedFile, match=f"w.safetensors: the weights {name} are not finite"):
         world.run(PREDICTED, tmp_path / "x.parquet", classifier=tmp_path / "w.safetensors")

@@ -7,8 +7,10 @@ from torch import nn
 
 from advdenoise.denoisers.autoencoders import red_net
 from advdenoise.errors import BadInput
-from advdenoise.io import store
+from advdenoise.io.hdf5 import open_hdf5
+from advdenoise.io.parquet import read_table
 from advdenoise.io.schemas import PREDICTIONS
+from advdenoise.io.weights import write_weights
 from advdenoise.noise import Noise
 from advdenoise.purifiers import apudae
 from advdenoise.stages import models
@@ -31,7 +33,7 @@ def evaluated(world, tmp_path_factory):
     purifier = {"name": "adaptive", "points": POINTS, "draws": 2}
     output = tmp_path_factory.mktemp("evaluated") / "few.parquet"
     world.run(PREDICTED, output, {"purifier": purifier}, calibration=world.make(CALIBRATION))
-    return store.read_table(output, PREDICTIONS).to_pandas()
+    return read_table(output, PREDICTIONS).to_pandas()
 
 
 def test_a_row_for_each_point_and_each_draw_of_those_that_draw(evaluated):
@@ -78,10 +80,10 @@ def test_an_attacker_who_knows_it_goes_through_its_steps(world, tmp_path, point)
         denoiser=world.make(WEIGHTS),
         calibration=world.make(CALIBRATION),
     )
-    with store.open_hdf5(output) as file:
+    with open_hdf5(output) as file:
         perturbation = torch.from_numpy(file["points/default/perturbation"][:])
     oblivious = world.make("seed0/digits/adversarial/fgsm@small/few.h5")
-    with store.open_hdf5(oblivious) as file:
+    with open_hdf5(oblivious) as file:
         other = torch.from_numpy(file["points/default/perturbation"][:])
     assert perturbation.isfinite().all() and perturbation.abs().max() <= 0.2 + 1e-6
     assert ((perturbation - other).abs() > 0.1).float().mean() > 0.02
@@ -98,7 +100,7 @@ def a_denoiser(world, **changes):
 
 def test_weights_for_colour_are_refused_for_grey_images(world, tmp_path):
     path = tmp_path / "colour.safetensors"
-    store.write_weights(path, red_net((3, 16, 16), layers=4, width=4).state_dict(), {})
+    write_weights(path, red_net((3, 16, 16), layers=4, width=4).state_dict(), {})
     with (
         open_images(world.make(IMAGES)) as clean,
         pytest.raises(BadInput, match="holds weights of another network than denoisers.of_noise"),

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from advdenoise.io import store
+from advdenoise.io.parquet import read_table
 from advdenoise.io.schemas import DETECTION, DISTANCES, PREDICTIONS
 from advdenoise.stages import rows
 from tests.fake_results import IMAGES, Results
@@ -21,12 +21,12 @@ def made(tmp_path_factory, propagation_file):
     inputs = {stage: [results.make(f) for f in files] for stage, files in job.inputs.items()}
     path = results.root / "explorer.parquet"
     rows.run(json.loads(json.dumps(job.settings)), path, **inputs)
-    return inputs, store.read_table(path).to_pandas()
+    return inputs, read_table(path).to_pandas()
 
 
 def stored(paths, schema, classifier: str):
     (path,) = (p for p in paths if f"/{classifier}/" in str(p))
-    return store.read_table(path, schema).to_pandas()
+    return read_table(path, schema).to_pandas()
 
 
 def test_every_distance_is_there_once(made):

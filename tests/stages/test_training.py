@@ -5,8 +5,11 @@ import pytest
 import torch
 
 from advdenoise.errors import BadInput
-from advdenoise.io import store
+from advdenoise.io.hdf5 import open_hdf5
+from advdenoise.io.parquet import read_table
+from advdenoise.io.provenance import read_provenance
 from advdenoise.io.schemas import HISTORY
+from advdenoise.io.weights import read_weights
 from advdenoise.noise import Noise
 from advdenoise.stages import models, training
 from advdenoise.stages.data import open_images
@@ -17,7 +20,7 @@ DENOISER = "seed0/digits/denoisers/{}.safetensors"
 
 def history(weights):
     path = weights.with_name(weights.name.replace(".safetensors", ".history.parquet"))
-    return store.read_table(path, HISTORY).to_pandas()
+    return read_table(path, HISTORY).to_pandas()
 
 
 @pytest.fixture
@@ -45,7 +48,7 @@ def examples(world, monkeypatch, tmp_path):
 def test_a_classifier_is_written_with_its_history(world, name):
     path = world.make(CLASSIFIER.format(name))
     settings = world.settings(CLASSIFIER.format(name))
-    tensors, provenance = store.read_weights(path)
+    tensors, provenance = read_weights(path)
     assert provenance["settings"] == settings | {"precision": "float32"}
     found = history(path)
     epochs = settings["classifier"]["training"]["epochs"]
@@ -75,11 +78,11 @@ def test_the_state_is_gone_once_the_weights_are_written(world):
 
 def test_the_same_job_gives_the_same_weights_and_another_seed_others(world, tmp_path):
     file = CLASSIFIER.format("small")
-    expected, _ = store.read_weights(world.make(file))
-    again, _ = store.read_weights(world.run(file, tmp_path / "again.safetensors"))
+    expected, _ = read_weights(world.make(file))
+    again, _ = read_weights(world.run(file, tmp_path / "again.safetensors"))
     assert all(torch.equal(tensor, again[name]) for name, tensor in expected.items())
     settings = {"seed": 1}
-    other, _ = store.read_weights(world.run(file, tmp_path / "other.safetensors", settings))
+    other, _ = read_weights(world.run(file, tmp_path / "other.safetensors", settings))
     assert not any(torch.equal(t, other[name]) for name, t in expected.items())
 
 
@@ -89,7 +92,7 @@ def test_without_held_out_images_nothing_is_told_of_them(world, tmp_path):
     settings["training"]["epochs"] = 1
     path = tmp_path / "alone.safetensors"
     world.run(file, path, {"classifier": settings}, held_out=None)
-    found = store.read_table(path.with_name("alone.history.parquet"), HISTORY).to_pandas()
+    found = read_table(path.with_name("alone.history.parquet"), HISTORY).to_pandas()
     assert found["held_out_loss"].isna().all() and found["held_out_value"].isna().all()
 
 
@@ -105,7 +108,7 @@ def test_a_classifier_stops_early_and_another_goes_on_from_it(world):
         assert told[path].notna().all()
     assert 1 <= len(told[early]) < 9 and told[early].iloc[-1] >= 0.5 > told[early][:-1].max()
     assert 1 < len(told[late]) < 13 and told[late].iloc[-1] >= 0.9 > told[late][:-1].max()
-    assert store.read_provenance(late)["settings"]["start"]["name"] == "early"
+    assert read_provenance(late)["settings"]["start"]["name"] == "early"
     settings = world.settings(CLASSIFIER.format("late"))["classifier"]
     with open_images(world.make("images/digits/train.h5")) as clean:
         network = models.trained("classifiers", late, settings, clean)
@@ -123,8 +126,8 @@ def test_training_begins_with_the_weights_of_its_start(world, monkeypatch, tmp_p
         return []
 
     early, denoiser = CLASSIFIER.format("early"), DENOISER.format("of_noise")
-    stored, _ = store.read_weights(world.make(early))
-    denoising, _ = store.read_weights(world.make(denoiser))
+    stored, _ = read_weights(world.make(early))
+    denoising, _ = read_weights(world.make(denoiser))
     monkeypatch.setattr(training, "train", watched)
     world.run(CLASSIFIER.format("late"), tmp_path / "late.safetensors")
     assert all(torch.equal(value, begun[name]) for name, value in stored.items())
@@ -189,7 +192,7 @@ def test_a_denoiser_meets_threats_in_their_shares(world, examples):
         ("cycled@small", "fgsm"),
         ("cycled@small", "pgd"),
     ):
-        with store.open_hdf5(world.make(f"seed0/digits/adversarial/{threat}/some.h5")) as file:
+        with open_hdf5(world.make(f"seed0/digits/adversarial/{threat}/some.h5")) as file:
             assert np.array_equal(file["ids"][:], ids)
             perturbation = torch.from_numpy(file[f"points/{point}/perturbation"][:])
         attacked[threat, point] = (images + perturbation).clamp(0, 1)
@@ -227,7 +230,7 @@ def test_every_batch_of_a_mixture_holds_its_shares_exactly(world, examples):
         images = torch.from_numpy(clean.stored[:] / np.float32(255))
         ids = clean.ids
     for threat in MIXTURE:
-        with store.open_hdf5(world.make(f"seed0/digits/adversarial/{threat}/some.h5")) as file:
+        with open_hdf5(world.make(f"seed0/digits/adversarial/{threat}/some.h5")) as file:
             perturbation = torch.from_numpy(file["points/default/perturbation"][:])
         attacked[threat] = (images + perturbation).clamp(0, 1)
     met = {threat: set() for threat in MIXTURE}
@@ -264,7 +267,7 @@ def test_a_denoiser_is_trained_and_denoises(world):
     assert found["loss"].iloc[-1] < found["loss"].iloc[0]
     adversarial = history(world.make(DENOISER.format("of_threats")))
     assert adversarial["held_out_loss"].isna().all() and len(adversarial) == 1
-    settings = store.read_provenance(world.make(DENOISER.format("of_threats")))["settings"]
+    settings = read_provenance(world.make(DENOISER.format("of_threats")))["settings"]
     assert set(settings["attacks"]) == {"fgsm", "cycled"}
 
 
@@ -295,7 +298,7 @@ def test_a_step_is_handed_the_frozen_network_that_its_entry_names(world, example
     given = examples(DENOISER.format("of_features"))
     network, path = given["network"], world.make(CLASSIFIER.format("untrained"))
     models.check_frozen(network)
-    stored, _ = store.read_weights(path)
+    stored, _ = read_weights(path)
     assert all(torch.equal(t, stored[name]) for name, t in network.state_dict().items())
     settings = world.settings(DENOISER.format("of_features"))
     assert settings["network"]["name"] == "untrained"
@@ -319,7 +322,7 @@ def test_a_denoiser_is_trained_on_features(world):
     for _, rows in found.groupby("epoch"):
         assert rows["value"].sum() == pytest.approx(rows["loss"].iloc[0], rel=1e-5)
     assert found["loss"].iloc[-1] < found["loss"].iloc[0]
-    assert store.read_provenance(path)["settings"]["network"]["settings"] == {"width": 2}
+    assert read_provenance(path)["settings"]["network"]["settings"] == {"width": 2}
 
 
 def test_a_denoiser_is_guided_by_logits(world):
@@ -342,6 +345,6 @@ def test_shares_are_of_the_sets_that_they_name_in_any_order(world, tmp_path):
     denoiser = DENOISER.format("of_threats")
     sets = world.options(denoiser, tmp_path / "x.safetensors")[1]["adversarial"]
     result = world.run(denoiser, tmp_path / "x.safetensors", adversarial=sets[::-1])
-    expected, _ = store.read_weights(world.make(denoiser))
-    weights, _ = store.read_weights(result)
+    expected, _ = read_weights(world.make(denoiser))
+    weights, _ = read_weights(result)
     assert all(tensor.equal(expected[name]) for name, tensor in weights.items())

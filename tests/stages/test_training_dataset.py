@@ -8,7 +8,7 @@ import yaml
 from advdenoise.errors import BadInput
 from advdenoise.graph import configuration
 from advdenoise.graph.flow import Flow
-from advdenoise.io import store
+from advdenoise.io.parquet import read_table
 from advdenoise.stages import images
 from tests import mini
 from tests.stages.conftest import World
@@ -84,9 +84,7 @@ class OfConfiguration(World):
 def test_it_is_trained_on_the_other_images(config, tmp_path):
     results = OfConfiguration(tmp_path, config)
     results.make(PATH)
-    history = store.read_table(
-        tmp_path / "results/mini/seed0/digits/classifiers/cnn.history.parquet"
-    )
+    history = read_table(tmp_path / "results/mini/seed0/digits/classifiers/cnn.history.parquet")
     # 300 of the other data set and not 256 of its own, in batches of 32.
     assert history.to_pandas()["iteration"].tolist() == [10, 20, 30]
 

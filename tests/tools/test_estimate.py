@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advdenoise.errors import BadInput, DamagedFile
-from advdenoise.io import store
+from advdenoise.io.json_files import write_json
 from advdenoise.ops.files import remove
 from tools.plan import estimate, report, units
 from tools.plan.estimate import Figure
@@ -52,7 +52,7 @@ def job(name: str, *inputs: str, rule="attack", gpus=1, runtime=60, **wildcards)
 def ran(name: str, wall: float, core: float, device="cpu", setting=None) -> None:
     """The traces of a job that ran."""
     made = {"settings": {"name": setting or name, "more": 1}, "device": device}
-    store.write_json(name, {"made": "0123456789"}, made)
+    write_json(name, {"made": "0123456789"}, made)
     row = f"{wall}\t0:00:00\t1\t0\t0\t0\t0\t0\t0\t{core}\n"
     with open(f"{name}.tsv", "w", encoding="utf-8") as file:
         file.write(HEADER + row)
@@ -160,12 +160,12 @@ DAMAGE = {
     "folder": lambda path: path.mkdir(),
     "pipe": lambda path: os.mkfifo(path),
     "link": lambda path: path.symlink_to("nowhere"),
-    "list": lambda path: store.write_json(path, [1], {}),
-    "negative": lambda path: store.write_json(path, wrong_cost(seconds=-1.0), {}),
-    "NaN": lambda path: store.write_json(path, wrong_cost(seconds=math.nan), {}),
-    "text for a number": lambda path: store.write_json(path, wrong_cost(factor="2"), {}),
-    "no seconds": lambda path: store.write_json(path, FILE | {"things": {"a": {}}}, {}),
-    "another name": lambda path: store.write_json(path, wrong_cost(hours=1), {}),
+    "list": lambda path: write_json(path, [1], {}),
+    "negative": lambda path: write_json(path, wrong_cost(seconds=-1.0), {}),
+    "NaN": lambda path: write_json(path, wrong_cost(seconds=math.nan), {}),
+    "text for a number": lambda path: write_json(path, wrong_cost(factor="2"), {}),
+    "no seconds": lambda path: write_json(path, FILE | {"things": {"a": {}}}, {}),
+    "another name": lambda path: write_json(path, wrong_cost(hours=1), {}),
 }
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from advdenoise.graph import sources
-from advdenoise.io import store
+from advdenoise.io.json_files import read_json
+from advdenoise.io.provenance import read_provenance
 from advdenoise.stages import models
 from tools.plan import measure, units
 from tools.plan.work import (
@@ -53,13 +54,13 @@ def test_every_use_that_is_asked_for_is_measured(tmp_path, capsys):
     uses += [Use(DENOISER, FORWARD), Use(SLIC, MAPS), Use(PIXELS, MAPS), Use(DEVICE, "start")]
     uses += [Use(TREES, FIT, 100), Use(TREES, FIT, 400), Use(DISK, BYTE)]
     path = measure.run(uses, 16, tmp_path / "units")
-    assert store.read_provenance(path)["device"] == units.read(tmp_path / "units")[0]["device"]
+    assert read_provenance(path)["device"] == units.read(tmp_path / "units")[0]["device"]
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     known = units.Units(units.read(tmp_path / "units"))
     for use in uses:
         cost = known.cost(use)
         assert cost.of(use.rows) > 0 and cost.factor >= 1, use
-    assert set(store.read_json(path)["things"][DENOISER.key]["costs"]) == {FORWARD}
+    assert set(read_json(path)["things"][DENOISER.key]["costs"]) == {FORWARD}
     assert known.fact(LENET, "parameters") == parameters(LENET)
     assert known.fact(DENOISER, "parameters") == parameters(DENOISER)
     assert known.fact(PIXELS, "segments") == 12 * 10

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from advdenoise.errors import BadInput, DamagedFile
 from advdenoise.graph.resolution import CHOSEN, is_block
-from advdenoise.io import store
+from advdenoise.io.provenance import read_provenance
 from tools.plan import budget
 from tools.plan.listing import PlannedJob
 from tools.plan.units import CPU, Units
@@ -140,7 +140,7 @@ class Estimator:
         device = CPU
         if files[0].suffix in _WITH_PROVENANCE:
             try:
-                made = store.read_provenance(files[0])
+                made = read_provenance(files[0])
             except BadInput:
                 return Past()
             if not _holds(made["settings"], counting.settings(job)):

@@ -19,7 +19,8 @@ from advdenoise.errors import BadInput
 from advdenoise.graph.components import without_first_weights
 from advdenoise.graph.sources import load
 from advdenoise.inference.fold import fold
-from advdenoise.io import store
+from advdenoise.io.hdf5 import add_array, create_hdf5
+from advdenoise.io.provenance import collect_provenance
 from advdenoise.stages import models
 from advdenoise.training._optimisers import Optimiser
 from tools.plan import units
@@ -79,7 +80,7 @@ def run(uses: Iterable[Use], batch: int, folder: Path) -> Path:
     if models.device().type == "cpu":
         torch.set_num_threads(1)
     measured = measure(uses, batch, folder)
-    provenance = store.provenance({"batch": batch, "repetitions": _REPETITIONS}, started)
+    provenance = collect_provenance({"batch": batch, "repetitions": _REPETITIONS}, started)
     return units.write(provenance["device"], measured, provenance, folder)
 
 
@@ -206,8 +207,8 @@ def _disk(thing: Thing, whats: list[str], batch: int, folder: Path) -> dict:
     values = np.random.default_rng(0).integers(0, 64, _BYTES, dtype=np.uint8)
 
     def write() -> None:
-        with store.create_hdf5(path, {}) as file:
-            store.add_array(file, "values", values.reshape(-1, 1024))
+        with create_hdf5(path, {}) as file:
+            add_array(file, "values", values.reshape(-1, 1024))
 
     try:
         return {"costs": {BYTE: _cost(write, _BYTES, time.process_time)}}

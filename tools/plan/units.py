@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from advdenoise.errors import BadInput, DamagedFile, suggest
-from advdenoise.io import store
+from advdenoise.io.json_files import read_json, write_json
 from advdenoise.ops.system import Refused
 from tools.plan.work import PASSING, NotMeasured, Thing, Use
 
@@ -78,7 +78,7 @@ def read(folder: Path = FOLDER) -> list[dict]:
 
 def _read(path: Path) -> dict:
     try:
-        value = store.read_json(path)
+        value = read_json(path)
         costs = [cost for thing in value["things"].values() for cost in thing["costs"].values()]
         whole = isinstance(value["device"], str) and all(map(_is_cost, costs))
     except Refused:
@@ -108,5 +108,5 @@ def write(device: str, things: dict, provenance: dict, folder: Path = FOLDER) ->
     for key, measured in things.items():
         costs = held.get(key, {}).get("costs", {}) | measured["costs"]
         held[key] = held.get(key, {}) | measured | {"costs": costs}
-    store.write_json(path, {"device": device, "things": held}, provenance)
+    write_json(path, {"device": device, "things": held}, provenance)
     return path

@@ -11,7 +11,7 @@ from torch.nn import functional
 from advdenoise.classifiers._deeplab import ENCODERS, RATES, FullDeepLab, own_names
 from advdenoise.errors import BadInput, short
 from advdenoise.inference.normalise import Normalise, Normalised
-from advdenoise.io.weights import put, read
+from advdenoise.io.checkpoints import put, read
 from advdenoise.ranges import Interval, Size
 from advdenoise.sides import check_sides
 

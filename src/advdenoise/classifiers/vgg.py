@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from advdenoise.errors import BadInput, short
 from advdenoise.inference.normalise import Normalise, Normalised
-from advdenoise.io.weights import read
+from advdenoise.io.checkpoints import read
 from advdenoise.ranges import Interval, Size
 
 HERE = "vgg.vgg16: settings"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from advdenoise.classifiers._heads import bent, check_head, convolution
 from advdenoise.errors import BadInput, short
 from advdenoise.inference.normalise import Normalise, Normalised
-from advdenoise.io.weights import put, read
+from advdenoise.io.checkpoints import put, read
 from advdenoise.ranges import Pixel, Size, Std
 
 HERE = "zoo.timm_model: settings"

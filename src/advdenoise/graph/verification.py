@@ -10,8 +10,11 @@ from advdenoise.errors import BadInput, remedy
 from advdenoise.graph import places
 from advdenoise.graph.flow import Flow
 from advdenoise.graph.resolution import CHOSEN, is_block
-from advdenoise.io import store
 from advdenoise.io.digests import settings_digest
+from advdenoise.io.files import require
+from advdenoise.io.hdf5 import open_hdf5
+from advdenoise.io.parquet import read_table
+from advdenoise.io.provenance import read_provenance
 from advdenoise.ops.system import PART
 
 CONFIGURATION = "config.yaml"  # of a folder of results: the configuration in effect
@@ -72,13 +75,13 @@ class Verifier:
         if job is None:
             return f"{path}: belongs to no job of the configuration; delete it if nobody needs it"
         try:
-            store.require(path)
+            require(path)
             if path.suffix == ".sha256":
                 weights = path.with_suffix("")
                 return None if weights.exists() else f"{path}: there are no {weights}; delete it"
             if path.suffix in _UNSIGNED:
                 return None
-            settings = store.read_provenance(path)["settings"]
+            settings = read_provenance(path)["settings"]
             if contents:
                 read_whole(path)
         except BadInput as reason:
@@ -146,9 +149,9 @@ def read_whole(path: Path) -> None:
         import numpy as np
         import pyarrow as pa
 
-        store.read_table(path, keep=lambda rows: pa.array(np.zeros(len(rows), bool)))
+        read_table(path, keep=lambda rows: pa.array(np.zeros(len(rows), bool)))
     elif path.suffix == ".h5":
-        with store.open_hdf5(path) as file:
+        with open_hdf5(path) as file:
             file.visititems(_read_array)
 
 

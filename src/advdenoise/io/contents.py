@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from advdenoise.io import store
+from advdenoise.io.files import damaged
 
 if TYPE_CHECKING:
     import h5py
@@ -43,7 +43,7 @@ def check_rows(path: Path, table: "pa.Table", settings: dict) -> None:
     images, where each of them has one row in each place.
     """
     if reason := _impossible(table, settings) or _incomplete(table, settings):
-        raise store.damaged(path, reason)
+        raise damaged(path, reason)
 
 
 def _impossible(table: "pa.Table", settings: dict) -> str | None:
@@ -122,7 +122,7 @@ def check_lengths(path: Path, file: "h5py.File") -> None:
 
     file.visititems(look)
     if others:
-        raise store.damaged(path, others[0])
+        raise damaged(path, others[0])
 
 
 def check_value(path: Path, value: object) -> dict:
@@ -131,9 +131,9 @@ def check_value(path: Path, value: object) -> dict:
     So for a calibration without a finite mean and deviation.
     """
     if not isinstance(value, dict):
-        raise store.damaged(path, "it holds no names and values")
+        raise damaged(path, "it holds no names and values")
     for name in ("mean", "deviation") if path.name.endswith(".calibration.json") else ():
         number = value.get(name)
         if not isinstance(number, float | int) or not math.isfinite(number):
-            raise store.damaged(path, f"its {name} is no finite number")
+            raise damaged(path, f"its {name} is no finite number")
     return value

@@ -17,3 +17,7 @@ def settings_digest(settings: dict) -> str:
     """A short digest of a job's settings, in whatever order they stand."""
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def sha256(data: str | bytes) -> str:
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()

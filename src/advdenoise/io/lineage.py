@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from advdenoise.errors import BadInput, remedy
-from advdenoise.io import store
 from advdenoise.io.digests import settings_digest
+from advdenoise.io.provenance import read_provenance
 
 
 def with_digest(settings: dict, inputs: dict) -> dict:
@@ -32,7 +32,7 @@ def check(settings: dict, inputs: dict) -> None:
     what is expected.
     """
     expected = _expected(settings, inputs)
-    own = {path: store.read_provenance(path)["settings"].get("digest") for path in expected}
+    own = {path: read_provenance(path)["settings"].get("digest") for path in expected}
     others = [path for path in expected if own[path] != expected[path]]
     reasons = _reasons(others) if others else []
     if reasons:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from advdenoise.io import store
+from advdenoise.io.files import write_text
 from advdenoise.reporting.write import number, write_shown
 from advdenoise.statistics import Estimate
 
@@ -86,7 +86,7 @@ def write(
     rows = [_row(claim) for claim in claims]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([_COLUMNS, *rows])
-    store.write_text(paths["csv"], text.getvalue())
+    write_text(paths["csv"], text.getvalue())
     notes = [*_RULE, *claims.notes, *warnings, *(f"Left out: {reason}." for reason in left_out)]
     shown = [_shown(claim) for claim in claims]
     head = ["claim", "quantity", "published", "ours", "n", "verdict"]

@@ -9,8 +9,9 @@ import numpy as np
 
 from advdenoise.errors import BadInput
 from advdenoise.graph.threats import CLEAN, NO_PURIFIER, parse
-from advdenoise.io import store
 from advdenoise.io.contents import check_lengths
+from advdenoise.io.hdf5 import open_hdf5
+from advdenoise.io.provenance import read_provenance
 from advdenoise.reporting import labels
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Scenes(NamedTuple):
 def read_seen(paths: list[Path], count: int | None = None) -> list[Seen]:
     """The first `count` images (all by default) of each file, once for each pair of points.
 
-    Raises BadInput for images with masks, DamagedFile as `store.open_hdf5`.
+    Raises BadInput for images with masks, DamagedFile as `open_hdf5`.
     """
     return [seen for path in paths for seen in _read(path, slice(count))]
 
@@ -111,10 +112,10 @@ def of_one_replicate(found: list) -> list:
 
 
 def _read(path: Path, rows: slice) -> list[Seen]:
-    settings = store.read_provenance(path)["settings"]
+    settings = read_provenance(path)["settings"]
     attack = parse(settings["threat"]).attack
     found = []
-    with store.open_hdf5(path, "examples") as file:
+    with open_hdf5(path, "examples") as file:
         _check_kind(file, path, "labels")
         target = file.attrs.get("target")
         common = {
@@ -141,8 +142,8 @@ def _read(path: Path, rows: slice) -> list[Seen]:
 
 
 def _read_scenes(path: Path, rows: slice) -> list[Scenes]:
-    settings = store.read_provenance(path)["settings"]
-    with store.open_hdf5(path, "examples") as file:
+    settings = read_provenance(path)["settings"]
+    with open_hdf5(path, "examples") as file:
         _check_kind(file, path, "masks")
         common = {
             "images": _channels_last(file["images"][rows]),

@@ -6,8 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from advdenoise.io import store
 from advdenoise.io.contents import check_rows, check_value
+from advdenoise.io.json_files import read_json
+from advdenoise.io.parquet import column_names, read_table
+from advdenoise.io.provenance import read_provenance
 from advdenoise.io.schemas import IQR, PREDICTIONS, SEGMENTATION, STAGES
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ def read(
     `columns` are read, by default all. Of detectors' scores those are read whose detector was
     fitted on the row's own attack, or instead on `fitted_on`, a threat and an attack point.
     Predictions may be of masks, with the columns of `SEGMENTATION` and `confusion`, an array of
-    classes * classes. Raises DamagedFile as `store.read_table`.
+    classes * classes. Raises DamagedFile as `read_table`.
     """
     import pandas as pd
 
@@ -88,10 +90,10 @@ def read(
     frames, made_by, chosen = [], [], {}
     entries = {kind: {} for kind in (*_ENTRIES, "attack", "network")}
     for path in paths:
-        provenance = store.read_provenance(path)
+        provenance = read_provenance(path)
         settings = provenance["settings"]
         made_by.append(settings)
-        table = store.read_table(path, _schema_of(path, schema), columns, keep)
+        table = read_table(path, _schema_of(path, schema), columns, keep)
         check_rows(path, table, settings)
         frame = table.to_pandas()
         frame["job_seconds"] = settings.get("seconds", math.nan)
@@ -128,7 +130,7 @@ def _chosen(settings: dict) -> Iterator[tuple[tuple[str, str, str, str], Any]]:
 
 
 def _schema_of(path: Path, schema: "pa.Schema | None") -> "pa.Schema | None":
-    if schema is PREDICTIONS and "confusion" in store.column_names(path):
+    if schema is PREDICTIONS and "confusion" in column_names(path):
         return SEGMENTATION
     return schema
 
@@ -142,6 +144,6 @@ def _is_fitted_on(attack: tuple[str, str] | None, rows: "pa.Table") -> "pa.Chunk
 
 def read_values(paths: list[Path]) -> list[tuple[dict, dict]]:
     """JSON result files: the value and the settings of each; DamagedFile as `check_value`."""
-    values = [check_value(path, store.read_json(path)) for path in paths]
-    settings = [store.read_provenance(path)["settings"] for path in paths]
+    values = [check_value(path, read_json(path)) for path in paths]
+    settings = [read_provenance(path)["settings"] for path in paths]
     return list(zip(values, settings, strict=True))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from advdenoise.io import store
+from advdenoise.io.provenance import read_provenance
 from advdenoise.reporting import labels
 from advdenoise.reporting.read import Results
 
@@ -51,7 +51,7 @@ def budget(value: float) -> str:
 
 
 def _settings(path: Path) -> dict:
-    return store.read_provenance(path)["settings"]
+    return read_provenance(path)["settings"]
 
 
 def _listed(names: dict[str, None], kind: str) -> str:

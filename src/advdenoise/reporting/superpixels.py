@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from advdenoise.errors import BadInput
-from advdenoise.io import store
 from advdenoise.io.contents import check_lengths
+from advdenoise.io.hdf5 import open_hdf5
+from advdenoise.io.provenance import read_provenance
 
 
 class Example(NamedTuple):
@@ -29,11 +30,11 @@ def read_examples(paths: list[Path], method: str) -> list[Example]:
     """All images of the files with their superpixels of one method, such as `slic`.
 
     Images that differ only in the replicate are taken once: superpixels do not depend on it.
-    Raises BadInput where there are no such superpixels, DamagedFile as `store.open_hdf5`.
+    Raises BadInput where there are no such superpixels, DamagedFile as `open_hdf5`.
     """
     found: dict[tuple, list[Example]] = {}
     for path in paths:
-        settings = store.read_provenance(path)["settings"]
+        settings = read_provenance(path)["settings"]
         about = {"dataset": settings["dataset"], "classifier": settings["classifier"]["name"]}
         if tuple(about.values()) not in found:
             found[tuple(about.values())] = _examples(path, settings["superpixels"], method, about)
@@ -47,7 +48,7 @@ def read_examples(paths: list[Path], method: str) -> list[Example]:
 
 
 def _examples(path: Path, entries: dict, method: str, about: dict) -> list[Example]:
-    with store.open_hdf5(path, "examples") as file:
+    with open_hdf5(path, "examples") as file:
         check_lengths(path, file)
         classes = json.loads(file.attrs["classes"])
         images, labels = np.moveaxis(file["images"][:], 1, -1), file["labels"][:]

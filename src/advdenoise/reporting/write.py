@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from advdenoise.io import published, store
+from advdenoise.io import published
+from advdenoise.io.files import write_text
 from advdenoise.reporting import labels
 from advdenoise.reporting.cells import YES_NO, Cell, Cells
 from advdenoise.reporting.latex import latex
@@ -59,7 +60,7 @@ def write(
         printed = published_numbers(paper, table)
     own = cells.notes if isinstance(cells, Cells) else ()
     cells = _apart(cells)
-    store.write_text(paths["csv"], _csv(cells, printed))
+    write_text(paths["csv"], _csv(cells, printed))
     notes = [
         "Each value with its 95 % confidence interval over images"
         + (" and, in parentheses, the published number as printed." if printed else "."),
@@ -84,8 +85,8 @@ def write_shown(
     """Write `markdown` and `latex` of a table of texts with its title above and notes below."""
     markdown = [f"# {title}", "", *tabulate(head, body)]
     markdown += [line for note in notes for line in ("", note)]
-    store.write_text(paths["markdown"], "\n".join(markdown) + "\n")
-    store.write_text(paths["latex"], "\n".join(latex(head, body, title, label, notes)) + "\n")
+    write_text(paths["markdown"], "\n".join(markdown) + "\n")
+    write_text(paths["latex"], "\n".join(latex(head, body, title, label, notes)) + "\n")
 
 
 def _of_other_images(cells: list[Cell], printed: dict) -> list[str]:

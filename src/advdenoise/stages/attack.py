@@ -20,7 +20,8 @@ from advdenoise.calls import call_with
 from advdenoise.datasets._source import IGNORED
 from advdenoise.errors import BadInput
 from advdenoise.graph.sources import load
-from advdenoise.io import store
+from advdenoise.io.hdf5 import add_array, create_hdf5
+from advdenoise.io.provenance import collect_provenance
 from advdenoise.noise import Noise
 from advdenoise.ops.resume import forget, state_digest, state_folder
 from advdenoise.outputs import predicted
@@ -56,15 +57,15 @@ def run(
         attacker = open_attacker(settings, clean, victim, surrogate, denoiser, calibration)
         inputs = filter(None, (images, victim, surrogate, denoiser, calibration))
         digest = state_digest(settings, code, *inputs)
-        made_by = store.provenance(settings, started)
+        made_by = collect_provenance(settings, started)
         with (
             finished_rows(state, digest, settings["threat"]) as finished,
-            store.create_hdf5(output, made_by, "adversarial") as file,
+            create_hdf5(output, made_by, "adversarial") as file,
         ):
             file.attrs["threat"] = settings["threat"]
-            store.add_array(file, "ids", clean.ids)
+            add_array(file, "ids", clean.ids)
             if not clean.dense:  # masks are as large as perturbations, and stand with the images
-                store.add_array(file, "labels", clean.labels)
+                add_array(file, "labels", clean.labels)
             for name, point in settings["attack"]["points"].items():
                 group = file.create_group(f"points/{name}")
                 group.attrs["entry"] = json.dumps(point)
@@ -82,7 +83,7 @@ def _write_point(
 ) -> None:
     """The perturbations of one point, batch by batch, with budget and success of each image."""
     point = settings["attack"]["points"][name]
-    stored = store.add_array(group, "perturbation", shape=(len(clean), *clean.shape), dtype="f4")
+    stored = add_array(group, "perturbation", shape=(len(clean), *clean.shape), dtype="f4")
     epsilons = image_epsilons(point, len(clean))
     success = np.zeros(len(clean), dtype=np.uint8)
     lost = np.zeros(len(clean), dtype=np.uint8)
@@ -103,8 +104,8 @@ def _write_point(
             success[rows] = made["success"]
             lost[rows] = made["lost"]
             bar.update(rows.stop - rows.start)
-    store.add_array(group, "epsilon", epsilons)
-    store.add_array(group, "success", success)
+    add_array(group, "epsilon", epsilons)
+    add_array(group, "success", success)
     right = int(success.sum())
     what = "most labelled pixels of " if clean.dense else ""
     print(f"{title}: the victim errs on {what}{right} of {len(clean)} images")

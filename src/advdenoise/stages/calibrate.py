@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from advdenoise.errors import BadInput
-from advdenoise.io import store
+from advdenoise.io.json_files import write_json
+from advdenoise.io.provenance import collect_provenance
 from advdenoise.stages import models
 from advdenoise.stages.data import open_images
 
@@ -35,4 +36,4 @@ def run(settings: dict, images: Path, denoiser: Path, output: Path) -> None:
         "images": len(errors),
         "layers": models.layers(using.denoise),
     }
-    store.write_json(output, value, store.provenance(settings, started))
+    write_json(output, value, collect_provenance(settings, started))

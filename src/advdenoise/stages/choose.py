@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from advdenoise.calls import injected_parameters
 from advdenoise.graph.sources import load
-from advdenoise.io import store
+from advdenoise.io.json_files import write_json
+from advdenoise.io.provenance import collect_provenance
 from advdenoise.noise import Noise
 from advdenoise.outputs import predicted
 from advdenoise.stages import models
@@ -58,7 +59,7 @@ def run(
             "images": min(settings["images"], len(clean)),
             "choices": list(choices),
         }
-    store.write_json(output, value, store.provenance(settings, started))
+    write_json(output, value, collect_provenance(settings, started))
 
 
 def _batches(settings: dict, clean: ImageSet, title: str) -> Iterator[Batch]:

@@ -17,7 +17,8 @@ from typing import TextIO
 
 from advdenoise.errors import EXIT_PREEMPTED, BadInput, Preempted
 from advdenoise.graph import resolution
-from advdenoise.io import lineage, store
+from advdenoise.io import lineage
+from advdenoise.io.json_files import read_json
 from advdenoise.ops import system
 from advdenoise.ops.devices import visible_gpus
 from advdenoise.ops.terminal import lead_nowhere
@@ -112,7 +113,7 @@ def _run(run, options: dict, chosen: list[Path] | None, log: Path | None, termin
 
 def with_choices(settings: dict, files: list[Path]) -> dict:
     """The settings of a job with the values of these files of choices in their place."""
-    return resolution.resolve(settings, {path: store.read_json(path) for path in files})
+    return resolution.resolve(settings, {path: read_json(path) for path in files})
 
 
 def _parser(run) -> argparse.ArgumentParser:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from advdenoise.attributions._loo import LeaveOneOut
 from advdenoise.attributions._masks import Masks, masks_of
 from advdenoise.attributions._nodes import Nodes
-from advdenoise.io import store
+from advdenoise.io.parquet import write_table
+from advdenoise.io.provenance import collect_provenance
 from advdenoise.io.schemas import COST
 from advdenoise.stages import models
 from advdenoise.stages.columns import Columns
@@ -57,7 +58,7 @@ def run(settings: dict, images: Path, classifier: Path, output: Path) -> None:
                     **_measured(way, representation, masks, labels, entry, repetitions),
                 )
         about = settings | {"classifier": settings["classifier"] | models.capacity(network)}
-        store.write_table(output, columns.table(), store.provenance(about, started))
+        write_table(output, columns.table(), collect_provenance(about, started))
 
 
 def array_bytes(passes: int, images: int, values: int) -> int:

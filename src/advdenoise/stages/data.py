@@ -14,7 +14,8 @@ from torch import Tensor
 
 from advdenoise.datasets._source import IGNORED
 from advdenoise.errors import BadInput, remedy, suggest
-from advdenoise.io import store
+from advdenoise.io.files import damaged
+from advdenoise.io.hdf5 import open_hdf5
 
 # The attribute of a point that counts images at which its attack had no finite gradient.
 GRADIENTS = "gradients_not_finite"
@@ -88,7 +89,7 @@ class ImageSet:
         images = torch.from_numpy(self.stored[rows]).to(device).float().div_(255)
         labels = self.labels[rows]
         if self.dense and not _are_classes(labels[labels != IGNORED], self.classes):
-            raise store.damaged(self.path, f"a pixel is of none of its {len(self.classes)} classes")
+            raise damaged(self.path, f"a pixel is of none of its {len(self.classes)} classes")
         return Batch(
             rows,
             images.contiguous(memory_format=torch.channels_last),
@@ -100,7 +101,7 @@ class ImageSet:
 @contextmanager
 def open_images(path: Path) -> Iterator[ImageSet]:
     """Open an image set; BadInput or DamagedFile naming the file where that fails."""
-    with store.open_hdf5(path, "images") as file:
+    with open_hdf5(path, "images") as file:
         classes = json.loads(file.attrs["classes"])
         labels = file["masks"] if "masks" in file else file["labels"][:]
         found = ImageSet(Path(path), file["images"], labels, file["ids"][:], classes)
@@ -113,16 +114,16 @@ def _check_images(images: ImageSet, settings: dict) -> None:
     count = len(images)
     split = settings.get("entry", {}).get("splits", {}).get(settings.get("split")) or {}
     if not len(images.stored) == len(images.labels) == count > 0:
-        raise store.damaged(
+        raise damaged(
             images.path,
             f"it holds {len(images.stored)} images, {len(images.labels)} labels and {count} ids",
         )
     if count != split.get("size", count):
-        raise store.damaged(images.path, f"it holds {count} images of {split['size']}")
+        raise damaged(images.path, f"it holds {count} images of {split['size']}")
     if len(np.unique(images.ids)) != count:
-        raise store.damaged(images.path, "it holds an image twice")
+        raise damaged(images.path, "it holds an image twice")
     if not images.dense and not _are_classes(images.labels, images.classes):
-        raise store.damaged(images.path, f"a label is none of its {len(images.classes)} classes")
+        raise damaged(images.path, f"a label is none of its {len(images.classes)} classes")
 
 
 def _are_classes(labels: np.ndarray, classes: list[str]) -> bool:
@@ -149,7 +150,7 @@ class Perturbations:
         """
         perturbations = self._stored[rows]
         if reason := why_impossible(perturbations, self._reach[rows]):
-            raise store.damaged(self._path, reason)
+            raise damaged(self._path, reason)
         return perturbations
 
 
@@ -199,7 +200,7 @@ class AdversarialSet:
         """The perturbations of a batch, channels-last; DamagedFile where they cannot be."""
         stored = torch.from_numpy(self.perturbations[point][batch.rows]).to(batch.images.device)
         if leads_out(batch.images, stored):
-            raise store.damaged(self.path, "its perturbations lead out of [0,1]")
+            raise damaged(self.path, "its perturbations lead out of [0,1]")
         return stored.contiguous(memory_format=torch.channels_last)
 
     def epsilon(self, point: str) -> np.ndarray:
@@ -218,7 +219,7 @@ class AdversarialSet:
 @contextmanager
 def open_adversarial(path: Path, images: ImageSet) -> Iterator[AdversarialSet]:
     """Open an adversarial set made from `images`; BadInput where it was made from others."""
-    with store.open_hdf5(path, "adversarial") as file:
+    with open_hdf5(path, "adversarial") as file:
         if not np.array_equal(file["ids"][:], images.ids):
             raise BadInput(f"{path} was made from other images than {images.path}; {remedy(path)}")
         points = dict(file["points"].items())
@@ -231,14 +232,14 @@ def open_adversarial(path: Path, images: ImageSet) -> Iterator[AdversarialSet]:
 def _check_points(path: Path, points: dict, images: ImageSet, expected) -> None:
     """Raises DamagedFile where a point is missing or has not a row for each image."""
     if points.keys() != set(expected):
-        raise store.damaged(path, f"it holds the points {', '.join(points) or 'of no attack'}")
+        raise damaged(path, f"it holds the points {', '.join(points) or 'of no attack'}")
     shapes = {"perturbation": (len(images), *images.shape)}
     shapes |= dict.fromkeys(("epsilon", "success"), (len(images),))
     for name, group in points.items():
         for array, shape in shapes.items():
             if group[array].shape != shape:
                 size = "x".join(map(str, group[array].shape))
-                raise store.damaged(path, f"{array} of {name} is {size} for {len(images)} images")
+                raise damaged(path, f"{array} of {name} is {size} for {len(images)} images")
 
 
 @contextmanager

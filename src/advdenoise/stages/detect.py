@@ -15,8 +15,9 @@ from advdenoise.detectors._protocols import lacking, split, units
 from advdenoise.errors import BadInput, DamagedFile, remedy
 from advdenoise.graph.sources import load
 from advdenoise.graph.threats import CLEAN
-from advdenoise.io import store
 from advdenoise.io.contents import check_rows
+from advdenoise.io.parquet import read_table, write_table
+from advdenoise.io.provenance import collect_provenance, read_provenance
 from advdenoise.io.schemas import DETECTION, IQR
 from advdenoise.stages.columns import Columns
 
@@ -54,7 +55,7 @@ class Features:
         self._files = _by_threat(files, [CLEAN, *threats])
         tables = [self._read(file, _ABOUT) for file in self._files]
         for file, table in zip(self._files, tables, strict=True):
-            settings = store.read_provenance(file)["settings"]
+            settings = read_provenance(file)["settings"]
             check_rows(file, table.drop_columns(["attribution_point"]), settings)
         self._table = pa.concat_tables(tables)
         self.is_adversarial = np.arange(len(self._table)) >= len(tables[0])
@@ -81,7 +82,7 @@ class Features:
         return vectors
 
     def _read(self, file: Path, columns: list[str]) -> pa.Table:
-        return store.read_table(file, IQR, columns, keep=partial(_has_point, self._point))
+        return read_table(file, IQR, columns, keep=partial(_has_point, self._point))
 
 
 def run(settings: dict, features: list[Path], output: Path, threads: int) -> None:
@@ -118,12 +119,12 @@ def run(settings: dict, features: list[Path], output: Path, threads: int) -> Non
                             **block,
                         )
     about = settings | {"lengths": lengths}
-    store.write_table(output, columns.table(), store.provenance(about, started))
+    write_table(output, columns.table(), collect_provenance(about, started))
 
 
 def _by_threat(files: list[Path], threats: list[str]) -> list[Path]:
     """The files in the order of the threats; each says whose images its rows are of."""
-    by_threat = {store.read_provenance(file)["settings"]["threat"]: file for file in files}
+    by_threat = {read_provenance(file)["settings"]["threat"]: file for file in files}
     if len(files) != len(threats) or by_threat.keys() != set(threats):
         raise BadInput(
             f"features: {', '.join(map(str, files))} hold {', '.join(by_threat)}, where "

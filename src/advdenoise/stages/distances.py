@@ -11,8 +11,9 @@ from tqdm import tqdm
 
 from advdenoise.distances import Comparison, Distance, Taps, layer_distances
 from advdenoise.errors import BadInput
-from advdenoise.io import store
 from advdenoise.io.contents import ids_digest
+from advdenoise.io.parquet import write_table
+from advdenoise.io.provenance import collect_provenance
 from advdenoise.io.schemas import DISTANCES
 from advdenoise.noise import Noise
 from advdenoise.ops.devices import full_precision
@@ -71,8 +72,8 @@ def run(
                         _add(columns, batch, met, entry["name"], point, found)
         entry = settings["classifier"] | models.capacity(network) | {"shapes": shapes}
         about = settings | {"classifier": entry, "ids": ids_digest(clean.ids[:count])}
-        provenance = store.provenance(about, started)
-        store.write_table(output, columns.table(), provenance)
+        provenance = collect_provenance(about, started)
+        write_table(output, columns.table(), provenance)
 
 
 def _purifiers(settings: dict, denoisers: list[Path], calibrations: list[Path], clean: ImageSet):

@@ -9,8 +9,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from advdenoise.datasets._source import IGNORED
-from advdenoise.io import store
 from advdenoise.io.contents import ids_digest
+from advdenoise.io.parquet import write_table
+from advdenoise.io.provenance import collect_provenance
 from advdenoise.io.schemas import PREDICTIONS, segmentation_schema
 from advdenoise.noise import Noise
 from advdenoise.outputs import NO_CLASS, finite_rows, label_rank, predicted
@@ -59,7 +60,7 @@ def run(
         # For accuracies among the top ones, and to tell when rows are missing.
         about = settings | {"classes": len(clean.classes), "ids": ids_digest(clean.ids)}
         about |= _failures(lost, threats, len(clean))
-        store.write_table(output, columns.table(), store.provenance(about, started))
+        write_table(output, columns.table(), collect_provenance(about, started))
 
 
 def _rows(settings: dict, purifiers: dict, batch: Batch, met: Met, judge, using) -> Iterator[dict]:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from advdenoise.datasets._source import IGNORED
 from advdenoise.distances import Taps
 from advdenoise.errors import BadInput
-from advdenoise.io import store
+from advdenoise.io.hdf5 import add_array, create_hdf5
+from advdenoise.io.provenance import collect_provenance
 from advdenoise.noise import Noise
 from advdenoise.outputs import NO_CLASS, predicted
 from advdenoise.stages import models
@@ -55,7 +56,7 @@ def run(
     with (
         open_images(images) as clean,
         open_threats([settings["threat"]], paths, clean) as threats,
-        store.create_hdf5(output, store.provenance(settings, started), "examples") as file,
+        create_hdf5(output, collect_provenance(settings, started), "examples") as file,
     ):
         _write_target(file, settings["attacks"], clean)
         judge = models.classifier(classifier, entry, clean)
@@ -118,14 +119,14 @@ def _write_images(file, clean: ImageSet, batch: Batch, order: np.ndarray) -> Non
     _add(file, "images", batch.images, order)
     labels = ("masks", batch.labels.byte()) if clean.dense else ("labels", batch.labels)
     _add(file, *labels, order)
-    store.add_array(file, "ids", batch.ids[order])
+    add_array(file, "ids", batch.ids[order])
 
 
 def _write_superpixels(file, entries: dict, network: nn.Module, images: Tensor) -> None:
     for name, entry in entries.items():
         group = file.create_group(f"superpixels/{name}")
         for point, settled in entry["points"].items():
-            store.add_array(group, point, segments(settled, network, images), dtype=np.int32)
+            add_array(group, point, segments(settled, network, images), dtype=np.int32)
 
 
 def _write_target(file, attacks: dict, clean: ImageSet) -> None:
@@ -161,4 +162,4 @@ def _write_maps(
 
 
 def _add(group, name: str, values: Tensor, order: np.ndarray) -> None:
-    store.add_array(group, name, values.contiguous().cpu().numpy()[order])
+    add_array(group, name, values.contiguous().cpu().numpy()[order])

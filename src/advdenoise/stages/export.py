@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from advdenoise.io import store
+from advdenoise.io.hdf5 import add_array, create_hdf5
+from advdenoise.io.provenance import collect_provenance
 from advdenoise.stages.data import open_adversarial, open_images
 
 _ROWS = 256
@@ -26,20 +27,20 @@ def run(settings: dict, images: Path, output: Path, adversarial: Path | None = N
         clean = files.enter_context(open_images(images))
         made = adversarial and files.enter_context(open_adversarial(adversarial, clean))
         file = files.enter_context(
-            store.create_hdf5(output, store.provenance(settings, started), "exported"),
+            create_hdf5(output, collect_provenance(settings, started), "exported"),
         )
         file.attrs["classes"] = json.dumps(clean.classes)
         for point in made.points if made else ["clean"]:
             group = file.create_group(point)
             shape = (len(clean), *clean.shape)
-            stored = store.add_array(group, "images", shape=shape, dtype="f4", codec="gzip")
+            stored = add_array(group, "images", shape=shape, dtype="f4", codec="gzip")
             for batch in clean.batches(_ROWS, device):
                 shown = batch.images
                 if made:
                     shown = shown + made.perturbation(point, batch)
                 stored[batch.rows] = shown.numpy()
             name = "masks" if clean.dense else "labels"
-            store.add_array(group, name, clean.labels, codec="gzip")
-            store.add_array(group, "ids", clean.ids, codec="gzip")
+            add_array(group, name, clean.labels, codec="gzip")
+            add_array(group, "ids", clean.ids, codec="gzip")
             if made:
-                store.add_array(group, "epsilon", made.epsilon(point), codec="gzip")
+                add_array(group, "epsilon", made.epsilon(point), codec="gzip")

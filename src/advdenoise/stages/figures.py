@@ -5,7 +5,8 @@ from pathlib import Path
 
 from advdenoise.calls import call_with
 from advdenoise.graph.sources import load
-from advdenoise.io import lineage, store
+from advdenoise.io import lineage
+from advdenoise.io.files import replacing
 from advdenoise.reporting.palette import Styles
 from advdenoise.reporting.read import read_stage
 
@@ -33,6 +34,6 @@ def run(settings: dict, output: list[Path]) -> None:
         }
         figure = call_with(load("figures", entry), styles=styles, **offered)
         about = {"Title": f"{settings['paper']}: {name}", "Date": None}
-        with store.replacing(paths[name]) as part:
+        with replacing(paths[name]) as part:
             figure.savefig(part, format="svg", metadata=about, bbox_inches="tight")
         matplotlib.pyplot.close(figure)

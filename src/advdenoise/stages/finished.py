@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from advdenoise.errors import BadInput, Preempted
-from advdenoise.io import store
+from advdenoise.io.hdf5 import add_array, create_hdf5, open_hdf5
 from advdenoise.ops.files import remove
 from advdenoise.ops.resume import Interruption, locked, own_state
 from advdenoise.ops.system import Refused
@@ -102,7 +102,7 @@ class FinishedRows:
     def _find(self, part: Path) -> int:
         """Note the runs of a part file; their rows."""
         try:
-            with store.open_hdf5(part, KIND) as file:
+            with open_hdf5(part, KIND) as file:
                 if json.loads(file.attrs["provenance"]) != {"digest": self._digest}:
                     raise BadInput("another job's")
                 found = {key: dict(group.attrs) for key, group in file.items()}
@@ -123,7 +123,7 @@ class FinishedRows:
         if place is None:
             return None
         try:
-            with store.open_hdf5(place.part, KIND) as file:
+            with open_hdf5(place.part, KIND) as file:
                 arrays = {name: array[:] for name, array in file[place.key].items()}
         except Refused:
             raise
@@ -157,7 +157,7 @@ class FinishedRows:
         """Write all rows that wait to a new part file."""
         if self._waiting:
             part = self._folder / f"{uuid.uuid4().hex}.h5"
-            with store.create_hdf5(part, {"digest": self._digest}, KIND) as file:
+            with create_hdf5(part, {"digest": self._digest}, KIND) as file:
                 for number, run in enumerate(self._waiting):
                     run.write(file.create_group(str(number)))
         self._waiting, self._bytes, self._flushed = [], 0, time.monotonic()
@@ -183,7 +183,7 @@ class _Run:
         group.attrs.update(series=self.series, start=self.start, stop=self.stop)
         for name, first in self.batches[0].items():
             shape = (self.stop - self.start, *first.shape[1:])
-            stored = store.add_array(group, name, shape=shape, dtype=first.dtype)
+            stored = add_array(group, name, shape=shape, dtype=first.dtype)
             row = 0
             for arrays in self.batches:
                 stored[row : row + len(arrays[name])] = arrays[name]

@@ -11,7 +11,8 @@ from advdenoise.datasets._source import IMAGES, BadSource, Source
 from advdenoise.datasets._splits import draw
 from advdenoise.errors import BadInput
 from advdenoise.graph.sources import load
-from advdenoise.io.store import add_array, create_hdf5, provenance
+from advdenoise.io.hdf5 import add_array, create_hdf5
+from advdenoise.io.provenance import collect_provenance
 
 
 def run(settings: dict, output: Path, root: str | None = None) -> None:
@@ -40,7 +41,7 @@ def _write(settings: dict, output: Path, root: Path | None) -> None:
     ids = draw(source, name, split, entry.get("splits", {}))
     one = source.images(ids[:1]).shape[1:]
     shape, brightest = (len(ids), *one), 0
-    with create_hdf5(output, provenance(settings, started), kind="images") as file:
+    with create_hdf5(output, collect_provenance(settings, started), kind="images") as file:
         images = add_array(file, "images", shape=shape, dtype="uint8")
         digest = hashlib.sha256()
         block = images.chunks[0]

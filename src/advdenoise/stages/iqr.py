@@ -7,8 +7,9 @@ from torch import nn
 from tqdm import tqdm
 
 from advdenoise.attributions._loo import LeaveOneOut, representations
-from advdenoise.io import store
 from advdenoise.io.contents import ids_digest
+from advdenoise.io.parquet import write_table
+from advdenoise.io.provenance import collect_provenance
 from advdenoise.io.schemas import iqr_schema
 from advdenoise.stages import models
 from advdenoise.stages.columns import Columns
@@ -48,8 +49,8 @@ def run(
             "ids": ids_digest(clean.ids),
             "seconds": time.perf_counter() - begin,  # of superpixels and features alone
         }
-        provenance = store.provenance(settings | about, started)
-        store.write_table(output, columns.table(), provenance)
+        provenance = collect_provenance(settings | about, started)
+        write_table(output, columns.table(), provenance)
 
 
 def _add(

@@ -14,8 +14,9 @@ from advdenoise.graph.sources import load
 from advdenoise.inference.elu import quicken
 from advdenoise.inference.fold import fold
 from advdenoise.inference.normalise import Normalise
-from advdenoise.io import store
 from advdenoise.io.contents import check_value
+from advdenoise.io.json_files import read_json
+from advdenoise.io.weights import read_weights
 from advdenoise.noise import Noise
 from advdenoise.ops.devices import device
 from advdenoise.outputs import finite_rows
@@ -60,7 +61,7 @@ def started(kind: str, path: Path, entry: dict, images: ImageSet) -> nn.Module:
     holds weights that are not finite.
     """
     network = build(kind, without_first_weights(kind, entry), images.shape, len(images.classes))
-    tensors, _ = store.read_weights(path)
+    tensors, _ = read_weights(path)
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):
             raise DamagedFile(f"{path}: the weights {name} are not finite numbers; {remedy(path)}")
@@ -167,7 +168,7 @@ def denoiser(
     """
     if path is None:
         return None
-    value = check_value(calibration, store.read_json(calibration)) if calibration else None
+    value = check_value(calibration, read_json(calibration)) if calibration else None
     network = trained("denoisers", path, entry, images)
     if hasattr(network, "codes"):
         return Denoiser(_refuses(entry), generate=network)

@@ -4,7 +4,8 @@ import time
 from pathlib import Path
 
 from advdenoise.calls import call_with
-from advdenoise.io import store
+from advdenoise.io.parquet import write_table
+from advdenoise.io.provenance import collect_provenance
 from advdenoise.stages.table import prepared
 
 
@@ -29,4 +30,4 @@ def run(
         for f, is_large in zip(table.schema, large, strict=True)
     ]
     table = table.cast(pa.schema(fields))
-    store.write_table(output, table, store.provenance(settings, started))
+    write_table(output, table, collect_provenance(settings, started))

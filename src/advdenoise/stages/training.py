@@ -13,8 +13,10 @@ from torch import nn
 from advdenoise.errors import BadInput
 from advdenoise.graph.sources import load
 from advdenoise.graph.threats import CLEAN
-from advdenoise.io import store
+from advdenoise.io.parquet import write_table
+from advdenoise.io.provenance import collect_provenance
 from advdenoise.io.schemas import HISTORY
+from advdenoise.io.weights import write_weights
 from advdenoise.ops.resume import forget, state_digest, state_folder
 from advdenoise.stages import models
 from advdenoise.stages.columns import Columns
@@ -173,10 +175,10 @@ def _write(job: _Job, made, weights: Path, history: Path) -> None:
     """Write the outputs; only then is the state forgotten."""
     network, rows = made
     precision = job.entry["training"].get("precision", FLOAT32)
-    provenance = store.provenance(job.settings | {"precision": precision}, job.started)
+    provenance = collect_provenance(job.settings | {"precision": precision}, job.started)
     columns = Columns(HISTORY)
     for row in rows:
         columns.add(1, **row)
-    store.write_table(history, columns.table(), provenance)
-    store.write_weights(weights, network.state_dict(), provenance)
+    write_table(history, columns.table(), provenance)
+    write_weights(weights, network.state_dict(), provenance)
     forget(job.state)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from advdenoise.io.store import replacing
+from advdenoise.io.files import replacing
 from advdenoise.ops.files import remove, why_no_file
 from advdenoise.ops.resume import own_state
 from advdenoise.ops.system import Refused, refusal, short_of_memory

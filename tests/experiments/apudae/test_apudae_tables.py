@@ -9,7 +9,8 @@ import pytest
 
 from advdenoise.calls import call_with
 from advdenoise.graph.sources import load
-from advdenoise.io import store
+from advdenoise.io.parquet import read_table, write_table
+from advdenoise.io.provenance import read_provenance
 from advdenoise.io.schemas import PREDICTIONS
 from advdenoise.reporting import purifications
 from advdenoise.reporting.read import read_stage
@@ -285,14 +286,14 @@ def test_the_sweep_names_the_settings_that_differ_in_their_order(made):
 def with_rates(made: Made, name: str, rates: dict[int, float]) -> None:
     """Lets the files of a table's predictions say that A's rate was chosen, for each seed."""
     for path in made.results.inputs("tables", "apudae", name)["predictions"]:
-        provenance = store.read_provenance(path)
+        provenance = read_provenance(path)
         settings = provenance["settings"]
         if settings["purifier"]["name"] in ("apudae", "apudae_sweep"):
             for point in settings["purifier"]["points"].values():
                 if point["function"] == "apudae.a":
                     point["settings"]["rate"] = rates[settings["seed"]]
                     point["chosen"] = ["rate"]
-            store.write_table(path, store.read_table(path, PREDICTIONS), provenance)
+            write_table(path, read_table(path, PREDICTIONS), provenance)
 
 
 def test_a_chosen_rate_is_told_below_the_table_and_in_the_sweep(tmp_path, apudae):

@@ -10,7 +10,7 @@ from advdenoise import metrics, statistics
 from advdenoise.calls import call_with
 from advdenoise.errors import BadInput, DamagedFile
 from advdenoise.graph.sources import load
-from advdenoise.io import store
+from advdenoise.io.parquet import write_table
 from advdenoise.io.schemas import PREDICTIONS, segmentation_schema
 from advdenoise.reporting import dapas as results_of
 from advdenoise.reporting import labels
@@ -324,7 +324,7 @@ def test_a_file_of_masks_has_all_columns_but_those_of_labels(tmp_path):
     for left_out, path in ((None, tmp_path / "whole.parquet"), ("l2", tmp_path / "part.parquet")):
         kept = {name: column for name, column in columns.items() if name != left_out}
         fields = pa.schema([schema.field(name) for name in kept])
-        store.write_table(path, pa.Table.from_arrays(list(kept.values()), schema=fields), settings)
+        write_table(path, pa.Table.from_arrays(list(kept.values()), schema=fields), settings)
     (found,) = read([tmp_path / "whole.parquet"], PREDICTIONS).frame["confusion"]
     assert list(found) == [1, 2, 3, 4]
     with pytest.raises(DamagedFile, match="no column l2"):

@@ -5,7 +5,8 @@ import copy
 import numpy as np
 import pytest
 
-from advdenoise.io import store
+from advdenoise.io.hdf5 import add_array, create_hdf5, open_hdf5
+from advdenoise.io.provenance import read_provenance
 from advdenoise.reporting.claims import Claim
 from advdenoise.reporting.read import read_stage
 from advdenoise.reporting.tables import feature_losses as tables
@@ -200,8 +201,8 @@ def test_the_least_confidence_of_the_images_shown(made, tmp_path, feature_losses
     claim = one(other.claims(), "least confidence in class0")
     assert claim.estimate == pytest.approx((99.5, 99.5, 99.5, 20))  # two replicates of ten images
     path = next(path for path in other.examples if "seed1" in str(path))
-    settings = store.read_provenance(path)["settings"]
-    with store.open_hdf5(path) as file:
+    settings = read_provenance(path)["settings"]
+    with open_hdf5(path) as file:
         arrays = {name: file[name][:] for name in ("images", "labels", "ids")}
         group = {
             name: file[f"default/default/{name}"][:]
@@ -210,12 +211,12 @@ def test_the_least_confidence_of_the_images_shown(made, tmp_path, feature_losses
         }
         attributes = {name: file.attrs[name] for name in ("classes", "target")}
     group["seen_probabilities"][3, 0] = 0.4
-    with store.create_hdf5(path, {"settings": settings | {"maps": []}}, "examples") as file:
+    with create_hdf5(path, {"settings": settings | {"maps": []}}, "examples") as file:
         for name, values in arrays.items():
-            store.add_array(file, name, values)
+            add_array(file, name, values)
         made_again = file.create_group("default/default")
         for name, values in group.items():
-            store.add_array(made_again, name, values)
+            add_array(made_again, name, values)
         for name, value in attributes.items():
             file.attrs[name] = value
     claim = one(other.claims(), "least confidence in class0")

@@ -18,7 +18,7 @@ from torch import nn
 from advdenoise.classifiers.zoo import timm_model
 from advdenoise.errors import BadInput, DamagedFile
 from advdenoise.graph import components
-from advdenoise.io.weights import put, read
+from advdenoise.io.checkpoints import put, read
 from tests.places import put_in_place
 
 HERE = "zoo.timm_model: settings.weights"

@@ -1,0 +1,106 @@
+"""How a file was made: settings, code, libraries, machine and time."""
+
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from advdenoise.errors import BadInput
+from advdenoise.io import hdf5, json_files, parquet, weights
+
+_PACKAGES = (
+    "h5py",
+    "hdf5plugin",
+    "numpy",
+    "pyarrow",
+    "safetensors",
+    "scikit-image",
+    "scikit-learn",
+    "scipy",
+    "segmentation-models-pytorch",
+    "snakemake",
+    "timm",
+    "torch",
+    "torchvision",
+    "xgboost",
+)
+
+
+def collect_provenance(settings: dict, started: float) -> dict:
+    """What made a file: settings, code, libraries, machine and time, as plain JSON values.
+
+    `started` is the job's `time.time()` at its beginning, `wall_seconds` the time since.
+    `commit` and `dirty` describe the checkout of this code and are None outside git. `device`
+    is the GPU's name where this process has used one, otherwise "cpu".
+    """
+    return {
+        "settings": settings,
+        **_checkout(),
+        "versions": _versions(),
+        "device": _device(),
+        "wall_seconds": round(time.time() - started, 3),
+        "host": platform.node(),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@functools.cache
+def _checkout() -> dict:
+    folder = Path(__file__).resolve().parents[1]
+    command = ["git", "-C", str(folder), "status", "--porcelain=v2", "--branch", "--", "."]
+    # A hook's GIT_DIR would point elsewhere; without the lock two jobs do not disturb each other.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    environment["GIT_OPTIONAL_LOCKS"] = "0"
+    try:
+        answer = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+    lines = answer.stdout.splitlines()
+    commit = next((x.split()[-1] for x in lines if x.startswith("# branch.oid ")), None)
+    return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _device() -> str:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return "cpu"
+    return torch.cuda.get_device_name()
+
+
+def read_provenance(path: str | Path) -> dict:
+    """The provenance of a file written by this module (.h5, .parquet, .safetensors, .json).
+
+    Raises BadInput where the file is missing or carries none, DamagedFile where it is damaged.
+    """
+    suffix = Path(path).suffix
+    if suffix == ".h5":
+        with hdf5.open_hdf5(path) as file:
+            return json.loads(file.attrs["provenance"])
+    if suffix == ".parquet":
+        with parquet.open_parquet(path) as (_, contents):
+            return contents["provenance"]
+    if suffix == ".safetensors":
+        return weights.read_header(path)
+    if suffix == ".json":
+        return json_files.read_contents(path)["provenance"]
+    raise BadInput(f"{path} carries no provenance; give a .h5, .parquet, .safetensors or .json.")
