@@ -2,6 +2,8 @@
 
 import copy
 import os
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -83,3 +85,28 @@ def results(tmp_path, quick):
 
     quick["seeds"] = [0, 1]
     return Results(tmp_path, quick)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """The files of a small workflow, which the stages write when a test first asks for them."""
+    import torch
+
+    from tests.stages.conftest import World
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield World(tmp_path_factory.mktemp("world"))
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def component(monkeypatch):
+    """Put functions into a module `toy` of a kind, so that settings can name `toy.function`."""
+
+    def put(kind: str, **functions) -> None:
+        module = types.ModuleType("toy")
+        vars(module).update(functions)
+        monkeypatch.setitem(sys.modules, f"advdenoise.{kind}.toy", module)
+
+    return put

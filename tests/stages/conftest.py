@@ -3,12 +3,8 @@
 import copy
 import json
 import re
-import sys
-import types
 from pathlib import Path
 
-import pytest
-import torch
 import yaml
 
 from advdenoise.graph import configuration
@@ -305,23 +301,3 @@ class World:
 
 def history_of(weights: Path) -> Path:
     return weights.with_name(weights.name.replace(".safetensors", ".history.parquet"))
-
-
-@pytest.fixture(scope="session")
-def world(tmp_path_factory):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield World(tmp_path_factory.mktemp("world"))
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def component(monkeypatch):
-    """Puts functions into a module `toy` of a kind, so that settings can name `toy.function`."""
-
-    def put(kind: str, **functions) -> None:
-        module = types.ModuleType("toy")
-        vars(module).update(functions)
-        monkeypatch.setitem(sys.modules, f"advdenoise.{kind}.toy", module)
-
-    return put
