@@ -1,7 +1,13 @@
 rule attack:
     """One adversarial set: the perturbations of one attack on one victim."""
     input:
-        unpack(flow.inputs("attack")),
+        images=flow.files("attack", "images"),
+        victim=flow.files("attack", "victim"),
+        surrogate=flow.files("attack", "surrogate"),
+        denoiser=flow.files("attack", "denoiser"),
+        calibration=flow.files("attack", "calibration"),
+        chosen=flow.files("attack", "chosen"),
+        named=flow.named_files("attack"),
     output:
         "<results>/seed{seed}/{dataset}/adversarial/{threat}/{split}.h5",
     log:

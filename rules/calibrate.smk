@@ -1,7 +1,9 @@
 rule calibrate:
     """Mean and deviation of a denoiser's reconstruction error on held-out images."""
     input:
-        unpack(flow.inputs("calibrate")),
+        images=flow.files("calibrate", "images"),
+        denoiser=flow.files("calibrate", "denoiser"),
+        named=flow.named_files("calibrate"),
     output:
         "<results>/seed{seed}/{dataset}/denoisers/{denoiser}.calibration.json",
     log:

@@ -1,7 +1,13 @@
 rule choose:
     """The values of an entry's settings that are chosen from candidates, on no test image."""
     input:
-        unpack(flow.inputs("choose")),
+        images=flow.files("choose", "images"),
+        victim=flow.files("choose", "victim"),
+        surrogate=flow.files("choose", "surrogate"),
+        denoiser=flow.files("choose", "denoiser"),
+        calibration=flow.files("choose", "calibration"),
+        chosen=flow.files("choose", "chosen"),
+        named=flow.named_files("choose"),
     output:
         "<results>/seed{seed}/{dataset}/chosen/{entry}/{classifier}.json",
     log:

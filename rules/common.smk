@@ -83,11 +83,11 @@ data_root = Path(flow.config["data_root"] or ".")
 
 
 def as_options(wildcards, input):
-    """A job's input files as command-line options, by their names; settings name theirs themselves."""
+    """A job's input files as command-line options by their names; entries name the others."""
     return " ".join(
         f"--{name} {files if isinstance(files, str) else ' '.join(files)}"
         for name, files in input.items()
-        if name != "of_settings"
+        if files and name != "named"
     )
 
 

@@ -1,7 +1,9 @@
 rule cost:
     """Time and memory of leave-one-out attributions for one batch of images."""
     input:
-        unpack(flow.inputs("cost")),
+        images=flow.files("cost", "images"),
+        classifier=flow.files("cost", "classifier"),
+        named=flow.named_files("cost"),
     output:
         "<results>/seed{seed}/{dataset}/cost/{attribution}/{classifier}/{split}.parquet",
     log:

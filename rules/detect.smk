@@ -1,7 +1,9 @@
 rule detect:
     """Scores of one detector entry on the features of a suite."""
     input:
-        unpack(flow.inputs("detect")),
+        features=flow.files("detect", "features"),
+        chosen=flow.files("detect", "chosen"),
+        named=flow.named_files("detect"),
     output:
         "<results>/seed{seed}/{dataset}/detection/{suite}/{detector}/{attribution}/{classifier}/{split}.parquet",
     log:

@@ -1,7 +1,13 @@
 rule distances:
     """Layer-wise distances to the clean image for a suite's threats and purifiers."""
     input:
-        unpack(flow.inputs("distances")),
+        images=flow.files("distances", "images"),
+        adversarial=flow.files("distances", "adversarial"),
+        classifier=flow.files("distances", "classifier"),
+        denoiser=flow.files("distances", "denoiser"),
+        calibration=flow.files("distances", "calibration"),
+        chosen=flow.files("distances", "chosen"),
+        named=flow.named_files("distances"),
     output:
         "<results>/seed{seed}/{dataset}/distances/{suite}/{classifier}/{split}.parquet",
     log:

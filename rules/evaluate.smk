@@ -1,7 +1,13 @@
 rule evaluate:
     """Predictions for all threats of a suite behind one purifier."""
     input:
-        unpack(flow.inputs("evaluate")),
+        images=flow.files("evaluate", "images"),
+        adversarial=flow.files("evaluate", "adversarial"),
+        classifier=flow.files("evaluate", "classifier"),
+        denoiser=flow.files("evaluate", "denoiser"),
+        calibration=flow.files("evaluate", "calibration"),
+        chosen=flow.files("evaluate", "chosen"),
+        named=flow.named_files("evaluate"),
     output:
         "<results>/seed{seed}/{dataset}/predictions/{suite}/{purifier}/{classifier}/{split}.parquet",
     log:

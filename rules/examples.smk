@@ -1,7 +1,13 @@
 rule examples:
     """A handful of images with what became of them, for figures."""
     input:
-        unpack(flow.inputs("examples")),
+        images=flow.files("examples", "images"),
+        adversarial=flow.files("examples", "adversarial"),
+        classifier=flow.files("examples", "classifier"),
+        denoiser=flow.files("examples", "denoiser"),
+        calibration=flow.files("examples", "calibration"),
+        chosen=flow.files("examples", "chosen"),
+        named=flow.named_files("examples"),
     output:
         "<results>/seed{seed}/{dataset}/examples/{threat}/{purifier}/{classifier}/{split}.h5",
     log:

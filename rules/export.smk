@@ -1,7 +1,10 @@
 rule export:
     """An image set as plain images and labels that bare h5py reads."""
     input:
-        unpack(flow.inputs("export")),
+        images=flow.files("export", "images"),
+        adversarial=flow.files("export", "adversarial"),
+        chosen=flow.files("export", "chosen"),
+        named=flow.named_files("export"),
     output:
         "<results>/seed{seed}/{dataset}/exported/{threat}/{split}.h5",
     log:

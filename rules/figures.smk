@@ -1,24 +1,24 @@
-for paper in flow.papers_with_figures():
+for experiment in flow.experiments_with_figures():
 
     rule:
         name:
-            f"figures_{paper}"
+            f"figures_{experiment}"
         input:
-            flow.job("figures", {"paper": paper}).inputs["files"],
+            flow.job("figures", {"experiment": experiment}).inputs["files"],
         output:
             [
                 report(
                     path,
                     caption="../report/captions/figure.rst",
-                    category=paper,
+                    category=experiment,
                     labels={"figure": name},
                 )
-                for name, path in flow.figures(paper).items()
+                for name, path in flow.figures(experiment).items()
             ],
         log:
-            f"<logs>/figures/{paper}.log",
+            f"<logs>/figures/{experiment}.log",
         benchmark:
-            f"<benchmarks>/figures/{paper}.tsv"
+            f"<benchmarks>/figures/{experiment}.tsv"
         localrule: True
         conda:
             "../envs/run.yaml"
@@ -27,8 +27,8 @@ for paper in flow.papers_with_figures():
             mem_mb=memory(4000),
             runtime=minutes(60),
         params:
-            settings=flow.settings("figures", paper=paper),
-            code=flow.code("figures", paper=paper),
+            settings=flow.settings("figures", experiment=experiment),
+            code=flow.code("figures", experiment=experiment),
         shell:
             "python -P {SCRIPTS}/figures.py --settings {params.settings:q}"
             " --output {output} --threads {threads} --log {log}"

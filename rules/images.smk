@@ -1,7 +1,7 @@
 rule images:
     """One split of a data set, as checksummed HDF5."""
     input:
-        unpack(flow.inputs("images")),
+        named=flow.named_files("images"),
     output:
         "<results>/images/{dataset}/{split}.h5",
     log:

@@ -1,7 +1,11 @@
 rule iqr:
     """Interquartile ranges of leave-one-out attributions, all representations."""
     input:
-        unpack(flow.inputs("iqr")),
+        images=flow.files("iqr", "images"),
+        adversarial=flow.files("iqr", "adversarial"),
+        classifier=flow.files("iqr", "classifier"),
+        chosen=flow.files("iqr", "chosen"),
+        named=flow.named_files("iqr"),
     output:
         "<results>/seed{seed}/{dataset}/iqr/{threat}/{attribution}/{classifier}/{split}.parquet",
     log:

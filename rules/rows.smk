@@ -1,13 +1,21 @@
 rule rows:
     """Result files of the same images joined into one, for programs."""
     input:
-        unpack(flow.inputs("rows")),
+        predictions=flow.files("rows", "predictions"),
+        distances=flow.files("rows", "distances"),
+        iqr=flow.files("rows", "iqr"),
+        detection=flow.files("rows", "detection"),
+        calibration=flow.files("rows", "calibration"),
+        cost=flow.files("rows", "cost"),
+        examples=flow.files("rows", "examples"),
+        chosen=flow.files("rows", "chosen"),
+        named=flow.named_files("rows"),
     output:
-        "<results>/tables/{paper}/{rows}.parquet",
+        "<results>/tables/{experiment}/{rows}.parquet",
     log:
-        "<logs>/rows/{paper}/{rows}.log",
+        "<logs>/rows/{experiment}/{rows}.log",
     benchmark:
-        "<benchmarks>/rows/{paper}/{rows}.tsv"
+        "<benchmarks>/rows/{experiment}/{rows}.tsv"
     localrule: True
     conda:
         "../envs/run.yaml"

@@ -1,20 +1,28 @@
 rule table:
     """One table of a paper, with intervals and beside the published numbers."""
     input:
-        unpack(flow.inputs("table")),
+        predictions=flow.files("table", "predictions"),
+        distances=flow.files("table", "distances"),
+        iqr=flow.files("table", "iqr"),
+        detection=flow.files("table", "detection"),
+        calibration=flow.files("table", "calibration"),
+        cost=flow.files("table", "cost"),
+        examples=flow.files("table", "examples"),
+        chosen=flow.files("table", "chosen"),
+        named=flow.named_files("table"),
     output:
         csv=report(
-            "<results>/tables/{paper}/{table}.csv",
+            "<results>/tables/{experiment}/{table}.csv",
             caption="../report/captions/table.rst",
-            category="{paper}",
+            category="{experiment}",
             labels={"table": "{table}"},
         ),
-        markdown="<results>/tables/{paper}/{table}.md",
-        latex="<results>/tables/{paper}/{table}.tex",
+        markdown="<results>/tables/{experiment}/{table}.md",
+        latex="<results>/tables/{experiment}/{table}.tex",
     log:
-        "<logs>/table/{paper}/{table}.log",
+        "<logs>/table/{experiment}/{table}.log",
     benchmark:
-        "<benchmarks>/table/{paper}/{table}.tsv"
+        "<benchmarks>/table/{experiment}/{table}.tsv"
     localrule: True
     conda:
         "../envs/run.yaml"

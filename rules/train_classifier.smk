@@ -1,7 +1,11 @@
 rule train_classifier:
     """One trained classifier and its history."""
     input:
-        unpack(flow.inputs("train_classifier")),
+        images=flow.files("train_classifier", "images"),
+        held_out=flow.files("train_classifier", "held_out"),
+        classes=flow.files("train_classifier", "classes"),
+        start=flow.files("train_classifier", "start"),
+        named=flow.named_files("train_classifier"),
     output:
         weights=weights("<results>/seed{seed}/{dataset}/classifiers/{classifier}.safetensors"),
         history="<results>/seed{seed}/{dataset}/classifiers/{classifier}.history.parquet",

@@ -1,7 +1,13 @@
 rule train_denoiser:
     """One trained denoiser and its history."""
     input:
-        unpack(flow.inputs("train_denoiser")),
+        images=flow.files("train_denoiser", "images"),
+        held_out=flow.files("train_denoiser", "held_out"),
+        adversarial=flow.files("train_denoiser", "adversarial"),
+        chosen=flow.files("train_denoiser", "chosen"),
+        network=flow.files("train_denoiser", "network"),
+        start=flow.files("train_denoiser", "start"),
+        named=flow.named_files("train_denoiser"),
     output:
         weights=weights("<results>/seed{seed}/{dataset}/denoisers/{denoiser}.safetensors"),
         history="<results>/seed{seed}/{dataset}/denoisers/{denoiser}.history.parquet",

@@ -139,7 +139,7 @@ class Results:
 
     def _distances(self, path: Path, settings: dict) -> None:
         rows = []
-        for threat, purifier in settings["meetings"]:
+        for threat, purifier in settings["pairs"]:
             (entry,) = (e for e in settings["purifiers"] if e["name"] == purifier)
             for point, _ in self._points(settings, threat):
                 for purifier_point in entry["points"]:

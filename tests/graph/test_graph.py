@@ -341,7 +341,7 @@ def test_wildcards_match_the_configured_names_alone():
         "threat": ["clean", "fgsm@cnn", "pgd@cnn+direct"],
         "split": ["train", "held_out", "test"],
         "suite": ["purified", "detected"],
-        "paper": ["defence", "detection"],
+        "experiment": ["defence", "detection"],
         "purifier": ["none", "direct"],
         "seed": ["0", "12"],
     }
@@ -349,7 +349,7 @@ def test_wildcards_match_the_configured_names_alone():
         "threat": ["fgsm", "fgsm@dae", "clean@cnn", "fgsm@cnn+", "fgsmm@cnn", "fgsm@cnn+other"],
         "split": ["valid", "te"],
         "suite": ["purifie", "none"],
-        "paper": ["papers"],
+        "experiment": ["papers"],
         "purifier": ["dae"],
         "seed": ["", "a", "0.5"],
     }
@@ -490,7 +490,7 @@ def test_an_adaptive_suite_meets_each_purifier_with_the_attack_on_it():
         folder = "results/mini/seed0/digits/adversarial"
         assert met.inputs["adversarial"] == [f"{folder}/{threat}/test.h5"]
     names = {"dataset": "digits", "suite": "purified", "classifier": "cnn"}
-    assert job(graph, "distances", **names).settings["meetings"] == [
+    assert job(graph, "distances", **names).settings["pairs"] == [
         ["clean", "none"],
         ["pgd@cnn", "none"],
         ["clean", "direct"],
@@ -501,7 +501,9 @@ def test_an_adaptive_suite_meets_each_purifier_with_the_attack_on_it():
 def test_what_is_not_for_a_data_set_is_left_out_and_told(quick):
     table = quick["experiments"]["dapas"]["tables"]["accuracy"]
     table["predictions"]["dataset"] = ["patches", "digits"]
-    found = Flow(configuration.read(quick)).job("table", {"paper": "dapas", "table": "accuracy"})
+    found = Flow(configuration.read(quick)).job(
+        "table", {"experiment": "dapas", "table": "accuracy"}
+    )
     folder = "results/quick/seed0/patches/predictions/steps"
     assert found.inputs["predictions"] == [
         f"{folder}/none/resnet18/test.parquet",
@@ -512,10 +514,10 @@ def test_what_is_not_for_a_data_set_is_left_out_and_told(quick):
 
 def test_seeds_are_replicates_and_may_be_an_experiments_own():
     graph = flow("{seeds: [0, 1], experiments: {detection: {seeds: [7]}}}")
-    layers = graph.job("table", {"paper": "defence", "table": "layers"})
+    layers = graph.job("table", {"experiment": "defence", "table": "layers"})
     name = "digits/distances/purified/cnn/test.parquet"
     assert layers.inputs["distances"] == [f"results/mini/seed{seed}/{name}" for seed in (0, 1)]
-    (scores,) = graph.job("table", {"paper": "detection", "table": "auc"}).inputs["detection"]
+    (scores,) = graph.job("table", {"experiment": "detection", "table": "auc"}).inputs["detection"]
     assert scores.startswith("results/mini/seed7/")
 
 

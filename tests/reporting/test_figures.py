@@ -69,7 +69,7 @@ def test_each_file_holds_the_figure_of_its_name(tmp_path, propagation):
 
 
 def test_a_file_without_a_figure_is_refused(tmp_path):
-    settings = {"paper": "x", "figures": {"figure1": {}}, "inputs": {}}
+    settings = {"experiment": "x", "figures": {"figure1": {}}, "inputs": {}}
     for names in (["figure2"], ["figure1", "figure2"], ["figure1", "figure1"], []):
         with pytest.raises(RuntimeError, match="must be a file for each of"):
             figures.run(settings, [tmp_path / f"{name}.svg" for name in names])

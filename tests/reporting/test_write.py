@@ -364,7 +364,7 @@ def test_the_same_cells_give_the_same_bytes(written):
 
 
 def run_table(results, paper, name, tmp_path, **changes):
-    job = results.flow.job("table", {"paper": paper, "table": name})
+    job = results.flow.job("table", {"experiment": paper, "table": name})
     settings = json.loads(json.dumps(job.settings))
     inputs = {stage: [results.make(f) for f in files] for stage, files in job.inputs.items()}
     paths = {kind: tmp_path / f"{name}.{kind}" for kind in ("csv", "markdown", "latex")}

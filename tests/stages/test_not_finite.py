@@ -77,7 +77,7 @@ def test_a_table_says_how_many_and_counts_them_as_wrong(world, toys, tmp_path):
     path = world.run(PREDICTED, tmp_path / "x.parquet", {"purifier": purifier("half")})
     files = {name: tmp_path / name for name in ("csv", "markdown", "latex")}
     for number, function in enumerate(("accuracy.by_threat", "accuracy.worst_case")):
-        settings = {"entry": {"function": function}, "paper": "mine", "table": f"t{number}"}
+        settings = {"entry": {"function": function}, "experiment": "mine", "table": f"t{number}"}
         table.run(settings | {"left_out": []}, **files, predictions=[path, world.make(PREDICTED)])
         lost = int(bright(world).sum())
         text = files["markdown"].read_text()
@@ -91,7 +91,7 @@ def test_a_purifier_that_always_diverges_is_never_right(world, toys, tmp_path):
     path = world.run(PREDICTED, tmp_path / "x.parquet", {"purifier": purifier("every")})
     settings = {"entry": {"function": "accuracy.worst_case", "settings": {"among_top": True}}}
     files = {name: tmp_path / name for name in ("csv", "markdown", "latex")}
-    about = {"paper": "mine", "table": "top", "left_out": []}
+    about = {"experiment": "mine", "table": "top", "left_out": []}
     table.run(settings | about, **files, predictions=[path])
     assert "0.0 [0.0, " in files["markdown"].read_text() and "100.0" not in files["csv"].read_text()
 
@@ -139,7 +139,7 @@ def test_a_table_tells_of_attacks_that_could_not_move(world, toys, tmp_path):
     cycled = world.make("seed0/digits/adversarial/cycled@small/few.h5")
     written = world.run(PREDICTED, tmp_path / "x.parquet", adversarial=[stored, cycled])
     files = {name: tmp_path / name for name in ("csv", "markdown", "latex")}
-    about = {"paper": "mine", "table": "t", "left_out": []}
+    about = {"experiment": "mine", "table": "t", "left_out": []}
     entry = {"entry": {"function": "accuracy.by_threat"}}
     table.run(entry | about, **files, predictions=[written])
     assert (

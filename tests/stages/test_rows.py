@@ -17,7 +17,7 @@ SEEN = ["classifier", "id", "threat", "purifier"]
 def made(tmp_path_factory, propagation_file):
     """The results, and the explorer's rows as the stage writes and a reader finds them."""
     results = Results(tmp_path_factory.mktemp("explorer"), propagation_file)
-    job = results.flow.job("rows", {"paper": "propagation", "rows": "explorer"})
+    job = results.flow.job("rows", {"experiment": "propagation", "rows": "explorer"})
     inputs = {stage: [results.make(f) for f in files] for stage, files in job.inputs.items()}
     path = results.root / "explorer.parquet"
     rows.run(json.loads(json.dumps(job.settings)), path, **inputs)

@@ -350,7 +350,7 @@ def test_other_stages(counting):
 
 def test_the_figures_of_a_paper_are_one_stage(counting):
     job = PlannedJob("figures_defence", {}, (), ("strips.svg",), None, 0, None)
-    assert counting.settings(job)["paper"] == "defence"
+    assert counting.settings(job)["experiment"] == "defence"
     assert [use.thing.function for use in counting.of(job).uses] == ["figures"]
 
 

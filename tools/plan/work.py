@@ -125,7 +125,9 @@ class Counting:
 
     def settings(self, job: PlannedJob) -> dict:
         """The settings that the job is handed."""
-        own = {} if job.rule == job.stage else {"paper": job.rule.removeprefix(f"{job.stage}_")}
+        own = (
+            {} if job.rule == job.stage else {"experiment": job.rule.removeprefix(f"{job.stage}_")}
+        )
         return choices.at_most(self._flow.job(job.stage, own or job.wildcards).settings)
 
     # ------------------------------------------------------------ one method per stage
@@ -246,7 +248,7 @@ class Counting:
         forward = Counter({Use(self._network("classifiers", s["classifier"], s), FORWARD): 1})
         purifiers = {entry["name"]: entry for entry in s["purifiers"]}
         uses, maps = forward.copy(), 0
-        for threat, name in s["meetings"]:
+        for threat, name in s["pairs"]:
             entry = purifiers[name]
             met, points = self._met(s, [threat]), len(entry["points"])
             purify = self._purify({**s, "purifier": entry, "denoiser": entry["denoiser_entry"]})

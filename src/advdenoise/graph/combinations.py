@@ -4,8 +4,9 @@ import itertools
 from collections.abc import Iterator
 
 from advdenoise.graph import choices, threats
-from advdenoise.graph.kinds import CROSSINGS, KIND_OF
+from advdenoise.graph.kinds import KIND_OF
 from advdenoise.graph.names import unknowable
+from advdenoise.graph.stages import crossings
 from advdenoise.graph.threats import NO_PURIFIER, Threat
 
 
@@ -13,7 +14,7 @@ def combinations(config: dict, product: dict) -> tuple[dict[str, list[dict]], li
     """What a table or figure reads by stage, as names, and why others are left out."""
     combined: dict[str, list[dict]] = {}
     left_out: dict[str, None] = {}
-    for stage in CROSSINGS:
+    for stage in crossings():
         for crossing in product.get(stage, []):
             for names in _cross(config, stage, crossing):
                 if reason := _unfit(config, names):
@@ -43,7 +44,7 @@ def _left_out_threats(config: dict, dataset: str, suite: str | None = None, **ot
 
 def _cross(config: dict, stage: str, crossing: dict) -> Iterator[dict]:
     """Every combination of a crossing's names, threats as paths name them."""
-    keys = ["dataset", *(key for key in CROSSINGS[stage] if key in crossing)]
+    keys = ["dataset", *(key for key in crossings()[stage] if key in crossing)]
     for values in itertools.product(*(crossing[key] for key in keys)):
         names = dict(zip(keys, values, strict=True))
         if "threat" in names:

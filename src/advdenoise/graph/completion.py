@@ -5,8 +5,9 @@ import os
 
 from advdenoise.errors import BadInput
 from advdenoise.graph import choices
-from advdenoise.graph.kinds import CROSSINGS, KINDS, point_key
+from advdenoise.graph.kinds import KINDS, point_key
 from advdenoise.graph.names import check_threat, known
+from advdenoise.graph.stages import crossings
 from advdenoise.graph.threats import CLEAN, NO_PURIFIER
 
 # The batch that "segfault" tells the cost of (Table 7), and how often it is measured.
@@ -130,11 +131,11 @@ def _put_everywhere(config: dict) -> None:
 
 def _list_crossings(product: dict, detectors: list[str]) -> None:
     """Every crossing becomes a list of mappings from key to list of names."""
-    for stage in CROSSINGS:
-        crossings = product.get(stage)
-        if crossings is None:
+    for stage in crossings():
+        given = product.get(stage)
+        if given is None:
             continue
-        listed = crossings if isinstance(crossings, list) else [crossings]
+        listed = given if isinstance(given, list) else [given]
         product[stage] = [
             {key: [v] if isinstance(v, str) else list(v) for key, v in crossing.items()}
             for crossing in listed

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 from advdenoise import ranges
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph.sources import definitions, is_own, locate
+from advdenoise.graph.stages import crossings
 
-# What components of each kind can be handed by name.
-_PRODUCTS = {"predictions", "distances", "iqr", "detection", "calibration", "cost", "examples"}
+# What components of each kind can be handed by name; tables and figures are handed products.
 INJECTED = {
     "datasets": {"root"},
     "classifiers": {"shape", "classes"},
@@ -30,8 +30,6 @@ INJECTED = {
     | {"epoch", "iteration"},
     "attributions": {"image"},
     "detectors": {"seed", "threads"},
-    "tables": {*_PRODUCTS, "chosen"},
-    "figures": {*_PRODUCTS, "chosen", "styles"},
 }
 # Settings of networks that name weights to start from.
 _FIRST_WEIGHTS = ("pretrained", "weights")
@@ -150,8 +148,15 @@ def _signature(kind: str, own: bool, file: Path, name: str) -> Signature:
         returns = name
     else:
         arguments, returns = node.args, ast.unparse(node.returns) if node.returns else ""
-    injected = INJECTED.get(kind, set()) if own else None
+    injected = _injected(kind) if own else None
     return _read(arguments, returns, injected)
+
+
+def _injected(kind: str) -> set[str]:
+    """What components of a kind can be handed by name."""
+    if kind in ("tables", "figures"):
+        return {*crossings(), "styles"}
+    return INJECTED[kind]
 
 
 def _constructor(node: ast.ClassDef) -> ast.FunctionDef:

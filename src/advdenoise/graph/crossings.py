@@ -3,8 +3,9 @@
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph import choices
 from advdenoise.graph.combinations import combinations
-from advdenoise.graph.kinds import BUILT_IN_SPLITS, CROSSINGS, DENSE, KIND_OF, SEGMENTER, returned
+from advdenoise.graph.kinds import BUILT_IN_SPLITS, DENSE, KIND_OF, SEGMENTER, returned
 from advdenoise.graph.names import check_threat, known
+from advdenoise.graph.stages import crossings
 
 
 def check_products(config: dict) -> None:
@@ -17,9 +18,9 @@ def check_products(config: dict) -> None:
 def _check_product(config: dict, key: str, product: dict) -> None:
     if "on_demand" in product and ".figures." in key:
         raise BadInput(f"{key}.on_demand: figures are drawn in one job; take it out")
-    stages = [stage for stage in CROSSINGS if stage in product]
+    stages = [stage for stage in crossings() if stage in product]
     if not stages:
-        raise BadInput(f"{key}: is made from nothing; add one of {', '.join(CROSSINGS)}")
+        raise BadInput(f"{key}: is made from nothing; add one of {', '.join(crossings())}")
     for stage in stages:
         for crossing in product[stage]:
             _check_crossing(config, f"{key}.{stage}", stage, crossing)
@@ -31,7 +32,7 @@ def _check_product(config: dict, key: str, product: dict) -> None:
 
 
 def _check_crossing(config: dict, key: str, stage: str, crossing: dict) -> None:
-    wanted = CROSSINGS[stage]
+    wanted = crossings()[stage]
     for name in crossing:
         if name not in (*wanted, "dataset"):
             raise BadInput(

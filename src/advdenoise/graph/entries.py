@@ -4,12 +4,12 @@ from advdenoise.errors import BadInput, suggest
 from advdenoise.graph import choices, components
 from advdenoise.graph.kinds import (
     BUILT_IN_SPLITS,
-    CROSSINGS,
     DENSE,
     OF_DENOISERS,
     injected_names,
     point_key,
 )
+from advdenoise.graph.stages import crossings
 from advdenoise.graph.training import check_training
 from advdenoise.sides import both, check_sides
 
@@ -54,8 +54,8 @@ def _check_sides(key: str, entry: dict, signature: components.Signature) -> None
 
 def _check_reads(key: str, product: dict, signature: components.Signature) -> None:
     """A table or figure crosses just what its function reads."""
-    crossed = [stage for stage in CROSSINGS if stage in product]
-    reads = [name for name in signature.injected if name in CROSSINGS]
+    crossed = [stage for stage in crossings() if stage in product]
+    reads = [name for name in signature.injected if name in crossings()]
     for stage in crossed:
         if stage not in reads:
             raise BadInput(

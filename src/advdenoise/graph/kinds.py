@@ -11,17 +11,6 @@ KINDS = (
     "attributions",
     "detectors",
 )
-# What each stage's file is named by, beside seed and data set.
-CROSSINGS = {
-    "predictions": ("suite", "purifier", "classifier", "split"),
-    "distances": ("suite", "classifier", "split"),
-    "iqr": ("threat", "attribution", "classifier", "split"),
-    "detection": ("suite", "detector", "attribution", "classifier", "split"),
-    "calibration": ("denoiser",),
-    "cost": ("attribution", "classifier", "split"),
-    "examples": ("threat", "purifier", "classifier", "split"),
-    "chosen": ("entry", "classifier"),
-}
 KIND_OF = {
     "dataset": "datasets",
     "classifier": "classifiers",

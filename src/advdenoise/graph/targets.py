@@ -11,7 +11,7 @@ from advdenoise.graph.names import check_threat
 
 _WILDCARD = re.compile(r"\{(\w+)(?:,(?:[^{}]|\{[^{}]*\})*)?\}")
 _MISSING = re.compile(r"No rule to produce (.+) \(if you use input")
-_KINDS = {"dataset": "data set", "paper": "experiment", "rows": "table"}
+_KINDS = {"dataset": "data set", "rows": "table"}
 
 
 def explained(flow: Flow, workflow):
@@ -73,7 +73,7 @@ def _check_path(flow: Flow, target: str, outputs: list[str]) -> None:
         if match := re.fullmatch(pattern, target):
             _check_names(flow, target, match.groupdict())
             return
-    known = [path for paper in flow.config["experiments"] for path in flow.products(paper)]
+    known = [path for name in flow.config["experiments"] for path in flow.products(name)]
     near = difflib.get_close_matches(target, known, n=1, cutoff=0.85)
     hint = f"did you mean {near[0]}?" if near else f"tables lie in {flow.root}/tables"
     raise BadInput(f"{target}: no rule makes that; {hint}")
@@ -91,9 +91,9 @@ def _check_names(flow: Flow, target: str, names: dict[str, str]) -> None:
             word = _KINDS.get(kind, kind)
             raise BadInput(f"{target}: there is no {word} {name!r}; {suggest(name, known)}")
     for kind in {"table", "rows"} & set(names):
-        flow.check_table(target, names["paper"], names[kind])
-        if target not in flow.products(names["paper"]):
-            right = [p for p in flow.products(names["paper"]) if Path(p).stem == names[kind]]
+        flow.entries.table(names["experiment"], names[kind])
+        if target not in flow.products(names["experiment"]):
+            right = [p for p in flow.products(names["experiment"]) if Path(p).stem == names[kind]]
             raise BadInput(f"{target}: the table has another format; write {right[0]}")
 
 

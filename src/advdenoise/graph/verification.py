@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from advdenoise.errors import BadInput, remedy
-from advdenoise.graph import places
 from advdenoise.graph.flow import Flow
 from advdenoise.graph.resolution import CHOSEN, is_block
+from advdenoise.graph.stages import rule_of
 from advdenoise.io.digests import settings_digest
 from advdenoise.io.files import require
 from advdenoise.io.hdf5 import open_hdf5
@@ -90,11 +90,11 @@ class Verifier:
 
     def _job(self, place: str) -> tuple[str, dict] | None:
         """The rule and the wildcards of a file, if the configuration has such a job."""
-        maker = places.maker(place)
+        maker = rule_of(place)
         if maker is None:
             return None
         rule, names = maker
-        experiment = self._flow.config["experiments"].get(names.get("paper"), {})
+        experiment = self._flow.config["experiments"].get(names.get("experiment"), {})
         if "figure" in names and names.pop("figure") not in experiment.get("figures", {}):
             return None
         for kind in ("table", "rows"):

@@ -86,8 +86,8 @@ def _missing_place(table: "pa.Table", settings: dict) -> str | None:
         "attack_point": settings.get("attack", {}).get("points") or {},
         "layer": settings.get("taps", []),
     }
-    if "meetings" in settings:
-        wanted |= {("threat", "purifier"): [tuple(pair) for pair in settings["meetings"]]}
+    if "pairs" in settings:
+        wanted |= {("threat", "purifier"): [tuple(pair) for pair in settings["pairs"]]}
     else:
         wanted |= {"threat": settings.get("threats", [])}
     for names, values in wanted.items():

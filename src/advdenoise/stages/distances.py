@@ -39,7 +39,7 @@ def run(
     """
     started = time.time()
     device = models.device()
-    met_names = list(dict.fromkeys(threat for threat, _ in settings["meetings"]))
+    met_names = list(dict.fromkeys(threat for threat, _ in settings["pairs"]))
     with (
         open_images(images) as clean,
         open_threats(met_names, adversarial, clean) as threats,
@@ -91,7 +91,7 @@ def _purifiers(settings: dict, denoisers: list[Path], calibrations: list[Path], 
 
 def _meeting(settings: dict, purifiers, threat: str):
     """The purifiers that meet a threat: under an adaptive one just the one that it knows."""
-    meetings = [purifier for met, purifier in settings["meetings"] if met == threat]
+    meetings = [purifier for met, purifier in settings["pairs"] if met == threat]
     return [found for found in purifiers if found[0]["name"] in meetings]
 
 

@@ -33,7 +33,7 @@ def run(settings: dict, output: list[Path]) -> None:
             for stage, files in settings["inputs"][name].items()
         }
         figure = call_with(load("figures", entry), styles=styles, **offered)
-        about = {"Title": f"{settings['paper']}: {name}", "Date": None}
+        about = {"Title": f"{settings['experiment']}: {name}", "Date": None}
         with replacing(paths[name]) as part:
             figure.savefig(part, format="svg", metadata=about, bbox_inches="tight")
         matplotlib.pyplot.close(figure)

@@ -40,7 +40,7 @@ def run(
     cells = call_with(function, **read)
     writer = claims.write if isinstance(cells, claims.Claims) else write.write
     paths = {"csv": csv, "markdown": markdown, "latex": latex}
-    paper, table = settings["paper"], settings["table"]
+    paper, table = settings["experiment"], settings["table"]
     above = title(paper, table, function, read, cells)
     warnings = failures.warnings(read["predictions"]) if "predictions" in read else []
     writer(cells, paper, table, settings["left_out"], paths, above, warnings)
@@ -49,7 +49,7 @@ def run(
 def prepared(settings: dict, inputs: dict[str, list[Path] | None]) -> tuple[Callable, dict]:
     """A table's function, and what it reads by stage."""
     function = load("tables", settings["entry"])
-    key = f"experiments.{settings['paper']}.tables.{settings['table']}"
+    key = f"experiments.{settings['experiment']}.tables.{settings['table']}"
     for name in required_parameters(function):
         if not inputs[name]:
             raise BadInput(

@@ -367,7 +367,7 @@ def test_what_makes_a_counter_attack():
 )
 def test_the_stage_writes_them(made, tmp_path, name):
     results = made.results
-    job = results.flow.job("table", {"paper": "apudae", "table": name})
+    job = results.flow.job("table", {"experiment": "apudae", "table": name})
     inputs = {stage: [results.make(f) for f in files] for stage, files in job.inputs.items()}
     paths = {kind: tmp_path / f"{name}.{kind}" for kind in ("csv", "markdown", "latex")}
     table.run(json.loads(json.dumps(job.settings)), **paths, **inputs)

@@ -231,7 +231,7 @@ def test_without_noise_there_is_no_density(results):
 
 
 def test_one_replicate_is_shown(results):
-    settings = json.loads(json.dumps(results.flow.job("figures", {"paper": "dapas"}).settings))
+    settings = json.loads(json.dumps(results.flow.job("figures", {"experiment": "dapas"}).settings))
     assert len(settings["inputs"]["figure4"]["examples"]) == 4  # two replicates of two threats
     figure = segmentation.denoised(
         files(results, "figure4", "examples"), noise="corrupted jpeg", images=3

@@ -232,7 +232,7 @@ def test_an_autoencoder_whose_attack_was_not_run_stands_under_its_own_name(
 @pytest.mark.parametrize("name", ["table1", "table2", "claims"])
 def test_the_stage_writes_them(made, tmp_path, name):
     results = made.results
-    job = results.flow.job("table", {"paper": "feature_losses", "table": name})
+    job = results.flow.job("table", {"experiment": "feature_losses", "table": name})
     inputs = {stage: [results.make(f) for f in files] for stage, files in job.inputs.items()}
     paths = {kind: tmp_path / f"{name}.{kind}" for kind in ("csv", "markdown", "latex")}
     table.run(json.loads(json.dumps(job.settings)), **paths, **inputs)

@@ -268,7 +268,7 @@ def test_a_set_is_known_by_method_gradient_and_victim_and_by_no_name(propagation
 @pytest.mark.parametrize("name", ["table2", "table3", "table6", "figure4", "claims"])
 def test_the_stage_writes_them(made, tmp_path, name):
     results = made.results
-    job = results.flow.job("table", {"paper": "propagation", "table": name})
+    job = results.flow.job("table", {"experiment": "propagation", "table": name})
     inputs = {stage: [results.make(f) for f in files] for stage, files in job.inputs.items()}
     paths = {kind: tmp_path / f"{name}.{kind}" for kind in ("csv", "markdown", "latex")}
     table.run(json.loads(json.dumps(job.settings)), **paths, **inputs)

@@ -139,7 +139,7 @@ def test_a_peak_that_no_one_tells_is_left_out(made):
 @pytest.mark.parametrize("name", [*NUMBERED, "cost", "claims"])
 def test_the_stage_writes_them(made, tmp_path, name):
     results = made.results
-    job = results.flow.job("table", {"paper": "segfault", "table": name})
+    job = results.flow.job("table", {"experiment": "segfault", "table": name})
     inputs = {stage: [results.make(f) for f in files] for stage, files in job.inputs.items()}
     paths = {kind: tmp_path / f"{name}.{kind}" for kind in ("csv", "markdown", "latex")}
     table.run(json.loads(json.dumps(job.settings)), **paths, **inputs)
@@ -153,7 +153,9 @@ def test_claims_depend_on_all_that_the_paper_prints(segfault, tmp_path):
     flow = Results(tmp_path, segfault).flow
 
     def published(name):
-        return set(flow.job("table", {"paper": "segfault", "table": name}).settings["published"])
+        return set(
+            flow.job("table", {"experiment": "segfault", "table": name}).settings["published"]
+        )
 
     assert published("table6") == {"segfault_table6.csv"}
     assert published("claims") >= {"segfault_table6.csv", "segfault_textnumbers.csv"}

@@ -1,0 +1,20 @@
+"""The figures stage: all figures of one experiment."""
+
+from advdenoise.graph.jobs import Entries, Job
+
+OUTPUTS = ("figures/{experiment}/{figure}.svg",)
+FORMAT = 1
+
+
+def job(entries: Entries, experiment: str, figure: str | None = None) -> Job:
+    """The results that the figures' crossings name; one job draws them all."""
+    figures = entries.config["experiments"][experiment]["figures"]
+    inputs = {name: entries.product_inputs(experiment, entry)[0] for name, entry in figures.items()}
+    files = {path for one in inputs.values() for paths in one.values() for path in paths}
+    settings = {
+        "experiment": experiment,
+        "figures": {name: entries.without_crossings(entry) for name, entry in figures.items()},
+        "inputs": inputs,
+    }
+    used = [("figures", entry) for entry in figures.values()]
+    return Job({"files": sorted(files)}, settings, used)

@@ -1,0 +1,28 @@
+"""The train_classifier stage: one trained classifier and its history."""
+
+from advdenoise.graph.jobs import Entries, Job
+
+OUTPUTS = (
+    "seed{seed}/{dataset}/classifiers/{classifier}.safetensors",
+    "seed{seed}/{dataset}/classifiers/{classifier}.history.parquet",
+)
+MODULE = "training"
+FORMAT = 1
+
+
+def job(entries: Entries, seed: str, dataset: str, classifier: str) -> Job:
+    """A training on its data set, or on the one that `training: dataset` names."""
+    entry = entries.of("classifiers", classifier)
+    settings = {
+        "seed": int(seed),
+        "dataset": dataset,
+        "classifier": entries.named("classifiers", classifier),
+    }
+    used = [("classifiers", entry), ("training", entry["training"])]
+    inputs = entries.training_images(entry["training"].get("dataset", dataset), entry)
+    if "dataset" in entry["training"]:
+        inputs["classes"] = entries.images(dataset, "test")
+    if start := entry["training"].get("start"):
+        inputs["start"] = entries.classifier(seed, dataset, start)
+        settings["start"] = entries.named("classifiers", start)
+    return Job(inputs, settings, used)

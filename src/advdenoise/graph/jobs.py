@@ -1,0 +1,195 @@
+"""What a job needs: its input files, its settings, the components that it runs."""
+
+from typing import NamedTuple
+
+from advdenoise.errors import BadInput, suggest
+from advdenoise.graph import choices, components
+from advdenoise.graph.combinations import combinations
+from advdenoise.graph.kinds import BUILT_IN_SPLITS
+from advdenoise.graph.stages import crossings, product_path
+from advdenoise.graph.threats import Threat
+from advdenoise.io import published
+from advdenoise.io.digests import file_digest
+
+
+class Job(NamedTuple):
+    """Input files by name, settings, and components as pairs of kind and entry."""
+
+    inputs: dict
+    settings: dict
+    components: list[tuple[str, dict]]
+
+
+class Entries:
+    """The entries of one effective configuration, and the paths of what jobs make of them."""
+
+    def __init__(self, config: dict):
+        self.config = config
+        self.root = f"results/{config['scale']}"
+
+    # ------------------------------------------------------------ entries
+
+    def of(self, kind: str, name: str) -> dict:
+        """An entry as the configuration has it."""
+        return self.config[kind][name]
+
+    def named(self, kind: str, name: str) -> dict:
+        """An entry as a job gets it, without its data sets: one more of them reruns nothing."""
+        entry = self.config[kind][name]
+        return {"name": name} | {key: value for key, value in entry.items() if key != "datasets"}
+
+    def common(self, seed: str, dataset: str) -> dict:
+        """Settings of every job that reads images of one replicate."""
+        batch = self.config["datasets"][dataset].get("batch", self.config["batch"])
+        return {"seed": int(seed), "dataset": dataset, "batch": batch}
+
+    def attacks(self, attacked: list[Threat]) -> dict:
+        """The entries of threats' attacks, by name."""
+        names = sorted({threat.attack for threat in attacked if not threat.is_clean})
+        return {name: self.named("attacks", name) for name in names}
+
+    def attacks_with_victims(self, attacked: list[Threat]) -> list[tuple[dict, str]]:
+        """The attacks of threats, each with its victim."""
+        return [(self.config["attacks"][t.attack], t.victim) for t in attacked if not t.is_clean]
+
+    def noises(self, denoiser: dict) -> dict:
+        """The entries of the noises that a denoiser is trained on, by name."""
+        sources = denoiser["trained_on"]
+        return {s["noise"]: self.named("attacks", s["noise"]) for s in sources if "noise" in s}
+
+    def purifier(self, name: str | None) -> tuple[dict | None, dict | None]:
+        """A purifier's entry and its denoiser's, each with its name; None where there is none."""
+        if name is None:
+            return None, None
+        entry = self.named("purifiers", name)
+        if "denoiser" not in entry:
+            return entry, None
+        return entry, self.named("denoisers", entry["denoiser"])
+
+    def purifier_components(
+        self, purifier: dict | None, denoiser: dict | None
+    ) -> list[tuple[str, dict]]:
+        """The components of a purifier and of its denoiser."""
+        points = purifier["points"].values() if purifier else []
+        components = [("purifiers", point) for point in points]
+        return components + ([("denoisers", denoiser)] if denoiser else [])
+
+    def taps(self, part: str, classifier: str) -> list[str]:
+        """The modules of a classifier that are observed; BadInput where none are named."""
+        taps = self.config[part]["taps"]
+        if classifier not in taps:
+            raise BadInput(f"{part}.taps: {classifier!r} has no taps; name the modules to observe")
+        return taps[classifier]
+
+    def hidden(self, classifier: str) -> dict:
+        """Settings of the hidden nodes that leave-one-out attributions look at."""
+        hidden = self.config["hidden"]
+        return {"taps": hidden["taps"].get(classifier, []), "per_layer": hidden["per_layer"]}
+
+    def held_out(self, dataset: str, user: str) -> str:
+        """The split that is held out; BadInput that names its `user` where there is none."""
+        if "held_out" not in self.config["datasets"][dataset]["splits"]:
+            raise BadInput(f"datasets.{dataset}.splits: {user} needs the split held_out; add it")
+        return "held_out"
+
+    def split_chain(self, dataset: str, split: str) -> dict:
+        """Just the splits that this one depends on: another one's size reruns nothing."""
+        splits = self.config["datasets"][dataset]["splits"]
+        chain = {}
+        while split not in BUILT_IN_SPLITS:
+            if split not in splits:
+                raise BadInput(
+                    f"datasets.{dataset}.splits: there is no split {split!r}; "
+                    f"{suggest(split, {*splits, *BUILT_IN_SPLITS})}"
+                )
+            chain[split] = splits[split]
+            split = splits[split]["of"]
+        # What is held out is taken from the training part.
+        origins = ("train", "held_out") if split == "train" else (split,)
+        return chain | {origin: splits[origin] for origin in origins if origin in splits}
+
+    # ------------------------------------------------------------ paths
+
+    def images(self, dataset: str, split: str) -> str:
+        return f"{self.root}/images/{dataset}/{split}.h5"
+
+    def classifier(self, seed, dataset: str, name: str) -> str:
+        return f"{self.root}/seed{seed}/{dataset}/classifiers/{name}.safetensors"
+
+    def denoiser(self, seed, dataset: str, name: str) -> str:
+        return f"{self.root}/seed{seed}/{dataset}/denoisers/{name}.safetensors"
+
+    def adversarial(self, seed, dataset: str, threat: Threat, split: str) -> str:
+        return f"{self.root}/seed{seed}/{dataset}/adversarial/{threat}/{split}.h5"
+
+    def adversarial_sets(self, seed, dataset: str, attacked, split: str) -> list[str]:
+        return [self.adversarial(seed, dataset, threat, split) for threat in attacked]
+
+    def product(self, product: str, seed, dataset: str, **names) -> str:
+        """The file of a stage that tables and figures read."""
+        return f"{self.root}/" + product_path(product).format(seed=seed, dataset=dataset, **names)
+
+    # ------------------------------------------------------------ inputs
+
+    def training_images(self, dataset: str, entry: dict) -> dict:
+        """The images of a training, and those held out where the data set has any."""
+        inputs = {"images": self.images(dataset, entry["training"].get("split", "train"))}
+        if "held_out" in self.config["datasets"][dataset]["splits"]:
+            inputs["held_out"] = self.images(dataset, "held_out")
+        return inputs
+
+    def purifier_inputs(self, seed: str, dataset: str, purifier: dict | None) -> dict:
+        """The weights of a purifier's denoiser, and its calibration where it is injected."""
+        if purifier is None or "denoiser" not in purifier:
+            return {}
+        denoiser = purifier["denoiser"]
+        inputs = {"denoiser": self.denoiser(seed, dataset, denoiser)}
+        points = purifier["points"].values()
+        if any("calibration" in components.signature_of("purifiers", p).injected for p in points):
+            inputs["calibration"] = self.product("calibration", seed, dataset, denoiser=denoiser)
+        return inputs
+
+    def chosen(self, seed: str, dataset: str, used: list[tuple[dict, str]]) -> dict:
+        """What was chosen for the entries that a job uses, each on a classifier."""
+        files = {
+            self.product("chosen", seed, dataset, entry=name, classifier=classifier): None
+            for entry, classifier in used
+            for name in sorted(choices.choosers(entry))
+        }
+        return {"chosen": list(files)} if files else {}
+
+    # ------------------------------------------------------------ experiments
+
+    def table(self, experiment: str, table: str) -> dict:
+        """A table's entry; BadInput where the experiment has none of that name."""
+        tables = self.config["experiments"][experiment]["tables"]
+        if table not in tables:
+            raise BadInput(
+                f"{self.root}/tables/{experiment}: experiment {experiment!r} has no table "
+                f"{table!r}; {suggest(table, tables)}"
+            )
+        return tables[table]
+
+    def product_inputs(self, experiment: str, entry: dict) -> tuple[dict, list[str]]:
+        """The files that a table or figure reads by product, and why others are left out."""
+        seeds = self.config["experiments"][experiment]["seeds"]
+        combined, left_out = combinations(self.config, entry)
+        inputs = {
+            product: list(
+                dict.fromkeys(
+                    self.product(product, seed, **names) for names in of_product for seed in seeds
+                )
+            )
+            for product, of_product in combined.items()
+        }
+        return inputs, left_out
+
+    def without_crossings(self, entry: dict) -> dict:
+        """A table's entry without its crossings: those show in its inputs."""
+        return {key: value for key, value in entry.items() if key not in crossings()}
+
+    def published(self, experiment: str, table: str) -> dict:
+        """Digests of the paper's numbers: the table's own, or all that a table may compare with."""
+        own = published.PUBLISHED / f"{experiment}_{table}.csv"
+        files = [own] if own.exists() else sorted(own.parent.glob(f"{experiment}_*.csv"))
+        return {"published": {file.name: file_digest(file) for file in files}}
