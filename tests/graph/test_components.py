@@ -9,9 +9,9 @@ import pytest
 
 from advdenoise.calls import call_with, injected_parameters, required_parameters
 from advdenoise.errors import BadInput, suggest
-from advdenoise.graph import components
-from advdenoise.graph.components import check, functions, signature
-from advdenoise.graph.sources import load
+from advdenoise.graph import components, sources
+from advdenoise.graph.components import check, signature
+from advdenoise.graph.sources import functions, load
 
 KEY = "attacks.mine"
 
@@ -63,16 +63,17 @@ class Net: ...
 async def later(): ...
 '''
     )
-    monkeypatch.setattr(components, "LIBRARY", tmp_path)
-    components.signatures.cache_clear()
-    components.modules.cache_clear()
+    monkeypatch.setattr(sources, "LIBRARY", tmp_path)
+    cached = (sources.functions, sources.modules, sources.locate)
+    for function in cached:
+        function.cache_clear()
     yield
-    components.signatures.cache_clear()
-    components.modules.cache_clear()
+    for function in cached:
+        function.cache_clear()
 
 
 def test_public_functions_of_public_modules_are_components(library):
-    assert functions("attacks") == ["mine.ranged", "mine.strong", "mine.weak"]
+    assert functions("attacks") == ("mine.ranged", "mine.strong", "mine.weak")
 
 
 def test_a_signature_tells_what_is_handed_and_what_is_set(library):
@@ -89,7 +90,7 @@ def test_a_signature_tells_what_is_handed_and_what_is_set(library):
     [
         ("mine.storng", ["'mine.storng'", "did you mean 'mine.strong'"]),
         ("mien.weak", ["'mine.weak'"]),
-        ("mine._private", ["is not a function of src/advdenoise/attacks/"]),
+        ("mine._private", ["is not a function of attacks/"]),
         ("_helpers.hidden", ["is not a function"]),
         ("mine.Net", ["is not a function"]),
         ("mine.helper", ["is not a function"]),
@@ -198,10 +199,8 @@ def test_a_component_can_do_without_what_has_a_default():
     def component(images, labels=None, *, factor=1):
         return images, labels, factor
 
-    assert required_parameters(component) == ("images",) and injected_parameters(component) == (
-        "images",
-        "labels",
-    )
+    assert required_parameters(component) == ("images",)
+    assert injected_parameters(component) == ("images", "labels")
     assert call_with(component, images=1) == (1, None, 1)
     assert call_with(component, images=1, labels=2) == (1, 2, 1)
 
@@ -211,10 +210,8 @@ def test_what_syntax_says_is_what_python_says():
         for name in functions(kind):
             read = signature(kind, KEY, name)
             given = dict.fromkeys(read.required)
-            assert (
-                injected_parameters(load(kind, {"function": name, "settings": given}))
-                == read.injected
-            )
+            loaded = load(kind, {"function": name, "settings": given})
+            assert injected_parameters(loaded) == read.injected
 
 
 def test_checking_imports_neither_torch_nor_the_component():
@@ -232,10 +229,9 @@ def test_files_that_settings_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("codes.bin", "more.bin", "default.bin"):
         (tmp_path / name).touch()
-    result = components._signature(
-        ast.parse("def f(*, d='default.bin', e='own'): 0").body[0].args, ""
-    )
-    monkeypatch.setattr(components, "signatures", lambda *_: {"f": result})
+    arguments = ast.parse("def f(*, d='default.bin', e='own'): 0").body[0].args
+    result = components._read(arguments, "", None)
+    monkeypatch.setattr(components, "signature", lambda *_: result)
     settings = {
         "weights": "not_there.pth",
         "codes": "codes.bin",

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from advdenoise.errors import BadInput
-from advdenoise.graph import digests
+from advdenoise.graph import digests, packages
+from advdenoise.io.digests import file_digest
 
-LIBRARY = digests.REPOSITORY / "scripts"
+LIBRARY = packages.SOURCES / "advdenoise"
 OWN = "src/advdenoise/denoisers/own.py"
 SOURCES = {
     OWN: """
@@ -19,6 +20,7 @@ SOURCES = {
         from on_the_path.deep import layer as first
         from plain_folder.module import anything
         from advdenoise.denoisers._blocks import block
+        from advdenoise.io import read
         from . import _relative
         from ._package.inner import other
 
@@ -47,7 +49,7 @@ OTHERS = {
     "unused.py": "VALUE = 1\n",
     "json.py": "VALUE = 1\n",  # the standard library's comes first
     "lib/on_the_path/unused.py": "VALUE = 1\n",
-    "lib/beside_the_snakefile.py": "VALUE = 1\n",  # the working directory comes first
+    "src/advdenoise/io/read.py": "VALUE = 1\n",  # which decides no number
     "src/advdenoise/own.py": "VALUE = 1\n",
 }
 
@@ -74,11 +76,13 @@ def own(tmp_path, monkeypatch):
             name,
             "\n".join(line[8:] for line in text.split("\n")) if name == OWN else text,
         )
-    write(tmp_path, "scripts/__init__.py", "")
+    write(tmp_path, "src/advdenoise/__init__.py", "")
+    write(tmp_path, "src/advdenoise/denoisers/__init__.py", "")
     install(tmp_path, "1.0")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "lib"))
-    monkeypatch.setattr(digests, "REPOSITORY", tmp_path)
+    for module in (digests, packages):
+        monkeypatch.setattr(module, "SOURCES", tmp_path / "src")
     monkeypatch.setattr(
         sys, "path", [f"{tmp_path}/site-packages", f"{tmp_path}/checkout", *sys.path]
     )
@@ -87,7 +91,7 @@ def own(tmp_path, monkeypatch):
 
 def digest(folder: Path) -> str:
     """As another process would have it."""
-    for function in vars(digests).values():
+    for function in (*vars(digests).values(), *vars(packages).values()):
         if hasattr(function, "cache_clear"):
             function.cache_clear()
     return digests.code_digest(folder / OWN)
@@ -98,7 +102,7 @@ def test_each_source_counts_and_no_other(own):
     for name in OTHERS:
         write(own, name, "VALUE = 2\n")
     assert digest(own) == before
-    write(own, "scripts/__init__.py", '"""Words."""\n\n# A comment.\n')
+    write(own, "src/advdenoise/__init__.py", '"""Words."""\n\n# A comment.\n')
     assert digest(own) == before
     known = {before}
     for name in SOURCES:
@@ -127,7 +131,8 @@ def test_moving_everything_changes_nothing(own, tmp_path_factory, monkeypatch):
     own.rename(moved)
     monkeypatch.chdir(moved)
     monkeypatch.setenv("PYTHONPATH", f"{moved}/lib")
-    monkeypatch.setattr(digests, "REPOSITORY", moved)
+    for module in (digests, packages):
+        monkeypatch.setattr(module, "SOURCES", moved / "src")
     monkeypatch.setattr(sys, "path", [f"{moved}/site-packages", f"{moved}/checkout", *sys.path[2:]])
     assert digest(moved) == before
 
@@ -141,14 +146,14 @@ def test_what_this_project_imports_is_pinned():
                 named |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 named.add(node.module.partition(".")[0])
-    assert named - sys.stdlib_module_names - {"scripts"} <= digests.PINNED
+    assert named - sys.stdlib_module_names - {"advdenoise"} <= digests.PINNED
 
 
 def test_a_file_of_any_size_by_its_bytes(tmp_path):
     (tmp_path / "a").write_bytes(bytes(1 << 20))
     (tmp_path / "b").write_bytes(bytes(1 << 20))
     (tmp_path / "c").write_bytes(bytes(1 << 20)[1:] + b"\1")
-    a, b, c = (digests.file_digest(tmp_path / name) for name in "abc")
+    a, b, c = (file_digest(tmp_path / name) for name in "abc")
     assert a == b != c
 
 
@@ -156,5 +161,5 @@ def test_a_file_of_any_size_by_its_bytes(tmp_path):
 def test_a_module_that_is_no_python(own, text):
     place = own / "second.py"
     place.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(BadInput, match=f"^{place} cannot be read as Python .*; mend it$"):
+    with pytest.raises(BadInput, match=f"^{place} cannot be read as Python .*; correct it$"):
         digest(own)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from advdenoise.errors import BadInput
-from advdenoise.graph import configuration, digests
+from advdenoise.graph import configuration
 from advdenoise.graph import flow as graph_of
 from advdenoise.graph.combinations import fits
 from advdenoise.graph.flow import Flow
@@ -569,51 +569,7 @@ def test_jobs_find_this_interpreter_and_this_code(monkeypatch):
     for _ in range(2):
         graph_of.prepare_environment()
         assert os.environ["PATH"] == f"{os.path.dirname(sys.executable)}:/usr/bin"
-        assert os.environ["PYTHONPATH"] == f"{mini.REPOSITORY}:/theirs"
-
-
-@pytest.fixture
-def sources(tmp_path, monkeypatch):
-    """A library of two modules under a script, and one apart."""
-    monkeypatch.setattr(digests, "REPOSITORY", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    for name, text in {
-        "scripts/__init__.py": "",
-        "scripts/library/__init__.py": "",
-        "scripts/job.py": "from scripts.library import one\n",
-        "scripts/library/one.py": "def f():\n    from scripts.library.two import g\n",
-        "scripts/library/two.py": "import json\n\ndef g():\n    return 2\n",
-        "scripts/library/apart.py": "",
-    }.items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return tmp_path / "scripts"
-
-
-def digest(*files) -> str:
-    """The digest that a new process would find."""
-    for function in ("code_digest", "parsed", "_syntax", "_imports"):
-        getattr(digests, function).cache_clear()
-    return digests.code_digest(*files)
-
-
-def test_a_digest_is_of_all_that_is_imported_and_of_no_words(sources):
-    script, two = sources / "job.py", sources / "library/two.py"
-    before = digest(script)
-    (sources / "library/apart.py").write_text("changed = True\n")
-    two.write_text(
-        '"""Words."""\n\nimport json  # more\n\n\ndef g():\n    """What?"""\n    return 2\n'
-    )
-    assert digest(script) == before
-    assert digest(script, sources / "library/apart.py") != before
-    two.write_text("import json\n\ndef g():\n    return 3\n")
-    assert digest(script) != before
-
-
-def test_a_digest_does_not_depend_on_the_order_of_files(sources):
-    files = [sources / "job.py", sources / "library/apart.py"]
-    assert digest(*files) == digest(*reversed(files))
+        assert os.environ["PYTHONPATH"] == f"{mini.REPOSITORY}/src:/theirs"
 
 
 def test_the_digest_of_a_job_is_of_the_components_that_it_runs():

@@ -160,13 +160,13 @@ class Entries:
 
     # ------------------------------------------------------------ experiments
 
-    def table(self, experiment: str, table: str) -> dict:
-        """A table's entry; BadInput where the experiment has none of that name."""
+    def table(self, experiment: str, table: str, key: str = "") -> dict:
+        """A table's entry; BadInput naming `key` where the experiment has none of that name."""
         tables = self.config["experiments"][experiment]["tables"]
         if table not in tables:
             raise BadInput(
-                f"{self.root}/tables/{experiment}: experiment {experiment!r} has no table "
-                f"{table!r}; {suggest(table, tables)}"
+                f"{key or 'experiments'}: experiment {experiment!r} has no table {table!r}; "
+                f"{suggest(table, tables)}"
             )
         return tables[table]
 

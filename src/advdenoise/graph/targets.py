@@ -91,7 +91,7 @@ def _check_names(flow: Flow, target: str, names: dict[str, str]) -> None:
             word = _KINDS.get(kind, kind)
             raise BadInput(f"{target}: there is no {word} {name!r}; {suggest(name, known)}")
     for kind in {"table", "rows"} & set(names):
-        flow.entries.table(names["experiment"], names[kind])
+        flow.entries.table(names["experiment"], names[kind], key=target)
         if target not in flow.products(names["experiment"]):
             right = [p for p in flow.products(names["experiment"]) if Path(p).stem == names[kind]]
             raise BadInput(f"{target}: the table has another format; write {right[0]}")
