@@ -41,7 +41,7 @@ def finished(base: Path) -> Path:
 
 def environment(**more: str) -> dict[str, str]:
     """The user's environment without what tells a process that it runs within make or a run."""
-    inner = ("PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", running.MARK)
+    inner = ("PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", running.RUN_VARIABLE)
     kept = {name: value for name, value in os.environ.items() if name not in inner}
     return kept | more
 

@@ -26,7 +26,10 @@ IMPORTED_AS = {
 }
 CONDA_NAMES = {"pytorch": "torch"}
 FOLDERS = {
+    "src": ["run"],
     "scripts": ["run"],
+    "experiments": ["run"],
+    "tools": ["run"],
     "tests": ["run", "dev"],
     "bench": ["run", "dev", "benchmark"],
 }
@@ -122,7 +125,7 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_nothing_undeclared_is_imported(folder):
-    own = {"scripts", "tests", "bench"} | sys.stdlib_module_names
+    own = {"advdenoise", *FOLDERS} | sys.stdlib_module_names
     known = {package for name in FOLDERS[folder] for package in declared(name)}
     missing = {
         (name, str(path.relative_to(REPOSITORY)))

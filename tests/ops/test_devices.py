@@ -34,7 +34,7 @@ sys.modules["torch"] = SimpleNamespace(cuda=cuda, device=lambda *place: place)
 
 from advdenoise.ops import devices
 
-devices.LOCKS, devices._LOOK_AGAIN = Path(folder), 0.01
+devices.LOCKS, devices._POLL_SECONDS = Path(folder), 0.01
 kind, index = devices.device()
 assert devices.device() == (kind, index) and chosen == [index]
 print(kind, index, flush=True)
@@ -84,7 +84,7 @@ def test_a_second_job_waits_for_the_gpu_and_gets_it_when_the_first_is_killed(sta
     assert first.device() == "cuda 0"
     second = start("a")
     assert second.told() == (
-        f"all GPUs are busy, waiting for one to come free: {tmp_path}/advdenoise-gpu-a.lock by "
+        f"all GPUs are busy, waiting for a free one: {tmp_path}/advdenoise-gpu-a.lock by "
         f"process {locks.holder(tmp_path / 'advdenoise-gpu-a.lock')}\n"
     )
     assert locks.holder(tmp_path / "advdenoise-gpu-a.lock").startswith(f"{first.process.pid} on ")
@@ -110,12 +110,12 @@ def test_two_gpus_serve_two_jobs_and_the_third_takes_the_first_that_comes_free(s
 
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_job_that_waits_leaves_when_asked(start, tmp_path, asked):
-    handle = locks.take(tmp_path / "advdenoise-gpu-a.lock")
+    lock = locks.acquire(tmp_path / "advdenoise-gpu-a.lock")
     job = start("a")
     assert f"process {os.getpid()} on " in job.told()
     job.process.send_signal(asked)
     assert f"Preempted: {asked.name} received while waiting" in job.end()
-    os.close(handle)
+    lock.release()
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_folder_that_takes_no_locks_is_told_and_tolerated(fake, monkeypatch, t
     monkeypatch.setattr(devices, "LOCKS", tmp_path / "file")
     with caplog.at_level(logging.WARNING):
         assert devices.device() == torch.device("cuda", 0)
-    assert "see that no other job uses this GPU" in caplog.text
+    assert "make sure that no other job uses this GPU" in caplog.text
 
 
 @pytest.mark.parametrize("value", [None, "", " ", "-1", "NoDevFiles"])
@@ -166,5 +166,5 @@ def test_a_promised_gpu_that_is_not_there_is_told_once(fake, monkeypatch, caplog
         assert devices.device() == torch.device("cpu")
     (record,) = caplog.records
     assert record.getMessage() == (
-        "CUDA_VISIBLE_DEVICES=0 promises a GPU but torch finds none: working on the CPU"
+        "CUDA_VISIBLE_DEVICES=0 names a GPU but torch finds none: running on the CPU"
     )

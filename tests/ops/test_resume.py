@@ -59,9 +59,9 @@ def test_a_signal_is_noted_inside_and_acts_as_before_outside(asked):
     before = signal.signal(asked, lambda number, _: seen.append(number))
     try:
         with resume.Interruption() as interruption:
-            assert interruption.asked is None
+            assert interruption.signal is None
             os.kill(os.getpid(), asked)
-            assert interruption.asked == asked.name
+            assert interruption.signal == asked.name
         assert not seen
         os.kill(os.getpid(), asked)
         assert seen == [asked]

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from advdenoise.__main__ import main
@@ -42,7 +43,7 @@ rule job:
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "src"))
-    monkeypatch.setenv(running.MARK, "")
+    monkeypatch.setenv(running.RUN_VARIABLE, "")
     return tmp_path
 
 
@@ -54,7 +55,7 @@ def run(folder):
     process.job = int(process.stdout.readline())
     yield process
     for pid in (process.pid, process.job):
-        if running._birth(pid):
+        if running._created(pid):
             os.kill(pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
@@ -68,7 +69,7 @@ def lock(number=0):
 
 def change(**fields):
     """Alter the one announcement of the folder."""
-    (old,) = running._announced()
+    (old,) = running._recorded()
     new = old._replace(**fields)
     old.file.unlink()
     new.file.write_text(json.dumps(new._asdict()))
@@ -101,7 +102,7 @@ def test_a_live_run_is_not_unlocked(run, capsys):
     message = refused(capsys)
     assert f"process {run.pid};" in message
     assert "since 20" in message
-    assert running._birth(run.job)
+    assert running._created(run.job)
 
 
 def test_a_stopped_run_is_alive(run, capsys):
@@ -109,37 +110,47 @@ def test_a_stopped_run_is_alive(run, capsys):
     refused(capsys)
 
 
+def test_a_process_that_the_system_hides_is_alive(run, capsys, monkeypatch):
+    """As /proc mounted with hidepid hides those of other users."""
+
+    def hide(pid):
+        raise psutil.NoSuchProcess(pid)
+
+    monkeypatch.setattr(psutil, "Process", hide)
+    refused(capsys)
+
+
 def test_a_killed_run_is_unlocked_and_its_jobs_end(run, capsys):
     run.kill()
     os.waitid(os.P_PID, run.pid, os.WEXITED | os.WNOWAIT)  # still a zombie
-    assert running._birth(run.job)
+    assert running._created(run.job)
     assert main(["unlock"]) == 0
     told = capsys.readouterr().out
     assert f"process {run.pid}) is dead" in told
     assert "ended 1 processes" in told
     assert running._locks() == list(running.RUNS.iterdir()) == []
-    assert not running._birth(run.job)
+    assert not running._created(run.job)
     assert main(["unlock"]) == 0
     assert capsys.readouterr().out == ""
 
 
 def test_a_job_that_does_not_listen_is_killed(folder, monkeypatch):
-    monkeypatch.setattr(running, "GRACE", 0.0)
+    monkeypatch.setattr(running, "GRACE_SECONDS", 0.0)
     code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); "
     job = subprocess.Popen(
         [sys.executable, "-c", code + "signal.pause()"],
-        env=os.environ | {running.MARK: "the run"},
+        env=os.environ | {running.RUN_VARIABLE: "the run"},
         stdout=subprocess.PIPE,
     )
     job.stdout.readline()
-    assert running._end("the ru") == 0
-    assert running._end("the run") == 1
+    assert running._end_jobs("the ru") == 0
+    assert running._end_jobs("the run") == 1
     assert job.wait(timeout=30) == -signal.SIGKILL
     job.stdout.close()
 
 
 def test_another_process_with_the_same_number_is_not_the_run(run, capsys):
-    change(birth="1")
+    change(created=1.0)
     assert main(["unlock"]) == 0
     assert "is dead" in capsys.readouterr().out
 
@@ -154,12 +165,12 @@ def test_what_another_computer_or_container_runs_is_left_alone(run, capsys, fiel
     change(**{field: "elsewhere"})
     run.kill()
     run.wait()
-    assert "cannot be seen from here" in refused(capsys)
+    assert "cannot tell whether it is still running" in refused(capsys)
 
 
 def test_a_lock_without_announcement_is_left_alone(folder, capsys):
     lock()
-    assert "has not said who it is" in refused(capsys)
+    assert "has left no record" in refused(capsys)
 
 
 def test_a_lock_younger_than_the_dead_run_is_left_alone(run, capsys):
@@ -167,7 +178,7 @@ def test_a_lock_younger_than_the_dead_run_is_left_alone(run, capsys):
     run.wait()
     (path,) = running.RUNS.glob("*.json")
     os.utime(path, ns=(0, running._locks()[0].stat().st_mtime_ns - 1))
-    assert "has not said who it is" in refused(capsys)
+    assert "has left no record" in refused(capsys)
 
 
 def test_a_second_lock_beside_the_dead_run_is_left_alone(run, capsys):
@@ -176,14 +187,14 @@ def test_a_second_lock_beside_the_dead_run_is_left_alone(run, capsys):
     lock(1)
     for path in running._locks():
         os.utime(path, ns=(0, 0))
-    assert "has not said who it is" in refused(capsys)
+    assert "has left no record" in refused(capsys)
 
 
 def test_a_run_takes_back_its_own_announcement_only(run):
     running.announce()
-    assert len(running._announced()) == 2
+    assert len(running._recorded()) == 2
     running.withdraw()
-    assert [one.pid for one in running._announced()] == [run.pid]
+    assert [one.pid for one in running._recorded()] == [run.pid]
 
 
 def in_place(make):
@@ -215,7 +226,7 @@ def test_of_a_damaged_announcement_the_name_tells_who_it_is(run, capsys, damage)
     run.wait()
     assert main(["unlock"]) == 0
     assert f"(process {run.pid}) is dead" in capsys.readouterr().out
-    assert running._locks() == running._announced() == []
+    assert running._locks() == running._recorded() == []
     assert not os.path.lexists(path)
 
 
@@ -249,4 +260,4 @@ def test_snakemake_killed_and_run_again(folder, capsys):
     (folder / "go").touch()
     assert snakemake("--rerun-incomplete").wait() == 0
     assert {path.read_text() for path in folder.glob("*.txt")} == {"begun\ndone\n"}
-    assert running._locks() == running._announced() == []
+    assert running._locks() == running._recorded() == []

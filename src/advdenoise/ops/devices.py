@@ -15,26 +15,28 @@ from advdenoise.ops.resume import Interruption
 
 if TYPE_CHECKING:
     import torch
+    from filelock import BaseFileLock
 
 log = logging.getLogger(__name__)
 
-# Where all users of a machine, and the containers that share it, find one another's locks.
+# Shared by all users of a machine, and by containers that mount it.
 LOCKS = Path("/tmp")
-_LOOK_AGAIN = 1.0  # seconds between two looks at busy GPUs
+_POLL_SECONDS = 1.0  # between two attempts while all GPUs are busy
+_acquired: list["BaseFileLock"] = []  # kept, because a lock is released when it is deleted
 
 
 def visible_gpus() -> str | None:
-    """CUDA_VISIBLE_DEVICES where it lets this job see a GPU, None otherwise."""
+    """CUDA_VISIBLE_DEVICES if it names a GPU, else None."""
     value = os.environ.get("CUDA_VISIBLE_DEVICES", "").strip()
     return None if value in ("", "-1", "NoDevFiles") else value
 
 
 @functools.cache
 def device() -> "torch.device":
-    """The first visible GPU that no other job holds; the CPU where torch finds no GPU.
+    """The first visible GPU that no other job uses; the CPU if torch finds no GPU.
 
-    The GPU is this process's until it ends, however it ends. If all are busy, wait for the first
-    to come free.
+    The GPU is reserved until this process ends, in whatever way. If all are busy, wait for the
+    first free one.
 
     Raises:
         Preempted: on SIGTERM or SIGUSR1 while waiting.
@@ -42,24 +44,23 @@ def device() -> "torch.device":
     import torch
 
     if not torch.cuda.is_available():
-        promised = visible_gpus()
-        if promised:
+        if visible := visible_gpus():
             log.warning(
-                "CUDA_VISIBLE_DEVICES=%s promises a GPU but torch finds none: working on the CPU",
-                promised,
+                "CUDA_VISIBLE_DEVICES=%s names a GPU but torch finds none: running on the CPU",
+                visible,
             )
         return torch.device("cpu")
-    index = _claim([_lock_of(index) for index in range(torch.cuda.device_count())])
+    index = _acquire_first_free([_lock_file(index) for index in range(torch.cuda.device_count())])
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
 
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Float32 as it is: without TF32, which CUDA's convolutions use by default.
+    """Compute in float32 without TF32, which CUDA's convolutions use by default.
 
-    It keeps three digits, so that distances of small perturbations get twice as large, and images
-    near a decision go over it. Also a decorator.
+    TF32 keeps three digits: distances of small perturbations double, and images near a decision
+    boundary change class. Also a decorator.
     """
     import torch
 
@@ -74,10 +75,10 @@ def full_precision() -> Iterator[None]:
             backend.allow_tf32 = was
 
 
-def _lock_of(index: int) -> Path:
-    """The lock file of a GPU, named so that whoever sees it by another number finds the same.
+def _lock_file(index: int) -> Path:
+    """The lock file of a GPU, named by its UUID: jobs may number the same GPUs differently.
 
-    Properties are read without a context, so a GPU that others use gives up no memory for it.
+    Reading the properties creates no context, so it takes no memory of a GPU in use.
     """
     import torch
 
@@ -85,25 +86,28 @@ def _lock_of(index: int) -> Path:
     return LOCKS / f"advdenoise-gpu-{name}.lock"
 
 
-def _claim(files: list[Path]) -> int:
-    """Take the first lock that is free; its place in the list."""
-    told = False
+def _acquire_first_free(files: list[Path]) -> int:
+    """Acquire the first free lock, until this process ends, and return its position."""
+    warned = False
     with Interruption() as interruption:
-        while not interruption.asked:
+        while not interruption.signal:
             for index, file in enumerate(files):
-                if _is_ours(file):
+                if _try_acquire(file):
                     return index
-            if not told:
-                held = (f"{file} by process {locks.holder(file)}" for file in files)
-                log.warning("all GPUs are busy, waiting for one to come free: %s", ", ".join(held))
-                told = True
-            time.sleep(_LOOK_AGAIN)
-    raise Preempted(f"{interruption.asked} received while waiting for a GPU")
+            if not warned:
+                holders = (f"{file} by process {locks.holder(file)}" for file in files)
+                log.warning("all GPUs are busy, waiting for a free one: %s", ", ".join(holders))
+                warned = True
+            time.sleep(_POLL_SECONDS)
+    raise Preempted(f"{interruption.signal} received while waiting for a GPU")
 
 
-def _is_ours(file: Path) -> bool:
+def _try_acquire(file: Path) -> bool:
     try:
-        return locks.take(file, wait=False) is not None  # never closed: ours until we end
+        lock = locks.acquire(file, wait=False)
     except OSError as error:
-        log.warning("%s: %s; see that no other job uses this GPU", file, error.strerror)
+        log.warning("%s: %s; make sure that no other job uses this GPU", file, error.strerror)
         return True
+    if lock is not None:
+        _acquired.append(lock)
+    return lock is not None

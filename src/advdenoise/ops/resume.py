@@ -1,4 +1,4 @@
-"""What outlives a job that is stopped or killed: its state's folder and lock, the signals.
+"""State of unfinished jobs on disk: its folder and lock, and the signals that ask for it.
 
 A job keeps its state in `{resume}/{path of its output}/{digest}/` until the output is in place.
 """
@@ -21,14 +21,14 @@ log = logging.getLogger(__name__)
 
 
 def state_folder(resume: Path, output: Path) -> Path:
-    """The folder of what is resumed, named by the output's path, be it absolute or not."""
+    """The folder of an output's state; the output's path may be absolute or relative."""
     return resume / output.relative_to(output.anchor)
 
 
 def state_digest(settings: dict, code: str, *inputs: Path) -> str:
-    """What a state belongs to: settings, code and the very input files.
+    """A digest of what a state depends on: settings, code and input files.
 
-    Files are told apart by size and time of change: hashing them could cost more than the job.
+    Files count by size and modification time, because hashing could cost more than the job.
     """
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in inputs]
     text = json.dumps([settings, code, stats], sort_keys=True)
@@ -37,49 +37,50 @@ def state_digest(settings: dict, code: str, *inputs: Path) -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a state folder; a second job for the same output waits here and says so.
+    """Hold the lock of a state folder; a second job for the same output logs a warning and waits.
 
-    A workflow killed by `kill -9` leaves its running jobs behind, so two jobs can be at work for
-    one output. A file system without locks is tolerated: a warning is logged and nobody waits.
-    Whatever stands in the place of the folder, or of one above it, and is none is removed.
+    A workflow killed by `kill -9` leaves its jobs running, so two jobs can work on one output. On a
+    file system without locks a warning is logged and nobody waits. Whatever is not a folder in the
+    place of this folder or of one above it is removed.
     """
     for path in (*reversed(folder.parents), folder):
         if os.path.lexists(path) and not path.is_dir():
             discard(path, "it is no folder")
-    if os.path.lexists(_lock(folder)) and (why := why_no_file(_lock(folder))):
-        discard(_lock(folder), f"it {why}")
-    handle = locks.take(_lock(folder))
+    file = _lock_file(folder)
+    if os.path.lexists(file) and (reason := why_no_file(file)):
+        discard(file, f"it {reason}")
+    lock = locks.acquire(file)
     try:
         yield
     finally:
-        os.close(handle)
+        lock.release()
 
 
 def forget(folder: Path) -> None:
-    """Remove the state folder, once the outputs that it led to are written.
+    """Remove the state folder once the outputs are written.
 
-    Where another job holds the lock by now, that one removes it.
+    If another job has locked it meanwhile, that job will remove it.
     """
     if not folder.exists():
         return
-    handle = locks.take(_lock(folder), wait=False)
-    if handle is not None:
+    lock = locks.acquire(_lock_file(folder), wait=False)
+    if lock is not None:
         shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
+        lock.release()
 
 
-def _lock(folder: Path) -> Path:
+def _lock_file(folder: Path) -> Path:
     return folder / "lock"
 
 
 def own_state(folder: Path, digest: str) -> Path:
-    """The place of this digest's state; states of others, whose maker has changed, are removed.
+    """The folder of the state with this digest; states with other digests are removed.
 
-    Use it under the lock.
+    To be called while the lock is held.
     """
     for other in folder.iterdir():
         if other.is_dir() and other.name != digest:
-            log.info("%s is of other settings or code: not resumed", other)
+            log.info("%s belongs to other settings or code and is not resumed", other)
             shutil.rmtree(other, ignore_errors=True)
     own = folder / digest
     if os.path.lexists(own) and not own.is_dir():
@@ -88,28 +89,33 @@ def own_state(folder: Path, digest: str) -> Path:
 
 
 def discard(path: Path, reason: str) -> None:
-    """Remove what stands in the place of a state and is none, and log it."""
-    log.warning("%s is damaged (%s): it is removed, what it held is made anew", path, reason)
+    """Remove a damaged state, or whatever is in its place, and log a warning."""
+    log.warning("%s is damaged (%s): it is removed and computed again", path, reason)
     remove(path)
 
 
 class Interruption:
-    """SIGTERM and SIGUSR1 are noted while in this context, to be honoured between two batches."""
+    """Records SIGTERM and SIGUSR1 in this context, to be handled between two batches.
+
+    `signal` is the name of the signal received last, or None.
+    """
 
     _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
     def __init__(self):
-        self.asked: str | None = None
-        self._before = {}
+        self.signal: str | None = None
+        self._handlers = {}
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in self._SIGNALS}
+            self._handlers = {
+                number: signal.signal(number, self._record) for number in self._SIGNALS
+            }
         return self
 
     def __exit__(self, *_) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, _frame) -> None:
-        self.asked = signal.Signals(number).name
+    def _record(self, number: int, _frame) -> None:
+        self.signal = signal.Signals(number).name

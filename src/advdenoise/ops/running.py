@@ -1,186 +1,190 @@
-"""Which Snakemake runs hold this folder, and whether they still live.
+"""Snakemake runs in this folder: which of them are alive, and unlocking after dead ones.
 
-Snakemake leaves its lock behind when it is killed, and its jobs work on without it; the lock does
-not say whose it is. So every run announces itself beside the lock and marks its jobs, and
-`unlock` takes away what dead runs left. Paths are those of the working folder.
+When Snakemake is killed, its lock stays, its jobs go on, and the lock does not tell whose it is. So
+every run writes a record of itself beside the lock and marks its jobs, and `unlock` removes what
+dead runs left. Paths are relative to the working folder.
 """
 
 import contextlib
-import fcntl
 import json
+import math
 import os
-import signal
+import re
 import socket
 import time
-from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 from advdenoise.errors import BadInput
+from advdenoise.ops import locks
 from advdenoise.ops.files import remove, why_no_file
 
 STATE = Path(".snakemake")
 LOCKS = STATE / "locks"
 RUNS = STATE / "running"
-MARK = "ADVDENOISE_RUN"  # in the environment of a run's jobs: the run's name
-GRACE = 30.0  # seconds that a job is given to save its state
+RUN_VARIABLE = "ADVDENOISE_RUN"  # names the run in the environment of its jobs
+GRACE_SECONDS = 30.0  # for a job to save its state
+_SAME_SECONDS = 2.0  # by which two readings of one process's creation time may differ
 
 
 class Run(NamedTuple):
-    """One Snakemake process. `system` tells computers and containers apart, `boot` their starts."""
+    """A Snakemake process.
+
+    `system` identifies computer and container, `boot` the computer's last start, and `created` the
+    process, in seconds from that start to its own.
+    """
 
     host: str
     system: str
     boot: str
     pid: int
-    birth: str
+    created: float
     started: str
 
     @property
     def name(self) -> str:
-        return f"{self.host}-{self.pid}-{self.birth}"
+        return f"{self.host}-{self.pid}-{self.created:.2f}"
 
     @property
     def file(self) -> Path:
         return RUNS / f"{self.name}.json"
 
     def alive(self) -> bool | None:
-        """Whether it is at work; None if that cannot be seen from this computer."""
+        """Whether the process is running; None if this computer cannot know."""
         if (self.host, self.system) != (socket.gethostname(), _system()):
             return None
         if self.boot != _boot():
             return False
-        birth = _birth(self.pid)
-        return birth is not None and birth in (self.birth, "")
+        created = _created(self.pid)
+        return created is not None and not abs(created - self.created) > _SAME_SECONDS  # or NaN
 
 
 def announce() -> None:
-    """Say that this process runs the workflow here. Called by the Snakefile as a run starts."""
-    started = datetime.now().astimezone().isoformat(" ", "seconds")
+    """Record that this process runs the workflow here. Called by the Snakefile as a run starts."""
     pid = os.getpid()
-    run = Run(socket.gethostname(), _system(), _boot(), pid, _birth(pid) or "", started)
+    run = Run(socket.gethostname(), _system(), _boot(), pid, _created(pid), _date(time.time()))
     if RUNS.exists() and not RUNS.is_dir():
         remove(RUNS)
     RUNS.mkdir(parents=True, exist_ok=True)
     draft = run.file.with_suffix(".draft")
     draft.write_text(json.dumps(run._asdict()), encoding="utf-8")
     draft.replace(run.file)
-    os.environ[MARK] = run.name
+    os.environ[RUN_VARIABLE] = run.name
 
 
 def withdraw() -> None:
-    """Take the announcement of this process back. Called by the Snakefile as a run ends."""
-    for run in _announced():
+    """Remove the record of this process. Called by the Snakefile as a run ends."""
+    for run in _recorded():
         if run.pid == os.getpid() and run.alive():
             remove(run.file)
 
 
 def unlock() -> list[str]:
-    """Take away the locks of dead runs and end their jobs; a live run's are never touched.
+    """Remove the locks of dead runs and end their jobs; those of live runs are left alone.
 
-    Returns what was done, one sentence a run. Raises `BadInput` if the folder is locked by a run
-    that lives, or of which nobody here can tell whether it does.
+    Returns:
+        what was done, one sentence per run.
+
+    Raises:
+        BadInput: the folder is locked by a live run, or by one of which this is not known.
     """
-    if not _locks() and not _announced():
+    if not _locks() and not _recorded():
         return []
-    with _alone():
-        locks, runs = _locks(), _announced()
-        if locks:
-            _refuse_if_held(locks, runs)
-        told = [_clear(run) for run in runs if run.alive() is False]
-        for lock in locks:
-            remove(lock)
-        return told
+    mutex = STATE / "unlock"
+    if mutex.is_dir():
+        remove(mutex)
+    lock = locks.acquire(mutex)  # a second process would remove the lock of the run that follows
+    try:
+        run_locks, runs = _locks(), _recorded()
+        if run_locks:
+            _check_dead(run_locks, runs)
+        sentences = [_clear(run) for run in runs if run.alive() is False]
+        for path in run_locks:
+            remove(path)
+        return sentences
+    finally:
+        lock.release()
 
 
-def _refuse_if_held(locks: list[Path], runs: list[Run]) -> None:
+def _check_dead(run_locks: list[Path], runs: list[Run]) -> None:
     for run in runs:
         alive = run.alive()
         if alive:
             raise BadInput(
-                f"Snakemake is at work in this folder since {run.started} as process {run.pid}; "
-                f"wait until it has ended, or stop it with `kill -INT {run.pid}`."
+                f"Snakemake has been running in this folder since {run.started} as process "
+                f"{run.pid}; wait until it has ended, or stop it with `kill -INT {run.pid}`."
             )
         if alive is None:
             raise BadInput(
                 f"Snakemake was started in this folder on {run.host}, process {run.pid}, at "
-                f"{run.started}, and whether it is still at work cannot be seen from here; if you "
+                f"{run.started}, and this computer cannot tell whether it is still running; if you "
                 f"know that it is not, delete {run.file} and run `snakemake --unlock`."
             )
-    # A run takes two locks and announces itself just after: more or younger ones are not its own.
-    newest = max(lock.lstat().st_mtime_ns for lock in locks)
-    announced = max((run.file.lstat().st_mtime_ns for run in runs), default=0)
-    if len(locks) > 2 * len(runs) or newest > announced:
+    # A run takes two locks and writes its record just after: further or later ones are another's.
+    newest = max(path.lstat().st_mtime_ns for path in run_locks)
+    recorded = max((run.file.lstat().st_mtime_ns for run in runs), default=0)
+    if len(run_locks) > 2 * len(runs) or newest > recorded:
         raise BadInput(
-            "The folder is locked by a Snakemake run that has not said who it is; if it is only "
-            "just starting, wait for it, and if you know that none is at work here or on another "
+            "The folder is locked by a Snakemake run that has left no record; if it is just "
+            "starting, wait for it, and if you know that none is running here or on another "
             "computer, run `snakemake --unlock`."
         )
 
 
 def _clear(run: Run) -> str:
-    """End the jobs that a dead run left at work, and forget the run."""
-    ended = _end(run.name)
+    """End the running jobs of a dead run and remove its record."""
+    ended = _end_jobs(run.name)
     remove(run.file)
-    jobs = f", ended {ended} processes of its jobs that were still at work" if ended else ""
+    jobs = f", ended {ended} processes of its jobs that were still running" if ended else ""
     return (
         f"The Snakemake run of {run.started} (process {run.pid}) is dead: removed its lock{jobs}."
     )
 
 
-def _end(name: str) -> int:
-    """Ask the marked processes to stop, give them time to save, then stop them; how many."""
-    found = _marked(name)
-    _signal(found, signal.SIGTERM)
-    patience = time.monotonic() + GRACE
-    while (left := _marked(name)) and time.monotonic() < patience:
+def _end_jobs(name: str) -> int:
+    """Terminate the processes of a run's jobs, and kill those left after the grace period."""
+    jobs = _jobs(name)
+    for job in jobs:
+        with contextlib.suppress(psutil.Error):
+            job.terminate()
+    deadline = time.monotonic() + GRACE_SECONDS
+    while (left := _jobs(name)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    _signal(left, signal.SIGKILL)
-    return len(found)
+    for job in left:
+        with contextlib.suppress(psutil.Error):
+            job.kill()
+    return len(jobs)
 
 
-def _signal(pids: Iterable[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+def _jobs(name: str) -> list[psutil.Process]:
+    """The processes of this computer whose environment names the run."""
+    processes = psutil.process_iter(["environ"])  # None for another user's process
+    return [p for p in processes if (p.info["environ"] or {}).get(RUN_VARIABLE) == name]
 
 
-def _marked(name: str) -> list[int]:
-    """Processes of this computer whose environment names the run."""
-    mark = f"{MARK}={name}".encode()
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # another user's, or gone by now
-            if mark in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-    return found
-
-
-def _announced() -> list[Run]:
+def _recorded() -> list[Run]:
     runs = (_read(path) for path in sorted(RUNS.glob("*.json")))
     return [run for run in runs if run]
 
 
 def _read(path: Path) -> Run | None:
-    """The run of an announcement; of a damaged one what its name tells.
+    """The run of a record; if that is damaged, what its file name says of a run on this computer.
 
-    None where it was withdrawn by now or its name is no run's.
+    None if the record has been removed meanwhile, or its name is not a run's.
     """
-    if not os.path.lexists(path):
-        return None
     with contextlib.suppress(OSError, ValueError, TypeError):
         if why_no_file(path) is None:
             run = Run(**json.loads(path.read_text(encoding="utf-8")))
             if run.file == path and isinstance(run.pid, int):
                 return run
-    host, _, rest = path.stem.rpartition("-")
-    host, _, pid = host.rpartition("-")
-    if not host or not pid.isdigit():
-        return None
-    with contextlib.suppress(FileNotFoundError):
-        started = datetime.fromtimestamp(path.lstat().st_mtime).astimezone()
-        return Run(host, _system(), _boot(), int(pid), rest, started.isoformat(" ", "seconds"))
+    name = re.fullmatch(r"(.+)-(\d+)-(\d+\.\d\d)", path.stem)
+    if name and os.path.lexists(path):
+        with contextlib.suppress(FileNotFoundError):
+            started = _date(path.lstat().st_mtime)
+            return Run(name[1], _system(), _boot(), int(name[2]), float(name[3]), started)
     return None
 
 
@@ -188,46 +192,35 @@ def _locks() -> list[Path]:
     return sorted(LOCKS.glob("*.lock"))
 
 
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Only one process looks and unlocks: the next would see the lock that follows."""
-    path = STATE / "unlock"
-    if path.is_dir():
-        remove(path)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _created(pid: int) -> float | None:
+    """Seconds from the computer's start to a process's own; setting the clock does not change them.
 
-
-def _birth(pid: int) -> str | None:
-    """When a process was born, in ticks since the boot.
-
-    None if it is gone or killed already; "" if it is there and the system tells no more.
+    None if the process has ended or waits to be reaped, NaN if the system hides it.
     """
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return "" if _exists(pid) else None
-    fields = text.rpartition(")")[2].split()  # the name before it may hold anything
-    return None if fields[0] in "ZX" else fields[19]
+        process = psutil.Process(pid)
+        ended = process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        return None if ended else process.create_time() - psutil.boot_time()
+    except psutil.Error:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            return math.nan
+        return math.nan
 
 
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")
 
 
 def _system() -> str:
-    """The computer's id and, within it, the name space of process ids (one per container)."""
-    space = ""
+    """The computer's id and the namespace of its process ids, of which each container has one."""
+    namespace = ""
     with contextlib.suppress(OSError):
-        space = os.readlink("/proc/self/ns/pid")
-    return f"{_line('/etc/machine-id')} {space}"
+        namespace = os.readlink("/proc/self/ns/pid")
+    return f"{_line('/etc/machine-id')} {namespace}"
 
 
 def _boot() -> str:
@@ -235,7 +228,7 @@ def _boot() -> str:
 
 
 def _line(path: str) -> str:
-    """A file's one line, or nothing where the system has no such file."""
+    """A file's one line, or "" if the system has no such file."""
     with contextlib.suppress(OSError):
         return Path(path).read_text(encoding="utf-8").strip()
     return ""

@@ -92,10 +92,10 @@ class FinishedRows:
             stop = start + len(next(iter(arrays.values())))
             yield slice(start, stop), arrays
             start = stop
-            if self._interruption.asked:
+            if self._interruption.signal:
                 self._flush()
                 raise Preempted(
-                    f"{self._name}: {self._interruption.asked} received; {series} is saved up to "
+                    f"{self._name}: {self._interruption.signal} received; {series} is saved up to "
                     f"row {stop} of {count} and a rerun goes on from there"
                 )
 

@@ -328,7 +328,7 @@ class _Run:
             log.warning("%s: %s in %d epochs", self.name, missed, self.epochs)
 
     def _leave_if_asked(self, state: State, interruption: Interruption) -> None:
-        if interruption.asked:
+        if interruption.signal:
             self._read(state)
             self._save(state)
             _stop_if_asked(interruption, self.name, self.epoch, self.batch)
@@ -461,9 +461,9 @@ def _shapes(tree):
 
 
 def _stop_if_asked(interruption: Interruption, name: str, epoch: int, batch: int = 0) -> None:
-    if interruption.asked:
+    if interruption.signal:
         raise Preempted(
-            f"{name}: {interruption.asked} received; the state after epoch {epoch}, batch {batch} "
+            f"{name}: {interruption.signal} received; the state after epoch {epoch}, batch {batch} "
             "is saved and a rerun goes on from there"
         )
 
