@@ -7,8 +7,9 @@ import types
 from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import settings
+
+from advdenoise.graph.yaml_files import read_files
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -26,7 +27,7 @@ settings.load_profile("any_speed")
 @pytest.fixture(scope="session")
 def quick_file() -> dict:
     """The quick configuration as written in its file."""
-    return yaml.safe_load((REPOSITORY / "config" / "config.yaml").read_text(encoding="utf-8"))
+    return read_files(REPOSITORY / "config" / "config.yaml")
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def quick(quick_file) -> dict:
 def whole(quick_file: dict, paper: str) -> dict:
     """The quick configuration with an experiment that makes all of a paper, and no other."""
     path = REPOSITORY / "tests" / "experiments" / paper / "whole.yaml"
-    own = yaml.safe_load(path.read_text(encoding="utf-8"))
+    own = read_files(path)
     kinds = {kind: quick_file.get(kind, {}) | entries for kind, entries in own.items()}
     return quick_file | kinds | {"experiments": own["experiments"]}
 

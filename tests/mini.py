@@ -12,8 +12,8 @@ from pathlib import Path
 from advdenoise.ops import running
 
 REPOSITORY = Path(__file__).parents[1]
-CODE = ("Snakefile", "rules", "scripts", "src", "tools", "config", "envs", "profiles", "report")
-CODE += ("Makefile", "pyproject.toml")
+CODE = ("Snakefile", "rules", "scripts", "src", "experiments", "tools", "config", "envs")
+CODE += ("profiles", "report", "Makefile", "pyproject.toml")
 CONFIG = Path(__file__).with_name("mini.yaml")
 ROOT = "results/mini"
 PATIENCE = 300  # seconds that a command may take on a busy machine

@@ -168,10 +168,10 @@ def without(*packages: str) -> str:
 def test_parsing_the_workflow_imports_nothing_heavy():
     """Every job parses the Snakefile again."""
     code = (
-        "import yaml\n"
-        "from advdenoise.graph import components, configuration, flow as graph\n"
+        "from pathlib import Path\n"
+        "from advdenoise.graph import components, configuration, flow as graph, yaml_files\n"
         "from advdenoise.ops import running\n"
-        "config = configuration.read(yaml.safe_load(open('config/config.yaml')))\n"
+        "config = configuration.read(yaml_files.read_files(Path('config/config.yaml')))\n"
         "flow = graph.Flow(config)\n"
         "for paper in config['experiments']: flow.targets(paper)\n"
         "flow.job('table', {'experiment': 'segfault', 'table': 'table2'})\n"

@@ -11,9 +11,12 @@ from advdenoise import statistics
 from advdenoise.detectors import svm
 from advdenoise.errors import BadInput
 from advdenoise.purifiers._checks import mean_and_deviation
-from advdenoise.reporting import areas, costs, propagation, propagation_claims, write
+from advdenoise.reporting import write
 from advdenoise.reporting.cells import Cell
 from advdenoise.statistics import Estimate
+from experiments.propagation import claims as propagation_claims
+from experiments.propagation import results as propagation
+from experiments.segfault import areas, costs
 
 NAN, INF = math.nan, math.inf
 

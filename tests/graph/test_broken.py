@@ -3,15 +3,15 @@
 import copy
 
 import pytest
-import yaml
 
 from advdenoise.errors import BadInput
 from advdenoise.graph import configuration
 from advdenoise.graph.flow import Flow
+from advdenoise.graph.yaml_files import read_files
 from tests import mini
 
 NAN, INFINITY = float("nan"), float("inf")
-MINI = yaml.safe_load(mini.CONFIG.read_text(encoding="utf-8"))
+MINI = read_files(mini.CONFIG)
 ACCURACY = "experiments.defence.tables.accuracy"
 TRAINING = "classifiers.cnn.training"
 DENOISER = "denoisers.dae"

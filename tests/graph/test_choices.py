@@ -8,6 +8,7 @@ import yaml
 from advdenoise.errors import BadInput
 from advdenoise.graph import choices, configuration
 from advdenoise.graph.flow import Flow
+from advdenoise.graph.yaml_files import read_files
 from tests import mini
 
 MORE = """
@@ -35,7 +36,7 @@ suites:
 
 @pytest.fixture
 def raw():
-    config = yaml.safe_load(mini.CONFIG.read_text(encoding="utf-8"))
+    config = read_files(mini.CONFIG)
     for kind, entries in yaml.safe_load(MORE).items():
         config[kind] |= entries
     del config["attacks"]["walked"]["epsilon_unit"]

@@ -5,12 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
-import yaml
 
 from advdenoise.errors import BadInput
 from advdenoise.graph import configuration
 from advdenoise.graph.names import unknowable
 from advdenoise.graph.schema import schema
+from advdenoise.graph.yaml_files import read_files
 from tests.places import put_in_place
 
 PAPERS = Path(__file__).parents[2] / "config" / "papers.yaml"
@@ -461,7 +461,7 @@ def test_a_mistake_is_told_in_one_sentence(quick, change, expected):
 
 def test_the_shipped_configurations_are_whole(quick):
     configuration.read(quick)
-    configuration.read(yaml.safe_load(PAPERS.read_text(encoding="utf-8")))
+    configuration.read(read_files(PAPERS))
 
 
 def test_reading_changes_nothing_of_what_is_given(quick):

@@ -16,6 +16,7 @@ from advdenoise.graph import configuration
 from advdenoise.graph import flow as graph_of
 from advdenoise.graph.combinations import fits
 from advdenoise.graph.flow import Flow
+from advdenoise.graph.yaml_files import read_files
 from tests import mini
 
 # Jobs of each shipped configuration, by rule.
@@ -201,7 +202,7 @@ def merge(base: dict, more: dict) -> dict:
 
 def flow(*more: str) -> Flow:
     """The graph of the mini configuration and what is laid over it."""
-    config = yaml.safe_load(mini.CONFIG.read_text(encoding="utf-8"))
+    config = read_files(mini.CONFIG)
     for text in more:
         config = merge(config, yaml.safe_load(text))
     return Flow(configuration.read(config))

@@ -4,12 +4,12 @@ import copy
 from pathlib import Path
 
 import pytest
-import yaml
 
 from advdenoise.errors import BadInput
 from advdenoise.graph import configuration
+from advdenoise.graph.yaml_files import read_files
 
-MINI = yaml.safe_load((Path(__file__).parents[1] / "mini.yaml").read_text(encoding="utf-8"))
+MINI = read_files(Path(__file__).parents[1] / "mini.yaml")
 NAN, INF = float("nan"), float("inf")
 SGD = {"name": "sgd", "lr": 0.1}
 TRAINING = {"function": "plain.classify", "epochs": 1, "batch": 8, "optimiser": SGD}

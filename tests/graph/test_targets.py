@@ -5,12 +5,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import yaml
 
 from advdenoise.errors import BadInput
 from advdenoise.graph import configuration
 from advdenoise.graph.flow import Flow
 from advdenoise.graph.targets import check_target, explained
+from advdenoise.graph.yaml_files import read_files
 from tests import mini
 
 RULES = Path(__file__).parents[2] / "rules"
@@ -18,7 +18,7 @@ RULES = Path(__file__).parents[2] / "rules"
 
 @pytest.fixture(scope="module")
 def flow() -> Flow:
-    return Flow(configuration.read(yaml.safe_load(mini.CONFIG.read_text(encoding="utf-8"))))
+    return Flow(configuration.read(read_files(mini.CONFIG)))
 
 
 def outputs(flow: Flow) -> list[str]:

@@ -15,6 +15,7 @@ from advdenoise.__main__ import main
 from advdenoise.errors import BadInput
 from advdenoise.graph import configuration, places
 from advdenoise.graph.flow import Flow
+from advdenoise.graph.yaml_files import read_files
 from advdenoise.io import lineage
 from advdenoise.io.hdf5 import add_array, create_hdf5
 from advdenoise.io.json_files import write_json
@@ -22,7 +23,7 @@ from advdenoise.io.parquet import write_table
 from advdenoise.io.weights import write_weights
 from tests import mini
 
-CONFIG = yaml.safe_load(mini.CONFIG.read_text(encoding="utf-8"))
+CONFIG = read_files(mini.CONFIG)
 SEED = f"{mini.ROOT}/seed0/digits"
 IMAGES = f"{mini.ROOT}/images/digits/test.h5"
 VICTIM = f"{SEED}/classifiers/cnn.safetensors"

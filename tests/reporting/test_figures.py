@@ -11,10 +11,16 @@ import pytest
 from advdenoise.errors import BadInput
 from advdenoise.io.hdf5 import open_hdf5
 from advdenoise.reporting import labels, palette, sheet
-from advdenoise.reporting.figures import detection, examples, superpixels
 from advdenoise.reporting.read import read_stage
 from advdenoise.stages import figures
+from experiments.feature_losses import figures as examples
+from experiments.segfault import figures as detection
+from experiments.segfault import figures as superpixels
 from tests.fake_results import Results
+
+CURVES = "experiments/propagation/figures.py:curves"
+TARGETED = "experiments/feature_losses/figures.py:targeted"
+FEATURE_NOISE = "experiments/feature_losses/figures.py:feature_noise"
 
 SVG = "{http://www.w3.org/2000/svg}"
 TITLE = "{http://purl.org/dc/elements/1.1/}title"
@@ -55,7 +61,11 @@ def test_each_file_holds_the_figure_of_its_name(tmp_path, propagation):
     entries.clear()
     for name, measure in measures.items():
         settings = {"measure": [measure, "cos_d"] if name == "0_first" else measure}
-        entries[name] = {"function": "layers.curves", "settings": settings, "distances": distances}
+        entries[name] = {
+            "function": CURVES,
+            "settings": settings,
+            "distances": distances,
+        }
     results = Results(tmp_path / "files", propagation)
     assert list(results.flow.figures("propagation")) == list(measures) != sorted(measures)
     figures = drawn(results, "propagation", tmp_path)
@@ -291,7 +301,11 @@ def crossed(figure: ElementTree.Element) -> list[str]:
 
 def test_a_targeted_attack_is_shown_class_by_class_behind_every_purifier(tmp_path, quick):
     crossing = {**SHOWN, "threat": "to_three", "purifier": ["none", "direct_fgsm", "direct_pgd"]}
-    entry = {"function": "examples.targeted", "examples": crossing, "settings": {"images": 5}}
+    entry = {
+        "function": TARGETED,
+        "examples": crossing,
+        "settings": {"images": 5},
+    }
     quick["seeds"] = [0, 1]
     all_classes = {**entry, "settings": {}}
     quick = changed(quick, figure1=entry, all_classes=all_classes)
@@ -335,7 +349,10 @@ def test_where_another_class_is_predicted_the_target_is_named():
 
 def test_feature_noise_stands_channel_by_channel(tmp_path, quick):
     crossing = {**SHOWN, "threat": ["to_three"], "purifier": ["none", "direct_pgd"]}
-    entry = {"function": "examples.feature_noise", "examples": crossing}
+    entry = {
+        "function": FEATURE_NOISE,
+        "examples": crossing,
+    }
     results = Results(tmp_path / "files", changed(quick, figure3=entry))
     figure = drawn(results, "feature_losses", tmp_path)["figure3"]
     words = texts(figure)
@@ -363,7 +380,10 @@ VERSIONS = ("clean", "seen")
 
 def test_maps_that_are_not_stored_are_told(tmp_path, quick):
     crossing = {**SHOWN, "threat": "clean", "purifier": "none"}
-    entry = {"function": "examples.feature_noise", "examples": crossing}
+    entry = {
+        "function": FEATURE_NOISE,
+        "examples": crossing,
+    }
     results = Results(tmp_path / "files", changed(quick, figure3=entry))
     with pytest.raises(BadInput, match=r"examples\.maps: these images have no maps"):
         drawn(results, "feature_losses", tmp_path)
@@ -410,7 +430,10 @@ def test_the_same_inputs_give_the_same_bytes(results, whole, tmp_path, feature_l
 
 
 def test_an_unknown_measure_is_told_with_near_names(results, tmp_path):
-    entry = {"function": "layers.curves", "settings": {"measure": "ned"}}
+    entry = {
+        "function": CURVES,
+        "settings": {"measure": "ned"},
+    }
     with pytest.raises(BadInput, match=r"measure 'ned' is unknown; did you mean 'ne_d'"):
         drawn(results, "propagation", tmp_path, figures={"figure2": entry})
 

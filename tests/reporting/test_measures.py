@@ -12,7 +12,8 @@ from advdenoise.graph.threats import CLEAN
 from advdenoise.io.schemas import DETECTION
 from advdenoise.reporting import measures
 from advdenoise.reporting.read import read, read_stage
-from advdenoise.reporting.tables import accuracy, denoisers, detection, layers, segfault
+from advdenoise.reporting.tables import accuracy, denoisers, detection, layers
+from experiments.segfault import tables as segfault
 from tests.fake_results import Results
 
 

@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from advdenoise.calls import call_with
 from advdenoise.graph.sources import load
+from advdenoise.graph.yaml_files import read_files
 from advdenoise.io.published import PUBLISHED
 from advdenoise.reporting import labels
 from advdenoise.reporting.read import read_stage
@@ -16,7 +16,7 @@ from advdenoise.reporting.write import published_numbers
 from tests.fake_results import Results
 
 REPOSITORY = Path(__file__).parents[2]
-PAPERS = yaml.safe_load((REPOSITORY / "config" / "papers.yaml").read_text(encoding="utf-8"))
+PAPERS = read_files(REPOSITORY / "config" / "papers.yaml")
 TABLES = [
     (paper, table)
     for paper, experiment in PAPERS["experiments"].items()

@@ -5,9 +5,9 @@ import re
 
 import matplotlib.pyplot as plt
 
-from advdenoise.reporting.figures import layers
 from advdenoise.reporting.palette import Styles
 from advdenoise.reporting.read import read_stage
+from experiments.propagation import figures as layers
 from tests.fake_results import Results
 from tests.reporting.test_figures import SVG, drawn, texts
 

@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 
 import pytest
-import yaml
 
 from advdenoise.errors import BadInput, DamagedFile
+from advdenoise.graph.yaml_files import read_files
 from advdenoise.io import published as tables_of_papers
 from advdenoise.reporting import latex, subject
 from advdenoise.reporting import write as writers
@@ -372,7 +372,7 @@ def run_table(results, paper, name, tmp_path, **changes):
     return lines_of(paths["csv"].read_text(encoding="utf-8"))
 
 
-QUICK = yaml.safe_load((Path(__file__).parents[2] / "config" / "config.yaml").read_text())
+QUICK = read_files(Path(__file__).parents[2] / "config" / "config.yaml")
 TABLES = [
     (paper, name)
     for paper, experiment in QUICK["experiments"].items()

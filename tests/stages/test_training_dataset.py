@@ -3,11 +3,11 @@
 import copy
 
 import pytest
-import yaml
 
 from advdenoise.errors import BadInput
 from advdenoise.graph import configuration
 from advdenoise.graph.flow import Flow
+from advdenoise.graph.yaml_files import read_files
 from advdenoise.io.parquet import read_table
 from advdenoise.stages import images
 from tests import mini
@@ -19,7 +19,7 @@ PATH = "seed0/digits/classifiers/cnn.safetensors"
 @pytest.fixture
 def config() -> dict:
     """mini.yaml, whose classifier is trained on a second draw of the same digits."""
-    config = yaml.safe_load(mini.CONFIG.read_text(encoding="utf-8"))
+    config = read_files(mini.CONFIG)
     digits = copy.deepcopy(config["datasets"]["digits"])
     config["datasets"]["more"] = digits | {
         "splits": {"train": {"size": 300}, "held_out": {"size": 32}}

@@ -4,12 +4,12 @@ import copy
 
 import numpy as np
 import pytest
-import yaml
 
 from advdenoise.calls import call_with
 from advdenoise.datasets._splits import draw
 from advdenoise.errors import BadInput
 from advdenoise.graph import configuration, sources
+from advdenoise.graph.yaml_files import read_files
 from tests import mini
 from tests.real_data import ROOT, needs
 from tools.plan.extents import Extents
@@ -23,7 +23,7 @@ FOLDERS = {
 
 
 def extents(dataset: dict, **more) -> Extents:
-    config = yaml.safe_load(mini.CONFIG.read_text(encoding="utf-8")) | more
+    config = read_files(mini.CONFIG) | more
     config["datasets"]["other"] = dataset
     return Extents(configuration.read(copy.deepcopy(config)))
 

@@ -11,6 +11,7 @@ import yaml
 from advdenoise.attacks._kurakin import kurakin_steps
 from advdenoise.graph import configuration
 from advdenoise.graph.flow import Flow
+from advdenoise.graph.yaml_files import read_files
 from tests import mini
 from tools.plan.extents import Extents
 from tools.plan.listing import PlannedJob
@@ -102,7 +103,7 @@ DAE = 'denoisers autoencoders.seven_layer {"channels": [4, 2]} 1x28x28x10'
 
 @pytest.fixture(scope="module")
 def counting() -> Counting:
-    config = yaml.safe_load(mini.CONFIG.read_text(encoding="utf-8"))
+    config = read_files(mini.CONFIG)
     for kind, entries in yaml.safe_load(MORE).items():
         config.setdefault(kind, {}).update(entries)
     config = configuration.read(copy.deepcopy(config))
@@ -355,7 +356,7 @@ def test_the_figures_of_a_paper_are_one_stage(counting):
 
 
 def test_what_hangs_on_an_unknown_fact_is_not_counted():
-    config = configuration.read(yaml.safe_load(mini.CONFIG.read_text(encoding="utf-8")))
+    config = configuration.read(read_files(mini.CONFIG))
 
     def unknown(thing, name):
         raise NotMeasured(thing.key)

@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from advdenoise.reporting import purifications as known
 from advdenoise.reporting.cells import Cell, Cells
+from advdenoise.reporting.points import shown, with_defaults
 from advdenoise.reporting.read import read_values
 from advdenoise.statistics import Estimate
 
@@ -40,9 +40,9 @@ def architecture(calibration: list[Path], printed_of: Printed = lambda layer: ()
                     cells.append(Cell(row, name, name, "count", _exactly(number), about=about))
             printed |= {(row, name): line for name, line in printed_of(layer)}
         total = sum(layer["parameters"] for layer in value["layers"])
-        settled = known.with_defaults("denoisers", entry)
-        shown = known.shown(settled, list(settled["settings"]))
-        with_settings = f", {shown}" if shown else ""
+        settled = with_defaults("denoisers", entry)
+        settings = shown(settled, list(settled["settings"]))
+        with_settings = f", {settings}" if settings else ""
         notes.append(f"{several}{entry['function']}{with_settings}: {total:,} parameters.")
     return Cells(cells, notes, printed)
 

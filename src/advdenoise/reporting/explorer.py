@@ -2,10 +2,8 @@
 
 import pandas as pd
 
-from advdenoise import statistics
 from advdenoise.graph.threats import CLEAN
 from advdenoise.reporting import labels
-from advdenoise.reporting.propagation import Places
 from advdenoise.reporting.read import Results
 
 _IMAGE = ["dataset", "split", "seed", "classifier", "id"]
@@ -40,36 +38,6 @@ def joined(
         return found
     scores = _scores(detection.frame, protocol, representation)
     return found.merge(scores, on=[*_IMAGE, *_THREAT], how="left")
-
-
-def at_last_layer(frame: pd.DataFrame, places: Places) -> pd.DataFrame:
-    """Means over images at each classifier's last layer, a row for each group and quantity.
-
-    Columns are dataset, classifier, the printed names of the adversarial `set` and of the `setting`
-    (the denoiser), quantity, which is a distance, `right` or a score, and estimate.
-    """
-    ends = frame.groupby(["dataset", "classifier"])["layer_index"].transform("max")
-    last = frame[frame["layer_index"] == ends]
-    scores = [name for name in frame if name.startswith("score ")]
-    made = []
-    names = ["dataset", "classifier", *_THREAT, *_PURIFIER]
-    for values, rows in last.groupby(names, sort=False, observed=True):
-        group = dict(zip(names, values, strict=True))
-        about = {
-            "dataset": group["dataset"],
-            "classifier": group["classifier"],
-            "set": places.adversarial_set(group),
-            "setting": places.setting(group),
-        }
-        for quantity in ("ne_d", "cos_d", "right", *scores):
-            known = rows[[quantity, "id"]].dropna()
-            if len(known):
-                estimate = statistics.bootstrap_mean(*(known[name].to_numpy() for name in known))
-                made.append(about | {"quantity": quantity, "estimate": estimate})
-    return pd.DataFrame(made, columns=[*("dataset", "classifier", "set", "setting"), *_MADE])
-
-
-_MADE = ("quantity", "estimate")
 
 
 def _predicted(frame: pd.DataFrame) -> pd.DataFrame:

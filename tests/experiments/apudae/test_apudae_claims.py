@@ -6,7 +6,7 @@ import pytest
 
 from advdenoise.reporting.claims import Claim
 from advdenoise.reporting.read import read_stage
-from advdenoise.reporting.tables import apudae as tables
+from experiments.apudae import claims as claims_of
 from tests.experiments.apudae.test_apudae_tables import right
 from tests.fake_results import IMAGES, Results, rows
 
@@ -26,7 +26,7 @@ class Made:
         frame = self.predictions.frame.copy()
         for change in changes:
             change(frame)
-        found = tables.claims(self.predictions.of(frame), self.calibration)
+        found = claims_of.claims(self.predictions.of(frame), self.calibration)
         told = {claim.quantity: claim for claim in found}
         assert len(told) == len(found)
         return told
@@ -315,7 +315,7 @@ def test_a_lowers_the_error_of_clean_images_too(made, after, verdict):
 
 
 def test_an_error_without_its_calibration_is_not_decidable(made):
-    claims = tables.claims(made.predictions, made.calibration[:1])
+    claims = claims_of.claims(made.predictions, made.calibration[:1])
     verdicts = {claim.verdict for claim in claims if "unet: error" in claim.quantity}
     assert verdicts == {"not decidable: the calibration of unet is not among the files"}
 

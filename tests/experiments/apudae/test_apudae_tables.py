@@ -12,10 +12,10 @@ from advdenoise.graph.sources import load
 from advdenoise.io.parquet import read_table, write_table
 from advdenoise.io.provenance import read_provenance
 from advdenoise.io.schemas import PREDICTIONS
-from advdenoise.reporting import purifications
 from advdenoise.reporting.read import read_stage
 from advdenoise.reporting.write import published_numbers
 from advdenoise.stages import table
+from experiments.apudae import results as results_of
 from tests.fake_results import IMAGES, Results, rows
 
 
@@ -355,11 +355,11 @@ def test_of_two_attacks_of_one_method_the_second_stands_under_its_own_name(apuda
 
 def test_what_makes_a_counter_attack():
     entry = {"name": "x", "points": {"default": {"function": "gradient.bim", "settings": {}}}}
-    assert purifications.counter_attack(entry, "default") is None
-    counter = purifications.counter_attack(entry | {"through": "denoiser"}, "default")
+    assert results_of.counter_attack(entry, "default") is None
+    counter = results_of.counter_attack(entry | {"through": "denoiser"}, "default")
     assert counter == "counter attack A"
     entry["points"]["default"]["function"] = "adaptive.counter_b"
-    assert purifications.counter_attack(entry, "default") == "counter attack B"
+    assert results_of.counter_attack(entry, "default") == "counter attack B"
 
 
 @pytest.mark.parametrize(

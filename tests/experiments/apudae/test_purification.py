@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from advdenoise.errors import BadInput
-from advdenoise.reporting.figures import purification
 from advdenoise.reporting.read import read_stage
 from advdenoise.reporting.sheet import CROSS
+from experiments.apudae import figures
 from tests.fake_results import IMAGES, Results
 from tests.reporting.test_figures import drawn, texts
 
@@ -44,7 +44,7 @@ def test_histograms_count_the_variants_errors_before_and_after(results):
     frame["error_before"] = np.where(frame["threat"] == "clean", 1.0, 3.0)
     of_d = frame["purifier_point"] == "d"
     frame["error_after"] = np.where(of_d & (frame["attack_point"] == "bim"), 2.0, 0.5)
-    figure = purification.errors(predictions, variant="D")
+    figure = figures.errors(predictions, variant="D")
     before, after = figure.axes
     for axis, places in ((before, (1.0, 3.0)), (after, (0.5, 2.0))):
         outlines = [patch for patch in axis.patches if not patch.get_fill()]
@@ -63,9 +63,9 @@ def test_an_attack_or_variant_that_was_not_met_is_told(results):
     inputs = results.inputs("figures", "apudae", "figure3a")
     predictions = read_stage("predictions", inputs["predictions"])
     with pytest.raises(BadInput, match=r"variant 'A' met 'BIN'; did you mean 'BIM'"):
-        purification.errors(predictions, variant="A", attack="BIN")
+        figures.errors(predictions, variant="A", attack="BIN")
     with pytest.raises(BadInput, match="no purifier of variant 'H' met 'BIM'$"):
-        purification.errors(predictions, variant="H")
+        figures.errors(predictions, variant="H")
     examples = results.inputs("figures", "apudae", "figure2")["examples"]
     with pytest.raises(BadInput, match="no example images are under 'C&W'"):
-        purification.strips(examples, attack="C&W")
+        figures.strips(examples, attack="C&W")

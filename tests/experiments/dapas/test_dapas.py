@@ -12,13 +12,13 @@ from advdenoise.errors import BadInput, DamagedFile
 from advdenoise.graph.sources import load
 from advdenoise.io.parquet import write_table
 from advdenoise.io.schemas import PREDICTIONS, segmentation_schema
-from advdenoise.reporting import dapas as results_of
 from advdenoise.reporting import labels
 from advdenoise.reporting.measures import mious
 from advdenoise.reporting.read import read, read_stage
-from advdenoise.reporting.tables import dapas
 from advdenoise.reporting.tables.accuracy import by_threat
 from advdenoise.reporting.write import published_numbers
+from experiments.dapas import results as results_of
+from experiments.dapas import tables
 from tests.fake_results import DENSE, IMAGES, Results
 
 TABLES = ("table1", "table2", "table3", "table4")
@@ -165,7 +165,7 @@ def test_another_victim_and_another_purifier_are_told(made):
     frame = table.predictions.frame
     other = frame["threat"] == "fgsm_steps@deeplab"
     elsewhere = frame.assign(threat=frame["threat"].where(~other, "fgsm_steps@small"))
-    rows = {cell.row for cell in dapas.robust_to_ifgsm(table.predictions.of(elsewhere))}
+    rows = {cell.row for cell in tables.robust_to_ifgsm(table.predictions.of(elsewhere))}
     assert "0.001 fgsm_steps@small" in rows
     known = frame["threat"] == "fgsm_steps@deeplab+dapas_uniform"
     mine = frame[known].assign(purifier="dapas_gaussian")
@@ -232,7 +232,7 @@ def test_without_the_same_images_there_is_no_ratio(made):
     table = made("table1")
     frame = table.predictions.frame
     defended = table.predictions.of(frame[frame["purifier"] != "none"])
-    assert {cell.column for cell in dapas.reduction(defended)} == {"mIoU after DAPAS"}
+    assert {cell.column for cell in tables.reduction(defended)} == {"mIoU after DAPAS"}
 
 
 def test_replicates_are_averaged_and_their_spread_told(tmp_path, dapas_file):
@@ -306,7 +306,7 @@ def test_masks_and_labels_are_not_confused(made, tmp_path, quick):
     results = Results(tmp_path, quick)
     labels = read_stage("predictions", results.inputs("tables", "dapas", "accuracy")["predictions"])
     with pytest.raises(BadInput, match="a table of mIoU reads predictions of masks"):
-        dapas.reduction(labels)
+        tables.reduction(labels)
     masks = made("table1").predictions
     assert masks.is_dense and not labels.is_dense
     with pytest.raises(BadInput, match="'voc2012' are masks, which have no accuracy"):

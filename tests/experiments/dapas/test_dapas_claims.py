@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from advdenoise.reporting.tables import dapas
+from experiments.dapas import claims as claims_of
 from tests.experiments.dapas.test_dapas import Made, overlap
 from tests.fake_results import IMAGES
 
@@ -204,7 +204,7 @@ def test_what_was_not_computed_is_not_decidable(made):
     frame = made.predictions.frame
     some = frame[~frame["purifier"].isin(["dapas_uniform"]) & ~frame["threat"].str.contains("\\+")]
     some = some[~some["attack_point"].isin(["e5", "e6"]) | (some["threat"] != PLAIN["FGSM"])]
-    claims = told(dapas.claims(made.predictions.of(some)))
+    claims = told(claims_of.claims(made.predictions.of(some)))
     for words, reason in (
         ("RatioRED in %, Uniform", "there are no results of clean images behind Uniform"),
         (
@@ -226,7 +226,7 @@ def test_what_was_not_computed_is_not_decidable(made):
     # By hand: 64.8, 56.9, 51.2, 48.0 and 64.8, 44.0, 31.8, 24.2
     assert fewer.published == "-14.0"
     quiet = frame[frame["purifier"] != "none"]
-    without = told(dapas.claims(made.predictions.of(quiet)))
+    without = told(claims_of.claims(made.predictions.of(quiet)))
     reasons = {claim.lacking for claim in without.values()}
     assert reasons == {
         "clean images were not judged without a defence",
@@ -240,7 +240,7 @@ def test_of_several_segmenters_each_is_told(made):
     both = [frame, frame.assign(split="studied")]
     import pandas as pd
 
-    claims = told(dapas.claims(made.predictions.of(pd.concat(both, ignore_index=True))))
+    claims = told(claims_of.claims(made.predictions.of(pd.concat(both, ignore_index=True))))
     assert "voc2012, studied, deeplab: RatioRED in %, Gaussian" in claims
     assert "voc2012, test, deeplab: RatioRED in %, Gaussian" in claims
 
@@ -260,7 +260,7 @@ def test_numbers_of_the_results_text_stand_beside_those_of_the_tables(made):
 
 
 def test_contradictions_of_text_and_tables_are_noted(made):
-    notes = " ".join(dapas.claims(made.predictions).notes)
+    notes = " ".join(claims_of.claims(made.predictions).notes)
     assert "21.9% (I-FGSM, ratio of attack eps=0.016), the paper's own table 19.6." in notes
     assert "12.0% (I-FGSM, ratio of attack eps=0.032), the paper's own table 13.1." in notes
     assert "3.1 % (Uniform, lost after DAPAS), the paper's own table 2.6." in notes

@@ -8,9 +8,9 @@ import pytest
 
 from advdenoise.errors import BadInput
 from advdenoise.reporting.examples import read_scenes, read_seen
-from advdenoise.reporting.figures import segmentation
 from advdenoise.reporting.palette import colour, coloured
 from advdenoise.reporting.read import read_stage
+from experiments.dapas import figures
 from tests.fake_results import SIDES, Results
 from tests.reporting.test_figures import drawn, texts
 
@@ -103,7 +103,7 @@ def test_an_attacked_image_stands_beside_the_clean_one_with_both_masks(results):
     """Of images 33x65 a tile is 112 wide; the attack darkens, the mask's left half is class 2."""
     scenes = read_scenes(files(results, "figure1", "examples"))
     clean = next(s for s in scenes if s.attack is None)
-    figure = segmentation.attacked(files(results, "figure1", "examples"), images=1)
+    figure = figures.attacked(files(results, "figure1", "examples"), images=1)
     canvas = figure.axes[0].images[0].get_array()
     top = canvas.shape[0] - 112
     tiles = [canvas[top:, left : left + 112] for left in range(0, canvas.shape[1], 118)]
@@ -117,7 +117,7 @@ def test_an_attacked_image_stands_beside_the_clean_one_with_both_masks(results):
 
 
 def test_the_grid_has_four_rows_for_an_image(results):
-    figure = segmentation.grid(files(results, "figure6", "examples"), attacks=["I-FGSM to 1"])
+    figure = figures.grid(files(results, "figure6", "examples"), attacks=["I-FGSM to 1"])
     names = [text.get_text() for text in figure.axes[0].texts]
     shown = [name for name in names if name]
     assert shown == [
@@ -136,11 +136,11 @@ def test_the_grid_has_four_rows_for_an_image(results):
 
 def test_noise_is_rated_in_decibels(results):
     """A fifth of the noise is an error of 1 / 25: 14 dB."""
-    assert segmentation._rated("noisy", np.full((2, 2, 3), 0.7), np.full((2, 2, 3), 0.5)) == (
+    assert figures._rated("noisy", np.full((2, 2, 3), 0.7), np.full((2, 2, 3), 0.5)) == (
         "noisy, 14.0 dB"
     )
-    assert segmentation._rated("clean", np.ones((2, 2, 3)), np.ones((2, 2, 3))) == "clean"
-    figure = segmentation.denoised(files(results, "figure4", "examples"), images=1)
+    assert figures._rated("clean", np.ones((2, 2, 3)), np.ones((2, 2, 3))) == "clean"
+    figure = figures.denoised(files(results, "figure4", "examples"), images=1)
     titles = [text.get_text() for text in figure.axes[0].texts]
     named = ["Gaussian noise\ncorrupted gaussian\ndapas_gaussian"]
     named += [f"corrupted {point}\ndapas_gaussian" for point in ("blur", "jpeg")]
@@ -152,10 +152,10 @@ def test_noise_is_rated_in_decibels(results):
 @pytest.mark.parametrize(
     ("draw", "reason"),
     [
-        (lambda shown: segmentation.attacked(shown, attack="I-FGSMs"), "did you mean 'I-FGSM'"),
-        (lambda shown: segmentation.denoised(shown), "no example images are noisy"),
-        (lambda shown: segmentation.grid(shown[1:]), "no clean example images of voc2012"),
-        (lambda shown: segmentation.attacked(shown[1:]), "no clean example images of voc2012"),
+        (lambda shown: figures.attacked(shown, attack="I-FGSMs"), "did you mean 'I-FGSM'"),
+        (lambda shown: figures.denoised(shown), "no example images are noisy"),
+        (lambda shown: figures.grid(shown[1:]), "no clean example images of voc2012"),
+        (lambda shown: figures.attacked(shown[1:]), "no clean example images of voc2012"),
     ],
 )
 def test_what_is_not_there_is_told(results, draw, reason):
@@ -168,7 +168,7 @@ def test_what_is_not_there_is_told(results, draw, reason):
 def test_a_noise_that_was_not_made_is_told(results):
     shown = files(results, "figure4", "examples")
     with pytest.raises(BadInput, match="'corrupted blurs'; did you mean 'corrupted blur'"):
-        segmentation.denoised(shown, noise="corrupted blurs")
+        figures.denoised(shown, noise="corrupted blurs")
 
 
 def test_images_with_labels_are_no_scenes(results, tmp_path, quick):
@@ -186,9 +186,9 @@ def test_images_with_labels_are_no_scenes(results, tmp_path, quick):
     "settings", [{"epsilon": 0.035}, {"sigma": 0.004}, {"mode": 0.024, "sigma": 0.004}]
 )
 def test_a_density_has_an_area_of_one_and_the_noises_spread(settings):
-    reach = 2 * segmentation._reach(settings)
+    reach = 2 * figures._reach(settings)
     values = np.linspace(-reach, reach, 200_001)
-    density = segmentation._density(values, **settings)
+    density = figures._density(values, **settings)
     step = values[1] - values[0]
     assert density.sum() * step == pytest.approx(1, abs=1e-3)
     variance = (density * values**2).sum() * step
@@ -204,7 +204,7 @@ def test_a_density_has_an_area_of_one_and_the_noises_spread(settings):
 def test_curves_show_what_the_tables_hold(results):
     inputs = files(results, "figure8", "predictions")
     found = read_stage("predictions", inputs)
-    (axis,) = segmentation.ratios(found, attack="I-FGSM").axes
+    (axis,) = figures.ratios(found, attack="I-FGSM").axes
     curves = {bars.get_label(): bars.lines[0] for bars in axis.containers}
     for name in ("no defence", "Gaussian", "Uniform, adaptive"):  # beside each other
         assert tuple(curves[name].get_xdata()) == pytest.approx(BUDGETS, rel=0.15)
@@ -220,20 +220,20 @@ def test_curves_show_what_the_tables_hold(results):
     assert (64.8, 44.0, 31.8, 24.2, 19.6, 13.1) in printed  # Table II
     assert (88.9, 82.6, 78.7, 76.1, 74.3, 68.7)[2:] in {values[2:] for values in printed}
     with pytest.raises(BadInput, match="no attack is printed 'FGMS'; did you mean 'FGSM'"):
-        segmentation.ratios(found, attack="FGMS")
+        figures.ratios(found, attack="FGMS")
 
 
 def test_without_noise_there_is_no_density(results):
     found = read_stage("predictions", files(results, "figure5", "predictions"))
     plain = found.of(found.frame[found.frame["purifier"] == "none"])
     with pytest.raises(BadInput, match="no denoiser was trained on noise"):
-        segmentation.densities(plain)
+        figures.densities(plain)
 
 
 def test_one_replicate_is_shown(results):
     settings = json.loads(json.dumps(results.flow.job("figures", {"experiment": "dapas"}).settings))
     assert len(settings["inputs"]["figure4"]["examples"]) == 4  # two replicates of two threats
-    figure = segmentation.denoised(
+    figure = figures.denoised(
         files(results, "figure4", "examples"), noise="corrupted jpeg", images=3
     )
     titles = [text.get_text() for text in figure.axes[0].texts]

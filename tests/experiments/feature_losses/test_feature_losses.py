@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from advdenoise.reporting.read import read_stage
-from advdenoise.reporting.tables import feature_losses as tables
 from advdenoise.reporting.write import published_numbers
 from advdenoise.stages import table
+from experiments.feature_losses import tables
 from tests.fake_results import Results
 
 KNOWN = "pgd@cnn4+{}"
@@ -185,7 +185,7 @@ def rows_of(config: dict, root, **suite) -> dict:
     config["suites"]["other"] = suite
     config["experiments"]["feature_losses"]["tables"] = {
         "own": {
-            "function": "feature_losses.defences",
+            "function": "experiments/feature_losses/tables.py:defences",
             "predictions": {
                 "dataset": "mnist",
                 "classifier": ["cnn4", "madry4"],

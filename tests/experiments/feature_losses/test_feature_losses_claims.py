@@ -9,7 +9,7 @@ from advdenoise.io.hdf5 import add_array, create_hdf5, open_hdf5
 from advdenoise.io.provenance import read_provenance
 from advdenoise.reporting.claims import Claim
 from advdenoise.reporting.read import read_stage
-from advdenoise.reporting.tables import feature_losses as tables
+from experiments.feature_losses import claims as claims_of
 from tests.fake_results import IMAGES, Results
 
 
@@ -30,7 +30,7 @@ class Made:
         distances = self.distances
         if maps is not None:
             distances = distances.of(maps(distances.frame.copy()))
-        found = tables.claims(self.predictions.of(frame), self.examples, distances)
+        found = claims_of.claims(self.predictions.of(frame), self.examples, distances)
         told = {claim.quantity: claim for claim in found}
         assert len(told) == len(found)
         return told
@@ -315,7 +315,7 @@ def test_adversarial_training_improves_clean_accuracy_or_not(made, robust, verdi
 def test_what_was_not_attacked_or_observed_decides_nothing(made):
     frame = made.predictions.frame
     known = frame[~frame["threat"].str.contains("pgd10|fgsm_true")]
-    claims = tables.claims(made.predictions.of(known), made.examples, made.distances)
+    claims = claims_of.claims(made.predictions.of(known), made.examples, made.distances)
     reasons = {claim.quantity: claim.lacking for claim in claims}
     quantity = "mnist, test: accuracy of OURS under PGD - under PGD of fewer iterations"
     assert reasons[quantity] == "PGD was not run with another number of iterations"

@@ -9,10 +9,10 @@ import pytest
 
 from advdenoise.calls import call_with
 from advdenoise.graph.sources import load
-from advdenoise.reporting import propagation as known
 from advdenoise.reporting.read import read_stage
 from advdenoise.reporting.write import published_numbers
 from advdenoise.stages import table
+from experiments.propagation import results as known
 from tests.fake_results import Results, rows
 
 NETWORKS = {

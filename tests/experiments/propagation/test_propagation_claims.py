@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from advdenoise.reporting import propagation_layers
 from advdenoise.reporting.claims import Claim
+from experiments.propagation import layer_claims
 from tests.experiments.propagation.test_propagation import SETS, Made, curve, right, setting
 from tests.fake_results import rows
 
@@ -208,7 +208,7 @@ def test_the_larger_sets_show_the_bigger_gap(made, strong, told):
     ("values", "fall", "rise"), [([1, 2, 3], 1.5, 1), ([2, 1, 3], 0.5, 3), ([2, 3, 1], 1 / 3, 1)]
 )
 def test_falls_and_rises_of_curves(values, fall, rise):
-    result = propagation_layers._fall_and_rise(np.array(values, dtype=float)[:, None])
+    result = layer_claims._fall_and_rise(np.array(values, dtype=float)[:, None])
     assert [value.item() for value in result] == pytest.approx([fall, rise])
 
 

@@ -13,8 +13,8 @@ from advdenoise.errors import BadInput
 from advdenoise.graph.sources import load
 from advdenoise.reporting import write
 from advdenoise.reporting.read import read_stage
-from advdenoise.reporting.tables import segfault as tables
 from advdenoise.stages import table
+from experiments.segfault import tables
 from tests.fake_results import Results
 
 NUMBERED = [f"table{number}" for number in range(1, 8)]

@@ -8,7 +8,7 @@ import pytest
 
 from advdenoise.io.published import PUBLISHED
 from advdenoise.reporting.read import read_stage
-from advdenoise.reporting.tables import segfault as tables
+from experiments.segfault import claims as claims_of
 from tests.fake_results import Results
 
 KEPT = {
@@ -34,7 +34,7 @@ def made(tmp_path, segfault):
         stages = {stage: read_stage(stage, paths) for stage, paths in inputs.items()}
         for stage, change in changes.items():
             stages[stage] = stages[stage].of(change(stages[stage].frame.copy()))
-        found = tables.claims(**stages)
+        found = claims_of.claims(**stages)
         told = {claim.quantity: claim for claim in found}
         assert len(told) == len(found)
         return told

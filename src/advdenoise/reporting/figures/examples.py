@@ -3,29 +3,15 @@
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.figure import Figure
 
-from advdenoise.errors import BadInput
 from advdenoise.ranges import PositiveInt
-from advdenoise.reporting import labels
-from advdenoise.reporting.examples import NO_CLASS, Maps, Seen, of_one_replicate, read_seen
+from advdenoise.reporting.examples import read_seen
 from advdenoise.reporting.palette import BLACK, WRONG
-from advdenoise.reporting.sheet import CROSS, Row, Tile, sheet
+from advdenoise.reporting.sheet import CROSS
 from advdenoise.reporting.subject import of_what
 
-_BEFORE = ("dataset", "classifier", "threat", "attack_point")  # a purifier
 _CROSSED = f"{CROSS}: not the image's own class"
-_TOLD = (
-    "above an image: the predicted class and its confidence, in parentheses the target's where "
-    "another class is predicted"
-)
-_MAPS = (
-    "columns: the image, then the channels that the attack changes most\n"
-    "last row: {} times the absolute difference between adversarial and clean; above it the mean "
-    "difference in % of the map's range"
-)
-_MAGNIFIED = 4  # differences, which would be all but black
 
 
 def strips(examples: list[Path], *, images: PositiveInt = 6) -> Figure:
@@ -59,132 +45,5 @@ def strips(examples: list[Path], *, images: PositiveInt = 6) -> Figure:
     return figure
 
 
-def targeted(examples: list[Path], *, images: PositiveInt | None = None) -> Figure:
-    """Images of all classes driven to one class, and what purifiers make of them (Figs. 1, 2).
-
-    Rows are images as they are and as seen, and purified by each purifier of the same threat: the
-    first `images` of a file, by default one of each class. Of several replicates the first is
-    shown. Above an image stands what is predicted, crossed where that is not its class, with the
-    confidence: as seen that in the attack's target, which is named where another class is
-    predicted. Images of the target's own class are shown with the others.
-    """
-    blocks: dict[tuple, list[Seen]] = {}
-    for seen in of_one_replicate(read_seen(examples)):
-        blocks.setdefault(tuple(seen.about[name] for name in _BEFORE), []).append(seen)
-    rows = []
-    for found in blocks.values():
-        count = images or len({*found[0].labels})
-        rows += [Row(row.name, row.tiles[:count]) for row in _block(found)]
-    return sheet(rows, title=_where(examples), note=f"{_TOLD}\n{_CROSSED}")
-
-
-def feature_noise(examples: list[Path], *, images: PositiveInt = 1) -> Figure:
-    """Clean and adversarial maps of a classifier's modules, and their difference (Fig. 3).
-
-    For each of the first `images` images a block of rows, the image itself in the first column:
-    clean, adversarial, purified where there is a purifier, and the absolute difference between
-    adversarial and clean. Columns are the channels that the attack changes most; each is drawn
-    from the least to the greatest value of its clean and adversarial map, the image from 0 to 1.
-    Differences are drawn from 0 to a quarter of that range, and above them stands their mean in %
-    of it.
-    """
-    found = [seen for seen in of_one_replicate(read_seen(examples, images)) if seen.maps]
-    if not found:
-        raise BadInput(
-            "examples.maps: these images have no maps; name modules of their classifier there, "
-            "and cross a threat that is not clean"
-        )
-    rows = [
-        row for seen in found for place in range(len(seen.images)) for row in _noise(seen, place)
-    ]
-    attacks = dict.fromkeys(seen.about["printed_attack"] for seen in found)
-    title = f"{_where(examples)}; attack: {', '.join(attacks)}"
-    return sheet(rows, title=title, note=_MAPS.format(_MAGNIFIED))
-
-
 def _where(examples: list[Path]) -> str:
     return "; ".join(of_what([examples]))
-
-
-def _block(found: list[Seen]) -> list[Row]:
-    first = found[0]
-    named = [first.classes[label] for label in first.labels]
-    clean = [Tile(picture, name) for picture, name in zip(first.images, named, strict=True)]
-    about = first.about
-    threat = labels.threat(about["threat"], about["attack_point"], about["classifier"])
-    printed = about["printed_attack"]
-    if first.target is not None:
-        printed += f" to {first.classes[first.target]}"
-    rows = [Row("clean", clean), Row(f"{printed}\n{threat}", _as_seen(first))]
-    for seen in found:
-        if seen.is_purified:
-            name = labels.with_point(seen.about["purifier"], seen.about["purifier_point"])
-            tiles = [
-                _tile(seen, picture, place, prediction, _percent(seen.confidence[place]))
-                for place, (picture, prediction) in enumerate(
-                    zip(seen.purified, seen.prediction, strict=True)
-                )
-            ]
-            rows.append(Row(f"denoised\n{name}", tiles))
-    return rows
-
-
-def _as_seen(seen: Seen) -> list[Tile]:
-    tiles = []
-    for place, (picture, prediction) in enumerate(
-        zip(seen.seen, seen.seen_prediction, strict=True)
-    ):
-        shares = seen.seen_probabilities[place]
-        aim = prediction if seen.target is None else seen.target
-        share = _percent(shares[aim])
-        told = share if aim == prediction else f"({seen.classes[aim]}: {share})"
-        tiles.append(_tile(seen, picture, place, prediction, told))
-    return tiles
-
-
-def _tile(seen: Seen, picture: np.ndarray, place: int, prediction: int, told: str) -> Tile:
-    text = seen.name(prediction) if prediction == NO_CLASS else f"{seen.name(prediction)} {told}"
-    return Tile(picture, text, prediction != seen.labels[place])
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _noise(seen: Seen, place: int) -> list[Row]:
-    """One image's rows, column by column."""
-    columns = [_image_column(seen, place)]
-    for module, maps in seen.maps.items():
-        columns += [
-            _map_column(seen, maps, module, place, channel)
-            for channel in range(maps.channels.shape[1])
-        ]
-    names = ["clean", "adversarial", *(["purified"] if seen.is_purified else [])]
-    names.append(f"difference x {_MAGNIFIED}")
-    return [
-        Row(name, list(tiles))
-        for name, tiles in zip(names, zip(*columns, strict=True), strict=True)
-    ]
-
-
-def _image_column(seen: Seen, place: int) -> list[Tile]:
-    versions = [seen.images[place], seen.seen[place], seen.purified[place]]
-    return _column(seen, versions, seen.classes[seen.labels[place]], 0.0, 1.0)
-
-
-def _map_column(seen: Seen, maps: Maps, module: str, place: int, channel: int) -> list[Tile]:
-    versions = [found[place, channel] for found in (maps.clean, maps.seen, maps.purified)]
-    low, high = (function(versions[:2]) for function in (np.min, np.max))
-    title = f"{module}, channel {maps.channels[place, channel]}"
-    return _column(seen, versions, title, float(low), float(high))
-
-
-def _column(
-    seen: Seen, versions: list[np.ndarray], title: str, low: float, high: float
-) -> list[Tile]:
-    """Tiles of the clean, seen and purified version and of the difference of the first two."""
-    extent = high - low or 1.0
-    clean, attacked, purified = ((version - low) / extent for version in versions)
-    change = np.abs(attacked - clean)
-    kept = [Tile(clean, title), Tile(attacked)] + ([Tile(purified)] if seen.is_purified else [])
-    return [*kept, Tile(_MAGNIFIED * change, f"{100 * change.mean():.1f} %")]

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from advdenoise.reporting import areas
-from advdenoise.reporting.areas import Lacking, Source
+from experiments.segfault import areas
+from experiments.segfault.areas import Lacking, Source
 
 PIXELS = "pixel (ML-LOO)"
 
@@ -75,15 +75,15 @@ values = st.lists(
 @given(values)
 def test_the_correlation_is_spearmans(pairs):
     names = [f"felzenszwalb scale={place}" for place in range(len(pairs))]
-    segments, areas = zip(*pairs, strict=True)
+    segments, of_names = zip(*pairs, strict=True)
     given_ = by_setting(
-        dict(zip(names, areas, strict=True)), dict(zip(names, segments, strict=True))
+        dict(zip(names, of_names, strict=True)), dict(zip(names, segments, strict=True))
     )
     (found,) = areas.correlation(given_, ["A"])
-    if len(set(segments)) == 1 or len(set(areas)) == 1:
+    if len(set(segments)) == 1 or len(set(of_names)) == 1:
         assert np.isnan(found)
     else:
-        assert found == pytest.approx(stats.spearmanr(segments, areas).statistic)
+        assert found == pytest.approx(stats.spearmanr(segments, of_names).statistic)
 
 
 def test_equal_segments_are_found_between_the_others():
@@ -102,11 +102,11 @@ def test_every_column_is_a_resample_of_its_own():
     random = np.random.default_rng(0)
     names = ["slic a", "slic b", "quickshift a", "quickshift b", "felzenszwalb a"]
     segments = dict(zip(names, (10, 30, 12, 50, 20), strict=True))
-    areas = {name: random.random(4) for name in names}
+    of_names = {name: random.random(4) for name in names}
     for function in (areas.correlation, areas.slic_gain):
-        whole = function(by_setting(areas, segments), ["A"])
+        whole = function(by_setting(of_names, segments), ["A"])
         alone = [
-            function(by_setting({k: v[place] for k, v in areas.items()}, segments), ["A"])[0]
+            function(by_setting({k: v[place] for k, v in of_names.items()}, segments), ["A"])[0]
             for place in range(4)
         ]
         assert whole == pytest.approx(alone)

@@ -15,20 +15,13 @@ import numpy as np
 from advdenoise import statistics
 from advdenoise.graph.threats import CLEAN, NO_PURIFIER
 from advdenoise.reporting import labels
-from advdenoise.reporting.areas import (
-    Lacking,
-    Source,
-    below_pixels,
-    correlation,
-    easier,
-    gain,
-    slic_gain,
-)
 from advdenoise.reporting.claims import Claim, Claims, Range
-from advdenoise.reporting.costs import Cost, costs, over_runs
 from advdenoise.reporting.read import Results
 from advdenoise.reporting.write import published_numbers
 from advdenoise.statistics import Estimate, Scored
+
+from .areas import Lacking, Source, below_pixels, correlation, easier, gain, slic_gain
+from .costs import Cost, costs, over_runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +62,10 @@ Quantity = Callable[[Source], np.ndarray]
 
 
 def claims(detection: Results, iqr: Results, cost: Results, predictions: Results) -> Claims:
-    """All claims, for each data set and classifier that was looked at."""
+    """The paper's own claims, each judged by what was measured here.
+
+    A claim that the results cannot decide says why.
+    """
     every = (detection, iqr, cost, predictions)
     worlds = dict.fromkeys(world for results in every for world in _worlds(results))
     paid = costs(cost)

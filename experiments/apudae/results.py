@@ -3,6 +3,7 @@
 from advdenoise.graph import components
 from advdenoise.graph.threats import CLEAN, parse
 from advdenoise.reporting import labels
+from advdenoise.reporting.points import value_text, with_defaults
 from advdenoise.reporting.read import Results
 
 RANDOM, BIM, CW, UNBOUNDED = "random", "BIM", "CW", "C&W, unbounded L2"
@@ -10,6 +11,7 @@ FIRST, SECOND = "BIM first setting", "BIM second setting"
 COUNTER_A, COUNTER_B = "counter attack A", "counter attack B"
 NONE, ROBUST, DIRECT = "No Defense", "Adversarial Training", "APuDAE (Direct)"
 MAGNET, GAN = "MagNet", "Defense-GAN"
+BEST = "APuDAE (Best)"
 A, NOISY, TURNED = "A", "A with noise", "A transformed"
 _VARIANTS = {f"apudae.{letter}": letter.upper() for letter in "abcdefg"}
 _VARIANTS |= {"apudae.a_with_noise": NOISY, "apudae.a_transformed": TURNED}
@@ -85,7 +87,9 @@ class Places:
         for (_, *place, setting), values in self._predictions.chosen.items():
             if place == [about["purifier"], about["purifier_point"]]:
                 several.setdefault(setting, set()).update(values.values())
-        texts = {n: " or ".join(map(_value, sorted(v))) for n, v in several.items() if len(v) > 1}
+        texts = {
+            n: " or ".join(map(value_text, sorted(v))) for n, v in several.items() if len(v) > 1
+        }
         return {**point, "settings": point["settings"] | texts}
 
     def attack_point(self, about: dict) -> dict:
@@ -121,7 +125,7 @@ def chosen(predictions: Results) -> list[str]:
     """
     points: dict[tuple, list[str]] = {}
     for (dataset, purifier, point, setting), values in predictions.chosen.items():
-        told = ", ".join(_value(values[seed]) for seed in sorted(values))
+        told = ", ".join(value_text(values[seed]) for seed in sorted(values))
         name = labels.with_point(purifier, point)
         points.setdefault((dataset, setting, told), []).append(name)
     return [
@@ -149,35 +153,6 @@ def counter_attack(entry: dict, point: str) -> str | None:
     function = entry["points"][point]["function"]
     handed = components.signature("attacks", f"attacks.{entry['name']}", function).injected
     return COUNTER_B if "error" in handed else None
-
-
-def with_defaults(kind: str, point: dict) -> dict:
-    """A point with the values of the settings that it does not name."""
-    defaults = components.signature(kind, kind, point["function"]).defaults
-    return {**point, "settings": defaults | point.get("settings", {})}
-
-
-def differing(points: list[dict]) -> list[str]:
-    """The settings in which points of one function, defaults included, differ."""
-    names = dict.fromkeys(name for point in points for name in point["settings"])
-    found = []
-    for name in names:
-        first, *others = (point["settings"].get(name) for point in points)
-        if any(value != first for value in others):
-            found.append(name)
-    return found
-
-
-def shown(point: dict, names: list[str]) -> str:
-    """Some settings of a point as text, such as `steps = 12`."""
-    return ", ".join(f"{name} = {_value(point['settings'].get(name))}" for name in names)
-
-
-def _value(value) -> str:
-    if value is None:
-        return "not set"
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{value:.4g}" if is_number else str(value)
 
 
 def _of_one_method(entry: dict, point: str) -> list[str]:

@@ -14,10 +14,11 @@ from advdenoise.ranges import PositiveInt
 from advdenoise.reporting import labels
 from advdenoise.reporting.examples import Seen, of_one_replicate, read_seen
 from advdenoise.reporting.palette import Styles
-from advdenoise.reporting.purifications import Places, defence
 from advdenoise.reporting.read import Results
 from advdenoise.reporting.sheet import CROSS, Row, Tile, sheet
 from advdenoise.reporting.subject import of_what
+
+from .results import Places, defence
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,8 +1,9 @@
-"""What the detectors see, and what it costs."""
+"""What the detectors see and what it costs, and images with the borders of their superpixels."""
 
 import itertools
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -15,16 +16,21 @@ from advdenoise.errors import BadInput, suggest
 from advdenoise.graph.threats import CLEAN
 from advdenoise.ranges import PositiveInt
 from advdenoise.reporting import labels
-from advdenoise.reporting.costs import costs, key
 from advdenoise.reporting.measures import auc
 from advdenoise.reporting.palette import COLOURS, GREY, MARKERS, Style, Styles
 from advdenoise.reporting.read import Results
 from advdenoise.reporting.subject import of_what
 from advdenoise.statistics import Estimate
 
+from .costs import costs, key
+from .superpixels import Example, read_examples
+
 if TYPE_CHECKING:
     import pandas as pd
 
+_SIZE = 6  # of a pixel, so that a border is thin beside it
+_BORDER = (1.0, 1.0, 0.0)
+_GAP = 40  # above each picture, for its title
 _PLACES = ["dataset", "classifier", "attribution", "attribution_point"]
 _PAPER_DETECTOR = labels.DETECTORS["trees.xgboost"]
 
@@ -144,6 +150,34 @@ _MEASURES = {
 }
 
 
+def boundaries(examples: list[Path], *, method: str, images: PositiveInt = 10) -> Figure:
+    """Images (columns) with the segments of each setting of a method (rows) and their number.
+
+    `method` is a function of superpixels, such as slic; shown are each file's first `images`.
+    Tables 3, 4 and 5.
+    """
+    shown = [example for example in read_examples(examples, method) if example.place < images]
+    grid = list(itertools.zip_longest(*map(_pictures, shown)))  # settings by images
+    side = max(max(picture.shape[:2]) for row in grid for _, picture in filter(None, row))
+    columns = max(map(len, grid))
+    # One picture of all: matplotlib takes seconds for as many axes.
+    canvas = np.ones((len(grid) * (side + _GAP), columns * (side + _GAP), 3))
+    figure, axis = plt.subplots(figsize=(1.9 * columns, 1.9 * len(grid)))
+    for row, pictures in enumerate(grid):
+        for column, titled in enumerate(pictures):
+            if titled is None:  # of other images there are more settings
+                continue
+            title, picture = titled
+            top, left = row * (side + _GAP) + _GAP, column * (side + _GAP)
+            canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+            axis.text(left, top - _GAP / 4, title, fontsize=5.5)
+    axis.imshow(canvas)
+    axis.axis("off")
+    where = "; ".join(of_what([examples]))
+    axis.set_title(f"{where}; {method}: the setting and how many segments", fontsize=8)
+    return figure
+
+
 def _pairs(iqr: Results, attack: str, images: int) -> Iterator[_Pair]:
     """Clean and adversarial rows of the first replicate, for each setting."""
     frame = iqr.frame[iqr.frame["seed"] == iqr.frame["seed"].iloc[0]]
@@ -244,3 +278,31 @@ def _bar(axis: Axes, place: float, value: Estimate, style: Style, label: str) ->
 
 
 _CHANCE = "chance; below it clean images\nlook more adversarial"
+
+
+def _pictures(example: Example) -> list[tuple[str, np.ndarray]]:
+    """The image as it is and under each setting, enlarged, with titles."""
+    nothing = np.zeros(example.image.shape[:2])
+    pictures = [(example.name, _outlined(example.image, nothing))]
+    for point, segments in sorted(example.maps, key=lambda pair: _in_order(pair[0])):
+        settings = " ".join(labels.superpixel_settings(point))
+        title = f"{settings}: {len(np.unique(segments))}"
+        pictures.append((title, _outlined(example.image, segments)))
+    return pictures
+
+
+def _in_order(point: dict) -> tuple[float, ...]:
+    """Settings in rising order."""
+    names = labels.SUPERPIXELS.get(point["function"].partition(".")[2], ())
+    return tuple(point["settings"][name] for name in names)
+
+
+def _outlined(image: np.ndarray, segments: np.ndarray) -> np.ndarray:
+    """An image [H,W,C] enlarged, in colour, with a border between pixels of different segments."""
+    picture = np.broadcast_to(image, (*image.shape[:2], 3))
+    picture, segments = (array.repeat(_SIZE, 0).repeat(_SIZE, 1) for array in (picture, segments))
+    border = np.zeros(segments.shape, dtype=bool)
+    border[1:] |= segments[1:] != segments[:-1]
+    border[:, 1:] |= segments[:, 1:] != segments[:, :-1]
+    picture[border] = _BORDER
+    return picture

@@ -17,7 +17,6 @@ from advdenoise.graph.kinds import looks_at_model
 from advdenoise.graph.threats import CLEAN
 from advdenoise.ranges import PositiveInt
 from advdenoise.reporting import labels
-from advdenoise.reporting.dapas import NONE, PAPER, Group, Places, World, method, worlds
 from advdenoise.reporting.examples import (
     NO_CLASS_OF_PIXEL,
     NO_OUTPUT,
@@ -30,6 +29,8 @@ from advdenoise.reporting.read import Results
 from advdenoise.reporting.sheet import SIDE, Row, Tile, sheet
 from advdenoise.reporting.subject import of_what
 from advdenoise.reporting.write import published_numbers
+
+from .results import NONE, PAPER, Group, Places, World, method, worlds
 
 _LARGEST = 256  # side of a tile in pixels: larger pictures are reduced
 _BEFORE = ("dataset", "split", "classifier")

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from advdenoise.reporting import propagation as known
 from advdenoise.reporting.claims import Claim, Range
-from advdenoise.reporting.propagation import NONE, SETS, Curves
+
+from . import results as known
+from .results import NONE, SETS, Curves
 
 RESNET, VGG, SENET = "ResNet V2-50", "VGG-19", "SENet-154"
 INCEPTION, DENSENET = "Inception-ResNet V2", "DenseNet-201"

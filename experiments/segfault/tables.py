@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from advdenoise.reporting import labels, segfault_claims
+from advdenoise.reporting import labels
 from advdenoise.reporting.cells import Cell, Cells
-from advdenoise.reporting.claims import Claims
-from advdenoise.reporting.costs import Cost, costs, key, over_runs
 from advdenoise.reporting.measures import accuracy, auc, auc_difference
 from advdenoise.reporting.read import Results
-from advdenoise.reporting.superpixels import Example, read_examples
 from advdenoise.statistics import Estimate
+
+from .claims import CW
+from .costs import Cost, costs, key, over_runs
+from .superpixels import Example, read_examples
 
 _DOUBTFUL = (
     "The published accuracy under C&W is doubtful: the authors' notebook computes it from a "
@@ -35,7 +36,7 @@ def attacks(predictions: Results) -> list[Cell]:
         return labels.attack(entry, about["attack_point"], name), f"eps={epsilon}"
 
     cells = accuracy(predictions, label, by=("epsilon",))
-    is_minimal = any(cell.row == segfault_claims.CW for cell in cells)
+    is_minimal = any(cell.row == CW for cell in cells)
     return Cells(cells, [_DOUBTFUL] if is_minimal else [])
 
 
@@ -123,14 +124,6 @@ def tradeoff(detection: Results, cost: Results) -> list[Cell]:
 
     cells = auc(detection, label)
     return cells + [more for cell in cells for more in _paid(cell, paid.get(key(cell.about)))]
-
-
-def claims(detection: Results, iqr: Results, cost: Results, predictions: Results) -> Claims:
-    """The paper's own claims, each judged by what was measured here.
-
-    A claim that the results cannot decide says why.
-    """
-    return segfault_claims.claims(detection, iqr, cost, predictions)
 
 
 def _paid(cell: Cell, cost: Cost | None) -> list[Cell]:

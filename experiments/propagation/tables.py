@@ -5,14 +5,15 @@ from dataclasses import replace
 import numpy as np
 
 from advdenoise.graph.threats import CLEAN, parse
-from advdenoise.reporting import labels, propagation_claims
-from advdenoise.reporting import propagation as known
+from advdenoise.reporting import labels
 from advdenoise.reporting.cells import Cell, Cells
-from advdenoise.reporting.claims import UNKNOWN, Claims
+from advdenoise.reporting.claims import UNKNOWN
 from advdenoise.reporting.measures import accuracy, noise
-from advdenoise.reporting.propagation import ALL, Curves, Places
 from advdenoise.reporting.read import Results
 from advdenoise.statistics import Estimate
+
+from . import results as known
+from .results import ALL, Curves, Places
 
 _UNIT = "pixel^2"
 _COUNTED = (
@@ -194,14 +195,6 @@ def normaliser(distances: Results) -> Cells:
                         label = (row, f"{printed}, against {against}")
                         cells.append(Cell(*label, "NE-D jump", "", estimate, about=about))
     return Cells(cells, [_SHARE, *_pooled(found)])
-
-
-def claims(distances: Results, predictions: Results) -> Claims:
-    """The paper's own claims, each judged by what was measured here.
-
-    A claim that the results cannot decide says why.
-    """
-    return propagation_claims.claims(distances, predictions)
 
 
 def _noise(predictions: Results, places: Places, label) -> list[Cell]:

@@ -14,19 +14,10 @@ import numpy as np
 from advdenoise import statistics
 from advdenoise.graph.threats import CLEAN
 from advdenoise.reporting.claims import Claim, Claims, Range
-from advdenoise.reporting.dapas import (
-    FGSM,
-    I_FGSM,
-    NOISES,
-    NONE,
-    PAPER,
-    Attack,
-    Group,
-    World,
-    worlds,
-)
 from advdenoise.reporting.read import Results
 from advdenoise.reporting.write import published_numbers
+
+from .results import FGSM, I_FGSM, NOISES, NONE, PAPER, Attack, Group, World, worlds
 
 GAUSSIAN, UNIFORM, BIMODAL = NOISES
 # The text rounds its numbers to whole percents, and gives no bound for "similar".
@@ -92,7 +83,10 @@ class Sources(NamedTuple):
 
 
 def claims(predictions: Results) -> Claims:
-    """All claims, for each data set, split and segmenter."""
+    """The paper's own claims, each judged by what was measured here.
+
+    A claim that the results cannot decide says why.
+    """
     found = Claims()
     every = worlds(predictions)
     for world in every:

@@ -4,12 +4,11 @@ import math
 from collections.abc import Iterator
 
 from advdenoise.graph.threats import CLEAN
-from advdenoise.reporting import dapas_claims
 from advdenoise.reporting.cells import Cell, Cells
-from advdenoise.reporting.claims import Claims
-from advdenoise.reporting.dapas import FGSM, I_FGSM, NONE, Attack, Group, World, worlds
 from advdenoise.reporting.measures import Miou, cell, spread_of
 from advdenoise.reporting.read import Results
+
+from .results import FGSM, I_FGSM, NONE, Attack, Group, World, worlds
 
 _MIOU = (
     "mIoU is that of one confusion matrix over all images, of which classes that are neither in "
@@ -89,14 +88,6 @@ def corruptions(predictions: Results) -> Cells:
             if attack.method == CLEAN or attack.corrupts:
                 cells += _pair(world, group, attack.method, f"{group.noise} ", "corrupted", "kept")
     return Cells(cells, [_MIOU])
-
-
-def claims(predictions: Results) -> Claims:
-    """The paper's own claims, each judged by what was measured here.
-
-    A claim that the results cannot decide says why.
-    """
-    return dapas_claims.claims(predictions)
 
 
 def _robust(predictions: Results, method: str) -> Iterator[Cell]:

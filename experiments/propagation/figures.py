@@ -1,24 +1,24 @@
 """Distances layer by layer as curves, and what they have to do with accuracy and detection."""
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from advdenoise import statistics
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph.threats import CLEAN
 from advdenoise.reporting import labels
 from advdenoise.reporting.cells import Cell
-from advdenoise.reporting.explorer import at_last_layer, joined
+from advdenoise.reporting.explorer import joined
 from advdenoise.reporting.measures import distance
 from advdenoise.reporting.palette import GREY, Styles
-from advdenoise.reporting.propagation import NONE, SETS, Places
 from advdenoise.reporting.read import Results
 
-if TYPE_CHECKING:
-    import pandas as pd
+from .results import NONE, SETS, Places
 
 _MEASURES = {
     "ne_d": "NE-D (by n)",
@@ -27,6 +27,8 @@ _MEASURES = {
     "ne_d_raw": "NE-D (by n), before ReLU",
     "cos_d_raw": "COS-D, before ReLU",
 }
+_COLUMNS = ["dataset", "classifier", "set", "setting", "quantity", "estimate"]
+_GROUP = ("threat", "attack_point", "purifier", "purifier_point")
 _MARKER = 5  # its size, in points
 _APART = 0.06  # from curve to curve, in layers
 # How a denoiser's points are filled, in the order of the denoisers; the first is without one.
@@ -115,7 +117,7 @@ def explorer(
     styles = styles or Styles()
     frame = joined(distances, predictions, detection, protocol, representation)
     of_one = frame[frame["classifier"] == classifier]
-    found = at_last_layer(of_one, Places(distances))
+    found = _at_last_layer(of_one, Places(distances))
     if found.empty:
         raise BadInput(
             f"figures: there are no distances of classifier {classifier!r}; "
@@ -170,7 +172,7 @@ def _rank(name: str) -> int:
     return SETS.index(name) if name in SETS else others
 
 
-def _where(frame: "pd.DataFrame") -> str:
+def _where(frame: pd.DataFrame) -> str:
     """Data sets and how many images of them."""
     names = [labels.dataset(name) for name in frame["dataset"].unique()]
     return f"{', '.join(names)}, n = {frame['id'].nunique()}"
@@ -212,9 +214,36 @@ def _curve(axis: Axes, name: str, cells: list[Cell], styles: Styles, shift: floa
     axis.set_xticks(places, told, rotation=60, ha="right", rotation_mode="anchor", fontsize=6)
 
 
+def _at_last_layer(frame: pd.DataFrame, places: Places) -> pd.DataFrame:
+    """Means over images at each classifier's last layer, a row for each group and quantity.
+
+    Columns are dataset, classifier, the printed names of the adversarial `set` and of the `setting`
+    (the denoiser), quantity, which is a distance, `right` or a score, and estimate.
+    """
+    ends = frame.groupby(["dataset", "classifier"])["layer_index"].transform("max")
+    last = frame[frame["layer_index"] == ends]
+    scores = [name for name in frame if name.startswith("score ")]
+    made = []
+    names = ["dataset", "classifier", *_GROUP]
+    for values, rows in last.groupby(names, sort=False, observed=True):
+        group = dict(zip(names, values, strict=True))
+        about = {
+            "dataset": group["dataset"],
+            "classifier": group["classifier"],
+            "set": places.adversarial_set(group),
+            "setting": places.setting(group),
+        }
+        for quantity in ("ne_d", "cos_d", "right", *scores):
+            known = rows[[quantity, "id"]].dropna()
+            if len(known):
+                estimate = statistics.bootstrap_mean(*(known[name].to_numpy() for name in known))
+                made.append(about | {"quantity": quantity, "estimate": estimate})
+    return pd.DataFrame(made, columns=_COLUMNS)
+
+
 def _points(
     axis: Axes,
-    found: "pd.DataFrame",
+    found: pd.DataFrame,
     measure: str,
     quantity: str,
     styles: Styles,

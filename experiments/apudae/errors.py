@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from advdenoise import statistics
 from advdenoise.graph.threats import CLEAN
-from advdenoise.reporting import purifications as known
 from advdenoise.reporting.claims import Claim, Range
-from advdenoise.reporting.purifications import Places
 from advdenoise.reporting.read import Results, read_values
+
+from . import results as known
+from .results import Places
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,12 +16,13 @@ from advdenoise import statistics
 from advdenoise.graph.threats import CLEAN, NO_PURIFIER
 from advdenoise.reporting import labels
 from advdenoise.reporting.claims import Claim, Claims, Range
-from advdenoise.reporting.defences import HGD, MADRY, OURS, UNSECURED, Defences, Place
 from advdenoise.reporting.examples import Seen, read_seen
 from advdenoise.reporting.measures import chance, correct
 from advdenoise.reporting.read import Results
 from advdenoise.reporting.write import is_copied, published_lines
 from advdenoise.statistics import Estimate
+
+from .results import HGD, MADRY, OURS, UNSECURED, Defences, Place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +57,12 @@ Printed = dict[tuple[str, str], float]
 
 
 def claims(predictions: Results, examples: list[Path], distances: Results) -> Claims:
-    """All claims, for each data set and split on which a defence was attacked."""
+    """The paper's own claims, each judged by what was measured here.
+
+    `examples` are images under a targeted attack, as Figures 1 and 2 show them, `distances` those
+    of a classifier's maps with and without an autoencoder. A claim that the results cannot decide
+    says why.
+    """
     defences = Defences(predictions)
     measured = _measured(predictions, defences)
     attacked = {

@@ -6,13 +6,12 @@ from pathlib import Path
 
 from advdenoise.graph.threats import CLEAN
 from advdenoise.reporting import architecture as layers
-from advdenoise.reporting import feature_losses_claims
 from advdenoise.reporting.cells import YES_NO, Cell, Cells
-from advdenoise.reporting.claims import Claims
-from advdenoise.reporting.defences import Defences
 from advdenoise.reporting.measures import accuracy, chance
 from advdenoise.reporting.read import Results
 from advdenoise.statistics import Estimate
+
+from .results import Defences
 
 OBLIVIOUS, ADAPTIVE, BROKEN = "accuracy", "adaptive", "BROKEN?"
 _NOTES = (
@@ -56,16 +55,6 @@ def defences(predictions: Results) -> Cells:
 def architecture(calibration: list[Path]) -> Cells:
     """Figure 4 as a table: layers of the autoencoders, read from the networks."""
     return layers.architecture(calibration)
-
-
-def claims(predictions: Results, examples: list[Path], distances: Results) -> Claims:
-    """The paper's own claims, each judged by what was measured here.
-
-    `examples` are images under a targeted attack, as Figures 1 and 2 show them, `distances` those
-    of a classifier's maps with and without an autoencoder. A claim that the results cannot decide
-    says why.
-    """
-    return feature_losses_claims.claims(predictions, examples, distances)
 
 
 def _broken(cell: Cell, chance: float) -> Cell:

@@ -11,12 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from advdenoise.graph.threats import CLEAN
-from advdenoise.reporting import labels, propagation_layers
-from advdenoise.reporting import propagation as known
+from advdenoise.reporting import labels
 from advdenoise.reporting.claims import Claim, Claims, Range
-from advdenoise.reporting.propagation import FN, NONE, PAPER, SETS, UN, Curves, Means, Places
 from advdenoise.reporting.read import Results
 from advdenoise.reporting.write import published_lines
+
+from . import layer_claims
+from . import results as known
+from .results import FN, NONE, PAPER, SETS, UN, Curves, Means, Places
 
 RESNET, DENSENET, EARLY = "ResNet V2-50", "DenseNet-201", "Inception-ResNet V2"
 CONV, PRELU, RELU = (labels.HEADS[head] for head in ("conv", "prelu", "relu"))
@@ -51,7 +53,10 @@ class Judged(NamedTuple):
 
 
 def claims(distances: Results, predictions: Results) -> Claims:
-    """All claims, each for every data set and split that has what it compares."""
+    """The paper's own claims, each judged by what was measured here.
+
+    A claim that the results cannot decide says why.
+    """
     observed: dict[Where, dict[str, Curves]] = {}
     for (dataset, split, network), curves in known.curves(distances).items():
         observed.setdefault((dataset, split), {})[network] = curves
@@ -59,7 +64,7 @@ def claims(distances: Results, predictions: Results) -> Claims:
     found = Claims()
     for (dataset, split), curves in observed.items():
         found += _told(dataset, split, _of_distances(curves))
-        found += _told(dataset, split, propagation_layers.claims(curves))
+        found += _told(dataset, split, layer_claims.claims(curves))
     for (dataset, split), networks in judged.items():
         found += _told(dataset, split, _of_accuracies(networks, _printed(dataset, split)))
     for (dataset, split), networks in _clean(predictions).items():
@@ -74,7 +79,7 @@ def claims(distances: Results, predictions: Results) -> Claims:
         f"Explosively means by a factor of {_EXPLOSION} at least.",
         f"An exact dependency is a rank correlation (Spearman) of {_EXACT} or less between noise "
         "and accuracy over all sets, denoised or not.",
-        *propagation_layers.NOTES,
+        *layer_claims.NOTES,
     )
     return found
 
@@ -128,7 +133,7 @@ def _denoised(network: str, curves: Curves, setting: str) -> Iterator[Claim]:
         quantity = f"COS-D of {network}, middle layers, {setting} / {NONE}"
         yield Claim(_MIDDLE, quantity, Range(most=1), curves.means.estimate(_ratio(after, before)))
     if network == RESNET:
-        for name in propagation_layers.STRONG:
+        for name in layer_claims.STRONG:
             if name in curves.sets:
                 after, before = (
                     curves.at("ne_d", curves.last, s, (name,)) for s in (setting, NONE)
@@ -355,7 +360,7 @@ def _absent() -> Iterator[Claim]:
         (_UNMOVED, f"accuracy of {PRELU} - {DENSENET} in points", _POINTS, PRELU),
         (_NO_TRAINING, _TRAINED, _UNLEARNT, RELU),
         (_NO_ORDER, "rank correlation of noise and accuracy", Range(_EXACT), accuracies),
-        *propagation_layers.sentences(layers),
+        *layer_claims.sentences(layers),
     ):
         reason = lacking if lacking.startswith("no ") else f"{lacking} was not met"
         yield Claim(sentence, quantity, claimed, lacking=reason)

@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from advdenoise import statistics
 from advdenoise.graph.threats import CLEAN
-from advdenoise.reporting import apudae_errors, labels
-from advdenoise.reporting import purifications as known
+from advdenoise.reporting import labels
 from advdenoise.reporting.claims import Claim, Claims, Range
 from advdenoise.reporting.measures import correct, top
-from advdenoise.reporting.purifications import Places
 from advdenoise.reporting.read import Results
 from advdenoise.reporting.write import published_lines
 from advdenoise.statistics import Estimate
+
+from . import errors
+from . import results as known
+from .results import Places
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PAPER = "apudae"
-BEST = "APuDAE (Best)"
 FEWEST, MOST = "A, fewest steps", "A, most steps"
 _ROBUST = ("FGSM", "R-FGSM", known.BIM, known.FIRST, known.SECOND, known.CW)
 _STRONG = (known.BIM, known.FIRST, known.SECOND, known.CW)
@@ -69,7 +70,11 @@ Printed = dict[Place, float]
 
 
 def claims(predictions: Results, calibration: list[Path]) -> Claims:
-    """All claims, each for every data set and split that has what it compares."""
+    """The paper's own claims, each judged by what was measured here.
+
+    `calibration` gives the mean error of clean images, by which a variant decides. A claim that the
+    results cannot decide says why.
+    """
     places = Places(predictions)
     measured = _measured(predictions, places)
     trained = _trained(predictions, places)
@@ -85,13 +90,13 @@ def claims(predictions: Results, calibration: list[Path]) -> Claims:
             found.append(replace(claim, quantity=told + claim.quantity))
     met = {claim.sentence for claim in found}
     found += [claim for claim in _absent() if claim.sentence not in met]
-    found += apudae_errors.claims(predictions, places, calibration, simple)
+    found += errors.claims(predictions, places, calibration, simple)
     found.notes = (
         "Differences of accuracies are fractions and paired image by image; a label among the top "
         "1 % of the classes, at least one, is right.",
         f"{FEWEST} and {MOST}: of the points of variant A, those of its entry's own steps. "
-        f"{BEST}: the first variant that was attacked so. Counter attack B is that point of its "
-        "scan that leaves a defence least.",
+        f"{known.BEST}: the first variant that was attacked so. Counter attack B is that point of "
+        "its scan that leaves a defence least.",
         f"A network is taken for not robust against iterative attacks where it loses {_LOSS:g} or "
         "more of its accuracy from FGSM to BIM.",
     )
@@ -129,7 +134,7 @@ def _measured(predictions: Results, places: Places) -> dict[Where, Measured]:
         if not places.is_plain(about):
             if places.is_variant(about):
                 is_best = best.setdefault(where, defence) == defence
-                defence = BEST if is_best else places.own(about)
+                defence = known.BEST if is_best else places.own(about)
             place = Place(_informed(attack, about, places) or attack, defence)
             if place not in here or right.mean() < here[place].mean():
                 here[place] = right
@@ -169,7 +174,7 @@ def _repeat_bim(here: Measured, best: str | None) -> None:
     """BIM of the best variant, and of adversarial training, which knows no purifier, as counter
     attacks: so does the paper."""
     attack = next((attack for attack in _BIMS if Place(attack, known.NONE) in here), known.BIM)
-    copies = [(best, (attack,), BEST)]
+    copies = [(best, (attack,), known.BEST)]
     copies.append((known.ROBUST, (known.COUNTER_A, known.COUNTER_B), known.ROBUST))
     for defence, attacks, name in copies:
         if (right := here.get(Place(attack, defence))) is not None:
@@ -263,7 +268,7 @@ def _of_counter_attacks(found: Measured, printed: Printed) -> Iterator[Claim]:
     """What a known denoiser or purifier costs a defence, and what is left of it."""
     for sentence, claimed, attack, defence in (
         (_DROPS, Range(most=0), known.COUNTER_A, known.DIRECT),
-        (_HIDDEN, Range(-_GAIN), KNOWING, BEST),
+        (_HIDDEN, Range(-_GAIN), KNOWING, known.BEST),
     ):
         before = next((a for a in _BIMS if Place(a, defence) in found), None)
         if Place(attack, defence) in found and before:
@@ -274,7 +279,7 @@ def _of_counter_attacks(found: Measured, printed: Printed) -> Iterator[Claim]:
     for attack in (known.COUNTER_A, known.COUNTER_B):
         for sentence, other in ((_RESISTS, known.DIRECT), (_BETTER, known.ROBUST)):
             told = sentence.format(attack[-1])
-            yield from _pair(told, Range(0), found, printed, attack, BEST, other)
+            yield from _pair(told, Range(0), found, printed, attack, known.BEST, other)
 
 
 def _of_training(measured: Measured, printed: Printed, robust: dict[str, bool]) -> Iterator[Claim]:
@@ -328,10 +333,10 @@ def _absent() -> Iterator[Claim]:
     ]
     others.append((_ITERATIVE, "a network trained on FGSM under BIM", "under FGSM"))
     others.append((_DROPS, f"{known.DIRECT} under {known.COUNTER_A}", f"under {known.BIM}"))
-    others.append((_HIDDEN, f"{BEST} under {KNOWING}", f"under {known.BIM}"))
+    others.append((_HIDDEN, f"{known.BEST} under {KNOWING}", f"under {known.BIM}"))
     for letter, attack in (("A", known.COUNTER_A), ("B", known.COUNTER_B)):
         for sentence, other in ((_RESISTS, known.DIRECT), (_BETTER, known.ROBUST)):
-            others.append((sentence.format(letter), BEST, f"{other}, {attack}"))
+            others.append((sentence.format(letter), known.BEST, f"{other}, {attack}"))
     for sentence, first, second in others:
         lacking = f"{first} and {second} were not compared"
         claimed = _CLAIMED.get(sentence, Range(0))

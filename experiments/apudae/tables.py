@@ -7,16 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from advdenoise.graph.threats import CLEAN
-from advdenoise.reporting import apudae_claims, labels
 from advdenoise.reporting import architecture as layers
-from advdenoise.reporting import purifications as known
+from advdenoise.reporting import labels
 from advdenoise.reporting.cells import Cell, Cells
-from advdenoise.reporting.claims import Claims
 from advdenoise.reporting.measures import accuracy, chosen, top
-from advdenoise.reporting.purifications import Places
+from advdenoise.reporting.points import differing, shown
 from advdenoise.reporting.read import Results, read_values
 from advdenoise.reporting.write import published_lines, published_numbers
 from advdenoise.statistics import Estimate
+
+from . import results as known
+from .results import Places
 
 _WORST = (
     "Counter attack B: of its scan the point with the lowest accuracy counts for each defence; all "
@@ -189,7 +190,7 @@ def counter_attacks(predictions: Results) -> Cells:
 
     def label(about: dict) -> tuple[str, str]:
         defence = places.defence(about)
-        printed = apudae_claims.BEST if places.is_variant(about) else defence
+        printed = known.BEST if places.is_variant(about) else defence
         return places.attack(about), held(about, printed)
 
     cells = accuracy(judged, label, unit="fraction")
@@ -260,7 +261,7 @@ def sweep(predictions: Results) -> Cells:
         point = places.point(about)
         if point["function"].startswith("apudae."):
             points.setdefault(point["function"], []).append(point)
-    names = {function: known.differing(found) for function, found in points.items()}
+    names = {function: differing(found) for function, found in points.items()}
     several = predictions.frame["dataset"].nunique() > 1
 
     def order(about: dict) -> tuple:
@@ -270,7 +271,7 @@ def sweep(predictions: Results) -> Cells:
 
     def label(about: dict) -> tuple[str, str]:
         point = places.point(about)
-        settings = known.shown(point, names[point["function"]])
+        settings = shown(point, names[point["function"]])
         dataset = f"{about['dataset']}: " if several else ""
         return f"{dataset}{places.defence(about)}, {settings}", places.attack(about)
 
@@ -281,15 +282,6 @@ def sweep(predictions: Results) -> Cells:
         first.setdefault((cell.row, cell.column, cell.about["classifier"]), cell)
     notes = known.chosen(wanted)
     return Cells(sorted(first.values(), key=lambda cell: order(cell.about)), notes)
-
-
-def claims(predictions: Results, calibration: list[Path]) -> Claims:
-    """The paper's own claims, each judged by what was measured here.
-
-    `calibration` gives the mean error of clean images, by which a variant decides. A claim that the
-    results cannot decide says why.
-    """
-    return apudae_claims.claims(predictions, calibration)
 
 
 def _variant(defence: str) -> str:
@@ -373,10 +365,10 @@ def _name(cell: Cell) -> str:
 def _scan(scan: list[Cell], places: Places) -> list[Cell]:
     """Every point of counter attack B's scan, named by the settings in which they differ."""
     points = [places.attack_point(cell.about) for cell in scan]
-    names = known.differing(points)
+    names = differing(points)
     told = []
     for cell, point in zip(scan, points, strict=True):
-        setting = f", {known.shown(point, names)}" if names else ""
+        setting = f", {shown(point, names)}" if names else ""
         told.append(replace(cell, row=f"{_name(cell)} B, scan{setting}"))
     return told
 
