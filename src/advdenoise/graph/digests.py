@@ -16,9 +16,9 @@ from pathlib import Path
 
 from advdenoise.graph.packages import SOURCES, is_installed, parsed, root_of, roots
 
-# Rooms and modules of the library whose text decides no number. Only stages are followed further.
+# Rooms and modules of the library whose text decides no number. What stages and writers import does.
 UNCOVERED = ("__main__", "errors", "calls", "graph", "io", "ops", "ranges", "stages")
-WRITERS = {f"advdenoise/reporting/{name}.py" for name in ("latex", "title", "write")}
+WRITERS = {f"advdenoise/reporting/{name}.py" for name in ("latex", "write")}
 # Packages of the pinned environment that this project imports. Another version of them reruns
 # nothing, for then everything would run again: every file says which ones made it.
 PINNED = {
@@ -56,7 +56,7 @@ def closure(files: tuple[Path, ...]) -> tuple[frozenset[tuple[str, Path]], froze
         if (source, root) in visited:
             continue
         visited.add((source, root))
-        if root == SOURCES and not _is_covered(source) and not _is_stage(source):
+        if root == SOURCES and not _is_covered(source) and not _is_followed(source):
             continue
         sources, installed = _imports(source, root, searched)
         waiting += sources
@@ -71,8 +71,8 @@ def _is_covered(source: str) -> bool:
     return room not in UNCOVERED and source not in WRITERS
 
 
-def _is_stage(source: str) -> bool:
-    return source.startswith("advdenoise/stages/")
+def _is_followed(source: str) -> bool:
+    return source.startswith("advdenoise/stages/") or source in WRITERS
 
 
 def _placed(file: Path) -> tuple[str, Path]:
