@@ -8,6 +8,12 @@ import torch
 from torch import Tensor
 
 
+def derive_seed(seed: int, *names: str | int) -> int:
+    """A seed of 63 bits for one use, from the replicate's seed and the names of the use."""
+    digest = hashlib.sha256(json.dumps([int(seed), *names]).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
 class Noise:
     """One random stream per row of a batch, each from (seed, image id, names, draw).
 

@@ -9,7 +9,7 @@ from torch import nn
 from advdenoise.classifiers import vgg
 from advdenoise.classifiers.vgg import vgg16
 from advdenoise.errors import BadInput, DamagedFile
-from advdenoise.graph.components import functions
+from advdenoise.graph.sources import functions
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 

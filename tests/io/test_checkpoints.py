@@ -387,6 +387,6 @@ def test_first_weights_that_a_function_cannot_do_without_are_kept(monkeypatch):
     kept = components.without_first_weights("classifiers", entry)["settings"]
     assert kept == {"model": "a"}
     needs = result._replace(required=("weights",), optional=("model", "pretrained"))
-    monkeypatch.setattr(components, "signatures", lambda *_: {"timm_model": needs})
+    monkeypatch.setattr(components, "signature", lambda *_: needs)
     kept = components.without_first_weights("classifiers", entry)["settings"]
     assert kept == {"model": "a", "weights": "w.pth"}

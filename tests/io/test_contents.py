@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from advdenoise.errors import BadInput, DamagedFile
-from advdenoise.io.contents import check_rows, ids_digest
+from advdenoise.io.contents import check_rows
+from advdenoise.io.digests import ids_digest
 from advdenoise.io.hdf5 import add_array, create_hdf5, open_hdf5
 from advdenoise.io.json_files import write_json
 from advdenoise.io.parquet import read_table, write_table

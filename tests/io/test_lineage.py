@@ -13,8 +13,9 @@ import yaml
 
 from advdenoise.__main__ import main
 from advdenoise.errors import BadInput
-from advdenoise.graph import configuration, places
+from advdenoise.graph import configuration
 from advdenoise.graph.flow import Flow
+from advdenoise.graph.stages import rule_of, stages
 from advdenoise.graph.yaml_files import read_files
 from advdenoise.io import lineage
 from advdenoise.io.hdf5 import add_array, create_hdf5
@@ -48,7 +49,7 @@ def flow_of(**changes) -> Flow:
 
 def settings_of(flow: Flow, path: str) -> dict:
     """What the command line of a file's job holds."""
-    return json.loads(json.dumps(flow.whole_settings(*places.maker(place_of(path)))))
+    return json.loads(json.dumps(flow.whole_settings(*rule_of(place_of(path)))))
 
 
 def place_of(path: str) -> str:
@@ -181,7 +182,7 @@ def test_it_is_refused_where_no_configuration_tells_more(results):
 def test_a_file_without_a_digest_is_known_by_its_settings(results, capsys):
     """As versions wrote it that knew of none; a job adds to its settings what it learned."""
     settings = settings_of(results, PREDICTIONS)
-    own = results.job("attack", places.maker(place_of(ADVERSARIAL))[1]).settings
+    own = results.job("attack", rule_of(place_of(ADVERSARIAL))[1]).settings
     inputs = {"adversarial": [Path(ADVERSARIAL)]}
     write(ADVERSARIAL, own | {"learned": 1})
     assert complaints(capsys) == []
@@ -195,7 +196,7 @@ def test_a_file_without_a_digest_is_known_by_its_settings(results, capsys):
 
 def test_a_file_without_a_digest_is_refused_where_no_configuration_tells_its_settings(results):
     settings = settings_of(results, PREDICTIONS)
-    own = results.job("attack", places.maker(place_of(ADVERSARIAL))[1]).settings
+    own = results.job("attack", rule_of(place_of(ADVERSARIAL))[1]).settings
     write(ADVERSARIAL, own)
     Path(mini.ROOT, "config.yaml").unlink()
     with pytest.raises(BadInput, match=f"^{ADVERSARIAL}: does not tell what it was made for; "):
@@ -274,10 +275,10 @@ def test_places_are_what_the_rules_name():
         for path in (mini.REPOSITORY / "rules").glob("*.smk")
         for place in re.findall(r'"<results>/([^"]+)"', path.read_text(encoding="utf-8"))
     }
-    known = {place for outputs in places.OUTPUTS.values() for place in outputs}
-    assert known - written == set(places.OUTPUTS["figures"])  # which the graph names
+    known = {place for stage in stages().values() for place in stage.outputs}
+    assert known - written == set(stages()["figures"].outputs)  # which the graph names
     assert written <= known
-    for rule, outputs in places.OUTPUTS.items():
-        for place in outputs:
+    for rule, stage in stages().items():
+        for place in stage.outputs:
             names = dict.fromkeys(re.findall(r"\{(\w+)\}", place), "a@b")
-            assert places.maker(place.format(**names)) == (rule, names)
+            assert rule_of(place.format(**names)) == (rule, names)

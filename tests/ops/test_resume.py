@@ -9,21 +9,6 @@ import pytest
 from advdenoise.ops import resume
 
 
-def test_a_state_belongs_to_settings_code_and_the_very_inputs(tmp_path):
-    inputs = tmp_path / "a.h5"
-    inputs.write_bytes(b"1")
-    digest = resume.state_digest({"a": 1}, "code", inputs)
-    assert resume.state_digest({"a": 1}, "code", inputs) == digest
-    assert resume.state_digest({"a": 2}, "code", inputs) != digest
-    assert resume.state_digest({"a": 1}, "other", inputs) != digest
-    os.utime(inputs, ns=(0, 0))
-    of_old = resume.state_digest({"a": 1}, "code", inputs)
-    assert of_old != digest
-    inputs.write_bytes(b"22")
-    os.utime(inputs, ns=(0, 0))
-    assert resume.state_digest({"a": 1}, "code", inputs) not in (digest, of_old)
-
-
 @pytest.mark.parametrize("output", ["results/tiny/a.h5", "/somewhere/else/a.h5"])
 def test_the_state_lies_below_the_resume_folder(output, tmp_path):
     folder, output = tmp_path / "resume", Path(output)

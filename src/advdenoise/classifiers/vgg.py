@@ -1,7 +1,5 @@
 """VGG-16 (Simonyan and Zisserman 2015) for small images: the loss network of "feature losses"."""
 
-import hashlib
-import os
 from collections import OrderedDict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +9,7 @@ from torch import Tensor, nn
 from advdenoise.errors import BadInput, short
 from advdenoise.inference.normalise import Normalise, Normalised
 from advdenoise.io.checkpoints import read
+from advdenoise.io.digests import file_sha256
 from advdenoise.ranges import Interval, Size
 
 HERE = "vgg.vgg16: settings"
@@ -143,12 +142,11 @@ def _tensors(weights: str | None) -> dict[str, Tensor]:
     if weights is None:
         return _fetch()
     tensors = read(Path(weights), f"{HERE}.weights")
-    with open(os.path.expanduser(weights), "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if not found.startswith(SHA256):
+    digest = file_sha256(Path(weights).expanduser())
+    if not digest.startswith(SHA256):
         raise BadInput(
             f"{HERE}.weights: {weights} is not torchvision's vgg16-{SHA256}.pth: its SHA-256 "
-            f"begins with {found[:8]}; give a whole copy of that file"
+            f"begins with {digest[:8]}; give a whole copy of that file"
         )
     return tensors
 

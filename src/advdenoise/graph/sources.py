@@ -7,7 +7,6 @@ in YAML are relative to it; they reach here relative to the working directory or
 
 import ast
 import functools
-import hashlib
 import importlib
 import importlib.util
 import os
@@ -18,6 +17,7 @@ from typing import NamedTuple
 
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph.packages import folder_of, parsed
+from advdenoise.io.digests import sha256
 
 LIBRARY = Path(__file__).parents[1]
 REPOSITORY = LIBRARY.parents[1]
@@ -197,7 +197,7 @@ def _import_file(file: Path) -> ModuleType:
     Its folder is searched too, so that `import other` works as in a script.
     """
     place = file.resolve().parent
-    name = f"{place.name}_{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
+    name = f"{place.name}_{sha256(str(place))[:8]}"
     if name not in sys.modules:
         spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
         spec.submodule_search_locations = [str(place)]

@@ -1,15 +1,14 @@
 """Whether the rows of a result file are all there, each once, and can be what they say."""
 
-import hashlib
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from advdenoise.io.digests import ids_digest
 from advdenoise.io.files import damaged
 
 if TYPE_CHECKING:
     import h5py
-    import numpy as np
     import pyarrow as pa
 
 # What a file has rows for, beside images: every image has one for each combination.
@@ -26,14 +25,6 @@ _PLACES = (
 _CLASSES = ("label", "prediction")
 _FINITE = ("score", "l2", "ne_d", "cos_d", "mse", "mse_before", "linf")
 _NO_CLASS = -1  # what is predicted where outputs are not finite
-
-
-def ids_digest(ids: "np.ndarray") -> str:
-    """The number of some images and a digest of which they are, whatever their order."""
-    import numpy as np
-
-    ordered = np.sort(np.asarray(ids, np.int64))
-    return f"{len(ordered)}-{hashlib.sha256(ordered.tobytes()).hexdigest()[:12]}"
 
 
 def check_rows(path: Path, table: "pa.Table", settings: dict) -> None:

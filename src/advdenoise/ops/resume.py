@@ -3,8 +3,6 @@
 A job keeps its state in `{resume}/{path of its output}/{digest}/` until the output is in place.
 """
 
-import hashlib
-import json
 import logging
 import os
 import shutil
@@ -23,16 +21,6 @@ log = logging.getLogger(__name__)
 def state_folder(resume: Path, output: Path) -> Path:
     """The folder of an output's state; the output's path may be absolute or relative."""
     return resume / output.relative_to(output.anchor)
-
-
-def state_digest(settings: dict, code: str, *inputs: Path) -> str:
-    """A digest of what a state depends on: settings, code and input files.
-
-    Files count by size and modification time, because hashing could cost more than the job.
-    """
-    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in inputs]
-    text = json.dumps([settings, code, stats], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @contextmanager

@@ -20,10 +20,11 @@ from advdenoise.calls import call_with
 from advdenoise.datasets._source import IGNORED
 from advdenoise.errors import BadInput
 from advdenoise.graph.sources import load
+from advdenoise.io.digests import state_digest
 from advdenoise.io.hdf5 import add_array, create_hdf5
 from advdenoise.io.provenance import collect_provenance
 from advdenoise.noise import Noise
-from advdenoise.ops.resume import forget, state_digest, state_folder
+from advdenoise.ops.resume import forget, state_folder
 from advdenoise.outputs import predicted
 from advdenoise.stages import models
 from advdenoise.stages.data import (

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from advdenoise.distances import Comparison, Distance, Taps, layer_distances
 from advdenoise.errors import BadInput
-from advdenoise.io.contents import ids_digest
+from advdenoise.io.digests import ids_digest
 from advdenoise.io.parquet import write_table
 from advdenoise.io.provenance import collect_provenance
 from advdenoise.io.schemas import DISTANCES

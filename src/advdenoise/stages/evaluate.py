@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from advdenoise.datasets._source import IGNORED
-from advdenoise.io.contents import ids_digest
+from advdenoise.io.digests import ids_digest
 from advdenoise.io.parquet import write_table
 from advdenoise.io.provenance import collect_provenance
 from advdenoise.io.schemas import PREDICTIONS, segmentation_schema

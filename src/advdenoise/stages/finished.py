@@ -43,7 +43,7 @@ def finished_rows(state: Path, digest: str, name: str) -> Iterator["FinishedRows
 
     Args:
         state: the output's `resume.state_folder`, locked meanwhile.
-        digest: its `resume.state_digest`; what another one left is removed.
+        digest: its `state_digest`; what another one left is removed.
         name: what is made, for messages.
     """
     with locked(state), Interruption() as interruption:

@@ -7,7 +7,7 @@ from torch import nn
 from tqdm import tqdm
 
 from advdenoise.attributions._loo import LeaveOneOut, representations
-from advdenoise.io.contents import ids_digest
+from advdenoise.io.digests import ids_digest
 from advdenoise.io.parquet import write_table
 from advdenoise.io.provenance import collect_provenance
 from advdenoise.io.schemas import iqr_schema

@@ -1,7 +1,5 @@
 """The training stages: one classifier or one denoiser, resumed where an earlier job stopped."""
 
-import hashlib
-import json
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,11 +11,13 @@ from torch import nn
 from advdenoise.errors import BadInput
 from advdenoise.graph.sources import load
 from advdenoise.graph.threats import CLEAN
+from advdenoise.io.digests import state_digest
 from advdenoise.io.parquet import write_table
 from advdenoise.io.provenance import collect_provenance
 from advdenoise.io.schemas import HISTORY
 from advdenoise.io.weights import write_weights
-from advdenoise.ops.resume import forget, state_digest, state_folder
+from advdenoise.noise import derive_seed
+from advdenoise.ops.resume import forget, state_folder
 from advdenoise.stages import models
 from advdenoise.stages.columns import Columns
 from advdenoise.stages.data import AdversarialSet, ImageSet, open_images, open_sets
@@ -149,8 +149,7 @@ class _Job:
     ):
         """The trained network and the rows of its history."""
         name = f"{self.kind}.{self.entry['name']}"
-        seed = hashlib.sha256(json.dumps([self.settings["seed"], name]).encode()).digest()
-        torch.manual_seed(int.from_bytes(seed[:8], "little") >> 1)
+        torch.manual_seed(derive_seed(self.settings["seed"], name))
         if self.start:
             network = models.started(self.kind, self.start, self.entry, clean)
         else:

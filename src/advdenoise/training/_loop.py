@@ -1,7 +1,5 @@
 """The one training loop. What differs between models is the `step` function handed to it."""
 
-import hashlib
-import json
 import logging
 import math
 import os
@@ -18,7 +16,7 @@ from tqdm import tqdm
 
 from advdenoise.calls import call_with
 from advdenoise.errors import BadInput, Preempted
-from advdenoise.noise import Noise
+from advdenoise.noise import Noise, derive_seed
 from advdenoise.ops.resume import Interruption, locked
 from advdenoise.training._optimisers import Optimiser, learning_rate
 from advdenoise.training._references import Make, References, maker
@@ -233,7 +231,7 @@ class _Run:
 
     def _set_seed(self, *use: str | int) -> None:
         """For what takes no `noise`: dropout and a step's own draws."""
-        seed = _derive(self.seed, self.name, *use)
+        seed = derive_seed(self.seed, self.name, *use)
         torch.default_generator.manual_seed(seed)
         # torch.manual_seed would, for a GPU not in use, format the stack each time.
         if self.device.type == "cuda":
@@ -241,7 +239,7 @@ class _Run:
 
     def _batches(self) -> list[Tensor]:
         """Every image once, in this epoch's order; no batch of one, which has no variance."""
-        seed = _derive(self.seed, self.name, "order", self.epoch)
+        seed = derive_seed(self.seed, self.name, "order", self.epoch)
         order = torch.randperm(len(self.examples), generator=torch.Generator().manual_seed(seed))
         batches = order.split(self.loop["batch"])
         if len(batches) > 1 and len(batches[-1]) == 1 < self.loop["batch"]:
@@ -466,12 +464,6 @@ def _stop_if_asked(interruption: Interruption, name: str, epoch: int, batch: int
             f"{name}: {interruption.signal} received; the state after epoch {epoch}, batch {batch} "
             "is saved and a rerun goes on from there"
         )
-
-
-def _derive(seed: int, *names: str | int) -> int:
-    """A seed of 63 bits for one use."""
-    digest = hashlib.sha256(json.dumps([int(seed), *names]).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
 
 
 def _bar(name: str, total: int, done: int) -> tqdm:
