@@ -185,7 +185,7 @@ def prepare(path: Path, options: argparse.Namespace) -> None:
     """Train the networks for a moment and save them with the images to attack."""
     import torch
 
-    from advdenoise.inference.elu import quicken
+    from advdenoise.inference.elu import use_fast_elu
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
@@ -199,7 +199,7 @@ def prepare(path: Path, options: argparse.Namespace) -> None:
     }
     for name in options.networks:
         model = NETWORKS[name](saved["classes"]).to(memory_format=torch.channels_last).train()
-        train(quicken(model), source, options.training_steps)
+        train(use_fast_elu(model), source, options.training_steps)
         saved[name] = model.state_dict()
         with torch.no_grad():
             predictions = model.eval()(saved["images"]).argmax(1)

@@ -53,7 +53,7 @@ def main() -> None:
 def variants(network, images) -> dict:
     import torch
 
-    from advdenoise.inference.elu import QuickELU, quicken
+    from advdenoise.inference.elu import FastELU, use_fast_elu
     from advdenoise.inference.fold import fold
 
     with torch.no_grad():
@@ -61,8 +61,8 @@ def variants(network, images) -> dict:
             network.train()(images)
     network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     found = {"plain": network}
-    quick = quicken(copy.deepcopy(network))
-    if any(isinstance(module, QuickELU) for module in quick.modules()):
+    quick = use_fast_elu(copy.deepcopy(network))
+    if any(isinstance(module, FastELU) for module in quick.modules()):
         found["quick ELU"] = quick
     return found | {"folded": fold(network)}
 

@@ -42,7 +42,7 @@ from advdenoise.attributions._nodes import Nodes, draw, map_shapes
 from advdenoise.attributions._windows import Planner
 from advdenoise.classifiers.convnets import elu_cnn
 from advdenoise.datasets.embedded import patches
-from advdenoise.inference.elu import quicken
+from advdenoise.inference.elu import use_fast_elu
 from advdenoise.inference.steps import Dense
 from advdenoise.stages.memory import peak_bytes
 
@@ -140,7 +140,7 @@ class World:
 
     def fast(self) -> torch.nn.Module:
         """The network as the workflow's jobs use it."""
-        network = quicken(copy.deepcopy(self.network))
+        network = use_fast_elu(copy.deepcopy(self.network))
         return network.to(memory_format=torch.channels_last)
 
 

@@ -5,7 +5,7 @@ from advdenoise.attacks import noise as attack
 from advdenoise.noise import Noise
 
 GREY = torch.full((8, 3, 40, 40), 0.5)
-EVERY = {
+CASES = {
     "uniform": (attack.uniform, {"epsilon": 0.3}),
     "gaussian": (attack.gaussian, {"sigma": 0.3}),
     "blind_gaussian": (attack.blind_gaussian, {"sigma_max": 0.3}),
@@ -35,7 +35,7 @@ def test_gaussian_moments():
 def test_blind_gaussian_draws_a_deviation_for_each_image():
     grey = torch.full((400, 1, 20, 20), 0.5)
     deviations = attack.blind_gaussian(grey, Noise(0, range(400)), sigma_max=0.1).std((1, 2, 3))
-    # U(0, 0.1) up to the error of a deviation from 400 elements
+    # U(0, 0.1) up to the standard error of a deviation over 400 elements
     expected = (torch.arange(400) + 0.5) / 4000
     assert (deviations.sort().values - expected).abs().max() < 0.01
     assert deviations.max() < 0.11
@@ -50,13 +50,13 @@ def test_bimodal_has_two_equal_modes():
         assert abs(perturbation[side].std() - 0.02) < 1e-3
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_inside_the_box_and_independent_of_the_batch(name):
-    function, values = EVERY[name]
+@pytest.mark.parametrize("name", CASES)
+def test_inside_the_unit_interval_and_independent_of_the_batch(name):
+    function, values = CASES[name]
     images = torch.rand(6, 3, 9, 9, generator=torch.Generator().manual_seed(0)).round(decimals=1)
-    whole = function(images, Noise(0, range(6)), **values)
-    assert whole.dtype == torch.float32
-    assert (images + whole).min() >= 0 and (images + whole).max() <= 1
-    part = function(images[[4, 1]], Noise(0, [4, 1]), **values)
-    assert torch.equal(part, whole[[4, 1]])
-    assert not torch.equal(whole, function(images, Noise(1, range(6)), **values))
+    together = function(images, Noise(0, range(6)), **values)
+    assert together.dtype == torch.float32
+    assert (images + together).min() >= 0 and (images + together).max() <= 1
+    alone = function(images[[4, 1]], Noise(0, [4, 1]), **values)
+    assert torch.equal(alone, together[[4, 1]])
+    assert not torch.equal(together, function(images, Noise(1, range(6)), **values))

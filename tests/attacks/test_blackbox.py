@@ -1,4 +1,4 @@
-"""The Square attack: its budget, its search, its queries."""
+"""The Square attack: budget, search, queries."""
 
 import math
 
@@ -17,8 +17,8 @@ from advdenoise.noise import Noise
 N, SHAPE = 8, (3, 6, 5)
 
 
-class Asked(nn.Module):
-    """Keeps every batch that it is asked about."""
+class Recorder(nn.Module):
+    """A network that records its batches."""
 
     def __init__(self, network):
         super().__init__()
@@ -38,15 +38,15 @@ def network():
 
 @pytest.fixture(scope="module")
 def images():
-    drawn = torch.rand(N, *SHAPE, generator=torch.Generator().manual_seed(1)).double()
-    drawn[:, :, 0] = 0
-    drawn[:, :, 1] = 1
-    return drawn
+    images = torch.rand(N, *SHAPE, generator=torch.Generator().manual_seed(1)).double()
+    images[:, :, 0] = 0
+    images[:, :, 1] = 1
+    return images
 
 
 @pytest.fixture(scope="module")
 def labels(network, images):
-    """What the network says, so that no image is fooled from the start."""
+    """The predictions, so that no image is misclassified at the start."""
     return network(images).argmax(1)
 
 
@@ -57,66 +57,67 @@ def run(images, labels, network, ids=range(N), targeted=False, **changes):
 
 
 def constant(images):
-    """A victim that nothing fools: class 0 by 1, whatever it sees."""
+    """A victim that always predicts class 0, with a margin of 1."""
     return torch.tensor([1.0, 0.0, 0.0, 0.0]).double().expand(len(images), 4)
 
 
-def test_stays_in_the_ball_and_in_the_box_at_its_edge(images, labels, network):
-    asked = Asked(network)
+def test_stays_on_the_edge_of_ball_and_unit_interval(images, labels, network):
+    recorder = Recorder(network)
     epsilon = torch.linspace(0.01, 0.2, N).double().view(-1, 1, 1, 1)
-    found = run(images, torch.zeros(N, dtype=torch.int64), constant, epsilon=epsilon)
-    assert (found.abs() <= epsilon + 1e-12).all()
-    seen = images + found
-    assert seen.min() >= 0 and seen.max() <= 1
+    perturbation = run(images, torch.zeros(N, dtype=torch.int64), constant, epsilon=epsilon)
+    assert (perturbation.abs() <= epsilon + 1e-12).all()
+    inputs = images + perturbation
+    assert inputs.min() >= 0 and inputs.max() <= 1
     lower, upper = limits(images, epsilon)
-    assert ((found == lower) | (found == upper)).all()
-    run(images, labels, asked)
-    for batch in asked.batches[1:]:
+    assert ((perturbation == lower) | (perturbation == upper)).all()
+    run(images, labels, recorder)
+    for batch in recorder.batches[1:]:
         assert batch.min() >= 0 and batch.max() <= 1
 
 
-def test_the_margin_never_rises_and_fooled_images_are_not_asked_again(images, labels, network):
-    """Each image's path is followed by attacking it alone."""
+def test_the_margin_never_increases_and_queries_end_with_success(images, labels, network):
+    """Each image is attacked alone, to follow its path."""
     lengths = []
     for row in range(N):
-        asked = Asked(network)
-        found = run(images[row : row + 1], labels[row : row + 1], asked, [row], epsilon=0.1)
-        batches = torch.cat(asked.batches)
-        margins = margin(network(batches), labels[row].expand(len(batches)), False)
-        kept = torch.cummin(margins[1:], 0).values
-        end = margin(network(images[row : row + 1] + found), labels[row : row + 1], False)
-        assert end.item() == pytest.approx(kept[-1].item())
+        recorder = Recorder(network)
+        image, label = images[row : row + 1], labels[row : row + 1]
+        perturbation = run(image, label, recorder, [row], epsilon=0.1)
+        batches = torch.cat(recorder.batches)
+        margins = margin(network(batches), label.expand(len(batches)), False)
+        best = torch.cummin(margins[1:], 0).values
+        final = margin(network(image + perturbation), label, False)
+        assert final.item() == pytest.approx(best[-1].item())
         assert (margins[:-1] >= 0).all() and len(batches) <= 60
-        if end >= 0:
+        if final >= 0:
             assert len(batches) == 60
         lengths.append(len(batches))
     assert min(lengths) < 60
 
 
-def test_queries_are_the_most_that_an_image_is_asked(images):
+def test_queries_is_the_maximum_per_image(images):
     for queries in (2, 3, 17):
-        asked = Asked(constant)
-        run(images, torch.zeros(N, dtype=torch.int64), asked, queries=queries)
-        assert [len(batch) for batch in asked.batches] == [N] * queries
+        recorder = Recorder(constant)
+        run(images, torch.zeros(N, dtype=torch.int64), recorder, queries=queries)
+        assert [len(batch) for batch in recorder.batches] == [N] * queries
 
 
-def test_fooled_images_leave_the_batch(images, labels, network):
-    asked = Asked(network)
-    run(images, labels, asked, epsilon=0.1)
-    sizes = [len(batch) for batch in asked.batches]
+def test_misclassified_images_leave_the_batch(images, labels, network):
+    recorder = Recorder(network)
+    run(images, labels, recorder, epsilon=0.1)
+    sizes = [len(batch) for batch in recorder.batches]
     assert sizes == sorted(sizes, reverse=True) and sizes[0] == N and sizes[-1] < N
 
 
-def test_an_image_that_is_fooled_already_is_left(images, labels, network):
+def test_a_misclassified_image_is_left_unchanged(images, labels, network):
     wrong = (labels + 1) % 4
-    asked = Asked(network)
-    assert not run(images, wrong, asked).any() and len(asked.batches) == 1
+    recorder = Recorder(network)
+    assert not run(images, wrong, recorder).any() and len(recorder.batches) == 1
 
 
 def test_it_starts_with_stripes(images):
-    asked = Asked(constant)
-    run(images / 2 + 0.25, torch.zeros(N, dtype=torch.int64), asked, queries=2)
-    clean, stripes = asked.batches
+    recorder = Recorder(constant)
+    run(images / 2 + 0.25, torch.zeros(N, dtype=torch.int64), recorder, queries=2)
+    clean, stripes = recorder.batches
     change = stripes - clean
     assert torch.allclose(change, change[:, :, :1].expand_as(change))
     assert torch.allclose(change.abs(), torch.full_like(change, 0.05))
@@ -124,25 +125,25 @@ def test_it_starts_with_stripes(images):
 
 
 def test_each_further_query_changes_one_square(images):
-    """A victim whose margin never falls keeps the stripes: every try stands beside them."""
-    asked = Asked(constant)
-    given = images / 2 + 0.25
-    run(given, torch.zeros(N, dtype=torch.int64), asked, queries=40, share=0.5)
-    stripes = asked.batches[1]
-    places = set()
-    for query, batch in enumerate(asked.batches[2:], start=1):
+    """Where the margin never decreases, every candidate is the stripes with one square."""
+    recorder = Recorder(constant)
+    inputs = images / 2 + 0.25
+    run(inputs, torch.zeros(N, dtype=torch.int64), recorder, queries=40, share=0.5)
+    stripes = recorder.batches[1]
+    positions = set()
+    for query, batch in enumerate(recorder.batches[2:], start=1):
         side = blackbox._side(0.5, query / 39, 6, 5)
         for changed in (batch != stripes).any(1):
             rows, columns = changed.any(1).nonzero(), changed.any(0).nonzero()
             assert len(rows) > 0, "a query was wasted"
-            for found in (rows, columns):
-                assert found.max() - found.min() < side
-            places.add((side, rows.min().item(), columns.min().item()))
-    assert len(places) > 10
+            for cells in (rows, columns):
+                assert cells.max() - cells.min() < side
+            positions.add((side, rows.min().item(), columns.min().item()))
+    assert len(positions) > 10
 
 
 def test_sides_shrink_as_in_the_paper():
-    """p is 0.8 up to query 10 of 10,000, then halved at each of the paper's marks."""
+    """p is 0.8 up to query 10 of 10,000, then halved as in the paper."""
     expected = {0: 1, 10: 1, 11: 2, 50: 2, 51: 4, 200: 4, 501: 16, 1001: 32, 2001: 64, 4001: 128}
     expected |= {6001: 256, 8001: 512, 9999: 512}
     for query, halved in expected.items():
@@ -151,53 +152,53 @@ def test_sides_shrink_as_in_the_paper():
     assert blackbox._side(1.0, 0.0, 4, 9) == 4
 
 
-def test_squares_come_everywhere():
+def test_squares_reach_every_position():
     firsts = {
-        blackbox._stretch(torch.tensor([drawn]), 3, 5)[0].nonzero().flatten().tolist()[0]
-        for drawn in (0.0, 0.32, 0.34, 0.65, 0.67, 0.999999)
+        blackbox._window(torch.tensor([random]), 3, 5)[0].nonzero().flatten().tolist()[0]
+        for random in (0.0, 0.32, 0.34, 0.65, 0.67, 0.999999)
     }
     assert firsts == {0, 1, 2}
 
 
 def test_neither_batch_nor_order_matters(images, labels, network):
-    whole = run(images, labels, network, epsilon=0.08)
+    together = run(images, labels, network, epsilon=0.08)
     order = torch.tensor([5, 0, 3])
-    found = run(images[order], labels[order], network, order.tolist(), epsilon=0.08)
-    assert torch.allclose(found, whole[order], atol=1e-12)
+    perturbation = run(images[order], labels[order], network, order.tolist(), epsilon=0.08)
+    assert torch.allclose(perturbation, together[order], atol=1e-12)
 
 
 def test_a_target_is_reached(images, network):
     targets = (network(images).argmax(1) + 1) % 4
-    found = run(images, targets, network, targeted=True, epsilon=0.4, queries=400)
-    reached = network(images + found).argmax(1) == targets
+    perturbation = run(images, targets, network, targeted=True, epsilon=0.4, queries=400)
+    reached = network(images + perturbation).argmax(1) == targets
     before = margin(network(images), targets, True)
     assert reached.double().mean() >= 0.5
-    assert (margin(network(images + found), targets, True) < before).all()
+    assert (margin(network(images + perturbation), targets, True) < before).all()
 
 
-def test_it_comes_near_what_the_gradient_finds(images, labels, network):
-    """As many images are fooled as by 40 steps of BIM, or one less."""
+def test_it_succeeds_about_as_often_as_bim(images, labels, network):
+    """At most one image fewer than for 40 steps of BIM."""
     step = {"alpha": 0.01, "steps": 40, "epsilon": 0.06}
     bim = images + gradient.bim(images, labels, False, network, **step)
-    found = images + run(images, labels, network, epsilon=0.06, queries=400)
-    fooled = [(network(seen).argmax(1) != labels).sum() for seen in (bim, found)]
-    assert 2 <= fooled[0] - 1 <= fooled[1]
+    perturbation = images + run(images, labels, network, epsilon=0.06, queries=400)
+    successes = [(network(inputs).argmax(1) != labels).sum() for inputs in (bim, perturbation)]
+    assert 2 <= successes[0] - 1 <= successes[1]
 
 
 def test_no_gradient_is_taken(images, labels, network):
-    def victim(given):
+    def victim(inputs):
         assert not torch.is_grad_enabled()
-        return network(given)
+        return network(inputs)
 
     run(images, labels, victim)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "setting"),
     [({"queries": 1}, "queries"), ({"share": 0.0}, "share"), ({"share": 2}, "share")],
 )
-def test_refuses(images, labels, network, wrong, told):
-    with pytest.raises(BadInput, match=rf"settings\.{told}"):
+def test_refuses(images, labels, network, wrong, setting):
+    with pytest.raises(BadInput, match=rf"settings\.{setting}"):
         run(images, labels, network, **wrong)
 
 
@@ -208,19 +209,19 @@ def test_refuses(images, labels, network, wrong, told):
     size=st.tuples(st.integers(1, 5), st.integers(1, 5)),
     share=st.floats(0.001, 1),
 )
-def test_always_finite_and_inside_ball_and_box(seed, epsilon, size, share):
+def test_always_finite_and_inside_ball_and_unit_interval(seed, epsilon, size, share):
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand(3, 1, *size, generator=generator).round(decimals=1)
     weights = torch.randn(size[0] * size[1], 3, generator=generator)
-    found = blackbox.square(
+    perturbation = blackbox.square(
         images,
         torch.arange(3),
         False,
-        lambda given: given.flatten(1) @ weights,
+        lambda inputs: inputs.flatten(1) @ weights,
         Noise(seed, range(3), "test"),
         epsilon=epsilon,
         queries=12,
         share=share,
     )
-    assert found.isfinite().all() and (found.abs() <= epsilon).all()
-    assert (images + found).min() >= 0 and (images + found).max() <= 1
+    assert perturbation.isfinite().all() and (perturbation.abs() <= epsilon).all()
+    assert (images + perturbation).min() >= 0 and (images + perturbation).max() <= 1

@@ -1,4 +1,4 @@
-"""The gradient attacks against closed forms, the formulas written out, and foolbox."""
+"""The gradient attacks against closed forms, the papers' formulas and foolbox."""
 
 import copy
 import functools
@@ -39,10 +39,10 @@ def network():
 
 @pytest.fixture(scope="module")
 def images():
-    drawn = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(1)).double()
-    drawn[:, :, 0] = 0  # a row at each end of the range, where the box is felt
-    drawn[:, :, 1] = 1
-    return drawn
+    images = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(1)).double()
+    images[:, :, 0] = 0  # rows at both ends of the range, where clipping matters
+    images[:, :, 1] = 1
+    return images
 
 
 @pytest.fixture(scope="module")
@@ -70,28 +70,29 @@ def project(moved, image, epsilon):
     return moved.clamp(image - epsilon, image + epsilon).clamp(0, 1)
 
 
-def slope(network, image, label):
+def gradient_of(network, image, label):
     leaf = image.clone().requires_grad_()
     loss = functional.cross_entropy(network(leaf[None]), label[None])
     return torch.autograd.grad(loss, leaf)[0]
 
 
 def by_the_formula(name, network, image, label, sign, start):
-    """The adversarial image of one image, straight from the papers' equations."""
+    """The adversarial image of one image by the papers' equations."""
     if name == "fgsm":
-        return project(image + EPSILON * sign * slope(network, image, label).sign(), image, EPSILON)
+        gradient = gradient_of(network, image, label)
+        return project(image + EPSILON * sign * gradient.sign(), image, EPSILON)
     if name == "r_fgsm":
-        moved = (image + start).clamp(0, 1)
-        return (moved + EPSILON * sign * slope(network, moved, label).sign()).clamp(0, 1)
-    moved = project(image + start, image, EPSILON) if name == "pgd" else image
+        x = (image + start).clamp(0, 1)
+        return (x + EPSILON * sign * gradient_of(network, x, label).sign()).clamp(0, 1)
+    x = project(image + start, image, EPSILON) if name == "pgd" else image
     momentum = torch.zeros_like(image)
     for _ in range(STEPS):
-        direction = slope(network, moved, label)
+        direction = gradient_of(network, x, label)
         if name == "mi_fgsm":
             momentum = 1.0 * momentum + direction / (direction.abs().sum() + 1e-12)
             direction = momentum
-        moved = project(moved + ALPHA * sign * direction.sign(), image, EPSILON)
-    return moved
+        x = project(x + ALPHA * sign * direction.sign(), image, EPSILON)
+    return x
 
 
 @every_attack
@@ -108,7 +109,7 @@ def test_equals_the_formula_image_by_image(name, targeted, network, images, labe
     assert torch.allclose(images + perturbation, torch.stack(expected), rtol=0, atol=1e-7)
 
 
-def test_momentum_decay_changes_the_path(network, images, labels):
+def test_momentum_decay_changes_the_result(network, images, labels):
     without = run("mi_fgsm", network, images, labels, mu=0.0)
     assert torch.equal(without, run("bim", network, images, labels))
     assert not torch.equal(without, run("mi_fgsm", network, images, labels))
@@ -123,8 +124,7 @@ def test_fgsm_is_optimal_for_a_linear_model():
         return batch.flatten(1) @ weights.T
 
     perturbation = run("fgsm", predict, images, labels, epsilon=0.05)
-    # The loss rises with the other class's lead, and its best corner is known coordinate by
-    # coordinate.
+    # The loss increases with the other class's lead, which is linear: the best corner is known.
     lead = (weights[1 - labels] - weights[labels]).view_as(images)
     lower, upper = limits(images, 0.05)
     best = torch.where(lead > 0, upper, lower)
@@ -170,15 +170,15 @@ def test_agrees_with_foolbox(name, targeted, network, images, labels, monkeypatc
 
 @every_attack
 def test_neither_batch_nor_order_matters(name, network, images, labels):
-    whole = run(name, network, images, labels)
+    together = run(name, network, images, labels)
     halves = [
         run(name, network, images[part], labels[part], range(12)[part])
         for part in (slice(0, 5), slice(5, 12))
     ]
-    assert torch.equal(torch.cat(halves), whole)
+    assert torch.equal(torch.cat(halves), together)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(4))
     shuffled = run(name, network, images[order], labels[order], order)
-    assert torch.equal(shuffled, whole[order])
+    assert torch.equal(shuffled, together[order])
 
 
 @every_attack
@@ -191,25 +191,25 @@ def test_untargeted_raises_and_targeted_lowers_the_loss(name, network, images, l
 
 
 @every_attack
-def test_no_budget_leaves_the_image(name, network, images, labels):
+def test_a_budget_of_zero_leaves_the_image_unchanged(name, network, images, labels):
     changes = {"start_radius": 0.0} if name == "r_fgsm" else {}
     assert not run(name, network, images, labels, epsilon=0.0, **changes).any()
 
 
 @every_attack
 def test_each_image_may_have_its_own_epsilon(name, network, images, labels):
-    own = [0.0, 0.02, 0.3] * 4
+    epsilons = [0.0, 0.02, 0.3] * 4
     changes = {} if name in ("fgsm", "r_fgsm") else {"alpha": None, "alpha_per_epsilon": 0.3}
-    epsilon = torch.tensor(own, dtype=torch.float64).view(12, 1, 1, 1)
+    epsilon = torch.tensor(epsilons, dtype=torch.float64).view(12, 1, 1, 1)
     together = run(name, network, images, labels, epsilon=epsilon, **changes)
-    for i, radius in enumerate(own):
+    for i, radius in enumerate(epsilons):
         row = slice(i, i + 1)
         alone = run(name, network, images[row], labels[row], [i], epsilon=radius, **changes)
         assert torch.allclose(alone, together[row], rtol=0, atol=1e-7)
 
 
 @every_attack
-def test_a_vanishing_gradient_moves_nothing(name, images, labels):
+def test_a_zero_gradient_moves_nothing(name, images, labels):
     def constant(batch):
         return batch.flatten(1)[:, :5] * 0
 
@@ -254,7 +254,7 @@ def test_one_step_without_finite_gradient(name, network, images, labels):
     seed=st.integers(0, 99),
     targeted=st.booleans(),
 )
-def test_always_inside_ball_and_box(name, epsilon, share, seed, targeted):
+def test_always_inside_ball_and_unit_interval(name, epsilon, share, seed, targeted):
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand(3, 1, 4, 4, generator=generator)
     images[0, 0, 0] = torch.tensor([0.0, 1.0, 1e-9, 1 - 2**-24])
@@ -321,12 +321,12 @@ def test_exactly_one_step_size(name, sizes, network, images, labels):
 
 
 def test_unknown_step_rule(network, images, labels):
-    with pytest.raises(BadInput, match="'curacao' is neither"):
+    with pytest.raises(BadInput, match="a number of steps or 'kurakin', got 'curacao'"):
         run("bim", network, images, labels, steps="curacao")
 
 
 @every_attack
-def test_leaves_its_surroundings_alone(name, network, images, labels):
+def test_has_no_side_effects(name, network, images, labels):
     nhwc = images.float().to(memory_format=torch.channels_last)
     before = nhwc.clone()
     network = copy.deepcopy(network).float()

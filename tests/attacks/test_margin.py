@@ -23,15 +23,15 @@ def network():
 
 @pytest.fixture(scope="module")
 def images():
-    drawn = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(1)).double()
-    drawn[:, :, 0] = 0  # a row at each end of the range, where the box is felt
-    drawn[:, :, 1] = 1
-    return drawn
+    images = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(1)).double()
+    images[:, :, 0] = 0  # rows at both ends of the range, where clipping matters
+    images[:, :, 1] = 1
+    return images
 
 
-def lead(logits, label, targeted):
-    """The largest other logit less the label's, one class after the other."""
-    other = max(logit for place, logit in enumerate(logits) if place != label)
+def margin_of(logits, label, targeted):
+    """The largest other logit minus the label's."""
+    other = max(logit for index, logit in enumerate(logits) if index != label)
     return logits[label] - other if targeted else other - logits[label]
 
 
@@ -48,43 +48,43 @@ def test_it_is_the_formula(network, images, targeted, kappa, c, random_start):
     settings = {"kappa": kappa, "c": c, "random_start": random_start}
     result = images + attack(network, images, targeted=targeted, **settings)
     starts = Noise(0, range(8), "test").uniform(images, -EPSILON, EPSILON)
-    rested = False
-    for image, label, start, own in zip(images, LABELS, starts, result, strict=True):
+    reached_kappa = False
+    for image, label, start, actual in zip(images, LABELS, starts, result, strict=True):
 
         def project(x, image=image):
             return x.clamp(image - EPSILON, image + EPSILON).clamp(0, 1)
 
-        now = project(image + start) if random_start else image
+        current = project(image + start) if random_start else image
         for _ in range(STEPS):
-            leaf = now.clone().requires_grad_()
-            value = lead(network(leaf[None])[0], label, targeted).clamp(max=kappa)
-            rested |= bool(value == kappa)
+            leaf = current.clone().requires_grad_()
+            value = margin_of(network(leaf[None])[0], label, targeted).clamp(max=kappa)
+            reached_kappa |= bool(value == kappa)
             if c is not None:
                 value = c * value - (leaf - image).square().mean()
             (gradient,) = torch.autograd.grad(value, leaf)
-            now = project(now + ALPHA * gradient.sign())
-        assert torch.allclose(own, now, rtol=0, atol=1e-9)
-    assert rested == (kappa < 1)
+            current = project(current + ALPHA * gradient.sign())
+        assert torch.allclose(actual, current, rtol=0, atol=1e-9)
+    assert reached_kappa == (kappa < 1)
 
 
-def test_an_image_beyond_kappa_rests_and_with_c_turns_back(network, images):
+def test_an_image_beyond_kappa_does_not_move_and_with_c_moves_back(network, images):
     wrong = network(images).argmin(1)
-    ahead = [lead(x, y, False).item() for x, y in zip(network(images), wrong, strict=True)]
+    ahead = [margin_of(x, y, False).item() for x, y in zip(network(images), wrong, strict=True)]
     kappa = min(ahead) / 2
     assert kappa > 0
-    resting = attack(network, images, wrong, kappa=kappa, random_start=False)
-    assert not resting.any()
-    turned = attack(network, images, wrong, kappa=kappa, c=2.0, steps=1, random_start=True)
+    unmoved = attack(network, images, wrong, kappa=kappa, random_start=False)
+    assert not unmoved.any()
+    with_c = attack(network, images, wrong, kappa=kappa, c=2.0, steps=1, random_start=True)
     start = attack(network, images, wrong, kappa=kappa, steps=1, random_start=True)
-    assert (turned.abs() <= start.abs().clamp(min=ALPHA)).all() and not turned.equal(start)
+    assert (with_c.abs() <= start.abs().clamp(min=ALPHA)).all() and not with_c.equal(start)
 
 
-def test_the_gradient_is_the_mean_over_draws_of_a_known_purifier(network, images):
-    """Two draws that pull in opposite directions cancel out, but for what they do not share."""
+def test_the_gradient_is_the_mean_over_draws_of_the_purifier(network, images):
+    """Draws with opposite signs cancel out, except for what they do not share."""
 
-    def purify(given, noise):
-        signs = noise.uniform(given[:, :1, :1, :1], -1, 1).sign()
-        return given + 0.2 * signs * given.square()
+    def purify(inputs, noise):
+        signs = noise.uniform(inputs[:, :1, :1, :1], -1, 1).sign()
+        return inputs + 0.2 * signs * inputs.square()
 
     noises = [Noise(0, range(8), "p", draw=draw) for draw in range(4)]
     purified = models.behind(purify, network, "full", None, *noises)
@@ -93,30 +93,31 @@ def test_the_gradient_is_the_mean_over_draws_of_a_known_purifier(network, images
     for noise in [Noise(0, range(8), "p", draw=draw) for draw in range(4)]:
         leaf = images.clone().requires_grad_()
         logits = network(purify(leaf, noise))
-        value = sum(lead(x, y, False) for x, y in zip(logits, LABELS, strict=True))
+        value = sum(margin_of(x, y, False) for x, y in zip(logits, LABELS, strict=True))
         total += torch.autograd.grad(value, leaf)[0]
     expected = (images + ALPHA * total.sign()).clamp(0, 1) - images
     assert torch.allclose(result, expected, atol=1e-12)
 
 
-def test_it_raises_the_margin_and_reaches_a_target(network, images):
-    def margins(given, labels, targeted):
-        outputs = network(given)
-        return torch.stack([lead(x, y, targeted) for x, y in zip(outputs, labels, strict=True)])
+def test_it_increases_the_margin(network, images):
+    def margins(inputs, labels, targeted):
+        outputs = network(inputs)
+        pairs = zip(outputs, labels, strict=True)
+        return torch.stack([margin_of(*pair, targeted) for pair in pairs])
 
     for targeted in (False, True):
         moved = images + attack(network, images, targeted=targeted, steps=20)
         assert (margins(moved, LABELS, targeted) > margins(images, LABELS, targeted)).all()
 
 
-def test_budgets_belong_to_images_and_masks_are_refused(network, images):
+def test_each_image_may_have_its_own_budget_and_masks_are_refused(network, images):
     epsilon = torch.linspace(0.02, 0.12, 8).double().view(8, 1, 1, 1)
     step = {"alpha": None, "alpha_per_epsilon": 0.3}
-    whole = attack(network, images, epsilon=epsilon, **step)
+    together = attack(network, images, epsilon=epsilon, **step)
     for row in range(8):
-        own = epsilon[row].item()
+        own_epsilon = epsilon[row].item()
         rows = slice(row, row + 1)
-        alone = attack(network, images[rows], LABELS[rows], ids=[row], epsilon=own, **step)
-        assert torch.allclose(whole[rows], alone, atol=1e-12)
-    with pytest.raises(BadInput, match="gradient.margin_pgd asks whether"):
+        alone = attack(network, images[rows], LABELS[rows], ids=[row], epsilon=own_epsilon, **step)
+        assert torch.allclose(together[rows], alone, atol=1e-12)
+    with pytest.raises(BadInput, match="gradient.margin_pgd needs one label per image"):
         attack(network, images, torch.zeros(8, 8, 8, dtype=torch.int64))

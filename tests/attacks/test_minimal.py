@@ -24,15 +24,15 @@ norms = pytest.mark.parametrize("norm", DEEPFOOL)
 outputs = pytest.mark.parametrize("output", ["logits", "probabilities"])
 
 
-def attacked(images, labels):
-    """The images and labels of digits as an attack takes them."""
+def prepared(images, labels):
+    """Images and labels of digits as tensors, the images at half the resolution."""
     pixels = torch.from_numpy(images).float().div_(255)
     return functional.avg_pool2d(pixels, 2), torch.from_numpy(labels)
 
 
 @pytest.fixture(scope="module")
 def network():
-    """A small smooth CNN, trained for a moment: right on most digits."""
+    """A small smooth CNN, briefly trained: correct on most digits."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(1, 8, 3, 2, 1), nn.Tanh(), nn.Conv2d(8, 16, 3, 2, 1), nn.Tanh()]
     network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, 10))
@@ -40,7 +40,7 @@ def network():
     optimiser = Optimiser(network, {"name": "adam", "lr": 5e-3}, "test")
     for _ in range(100):
         ids = torch.randint(1437, (64,)).numpy()
-        images, labels = attacked(source.read(ids), source.labels(ids))
+        images, labels = prepared(source.read(ids), source.labels(ids))
         optimiser.zero_grad()
         functional.cross_entropy(network(images), labels).backward()
         optimiser.step(5e-3)
@@ -49,10 +49,10 @@ def network():
 
 @pytest.fixture(scope="module")
 def batch(network):
-    """24 test images, of which the network has 20 right: images, labels, which are right."""
+    """24 test images, 20 of them classified correctly: images, labels, correctness."""
     source = digits()
     ids = range(1437, 1797)
-    images, labels = attacked(source.read(ids), source.labels(ids))
+    images, labels = prepared(source.read(ids), source.labels(ids))
     right = network(images).argmax(1) == labels
     assert right.float().mean() > 0.7
     rows = torch.cat([right.nonzero()[:20, 0], (~right).nonzero()[:4, 0]]).sort().values
@@ -60,7 +60,7 @@ def batch(network):
 
 
 class Output(nn.Module):
-    """What is attacked, for foolbox in z-scores if asked."""
+    """Logits or probabilities of the network, for foolbox also from z-scored images."""
 
     def __init__(self, network, output, z_scored=False):
         super().__init__()
@@ -72,7 +72,7 @@ class Output(nn.Module):
 
 
 def by_foolbox(attack, network, output, images, criterion, z_scored=False, epsilon=None):
-    """foolbox's clipped perturbation in pixels; what it cannot fool is 0 in the model's unit."""
+    """foolbox's clipped perturbation in pixel units."""
     mean, std = (MEAN, STD) if z_scored else (0.0, 1.0)
     bounds = ((0 - mean) / std, (1 - mean) / std)
     model = foolbox.PyTorchModel(Output(network, output, z_scored).eval(), bounds=bounds)
@@ -85,18 +85,18 @@ def lengths(perturbation, norm="l2"):
     return perturbation.flatten(1).norm(2 if norm == "l2" else math.inf, dim=1)
 
 
-def fooled(network, images, labels, perturbation):
+def is_misclassified(network, images, labels, perturbation):
     return network(images + perturbation).argmax(1) != labels
 
 
-def assert_alike(found, expected, norm="l2"):
-    """Mean and median within 1e-3, nearly every image within 1e-3 of its own length."""
-    ours, theirs = lengths(found, norm), lengths(expected, norm)
+def assert_alike(result, expected, norm="l2"):
+    """Equal lengths: mean and median within 1e-3, and most images within 1e-3 of their own."""
+    ours, theirs = lengths(result, norm), lengths(expected, norm)
     assert ours.mean() == pytest.approx(theirs.mean().item(), rel=1e-3)
     assert ours.median() == pytest.approx(theirs.median().item(), rel=1e-3)
-    apart = lengths(found - expected, norm)
-    # foolbox moves an image that was fooled already by the rounding of tanh and its inverse.
-    assert (apart <= 1e-3 * theirs + 2e-5).float().mean() > 0.9
+    difference = lengths(result - expected, norm)
+    # foolbox moves misclassified images by the rounding error of tanh and its inverse.
+    assert (difference <= 1e-3 * theirs + 2e-5).float().mean() > 0.9
 
 
 # ---------------------------------------------------------------- DeepFool
@@ -107,29 +107,29 @@ def assert_alike(found, expected, norm="l2"):
 @pytest.mark.parametrize("epsilon", [None, 0.03])
 def test_deepfool_equals_foolbox(norm, output, epsilon, network, batch):
     images, labels, right = batch
-    found = deepfool(images, labels, Output(network, output), norm=norm, epsilon=epsilon)
+    result = deepfool(images, labels, Output(network, output), norm=norm, epsilon=epsilon)
     criterion = foolbox.criteria.Misclassification(labels)
     expected = by_foolbox(DEEPFOOL[norm](), network, output, images, criterion, epsilon=epsilon)
-    assert_alike(found[right], expected[right], norm)
-    success = fooled(network, images, labels, found)
-    assert torch.equal(success, fooled(network, images, labels, expected))
+    assert_alike(result[right], expected[right], norm)
+    success = is_misclassified(network, images, labels, result)
+    assert torch.equal(success, is_misclassified(network, images, labels, expected))
     assert success.all() if epsilon is None else not success.all()
 
 
 @norms
-@pytest.mark.parametrize("limits", [{"candidates": 3}, {"steps": 1}, {"overshoot": 0.5}])
-def test_deepfool_equals_foolbox_with_other_settings(norm, limits, network, batch):
+@pytest.mark.parametrize("changes", [{"candidates": 3}, {"steps": 1}, {"overshoot": 0.5}])
+def test_deepfool_equals_foolbox_with_other_settings(norm, changes, network, batch):
     images, labels, right = batch
-    found = deepfool(images, labels, network, norm=norm, **limits)
+    result = deepfool(images, labels, network, norm=norm, **changes)
     criterion = foolbox.criteria.Misclassification(labels)
-    expected = by_foolbox(DEEPFOOL[norm](**limits), network, "logits", images, criterion)
-    assert_alike(found[right], expected[right], norm)
-    assert not torch.allclose(found, deepfool(images, labels, network, norm=norm))
+    expected = by_foolbox(DEEPFOOL[norm](**changes), network, "logits", images, criterion)
+    assert_alike(result[right], expected[right], norm)
+    assert not torch.allclose(result, deepfool(images, labels, network, norm=norm))
 
 
 @pytest.fixture(scope="module")
 def linear():
-    """A linear classifier in float64, images far from 0 and 1, their labels and leads."""
+    """A linear classifier in float64, images far from 0 and 1, labels, margins and gradients."""
     generator = torch.Generator().manual_seed(5)
     weights = torch.randn(16, 5, generator=generator).double()
     images = torch.rand(10, 1, 4, 4, generator=generator).double() / 10 + 0.45
@@ -139,44 +139,44 @@ def linear():
 
     labels = predict(images).argmax(1)
     leads = predict(images).gather(1, labels[:, None]) - predict(images)
-    slopes = weights.T[labels][:, None] - weights.T[None]
-    return predict, images, labels, leads, slopes
+    gradients = weights.T[labels][:, None] - weights.T[None]
+    return predict, images, labels, leads, gradients
 
 
-def distances(leads, slopes, labels, order):
-    """Those to each class's boundary, infinite for the image's own."""
-    apart = leads / slopes.norm(order, dim=2).clamp(min=1e-12)
-    return apart.scatter(1, labels[:, None], math.inf)
+def distances(leads, gradients, labels, order):
+    """Distances to the boundary of each class, infinite for the label."""
+    difference = leads / gradients.norm(order, dim=2).clamp(min=1e-12)
+    return difference.scatter(1, labels[:, None], math.inf)
 
 
 @norms
 def test_deepfool_of_a_linear_classifier_is_the_nearest_point(norm, linear):
-    predict, images, labels, leads, slopes = linear
-    found = deepfool(images, labels, predict, norm=norm).flatten(1)
-    away = distances(leads, slopes, labels, 1 if norm == "linf" else 2)
-    length, rival = away.min(1)
-    direction = -slopes[torch.arange(10), rival]
+    predict, images, labels, leads, gradients = linear
+    result = deepfool(images, labels, predict, norm=norm).flatten(1)
+    boundaries = distances(leads, gradients, labels, 1 if norm == "linf" else 2)
+    length, competitor = boundaries.min(1)
+    direction = -gradients[torch.arange(10), competitor]
     if norm == "linf":
         direction = direction.sign()
     else:
         direction = direction / direction.norm(dim=1, keepdim=True)
     expected = 1.02 * (length + 1e-4)[:, None] * direction
     assert expected.abs().max() < 0.45
-    assert torch.allclose(found, expected, rtol=1e-6, atol=1e-9)
+    assert torch.allclose(result, expected, rtol=1e-6, atol=1e-9)
 
 
-def test_deepfool_hands_on_only_what_is_not_fooled(network, batch):
+def test_deepfool_continues_only_with_correctly_classified_images(network, batch):
     images, labels, right = batch
-    seen = []
+    calls = []
 
-    def predict(given):
-        seen.append((len(given), torch.is_grad_enabled()))
-        return network(given)
+    def predict(inputs):
+        calls.append((len(inputs), torch.is_grad_enabled()))
+        return network(inputs)
 
     deepfool(images, labels, predict)
-    looks = [count for count, with_gradient in seen if not with_gradient]
-    steps = [count for count, with_gradient in seen if with_gradient]
-    assert looks == [24, *steps] and steps[0] == right.sum() and steps[-1] < steps[0]
+    forward_only = [count for count, with_gradient in calls if not with_gradient]
+    steps = [count for count, with_gradient in calls if with_gradient]
+    assert forward_only == [24, *steps] and steps[0] == right.sum() and steps[-1] < steps[0]
     assert steps == sorted(steps, reverse=True)
 
 
@@ -185,19 +185,22 @@ def test_deepfool_has_an_epsilon_for_each_image(norm, network, batch):
     images, labels, _ = batch
     epsilon = torch.tensor([0.0, 0.02, 3.0] * 8, dtype=torch.float64).view(-1, 1, 1, 1)
     free = deepfool(images, labels, network, norm=norm)
-    found = deepfool(images, labels, network, norm=norm, epsilon=epsilon)
-    assert found.dtype == torch.float32
-    assert (lengths(found, norm) <= epsilon.flatten() * (1 + 1e-6)).all()
-    assert not found[::3].any() and torch.allclose(found[2::3], free[2::3])
+    result = deepfool(images, labels, network, norm=norm, epsilon=epsilon)
+    assert result.dtype == torch.float32
+    assert (lengths(result, norm) <= epsilon.flatten() * (1 + 1e-6)).all()
+    assert not result[::3].any() and torch.allclose(result[2::3], free[2::3])
     for row in range(3):
-        one, own = slice(row, row + 1), epsilon[row].item()
-        alone = deepfool(images[one], labels[one], network, norm=norm, epsilon=own)
-        assert torch.allclose(alone, found[one], rtol=0, atol=1e-6)
+        rows, own_epsilon = slice(row, row + 1), epsilon[row].item()
+        alone = deepfool(images[rows], labels[rows], network, norm=norm, epsilon=own_epsilon)
+        assert torch.allclose(alone, result[rows], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"norm": "l1"}, "'l1' is unknown; take linf or l2"), ({"candidates": 1}, "take 2 or more")],
+    [
+        ({"norm": "l1"}, "must be linf or l2, got 'l1'"),
+        ({"candidates": 1}, "must be at least 2, got 1"),
+    ],
 )
 def test_deepfool_refuses(wrong, message, network, batch):
     with pytest.raises(BadInput, match=message):
@@ -215,39 +218,39 @@ def cw_of_foolbox(network, output, images, criterion, z_scored=False, **changes)
 
 
 def cw(network, output, images, labels, targeted=False, **changes):
-    known = {"stepsize": 0.05, **SEARCH, **changes}
-    return carlini_wagner(images, labels, targeted, Output(network, output), **known)
+    options = {"stepsize": 0.05, **SEARCH, **changes}
+    return carlini_wagner(images, labels, targeted, Output(network, output), **options)
 
 
 @outputs
 @pytest.mark.parametrize("z_scored", [False, True])
 def test_cw_equals_foolbox(output, z_scored, network, batch):
     images, labels, _ = batch
-    own = {"unit": STD, "fill": MEAN} if z_scored else {"fill": 0.0}
-    found = cw(network, output, images, labels, **own)
+    scale = {"unit": STD, "fill": MEAN} if z_scored else {"fill": 0.0}
+    result = cw(network, output, images, labels, **scale)
     criterion = foolbox.criteria.Misclassification(labels)
     expected = cw_of_foolbox(network, output, images, criterion, z_scored)
-    assert_alike(found, expected)
-    success = fooled(network, images, labels, found)
-    assert torch.equal(success, fooled(network, images, labels, expected))
+    assert_alike(result, expected)
+    success = is_misclassified(network, images, labels, result)
+    assert torch.equal(success, is_misclassified(network, images, labels, expected))
 
 
 @pytest.mark.parametrize("stepsize", [0.01, 0.05])
-def test_a_unit_is_exact_where_a_const_alone_is_not(stepsize, network, batch):
-    """Without rounding in the way; of probabilities, whose gradients are small."""
+def test_unit_is_exact_and_a_scaled_const_is_not(stepsize, network, batch):
+    """In float64, for probabilities, whose gradients are small."""
     images, labels, right = (tensor[batch[2]] for tensor in batch)
     network = copy.deepcopy(network).double()
     certain = nn.Sequential(network, Scaled(2.0))
-    known = {"stepsize": stepsize, "fill": MEAN}
-    found = cw(certain, "probabilities", images.double(), labels, unit=STD, **known)
+    options = {"stepsize": stepsize, "fill": MEAN}
+    result = cw(certain, "probabilities", images.double(), labels, unit=STD, **options)
     const = cw(
-        certain, "probabilities", images.double(), labels, initial_const=1e-3 * STD**2, **known
+        certain, "probabilities", images.double(), labels, initial_const=1e-3 * STD**2, **options
     )
     criterion = foolbox.criteria.Misclassification(labels)
     expected = cw_of_foolbox(
         certain, "probabilities", images.double(), criterion, z_scored=True, stepsize=stepsize
     )
-    assert torch.allclose(found, expected, rtol=0, atol=1e-6)
+    assert torch.allclose(result, expected, rtol=0, atol=1e-6)
     assert not torch.allclose(const, expected, rtol=0, atol=1e-6)
 
 
@@ -264,11 +267,11 @@ class Scaled(nn.Module):
 def test_targeted_cw_equals_foolbox(confidence, network, batch):
     images, labels, _ = batch
     targets = (labels + 1 + torch.arange(24) % 9) % 10
-    found = cw(network, "logits", images, targets, targeted=True, confidence=confidence)
+    result = cw(network, "logits", images, targets, targeted=True, confidence=confidence)
     criterion = foolbox.criteria.TargetedMisclassification(targets)
     expected = cw_of_foolbox(network, "logits", images, criterion, confidence=confidence)
-    assert_alike(found, expected)
-    logits = network(images + found)
+    assert_alike(result, expected)
+    logits = network(images + result)
     others = logits.scatter(1, targets[:, None], -math.inf).amax(1)
     assert (logits.gather(1, targets[:, None])[:, 0] - others > confidence - 1e-4).all()
 
@@ -276,41 +279,41 @@ def test_targeted_cw_equals_foolbox(confidence, network, batch):
 def test_confidence_costs_distance(network, batch):
     images, labels, right = batch
     free = cw(network, "logits", images, labels)
-    sure = cw(network, "logits", images, labels, confidence=2.0)
-    assert (lengths(sure)[right] > lengths(free)[right]).all()
-    logits = network(images + sure)
+    confident = cw(network, "logits", images, labels, confidence=2.0)
+    assert (lengths(confident)[right] > lengths(free)[right]).all()
+    logits = network(images + confident)
     others = logits.scatter(1, labels[:, None], -math.inf).amax(1)
     assert (others - logits.gather(1, labels[:, None])[:, 0] > 2.0 - 1e-4).all()
     criterion = foolbox.criteria.Misclassification(labels)
     expected = cw_of_foolbox(network, "logits", images, criterion, confidence=2.0)
-    assert_alike(sure, expected)
+    assert_alike(confident, expected)
 
 
 def test_the_last_of_many_searches_repeats_the_smallest_const(network, batch):
     images, labels, _ = batch
-    many = {"binary_search_steps": 10, "steps": 12}
-    found = cw(network, "logits", images, labels, fill=0.0, **many)
+    search = {"binary_search_steps": 10, "steps": 12}
+    result = cw(network, "logits", images, labels, fill=0.0, **search)
     criterion = foolbox.criteria.Misclassification(labels)
-    assert_alike(found, cw_of_foolbox(network, "logits", images, criterion, **many))
+    assert_alike(result, cw_of_foolbox(network, "logits", images, criterion, **search))
 
 
-def test_cw_is_no_worse_than_with_searches_given_up(network, batch):
+def test_cw_is_no_worse_than_with_early_stopping(network, batch):
     images, labels, right = batch
-    found = cw(network, "logits", images, labels)
+    result = cw(network, "logits", images, labels)
     criterion = foolbox.criteria.Misclassification(labels)
     stopped = cw_of_foolbox(network, "logits", images, criterion, abort_early=True)
-    assert fooled(network, images, labels, found).all()
-    assert lengths(found)[right].mean() <= lengths(stopped)[right].mean()
+    assert is_misclassified(network, images, labels, result).all()
+    assert lengths(result)[right].mean() <= lengths(stopped)[right].mean()
 
 
 @pytest.mark.parametrize("z_scored", [False, True])
-def test_cw_that_aborts_early_equals_foolbox_on_one_image_at_a_time(z_scored, network, batch):
-    """foolbox looks at the sum over the batch, which is an image's own where it is alone."""
+def test_cw_with_abort_early_equals_foolbox_on_single_images(z_scored, network, batch):
+    """foolbox checks the objective summed over the batch, here of one image."""
     images, labels = batch[0][:6].double(), batch[1][:6]
-    network = copy.deepcopy(network).double()  # without rounding, which decides where a search ends
-    own = {"unit": STD, "fill": MEAN} if z_scored else {"fill": 0.0}
-    known = {"steps": 60, "stepsize": 0.2, "initial_const": 1e-3}
-    result = cw(network, "logits", images, labels, abort_early=True, **known, **own)
+    network = copy.deepcopy(network).double()  # rounding would decide where a search ends
+    scale = {"unit": STD, "fill": MEAN} if z_scored else {"fill": 0.0}
+    options = {"steps": 60, "stepsize": 0.2, "initial_const": 1e-3}
+    result = cw(network, "logits", images, labels, abort_early=True, **options, **scale)
     expected = torch.cat(
         [
             cw_of_foolbox(
@@ -320,32 +323,40 @@ def test_cw_that_aborts_early_equals_foolbox_on_one_image_at_a_time(z_scored, ne
                 foolbox.criteria.Misclassification(label[None]),
                 z_scored,
                 abort_early=True,
-                **known,
+                **options,
             )
             for image, label in zip(images, labels, strict=True)
         ]
     )
     assert_alike(result, expected)
-    whole = cw(network, "logits", images, labels, **known, **own)
-    assert not torch.allclose(lengths(result), lengths(whole), rtol=1e-4)
+    together = cw(network, "logits", images, labels, **options, **scale)
+    assert not torch.allclose(lengths(result), lengths(together), rtol=1e-4)
     alone = [
-        cw(network, "logits", images[i, None], labels[i, None], abort_early=True, **known, **own)
+        cw(
+            network,
+            "logits",
+            images[i, None],
+            labels[i, None],
+            abort_early=True,
+            **options,
+            **scale,
+        )
         for i in range(6)
     ]
     assert torch.allclose(torch.cat(alone), result, rtol=0, atol=1e-9)
 
 
-def test_cw_of_a_linear_classifier_comes_near_the_nearest_point(linear):
-    predict, images, labels, leads, slopes = linear
-    found = carlini_wagner(images, labels, False, predict, steps=200)
-    nearest = distances(leads, slopes, labels, 2).amin(1)
-    assert (predict(images + found).argmax(1) != labels).all()
-    assert (lengths(found) >= nearest * (1 - 1e-6)).all()
-    assert (lengths(found) <= nearest * 1.03).all()
+def test_cw_of_a_linear_classifier_is_close_to_the_nearest_point(linear):
+    predict, images, labels, leads, gradients = linear
+    result = carlini_wagner(images, labels, False, predict, steps=200)
+    nearest = distances(leads, gradients, labels, 2).amin(1)
+    assert (predict(images + result).argmax(1) != labels).all()
+    assert (lengths(result) >= nearest * (1 - 1e-6)).all()
+    assert (lengths(result) <= nearest * 1.03).all()
 
 
-def test_targeted_cw_of_a_linear_classifier_comes_near_the_nearest_point():
-    """Of two classes, whose boundary alone bounds the target's region."""
+def test_targeted_cw_of_a_linear_classifier_is_close_to_the_nearest_point():
+    """With two classes, whose boundary is a single hyperplane."""
     generator = torch.Generator().manual_seed(6)
     weights = torch.randn(16, 2, generator=generator).double()
     images = torch.rand(8, 1, 4, 4, generator=generator).double() / 10 + 0.45
@@ -354,18 +365,18 @@ def test_targeted_cw_of_a_linear_classifier_comes_near_the_nearest_point():
         return batch.flatten(1) @ weights
 
     first = predict(images).argmax(1)
-    found = carlini_wagner(images, 1 - first, True, predict, steps=200)
+    result = carlini_wagner(images, 1 - first, True, predict, steps=200)
     lead = (predict(images)[:, 0] - predict(images)[:, 1]).abs()
     nearest = lead / (weights[:, 0] - weights[:, 1]).norm()
-    assert (predict(images + found).argmax(1) == 1 - first).all()
-    assert torch.allclose(lengths(found), nearest, rtol=0.03)
+    assert (predict(images + result).argmax(1) == 1 - first).all()
+    assert torch.allclose(lengths(result), nearest, rtol=0.03)
 
 
-def test_an_image_that_cannot_be_fooled_is_left_or_filled(network, batch):
+def test_where_it_fails_an_image_is_unchanged_or_filled(network, batch):
     images, labels, right = batch
     too_short = {"steps": 1, "binary_search_steps": 1}
-    left = cw(network, "logits", images, labels, **too_short)
-    assert not left.any()
+    unchanged = cw(network, "logits", images, labels, **too_short)
+    assert not unchanged.any()
     filled = images + cw(network, "logits", images, labels, fill=MEAN, **too_short)
     assert torch.allclose(filled[right], torch.tensor(MEAN))
     assert torch.equal(filled[~right], images[~right])
@@ -376,31 +387,31 @@ def test_an_image_that_cannot_be_fooled_is_left_or_filled(network, batch):
 ATTACKS = {
     "linf": functools.partial(deepfool, norm="linf"),
     "l2": functools.partial(deepfool, norm="l2"),
-    "cw": lambda images, labels, predict, **known: carlini_wagner(
+    "cw": lambda images, labels, predict, **options: carlini_wagner(
         images,
         labels,
         False,
         predict,
-        **{"steps": 10, "stepsize": 0.1, "initial_const": 1.0, **known},
+        **{"steps": 10, "stepsize": 0.1, "initial_const": 1.0, **options},
     ),
 }
 both = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 
 
 @both
-def test_an_image_that_is_fooled_already_is_left(attack, network, batch):
+def test_a_misclassified_image_is_left_unchanged(attack, network, batch):
     images, labels, right = batch
-    found = attack(images, labels, network)
-    assert not found[~right].any()
+    result = attack(images, labels, network)
+    assert not result[~right].any()
     assert not attack(images[~right], labels[~right], network).any()
 
 
 @both
-def test_a_vanishing_gradient_leaves_the_image(attack, network, batch):
+def test_a_zero_gradient_leaves_the_image_unchanged(attack, network, batch):
     images, labels, right = batch
 
-    def certain(given):
-        return (network(given) * 1e4).softmax(1)
+    def certain(inputs):
+        return (network(inputs) * 1e4).softmax(1)
 
     assert torch.equal(certain(images).amax(1), torch.ones(24))
     assert not attack(images, labels, certain).any()
@@ -417,20 +428,20 @@ def test_an_image_without_finite_gradient_stays_finite(attack, poison, network, 
     marked[:, 0, 0, 0] = 0
     marked[row, 0, 0, 0] = 1
 
-    def predict(given):
-        spoilt = given[:, 0, 0, 0] > 0.5
-        return _Poisoned.apply(network(given), torch.where(spoilt, poison, 0.0)[:, None])
+    def predict(inputs):
+        marked_rows = inputs[:, 0, 0, 0] > 0.5
+        return _Poisoned.apply(network(inputs), torch.where(marked_rows, poison, 0.0)[:, None])
 
-    found = attack(marked, labels, predict)
-    assert found.isfinite().all()
-    assert (marked + found >= 0).all() and (marked + found <= 1).all()
+    result = attack(marked, labels, predict)
+    assert result.isfinite().all()
+    assert (marked + result >= 0).all() and (marked + result <= 1).all()
     others = torch.arange(24) != row
     expected = attack(marked[others], labels[others], network)
-    assert torch.allclose(found[others], expected, rtol=0, atol=1e-4)
+    assert torch.allclose(result[others], expected, rtol=0, atol=1e-4)
 
 
 class _Poisoned(torch.autograd.Function):
-    """Outputs as they are, with something added to their gradient."""
+    """Identity that adds `poison` to the gradient."""
 
     @staticmethod
     def forward(ctx, outputs, poison):
@@ -444,60 +455,60 @@ class _Poisoned(torch.autograd.Function):
 
 
 @both
-def test_outputs_that_are_no_numbers_stay_harmless(attack, batch):
+def test_outputs_that_are_nan_give_a_finite_result(attack, batch):
     images, labels, _ = batch
-    found = attack(images, labels, lambda given: given.flatten(1)[:, :10] * math.nan)
-    assert found.isfinite().all()
+    result = attack(images, labels, lambda inputs: inputs.flatten(1)[:, :10] * math.nan)
+    assert result.isfinite().all()
 
 
 @both
 def test_neither_batch_nor_order_matters(attack, network, batch):
     images, labels, _ = batch
     network, images = copy.deepcopy(network).double(), images.double()
-    whole = attack(images, labels, network)
+    together = attack(images, labels, network)
     order = torch.randperm(24, generator=torch.Generator().manual_seed(4))
-    assert torch.allclose(attack(images[order], labels[order], network), whole[order])
+    assert torch.allclose(attack(images[order], labels[order], network), together[order])
     halves = [attack(images[part], labels[part], network) for part in (slice(1), slice(1, 24))]
-    assert torch.allclose(torch.cat(halves), whole)
+    assert torch.allclose(torch.cat(halves), together)
 
 
 @both
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 99), size=st.floats(-6, 6), epsilon=st.floats(0, 1))
-def test_always_finite_and_inside_ball_and_box(attack, seed, size, epsilon):
+def test_always_finite_and_inside_ball_and_unit_interval(attack, seed, size, epsilon):
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand(4, 1, 4, 4, generator=generator)
     images[0, 0, 0] = torch.tensor([0.0, 1.0, 1e-9, 1 - 2**-24])
     weights = torch.randn(16, 4, generator=generator) * 10**size
 
-    def predict(given):
-        assert given.isfinite().all() and given.min() >= 0 and given.max() <= 1
-        return (given.flatten(1).square() @ weights).softmax(1)
+    def predict(inputs):
+        assert inputs.isfinite().all() and inputs.min() >= 0 and inputs.max() <= 1
+        return (inputs.flatten(1).square() @ weights).softmax(1)
 
     labels = predict(images).argmax(1)
-    found = attack(images, labels, predict)
-    predict(images + found)
+    result = attack(images, labels, predict)
+    predict(images + result)
     if attack is not ATTACKS["cw"]:
-        short = attack(images, labels, predict, epsilon=epsilon)
-        assert (short.abs() <= torch.tensor(epsilon)).all()
-        length = lengths(short, attack.keywords["norm"])
+        projected = attack(images, labels, predict, epsilon=epsilon)
+        assert (projected.abs() <= torch.tensor(epsilon)).all()
+        length = lengths(projected, attack.keywords["norm"])
         assert (length <= torch.tensor(epsilon) * (1 + 1e-5)).all()
-        predict(images + short)
+        predict(images + projected)
 
 
 @both
-def test_leaves_its_surroundings_alone(attack, batch):
+def test_has_no_side_effects(attack, batch):
     images, labels, _ = batch
     images = images.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-    before, own = images.clone(), labels.clone()
+    before, labels_before = images.clone(), labels.clone()
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 5, 4), nn.Flatten(), nn.Linear(36, 10)).eval()
     with torch.no_grad():
         labels = network(images).argmax(1)
-        own = labels.clone()
-        found = attack(images, labels, network)
-    assert torch.equal(images, before) and torch.equal(labels, own)
-    assert not images.requires_grad and not found.requires_grad
-    assert found.any() and found.dtype == torch.float32
-    assert found.is_contiguous(memory_format=torch.channels_last)
+        labels_before = labels.clone()
+        result = attack(images, labels, network)
+    assert torch.equal(images, before) and torch.equal(labels, labels_before)
+    assert not images.requires_grad and not result.requires_grad
+    assert result.any() and result.dtype == torch.float32
+    assert result.is_contiguous(memory_format=torch.channels_last)
     assert all(weight.grad is None and weight.requires_grad for weight in network.parameters())

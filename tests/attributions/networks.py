@@ -4,11 +4,11 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
-from advdenoise.inference.elu import QuickELU
+from advdenoise.inference.elu import FastELU
 from advdenoise.inference.normalise import Normalise, Normalised
 
 CLASSES = 4
-ACTIVATIONS = (nn.ReLU, nn.ELU, QuickELU, nn.GELU, nn.LeakyReLU, nn.Tanh, nn.SiLU)
+ACTIVATIONS = (nn.ReLU, nn.ELU, FastELU, nn.GELU, nn.LeakyReLU, nn.Tanh, nn.SiLU)
 
 
 @st.composite

@@ -10,7 +10,7 @@ from torch import nn
 
 from advdenoise.classifiers.convnets import elu_cnn, lenet
 from advdenoise.classifiers.resnet import cifar_resnet18
-from advdenoise.inference.elu import QuickELU, ShiftedELU, quicken
+from advdenoise.inference.elu import FastELU, ShiftedELU, use_fast_elu
 from advdenoise.inference.fold import fold
 
 SMALL = [
@@ -223,19 +223,19 @@ def test_any_sequence(names, dense, low, seed):
 def test_quick_elu_is_elu():
     maps = torch.cat([torch.linspace(-120, 50, 4001), torch.tensor([0.0, -0.0, -1e-9])])
     outputs = []
-    for layer in (nn.ELU(), QuickELU()):
+    for layer in (nn.ELU(), FastELU()):
         leaf = maps.clone().requires_grad_()
         result = layer(leaf)
         outputs.append((result.detach(), torch.autograd.grad(result.sum(), leaf)[0]))
     for one, other in zip(*outputs, strict=True):
         assert torch.allclose(one, other, rtol=1e-6, atol=1e-6)
-    assert QuickELU()(torch.tensor([float("nan")])).isnan()
+    assert FastELU()(torch.tensor([float("nan")])).isnan()
 
 
 def test_a_second_gradient_through_the_quick_elu_is_refused_and_not_wrong():
     maps = torch.randn(8, requires_grad=True)
     with pytest.raises(RuntimeError, match="differentiated once"):
-        torch.autograd.grad(QuickELU()(maps).square().sum(), maps, create_graph=True)
+        torch.autograd.grad(FastELU()(maps).square().sum(), maps, create_graph=True)
 
 
 def test_shifted_elu_overwrites_and_shifts():
@@ -247,9 +247,9 @@ def test_shifted_elu_overwrites_and_shifts():
 
 def test_quicken_replaces_elus_only():
     network = nn.Sequential(nn.ELU(), nn.Sequential(nn.ELU(alpha=2.0), nn.ELU()), nn.ReLU()).eval()
-    quick = quicken(copy.deepcopy(network))
+    quick = use_fast_elu(copy.deepcopy(network))
     kinds = [type(module) for module in quick.modules() if not list(module.children())]
-    assert kinds == [QuickELU, nn.ELU, QuickELU, nn.ReLU]
+    assert kinds == [FastELU, nn.ELU, FastELU, nn.ReLU]
     assert not any(module.training for module in quick.modules())
     maps = torch.randn(3, 5, dtype=torch.float64)
     assert torch.allclose(network(maps), quick(maps), atol=1e-14)

@@ -9,7 +9,7 @@ from torch import nn
 
 from advdenoise.denoisers.autoencoders import red_net
 from advdenoise.errors import BadInput
-from advdenoise.inference.elu import QuickELU
+from advdenoise.inference.elu import FastELU
 from advdenoise.noise import Noise
 from advdenoise.purifiers import apudae
 from advdenoise.purifiers._transform import drawn
@@ -344,7 +344,7 @@ def test_no_gradient_is_followed_where_none_is_asked_for():
 
 
 def test_a_once_differentiable_layer_stops_an_outer_gradient_only():
-    of_network = error_of(nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), QuickELU()).double())
+    of_network = error_of(nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), FastELU()).double())
     leaf = IMAGES.clone().requires_grad_()
     apudae.b(IMAGES, of_network, steps=2)
     with pytest.raises(RuntimeError, match="fast ELU can be differentiated once"):

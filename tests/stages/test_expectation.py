@@ -133,7 +133,7 @@ def test_the_gradient_is_the_mean_over_draws_fresh_at_each_step(
 
 @random_purifiers
 def test_outputs_of_several_draws_are_their_mean(point, networks, images):
-    alone = [behind(networks, point, draws=3).each[draw](images) for draw in range(3)]
+    alone = [behind(networks, point, draws=3).per_draw[draw](images) for draw in range(3)]
     mean = behind(networks, point, draws=3)(images)
     assert torch.allclose(mean, torch.stack(alone).mean(0), atol=1e-12)
     assert not torch.allclose(alone[0], alone[1]) and not torch.allclose(alone[1], alone[2])

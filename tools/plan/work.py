@@ -192,7 +192,7 @@ class Counting:
             for value in candidates
         ]
         if kind == "attack":
-            if choice["setting"] == "steps" and "watch" in _handed("attacks", point):
+            if choice["setting"] == "steps" and "callback" in _handed("attacks", point):
                 tried = [max(tried, key=lambda point: point["settings"]["steps"])]
             entries = [{**s["attack"], "points": {"tried": one}} for one in tried]
             return sum((self._perturb({**s, "attack": entry}, 1) for entry in entries), Counter())

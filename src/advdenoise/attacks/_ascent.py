@@ -1,4 +1,4 @@
-"""Steps along the sign of a gradient, inside the L-infinity ball and [0,1]."""
+"""Steps along the sign of a gradient, inside the L-infinity ball and [0,1], and the gradients."""
 
 import functools
 from collections.abc import Callable
@@ -8,30 +8,39 @@ from torch import Tensor
 from torch.nn import functional
 
 from advdenoise.attacks._ball import limits
-from advdenoise.attacks._predict import Predict, each, margin
+from advdenoise.attacks._predict import Predict, margin, per_draw
 from advdenoise.datasets._source import IGNORED
 from advdenoise.errors import BadInput
 from advdenoise.outputs import finite_rows
 
-# Weighs what has a label: from logits [N,K,...] and labels [N,...] to [N,...].
-Weigh = Callable[[Tensor, Tensor], Tensor]
+# Weights of the pixels of dense predictions: logits [N,K,H,W] and masks [N,H,W] -> [N,H,W].
+PixelWeights = Callable[[Tensor, Tensor], Tensor]
 
 
 def ascend(
     images: Tensor,
-    slope: Callable[[Tensor], Tensor],
+    gradient_fn: Callable[[Tensor], Tensor],
     perturbation: Tensor | None,
     epsilon: float | Tensor,
     alpha: float | Tensor,
     steps: int | Tensor,
     mu: float | None = None,
 ) -> Tensor:
-    """Take `steps` (one number, or [N,1,1,1]) from `perturbation`, which is changed in place.
+    """Take steps of `alpha` along the sign of the gradient, projected after each step.
 
-    None stands for the image itself: no memory is passed over to add nothing. `slope` gives the
-    gradient at images [N,C,H,W], whose length does not matter; an image where it is not finite
-    rests for that step. A negative `alpha` descends. `mu` is the decay of the momentum, where there
-    is one.
+    Args:
+        images: [N,C,H,W] in [0,1].
+        gradient_fn: from adversarial images to the gradient; its scale does not matter. An image
+            with a gradient that is not finite does not move in that step.
+        perturbation: where to start; modified in place. None stands for zeros, which saves a pass
+            over memory.
+        epsilon: radius of the ball in pixel units, a number or [N,1,1,1].
+        alpha: step size in pixel units; negative to descend.
+        steps: a number or [N,1,1,1].
+        mu: decay of the momentum (Dong et al. 2018); None for no momentum.
+
+    Returns:
+        the perturbation [N,C,H,W].
     """
     lower, upper = limits(images, epsilon)
     if perturbation is not None:
@@ -40,11 +49,11 @@ def ascend(
     momentum = None if mu is None else torch.zeros_like(images)
     direction = torch.empty_like(images)
     for step in range(int(torch.as_tensor(steps).max())):
-        gradient = slope(images if perturbation is None else images + perturbation)
+        gradient = gradient_fn(images if perturbation is None else images + perturbation)
         finite = is_finite(gradient)
         if momentum is not None:
-            gradient = momentum.mul_(mu).add_(unit(gradient).where(finite, 0))
-        torch.sign(gradient, out=direction)  # that of NaN is 0
+            gradient = momentum.mul_(mu).add_(l1_normalised(gradient).where(finite, 0))
+        torch.sign(gradient, out=direction)  # the sign of NaN is 0
         length = alpha * (finite & (step < steps))
         if perturbation is None:
             perturbation = direction * length
@@ -54,54 +63,56 @@ def ascend(
     return torch.zeros_like(images) if perturbation is None else perturbation
 
 
-def gradient(seen: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
-    """Of `loss`, a sum over images, in the images `seen`; that of weights is not computed."""
+def input_gradient(images: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
+    """The gradient of `loss(images)`, a sum over the images; weights get no gradient."""
     with torch.enable_grad():
-        seen = seen.detach().requires_grad_()
-        return torch.autograd.grad(loss(seen), seen)[0]
+        inputs = images.detach().requires_grad_()
+        return torch.autograd.grad(loss(inputs), inputs)[0]
 
 
-def entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """The cross-entropy, summed over images.
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The cross-entropy, summed over the images.
 
-    Of dense logits [N,K,H,W] and masks [N,H,W] that of an image is the mean over its labelled
-    pixels, 0 where it has none.
+    For dense logits [N,K,H,W] and masks [N,H,W] an image's loss is the mean over its labelled
+    pixels, 0 if it has none.
     """
-    if labels.ndim == 1:  # 255 is a class like any other
+    if labels.ndim == 1:  # here 255 is a class like any other
         return functional.cross_entropy(logits, labels, reduction="sum")
-    # Pixel by pixel: what sums masks at once is quicker, but has no deterministic kernel on a GPU.
-    found = functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
-    return (found * _shares(labels, found)).sum()
+    # Reduced here: torch's own reduction of masks has no deterministic kernel on a GPU.
+    losses = functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
+    return (losses * _mean_weights(labels, losses)).sum()
 
 
-def _shares(masks: Tensor, like: Tensor) -> Tensor:
-    """What each pixel counts in its image's mean, which ignored ones are not in: [N,H,W]."""
+def _mean_weights(masks: Tensor, like: Tensor) -> Tensor:
+    """The weight of each pixel in its image's mean over labelled pixels: [N,H,W]."""
     labelled = (masks != IGNORED).to(like.dtype)
     return labelled / labelled.sum((1, 2), keepdim=True).clamp(min=1)
 
 
-def entropy_slope(
-    seen: Tensor, labels: Tensor, predict: Predict, weigh: Weigh | None = None
+def cross_entropy_gradient(
+    images: Tensor, labels: Tensor, predict: Predict, pixel_weights: PixelWeights | None = None
 ) -> Tensor:
-    """The gradient of `entropy` in the images `seen`, summed over the draws of `predict`.
+    """The input gradient of `cross_entropy`, summed over the draws of `predict`.
 
-    The sum over draws, for only the direction counts; it leaves out draws in which an image's
-    gradient is not finite, unless none is. Each pixel of a mask counts `weigh` times.
+    A sum and not a mean, since only its sign is used. For each image, draws whose gradient is not
+    finite are left out, unless none is finite. `pixel_weights` multiply the loss of each pixel of
+    dense predictions.
     """
 
-    def of(ask: Predict) -> Tensor:
+    def of_draw(network: Predict) -> Tensor:
         if labels.ndim == 1:
-            return gradient(seen, lambda given: entropy(ask(given), labels))
+            return input_gradient(images, lambda inputs: cross_entropy(network(inputs), labels))
         with torch.enable_grad():
-            given = seen.detach().requires_grad_()
-            logits = ask(given)
-            return torch.autograd.grad(logits, given, _logit_slope(logits, labels, weigh))[0]
+            inputs = images.detach().requires_grad_()
+            logits = network(inputs)
+            down = _logit_gradient(logits, labels, pixel_weights)
+            return torch.autograd.grad(logits, inputs, down)[0]
 
-    return functools.reduce(_add_finite, map(of, each(predict)))
+    return functools.reduce(_add_finite, map(of_draw, per_draw(predict)))
 
 
 def _add_finite(total: Tensor, gradient: Tensor) -> Tensor:
-    """Both added, or of an image where one of them is not finite the other."""
+    """The sum of both; for an image where one of them is not finite, the other."""
     added = torch.add(total, gradient)
     added = added.where(is_finite(gradient), total)
     return added.where(is_finite(total), gradient)
@@ -110,58 +121,56 @@ def _add_finite(total: Tensor, gradient: Tensor) -> Tensor:
 def margin_gradient(
     images: Tensor, labels: Tensor, targeted: bool, predict: Predict, kappa: float
 ) -> Tensor:
-    """The gradient of each image's lead, up to `kappa`, in its pixels.
+    """The input gradient of min(-margin, `kappa`) of each image, see `_predict.margin`.
 
-    The lead is the largest other output less the label's, the other way round where `targeted`; it
-    is the mean over the draws of `predict`, of which those without a finite gradient count as 0.
-    From `kappa` on the gradient is 0.
+    It is the mean over the draws of `predict`; a draw whose gradient is not finite counts as 0.
     """
 
-    def of(ask: Predict) -> Tensor:
-        return gradient(images, lambda x: -margin(ask(x), labels, targeted).clamp(min=-kappa).sum())
+    def of_draw(network: Predict) -> Tensor:
+        return input_gradient(
+            images, lambda x: -margin(network(x), labels, targeted).clamp(min=-kappa).sum()
+        )
 
-    draws = each(predict)
-    return functools.reduce(_add_finite, map(of, draws)) / len(draws)
+    draws = per_draw(predict)
+    return functools.reduce(_add_finite, map(of_draw, draws)) / len(draws)
 
 
 @torch.no_grad()
-def _logit_slope(logits: Tensor, masks: Tensor, weigh: Weigh | None) -> Tensor:
-    """The gradient of `entropy` in dense logits: of a pixel, probabilities less the one-hot class.
+def _logit_gradient(logits: Tensor, masks: Tensor, pixel_weights: PixelWeights | None) -> Tensor:
+    """The gradient of `cross_entropy` in dense logits: softmax minus one-hot, for each pixel.
 
-    Made by hand, for beside a small segmenter the loss of so many pixels is no small part: here
-    classes lie next to each other, as in channels-last logits, and nothing is copied.
+    Computed in closed form: beside a small segmenter, autograd through the loss of so many pixels
+    is a large share of a step. Classes lie next to each other in memory, as in channels-last
+    logits, so nothing is copied.
     """
-    shares = _shares(masks, logits)
-    if weigh is not None:
-        shares = shares * weigh(logits, masks)
-    slope = logits.movedim(1, -1).softmax(-1)
+    weights = _mean_weights(masks, logits)
+    if pixel_weights is not None:
+        weights = weights * pixel_weights(logits, masks)
+    gradient = logits.movedim(1, -1).softmax(-1)
     classes = masks.where(masks != IGNORED, 0)[..., None]
-    slope.scatter_add_(-1, classes, slope.new_full((), -1.0).expand(classes.shape))
-    return slope.mul_(shares[..., None]).movedim(-1, 1)
+    gradient.scatter_add_(-1, classes, gradient.new_full((), -1.0).expand(classes.shape))
+    return gradient.mul_(weights[..., None]).movedim(-1, 1)
 
 
 def is_finite(gradient: Tensor) -> Tensor:
-    """Whether each image's gradient is: [N,1,1,1]."""
+    """Whether the gradient of each image is finite: bool [N,1,1,1]."""
     return finite_rows(gradient).view(-1, *[1] * (gradient.ndim - 1))
 
 
 def step_size(
     epsilon: float | Tensor, alpha: float | None, alpha_per_epsilon: float | None
 ) -> float | Tensor:
-    """The step in pixel units; BadInput unless exactly one of the two settings is given."""
+    """The step in pixel units; raises BadInput unless exactly one of the two settings is given."""
     if (alpha is None) == (alpha_per_epsilon is None):
         raise BadInput(
             "settings of an attack with steps: give either alpha (step in pixel units) or "
-            "alpha_per_epsilon (step as a share of epsilon), one of the two"
+            "alpha_per_epsilon (step as a share of epsilon), not both or neither"
         )
     return alpha if alpha_per_epsilon is None else alpha_per_epsilon * epsilon
 
 
-def unit(gradient: Tensor) -> Tensor:
-    """Each image's gradient scaled to an L1 norm of 1; a vanishing one stays 0."""
-    norm = torch.linalg.vector_norm(gradient, 1, _per_image(gradient), keepdim=True)
+def l1_normalised(gradient: Tensor) -> Tensor:
+    """Each image's gradient divided by its L1 norm; a zero gradient stays 0."""
+    axes = tuple(range(1, gradient.ndim))
+    norm = torch.linalg.vector_norm(gradient, 1, axes, keepdim=True)
     return gradient / (norm + 1e-12)
-
-
-def _per_image(batch: Tensor) -> tuple[int, ...]:
-    return tuple(range(1, batch.ndim))

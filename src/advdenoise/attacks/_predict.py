@@ -1,8 +1,9 @@
-"""How attacks ask the network that they are handed.
+"""The networks that attacks are given: `predict`, `victim` and `classifier`.
 
-A plain network is a function of images. One behind a purifier that draws random numbers belongs to
-the images of one batch: it also has `take(rows)`, itself for some rows of that batch, and `each`,
-one such network for each draw of the expectation over transformation, whose outputs it averages.
+Each is a function from images [N,C,H,W] to outputs. A network behind a purifier that draws random
+numbers belongs to the images of one batch and has two more members: `take(rows)`, the same network
+for some rows of the batch, and `per_draw`, one network for each draw of the expectation over
+transformation, whose outputs are averaged when it is called.
 """
 
 import math
@@ -14,26 +15,27 @@ from advdenoise.errors import BadInput
 from advdenoise.outputs import finite_rows
 
 Predict = Callable[[Tensor], Tensor]
-# Is shown perturbations while an attack is under way.
-Watch = Callable[[Tensor], None]
+# Called with the current perturbations while an attack runs.
+Callback = Callable[[Tensor], None]
 
 
-def of_rows(predict: Predict, rows: Tensor) -> Predict:
-    """`predict` for the images at `rows` (int64 places) of the batch."""
+def for_rows(predict: Predict, rows: Tensor) -> Predict:
+    """`predict` for the images at `rows` (int64 indices) of the batch."""
     take = getattr(predict, "take", None)
     return take(rows) if take else predict
 
 
-def each(predict: Predict) -> Sequence[Predict]:
-    """`predict` once for each of its draws; itself where it draws nothing."""
-    return getattr(predict, "each", (predict,))
+def per_draw(predict: Predict) -> Sequence[Predict]:
+    """One network for each draw of `predict`; `predict` alone if it draws no random numbers."""
+    return getattr(predict, "per_draw", (predict,))
 
 
 def margin(outputs: Tensor, labels: Tensor, targeted: bool) -> Tensor:
-    """By how much each image is not yet fooled, from outputs [N, classes]: [N].
+    """The margin by which the attack still fails on each image, negative once it succeeds: [N].
 
-    Outputs that are not finite stand for no class: the label is left, by infinity, and a target is
-    not reached.
+    The label's output minus the largest other one, the opposite if `targeted`, from outputs
+    [N, classes]. Outputs that are not finite predict no class: the margin is then -infinity,
+    +infinity if `targeted`.
     """
     own = outputs.gather(1, labels[:, None])[:, 0]
     other = outputs.scatter(1, labels[:, None], -math.inf).max(1).values
@@ -42,9 +44,9 @@ def margin(outputs: Tensor, labels: Tensor, targeted: bool) -> Tensor:
 
 
 def refuse_masks(labels: Tensor, function: str) -> None:
-    """BadInput for masks [N,H,W], where `function` asks whether an image is fooled."""
+    """Raise BadInput for masks [N,H,W]: `function` needs one label per image."""
     if labels.ndim > 1:
         raise BadInput(
-            f"attacks: {function} asks whether an image is fooled, but these images have a class "
-            "for each pixel; take gradient.fgsm, gradient.bim, gradient.pgd or gradient.segpgd"
+            f"attacks: {function} needs one label per image, but this data set has one per pixel; "
+            "use gradient.fgsm, gradient.bim, gradient.pgd or gradient.segpgd"
         )

@@ -1,4 +1,4 @@
-"""Attacks that ask the victim and take no gradient."""
+"""Query-only attacks: they evaluate the victim and take no gradient."""
 
 import math
 from typing import Annotated
@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from advdenoise.attacks._ball import limits
-from advdenoise.attacks._predict import Predict, margin, of_rows, refuse_masks
+from advdenoise.attacks._predict import Predict, for_rows, margin, refuse_masks
 from advdenoise.errors import BadInput
 from advdenoise.noise import Noise
 from advdenoise.ranges import Epsilon, Interval, Share
 
-# After so many of 10,000 queries the squares' share of the image is halved once more.
+# Of 10,000 queries, those after which the area of the squares is halved.
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
@@ -27,29 +27,36 @@ def square(
     queries: Annotated[int, Interval(ge=2)] = 5000,
     share: Share = 0.8,
 ) -> Tensor:
-    """Random search with squares in the L-infinity ball (Andriushchenko et al. 2020, algorithm 2).
+    """Square attack in the L-infinity ball (Andriushchenko et al. 2020, algorithm 2).
 
-    The first perturbation is vertical stripes of -epsilon or epsilon, a sign for each column and
-    channel. Each further query sets a square at a random place to -epsilon or epsilon, a sign for
-    each channel, and keeps it where the margin, output of the label minus the largest other
-    (reversed where `targeted`), gets smaller. A square that would change nothing is set to the
-    other signs. Its side is the root of p H W pixels, rounded; p starts at `share` and is halved at
-    10, 50, 200, 500, 1000, 2000, 4000, 6000 and 8000 of 10,000 queries, scaled to `queries`.
+    The search starts from vertical stripes of -epsilon or epsilon, with a random sign for each
+    column and channel. Each further query sets a square at a random position to -epsilon or
+    epsilon, with a random sign for each channel, and keeps the change if the margin decreases: the
+    label's output minus the largest other one, the opposite if `targeted`. If the square would
+    change nothing, its signs are flipped. The side of a square is the rounded root of p H W pixels;
+    p starts at `share` and is halved after 10, 50, 200, 500, 1000, 2000, 4000, 6000 and 8000 of
+    10,000 queries, scaled to `queries`. Once an image's margin is negative it is no longer queried;
+    if that is so for the image itself, the perturbation is 0.
 
-    An image whose margin is negative is fooled and asked no further; one that is so from the start
-    gets a perturbation of 0. `queries` is how often the victim is asked about an image at most, the
-    look at the image itself included; behind a purifier that draws random numbers a query is the
-    mean over the entry's `draws`.
+    Args:
+        images: [N,C,H,W] in [0,1].
+        labels: int64 [N].
+        victim: images -> outputs [N, classes].
+        noise: one random stream per image.
+        epsilon: radius of the ball in pixel units, a number or [N,1,1,1].
+        queries: maximum evaluations of the victim per image, including the one of the image
+            itself. Behind a purifier that draws random numbers, a query is the mean over the
+            entry's `draws`.
+        share: initial share of the image that a square covers, in (0, 1].
 
-    Images are [N,C,H,W] in [0,1], labels int64 [N], `epsilon` the ball's radius in pixel units, a
-    number or [N,1,1,1]; `victim` gives outputs [N, classes], `noise` is a random stream per image.
-    Raises BadInput for fewer than 2 queries or a share outside (0, 1].
+    Raises:
+        BadInput: fewer than 2 queries, a share outside (0, 1], or masks.
     """
     refuse_masks(labels, "blackbox.square")
     if queries < 2:
-        raise BadInput(f"settings.queries: {queries} leaves none to search with; take 2 or more")
+        raise BadInput(f"settings.queries: must be at least 2, got {queries}")
     if not 0 < share <= 1:
-        raise BadInput(f"settings.share: {share:g} is no share of an image; take one in (0, 1]")
+        raise BadInput(f"settings.share: must be in (0, 1], got {share:g}")
     lower, upper = limits(images, epsilon)
     perturbation = torch.zeros_like(images)
     with torch.no_grad():
@@ -58,50 +65,50 @@ def square(
         for query in range(queries - 1):
             if not len(rows):
                 break
-            low, high, kept = lower[rows], upper[rows], perturbation[rows]
+            low, high, current = lower[rows], upper[rows], perturbation[rows]
             if query == 0:
-                tried = _stripes(low, high, noise.take(rows))
+                candidate = _stripes(low, high, noise.take(rows))
             else:
                 side = _side(share, query / (queries - 1), *images.shape[2:])
-                tried = _with_square(kept, low, high, side, noise.take(rows))
-            outputs = of_rows(victim, rows)(images[rows] + tried)
-            found = margin(outputs, labels[rows], targeted)
-            # The stripes are where the search starts from, whatever they do.
-            closer = (found < best[rows]) | (query == 0)
-            perturbation[rows] = tried.where(closer.view(-1, 1, 1, 1), kept)
-            best[rows] = found.where(closer, best[rows])
+                candidate = _with_square(current, low, high, side, noise.take(rows))
+            outputs = for_rows(victim, rows)(images[rows] + candidate)
+            margins = margin(outputs, labels[rows], targeted)
+            # The stripes are the starting point, even if they increase the margin.
+            accepted = (margins < best[rows]) | (query == 0)
+            perturbation[rows] = candidate.where(accepted.view(-1, 1, 1, 1), current)
+            best[rows] = margins.where(accepted, best[rows])
             rows = rows[best[rows] >= 0]
     return perturbation
 
 
 def _stripes(low: Tensor, high: Tensor, noise: Noise) -> Tensor:
-    """One of the two limits for each column and channel."""
+    """The lower or the upper limit at random, for each column and channel."""
     up = noise.uniform(low[:, :, :1]) < 0.5
     return torch.where(up, high, low)
 
 
-def _with_square(kept: Tensor, low: Tensor, high: Tensor, side: int, noise: Noise) -> Tensor:
-    """The perturbations with one square each at one of the two limits in each channel."""
-    count, channels, height, width = kept.shape
-    drawn = noise.uniform(kept.new_empty(count, 2 + channels))
-    rows = _stretch(drawn[:, 0], side, height).view(count, 1, height, 1)
-    columns = _stretch(drawn[:, 1], side, width).view(count, 1, 1, width)
+def _with_square(current: Tensor, low: Tensor, high: Tensor, side: int, noise: Noise) -> Tensor:
+    """The perturbations with one square each, set to the lower or the upper limit per channel."""
+    count, channels, height, width = current.shape
+    random = noise.uniform(current.new_empty(count, 2 + channels))
+    rows = _window(random[:, 0], side, height).view(count, 1, height, 1)
+    columns = _window(random[:, 1], side, width).view(count, 1, 1, width)
     inside = rows & columns
-    up = (drawn[:, 2:] < 0.5).view(count, channels, 1, 1)
-    tried = torch.where(up, high, low).where(inside, kept)
-    same = (tried == kept).flatten(1).all(1).view(-1, 1, 1, 1)
-    return torch.where(up ^ same, high, low).where(inside, kept)
+    up = (random[:, 2:] < 0.5).view(count, channels, 1, 1)
+    candidate = torch.where(up, high, low).where(inside, current)
+    same = (candidate == current).flatten(1).all(1).view(-1, 1, 1, 1)
+    return torch.where(up ^ same, high, low).where(inside, current)
 
 
-def _stretch(drawn: Tensor, side: int, length: int) -> Tensor:
-    """`side` neighbours of `length` places, the first by a number in [0, 1): bool [N, length]."""
-    first = (drawn * (length - side + 1)).floor()[:, None]
-    places = torch.arange(length, device=drawn.device)
-    return (places >= first) & (places < first + side)
+def _window(random: Tensor, side: int, length: int) -> Tensor:
+    """`side` consecutive positions of `length`, at random ones in [0, 1): bool [N, length]."""
+    first = (random * (length - side + 1)).floor()[:, None]
+    positions = torch.arange(length, device=random.device)
+    return (positions >= first) & (positions < first + side)
 
 
-def _side(share: float, done: float, height: int, width: int) -> int:
-    """The side of a square after this share of the queries."""
-    halvings = sum(10_000 * done > place for place in HALVINGS)
+def _side(share: float, progress: float, height: int, width: int) -> int:
+    """The side of a square in pixels after `progress`, a share of the queries."""
+    halvings = sum(10_000 * progress > query for query in HALVINGS)
     side = round(math.sqrt(share / 2**halvings * height * width))
     return min(max(side, 1), height, width)

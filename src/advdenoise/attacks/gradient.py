@@ -1,20 +1,25 @@
-"""Attacks of a fixed budget that follow the sign of the input gradient.
+"""Sign-gradient attacks with a fixed budget: FGSM, BIM, PGD and their relatives.
 
-Each returns the perturbation, so that images + perturbation is the adversarial image: inside [0,1]
-and inside the L-infinity ball after every step. All steps are taken, also by images that are fooled
-already. Images never influence each other: the loss is the cross-entropy of the logits (of
-`margin_pgd` their margin), summed over the batch. Of dense predictions that of an image is the mean
-over its labelled pixels; one without any rests.
+Each returns the perturbation: images + perturbation is the adversarial image, inside [0,1] and
+inside the L-infinity ball after every step. All steps are taken, also for images that are already
+misclassified. The loss is the cross-entropy of the logits (the margin for `margin_pgd`), summed
+over the batch, so that images do not influence each other. For dense predictions an image's loss
+is the mean over its labelled pixels; an image without labelled pixels does not move.
 
-What they are handed: `images` float [N,C,H,W] in [0,1]; `labels` int64 [N], whose cross-entropy
-is raised, or lowered where `targeted`, or masks [N,H,W] with 255 for pixels without a label;
-`predict` images -> logits [N,K] or [N,K,H,W], differentiable, in eval mode; `noise` one random
-stream per image. Where `predict` draws random numbers, the gradient is the mean
-over its `each`, drawn afresh at each step (expectation over transformation, Athalye et al. 2018);
-for an image, over those of them whose gradient is finite.
-`epsilon` is the ball's radius in pixel units, a number or [N,1,1,1]. A step is `alpha` in pixel
-units or `alpha_per_epsilon` times epsilon; exactly one of the two is given, else BadInput is
-raised. An image whose gradient is not finite rests for that step.
+Arguments and settings that several of them take:
+
+    images: float [N,C,H,W] in [0,1].
+    labels: int64 [N], or masks [N,H,W] with 255 for pixels without a label.
+    targeted: minimise the loss of `labels` instead of maximising it.
+    predict: images -> logits [N,K] or [N,K,H,W], differentiable, in eval mode. If it draws random
+        numbers, the gradient is the mean over `per_draw`, with new draws at each step (expectation
+        over transformation, Athalye et al. 2018), leaving out draws whose gradient is not finite.
+    noise: one random stream per image.
+    epsilon: radius of the ball in pixel units, a number or [N,1,1,1].
+    alpha, alpha_per_epsilon: the step size in pixel units, or as a multiple of epsilon. BadInput
+        is raised unless exactly one of the two is given.
+
+An image whose gradient is not finite does not move in that step.
 """
 
 from typing import Annotated, Literal
@@ -22,7 +27,12 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from advdenoise.attacks._ascent import ascend, entropy_slope, margin_gradient, step_size
+from advdenoise.attacks._ascent import (
+    ascend,
+    cross_entropy_gradient,
+    margin_gradient,
+    step_size,
+)
 from advdenoise.attacks._kurakin import kurakin_steps
 from advdenoise.attacks._predict import Predict, refuse_masks
 from advdenoise.errors import BadInput
@@ -58,16 +68,16 @@ def bim(
     alpha: StepSize | None = None,
     alpha_per_epsilon: StepShare | None = None,
 ) -> Tensor:
-    """Steps along the sign of the gradient from the image itself (Kurakin et al. 2017; I-FGSM).
+    """Steps along the sign of the gradient, starting at the image (Kurakin et al. 2017; I-FGSM).
 
-    `steps` may be "kurakin": as many as that paper's rule gives for epsilon, in the form that
-    DAPAS uses (`kurakin_steps`).
+    `steps: kurakin` takes as many as that paper's rule gives for epsilon, in the form that DAPAS
+    uses (`kurakin_steps`). Raises BadInput for any other text.
     """
     alpha = step_size(epsilon, alpha, alpha_per_epsilon)
     if steps == "kurakin":
         steps = _kurakin_steps(epsilon)
     elif isinstance(steps, str):
-        raise BadInput(f"settings.steps: {steps!r} is neither a number of steps nor 'kurakin'")
+        raise BadInput(f"settings.steps: must be a number of steps or 'kurakin', got {steps!r}")
     return _ascend(images, labels, targeted, predict, None, epsilon, alpha, steps)
 
 
@@ -83,8 +93,8 @@ def pgd(
     alpha: StepSize | None = None,
     alpha_per_epsilon: StepShare | None = None,
 ) -> Tensor:
-    """BIM from a start drawn uniformly from the ball (Madry et al. 2018)."""
-    start = noise.uniform(images, -epsilon, epsilon).to(images.dtype)
+    """BIM from a starting point drawn uniformly from the ball (Madry et al. 2018)."""
+    start = _random_start(images, noise, epsilon)
     alpha = step_size(epsilon, alpha, alpha_per_epsilon)
     return _ascend(images, labels, targeted, predict, start, epsilon, alpha, steps)
 
@@ -124,27 +134,27 @@ def margin_pgd(
     c: PositiveFloat | None = None,
     random_start: bool = True,
 ) -> Tensor:
-    """PGD on the margin of Carlini and Wagner (2017) in the place of the cross-entropy ("CW-PGD").
+    """PGD on the margin of Carlini and Wagner (2017) instead of the cross-entropy ("CW-PGD").
 
-    Raised is min(max_{j != y} z_j - z_y, `kappa`), where `targeted` min(z_t - max_{j != t} z_j,
-    `kappa`), as Madry et al. (2018) do: an image whose margin is `kappa` >= 0 or more rests. With
-    `c` > 0, the objective of APuDAE's program, `c` times that less the mean squared perturbation of
-    the image's elements: an image beyond `kappa` turns back. Without `random_start` the first step
-    starts at the image itself.
+    It maximises min(max_{j != y} z_j - z_y, `kappa`), or min(z_t - max_{j != t} z_j, `kappa`) if
+    `targeted`, as Madry et al. (2018) do: an image beyond `kappa` >= 0 does not move. With `c` > 0
+    it maximises `c` times that minus the mean squared perturbation of the image's elements, the
+    objective of the authors' program for APuDAE: an image beyond `kappa` then moves back. Without
+    `random_start` it starts at the image.
 
-    Raises BadInput for masks, whose pixels have a margin each.
+    Raises BadInput for masks.
     """
     refuse_masks(labels, "gradient.margin_pgd")
-    start = noise.uniform(images, -epsilon, epsilon).to(images.dtype) if random_start else None
+    start = _random_start(images, noise, epsilon) if random_start else None
 
-    def direction(points: Tensor) -> Tensor:
-        gradients = margin_gradient(points, labels, targeted, predict, kappa)
+    def gradient_fn(inputs: Tensor) -> Tensor:
+        gradient = margin_gradient(inputs, labels, targeted, predict, kappa)
         if c is None:
-            return gradients
-        return c * gradients - (points - images) * (2 / images[0].numel())
+            return gradient
+        return c * gradient - (inputs - images) * (2 / images[0].numel())
 
     alpha = step_size(epsilon, alpha, alpha_per_epsilon)
-    return ascend(images, direction, start, epsilon, alpha, steps)
+    return ascend(images, gradient_fn, start, epsilon, alpha, steps)
 
 
 def segpgd(
@@ -158,28 +168,28 @@ def segpgd(
     alpha: StepSize | None = None,
     alpha_per_epsilon: StepShare | None = None,
 ) -> Tensor:
-    """PGD that turns from pixels still right to those that are wrong (SegPGD, Gu et al. 2022).
+    """PGD that shifts weight from correct to incorrect pixels (SegPGD, Gu et al. 2022).
 
-    In step t = 1, 2, ..., `steps` the cross-entropy of a pixel that is predicted right counts
-    1 - lambda, that of a wrong one lambda = (t - 1) / (2 steps), so that the first step looks at
-    right pixels alone (algorithm 1). Behind a purifier that draws random
-    numbers, right and wrong are those of each draw.
+    In step t = 1, 2, ..., `steps` the cross-entropy of a correctly predicted pixel is weighted by
+    1 - lambda and that of the others by lambda = (t - 1) / (2 steps); the first step thus uses
+    correct pixels only (algorithm 1). Behind a purifier that draws random numbers, correctness is
+    that of each draw.
     """
-    start = noise.uniform(images, -epsilon, epsilon).to(images.dtype)
+    start = _random_start(images, noise, epsilon)
     alpha = step_size(epsilon, alpha, alpha_per_epsilon)
-    # `ascend` asks for one gradient a step.
-    of_wrong = (step / (2 * steps) for step in range(steps))
+    # `ascend` calls `gradient_fn` once per step.
+    lambdas = (step / (2 * steps) for step in range(steps))
 
-    def slope(seen: Tensor) -> Tensor:
-        share = next(of_wrong)
+    def gradient_fn(inputs: Tensor) -> Tensor:
+        weight = next(lambdas)
 
-        def weigh(logits: Tensor, labels: Tensor) -> Tensor:
-            right = predicted(logits) == labels
-            return torch.where(right, 1 - share, share).to(logits.dtype)
+        def pixel_weights(logits: Tensor, labels: Tensor) -> Tensor:
+            correct = predicted(logits) == labels
+            return torch.where(correct, 1 - weight, weight).to(logits.dtype)
 
-        return entropy_slope(seen, labels, predict, weigh)
+        return cross_entropy_gradient(inputs, labels, predict, pixel_weights)
 
-    return ascend(images, slope, start, epsilon, alpha, steps)
+    return ascend(images, gradient_fn, start, epsilon, alpha, steps)
 
 
 def r_fgsm(
@@ -192,12 +202,12 @@ def r_fgsm(
     epsilon: Epsilon | Tensor,
     start_radius: Pixel,
 ) -> Tensor:
-    """FGSM of the full epsilon at the image plus U(-start_radius, start_radius) (APuDAE).
+    """FGSM of the full epsilon after a random step U(-start_radius, start_radius) (APuDAE).
 
-    The distance to the image may reach epsilon + start_radius. (Tramer et al. 2018 take both from
-    one budget.) The random start is clipped to [0,1].
+    The perturbation may reach epsilon + start_radius. (Tramer et al. 2018 take both from one
+    budget.) The starting point is clipped to [0,1].
     """
-    start = noise.uniform(images, -start_radius, start_radius).to(images.dtype)
+    start = _random_start(images, noise, start_radius)
     radius = epsilon + start_radius
     return _ascend(images, labels, targeted, predict, start, radius, alpha=epsilon, steps=1)
 
@@ -213,13 +223,17 @@ def _ascend(
     steps: int | Tensor,
     mu: float | None = None,
 ) -> Tensor:
-    """`ascend` the cross-entropy, or descend it where `targeted`."""
+    """`ascend` the cross-entropy, or descend it if `targeted`."""
 
-    def slope(seen: Tensor) -> Tensor:
-        return entropy_slope(seen, labels, predict)
+    def gradient_fn(inputs: Tensor) -> Tensor:
+        return cross_entropy_gradient(inputs, labels, predict)
 
     alpha = -alpha if targeted else alpha
-    return ascend(images, slope, perturbation, epsilon, alpha, steps, mu)
+    return ascend(images, gradient_fn, perturbation, epsilon, alpha, steps, mu)
+
+
+def _random_start(images: Tensor, noise: Noise, radius: float | Tensor) -> Tensor:
+    return noise.uniform(images, -radius, radius).to(images.dtype)
 
 
 def _kurakin_steps(epsilon: float | Tensor) -> int | Tensor:

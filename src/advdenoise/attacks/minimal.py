@@ -1,15 +1,18 @@
-"""Attacks that look for the smallest perturbation that fools the classifier.
+"""Minimal-norm attacks: they search for the smallest perturbation that succeeds.
 
-Each returns the perturbation, finite, so that images + perturbation lies inside [0,1]. An image
-that is fooled already gets a perturbation of 0. Images never influence each other; those that are
-done are left out of the batch, which changes nothing but the time. Outputs that are not finite
-stand for no class: such an image is fooled, and no target is reached.
+Each returns a finite perturbation with images + perturbation inside [0,1]. An attack succeeds on an
+image that is misclassified, or classified as the target. Where it has succeeded from the start the
+perturbation is 0. Outputs that are not finite predict no class: the image is misclassified, and no
+target is reached. Images do not influence each other; finished ones leave the batch, which affects
+the time only.
 
-What they are handed: `images` float [N,C,H,W] in [0,1]; `labels` int64 [N], the classes to leave,
-or to reach where `targeted`; `predict` images -> outputs [N, classes], differentiable, in eval mode
-and able to take any rows of the batch (by `take`, where it draws random numbers). Both attacks
-compare outputs by their difference, whether these are logits, as in the papers on the attacks, or
-probabilities, as in "segfault".
+Arguments:
+
+    images: float [N,C,H,W] in [0,1].
+    labels: int64 [N], the true classes, or the targets if `targeted`.
+    predict: images -> outputs [N, classes], differentiable, in eval mode, for any rows of the batch
+        (by `take` if it draws random numbers). Only differences of outputs matter, which may be
+        logits, as in the papers on the attacks, or probabilities, as in "segfault".
 """
 
 import functools
@@ -21,7 +24,7 @@ import torch
 from torch import Tensor
 
 from advdenoise.attacks._ball import limits
-from advdenoise.attacks._predict import Predict, margin, of_rows, refuse_masks
+from advdenoise.attacks._predict import Predict, for_rows, margin, refuse_masks
 from advdenoise.errors import BadInput
 from advdenoise.outputs import predicted
 from advdenoise.ranges import (
@@ -35,9 +38,9 @@ from advdenoise.ranges import (
 )
 
 Hinge = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-# Adam (Kingma & Ba 2015).
+# Betas and epsilon of Adam (Kingma & Ba 2015).
 BETAS, TINY = (0.9, 0.999), 1e-8
-# Images are drawn in by this much, so that black and white have a finite place in tanh space.
+# Pixels are scaled by this before atanh, so that black and white stay finite in tanh space.
 SHRINK = 0.999999
 
 
@@ -54,48 +57,54 @@ def deepfool(
 ) -> Tensor:
     """Steps to the nearest boundary of the linearised classifier (Moosavi-Dezfooli et al. 2016).
 
-    Algorithm 2, with section 3.3 for other norms, and as foolbox does it: of the `candidates` - 1
-    classes that rival the label on the clean image, the one with the smallest distance |f| / |w|
-    of f = output - label's output and its gradient w, then a step of that distance + 1e-4. The
-    image is moved by (1 + `overshoot`) times the sum of the steps, clipped to [0,1], until it is
-    fooled or has taken `steps`. Where no gradient is finite, or all vanish, it stays where it is.
+    Algorithm 2, with section 3.3 for other norms, in foolbox's form. Competing classes are the
+    `candidates` - 1 with the largest outputs on the clean image beside the label. Each step goes to
+    the one at the smallest distance |f| / |w|, with f = its output - the label's and w the gradient
+    of f, and has the length of that distance + 1e-4. The perturbation is (1 + `overshoot`) times
+    the sum of the steps, clipped to [0,1]. An image stops when it is misclassified, after `steps`
+    steps, or when all its gradients are zero or not finite.
 
-    `norm` is what is minimised: linf or l2. With `epsilon`, in pixel units, a number or [N,1,1,1],
-    the perturbation found is brought into that norm's ball in the end, fooled or not: by clipping
-    its elements (linf), by scaling it (l2).
+    Args:
+        norm: the norm to minimise, linf or l2.
+        steps: maximum number of steps.
+        candidates: number of classes considered, the label included; at least 2.
+        overshoot: factor by which the boundary is overstepped.
+        epsilon: if set, every final perturbation is projected into the ball of this radius (pixel
+            units, a number or [N,1,1,1]): clipped (linf) or scaled (l2).
 
-    Raises BadInput for another norm or fewer than 2 candidates.
+    Raises:
+        BadInput: unknown norm, fewer than 2 candidates, or masks.
     """
     refuse_masks(labels, "minimal.deepfool")
     if norm not in ("linf", "l2"):
-        raise BadInput(f"settings.norm: {norm!r} is unknown; take linf or l2")
+        raise BadInput(f"settings.norm: must be linf or l2, got {norm!r}")
     if candidates < 2:
-        raise BadInput(f"settings.candidates: {candidates} classes cannot rival; take 2 or more")
+        raise BadInput(f"settings.candidates: must be at least 2, got {candidates}")
     lower, upper = limits(images, math.inf)
-    travelled, perturbation = torch.zeros_like(images), torch.zeros_like(images)
+    total, perturbation = torch.zeros_like(images), torch.zeros_like(images)
     with torch.no_grad():
         outputs = predict(images)
-    rivals = _rivals(outputs, labels, candidates)
+    competitors = _competitors(outputs, labels, candidates)
     rows = (predicted(outputs) == labels).nonzero().flatten()
     for _ in range(steps):
         if not len(rows):
             break
-        seen = images[rows] + perturbation[rows]
-        ask = of_rows(predict, rows)
-        step = _to_boundary(seen, labels[rows], rivals[rows], ask, norm)
-        # Who does not move sees the same gradient for ever.
+        inputs = images[rows] + perturbation[rows]
+        network = for_rows(predict, rows)
+        step = _to_boundary(inputs, labels[rows], competitors[rows], network, norm)
+        # An image that does not move would have the same gradient in all further steps.
         moved = step.flatten(1).any(1)
         rows = rows[moved]
         if not len(rows):
             break
-        travelled[rows] += step[moved]
-        far = (1 + overshoot) * travelled[rows]
-        perturbation[rows] = far.clamp_(lower[rows], upper[rows])
-        # The backward passes cost more than this look, which spares them for all who are fooled.
+        total[rows] += step[moved]
+        scaled = (1 + overshoot) * total[rows]
+        perturbation[rows] = scaled.clamp_(lower[rows], upper[rows])
+        # This forward pass saves the backward passes of all images that are misclassified.
         with torch.no_grad():
-            outputs = of_rows(predict, rows)(images[rows] + perturbation[rows])
+            outputs = for_rows(predict, rows)(images[rows] + perturbation[rows])
         rows = rows[predicted(outputs) == labels[rows]]
-    return perturbation if epsilon is None else _into_ball(perturbation, images, epsilon, norm)
+    return perturbation if epsilon is None else _project(perturbation, images, epsilon, norm)
 
 
 def carlini_wagner(
@@ -113,80 +122,88 @@ def carlini_wagner(
     fill: Pixel | None = None,
     abort_early: bool = False,
 ) -> Tensor:
-    """The smallest L2 perturbation by gradient descent in tanh space (Carlini & Wagner 2017).
+    """The C&W attack: a minimal L2 perturbation by Adam in tanh space (Carlini & Wagner 2017).
 
-    Section VI-A, as foolbox does it: with pixels x = (tanh(w) + 1) / 2 Adam of rate `stepsize`
-    takes `steps` down |x - image|^2 + c max(0, m + `confidence`), m being the output of the label
-    minus the largest other output (reversed where `targeted`). Fooled is an image whose m +
-    `confidence` is negative, and the nearest fooled image of all steps counts. c starts at
-    `initial_const` and is searched anew for each image `binary_search_steps` times: ten times as
-    large until it has fooled, then halfway between the largest that did not and the smallest that
-    did; of 10 or more searches the last takes the smallest that did once more. An element whose
-    gradient is not finite counts as without gradient.
+    Section VI-A, in foolbox's form. With pixels x = (tanh(w) + 1) / 2, Adam minimises
+    |x - image|^2 + c max(0, m + `confidence`), where m is the output of the label minus the largest
+    other one, the opposite if `targeted`. The attack succeeds where m + `confidence` < 0, and the
+    closest successful image of all steps is returned. The constant c is searched for each image: it
+    starts at `initial_const`, is multiplied by 10 until the attack succeeds and then bisected
+    between the largest value that failed and the smallest that succeeded; of 10 or more searches
+    the last repeats the smallest that succeeded. Elements whose gradient is not finite do not move.
 
-    With `abort_early` an image's search ends where, a tenth of `steps` after the last look, the
-    objective has not fallen by 0.01 %. foolbox looks at the sum over a batch instead, so that an
-    image's result depends on the others; its default, which was measured to cost 8 to 12 % of the
-    distance.
+    Args:
+        binary_search_steps: number of values of c.
+        steps: steps of Adam for each c.
+        stepsize: learning rate of Adam, in tanh space.
+        initial_const: the first c.
+        confidence: margin to be exceeded.
+        unit: unit of the distance, in pixel units, for constants that a paper gives for another
+            scale of the images. The attack on z-scored images is this one with `unit` the standard
+            deviation: tanh space is the same for all bounds, so the scale only enters as
+            |x - image|^2 / unit^2. (Dividing c by unit^2 instead is not quite the same, because of
+            the 1e-8 in Adam's denominator.)
+        fill: pixel value in [0,1] that replaces every pixel of an image on which the attack fails;
+            by default its perturbation is 0. foolbox returns 0 in the model's own scale, which in
+            "segfault" is the grey 120.70748/255.
+        abort_early: end an image's search for one c if its objective has not decreased by 0.01 %
+            since the last check, a tenth of `steps` ago. foolbox does so by default, but with the
+            sum over the batch, so that an image's result depends on the others; it was measured to
+            increase the distance by 8 to 12 %.
 
-    `unit` is the length, in pixels, in which the distance is measured: a const printed for another
-    scale of the images holds as it is. An attack on z-scored images is this one with the standard
-    deviation for `unit`: tanh space is the same for all bounds, so that `stepsize` means the same
-    and the scale enters in |x - image|^2 / unit^2 alone. (To divide the const by the square of the
-    scale instead is nearly the same, but for Adam's constant of 1e-8, which then meets gradients of
-    another size.)
-
-    An image that cannot be fooled keeps a perturbation of 0; with `fill`, a pixel value, every
-    pixel of it is set to that. foolbox hands back 0 in the model's own unit there, which in
-    "segfault" is the grey of 120.70748/255.
+    Raises:
+        BadInput: masks.
     """
     refuse_masks(labels, "minimal.carlini_wagner")
     with torch.no_grad():
-        fooled = margin(predict(images), labels, targeted) + confidence < 0
+        succeeded = margin(predict(images), labels, targeted) + confidence < 0
     perturbation = torch.zeros_like(images)
-    rows = (~fooled).nonzero().flatten()
+    rows = (~succeeded).nonzero().flatten()
     if not len(rows):
         return perturbation
-    given = images[rows]
-    ask = of_rows(predict, rows)
+    clean = images[rows]
     hinge = functools.partial(
-        _hinge, labels=labels[rows], targeted=targeted, predict=ask, confidence=confidence
+        _hinge,
+        labels=labels[rows],
+        targeted=targeted,
+        predict=for_rows(predict, rows),
+        confidence=confidence,
     )
-    nearest, distance = given.clone(), torch.full_like(given[:, 0, 0, 0], math.inf)
+    best, distance = clean.clone(), torch.full_like(clean[:, 0, 0, 0], math.inf)
     const = torch.full_like(distance, initial_const, dtype=torch.float64)
     low, high = torch.zeros_like(const), torch.full_like(const, math.inf)
     for search in range(1, binary_search_steps + 1):
         if search == binary_search_steps >= 10:
             const = high.clamp(max=1e10)
-        found = torch.zeros_like(distance, dtype=torch.bool)
-        progress = _Progress(steps, distance) if abort_early else None
-        for seen, length, is_fooled, loss in _descend(given, hinge, const, unit, steps, stepsize):
-            if progress:
-                is_fooled = is_fooled & progress.goes_on(loss)
-                if not progress.running.any():
+        succeeded = torch.zeros_like(distance, dtype=torch.bool)
+        early_stop = _EarlyStop(steps, distance) if abort_early else None
+        for inputs, length, success, loss in _descend(clean, hinge, const, unit, steps, stepsize):
+            if early_stop:
+                success = success & early_stop.update(loss)
+                if not early_stop.running.any():
                     break
-            closer = is_fooled & (length < distance)
-            torch.where(_wide(closer), seen, nearest, out=nearest)
+            closer = success & (length < distance)
+            torch.where(_unsqueeze(closer), inputs, best, out=best)
             torch.where(closer, length, distance, out=distance)
-            found |= is_fooled
-        high, low = torch.where(found, const, high), torch.where(found, low, const)
+            succeeded |= success
+        high, low = torch.where(succeeded, const, high), torch.where(succeeded, low, const)
         const = torch.where(high.isinf(), const * 10, (low + high) / 2)
     if fill is not None:
-        nearest[distance.isinf()] = fill
-    perturbation[rows] = (nearest - given).clamp_(*limits(given, math.inf))
+        best[distance.isinf()] = fill
+    perturbation[rows] = (best - clean).clamp_(*limits(clean, math.inf))
     return perturbation
 
 
-class _Progress:
-    """Which images' objectives still fall, looked at after each tenth of the steps."""
+class _EarlyStop:
+    """Stops images whose objective no longer decreases, checked after each tenth of the steps."""
 
     def __init__(self, steps: int, like: Tensor):
         self._every, self._step = math.ceil(steps / 10), 0
         self._loss = torch.full_like(like, math.inf)
         self.running = torch.ones_like(like, dtype=torch.bool)
 
-    def goes_on(self, loss: Tensor) -> Tensor:
-        """Whether each image's search goes on at this step: bool [N]."""
+    def update(self, loss: Tensor) -> Tensor:
+        """Whether each image is still running after this step with objective `loss`: bool [N]."""
         if self._step % self._every == 0:
             self.running &= loss <= 0.9999 * self._loss
             self._loss = loss
@@ -194,40 +211,40 @@ class _Progress:
         return self.running
 
 
-def _rivals(outputs: Tensor, labels: Tensor, candidates: int) -> Tensor:
-    """The classes [N, candidates - 1 or fewer] with the largest outputs beside the label."""
-    first = outputs.scatter(1, labels[:, None], math.inf)
-    return first.sort(dim=1, descending=True, stable=True).indices[:, 1:candidates]
+def _competitors(outputs: Tensor, labels: Tensor, candidates: int) -> Tensor:
+    """The classes with the largest outputs beside the label: [N, at most candidates - 1]."""
+    label_first = outputs.scatter(1, labels[:, None], math.inf)
+    return label_first.sort(dim=1, descending=True, stable=True).indices[:, 1:candidates]
 
 
 def _to_boundary(
-    seen: Tensor, labels: Tensor, rivals: Tensor, predict: Predict, norm: str
+    images: Tensor, labels: Tensor, competitors: Tensor, predict: Predict, norm: str
 ) -> Tensor:
-    """Each image's step over the nearest linearised boundary; 0 where there is none."""
+    """The step of each image across the nearest linearised boundary; 0 if there is none."""
     with torch.enable_grad():
-        seen = seen.detach().requires_grad_()
-        outputs = predict(seen)
-        leads = outputs.gather(1, rivals) - outputs.gather(1, labels[:, None])
+        inputs = images.detach().requires_grad_()
+        outputs = predict(inputs)
+        leads = outputs.gather(1, competitors) - outputs.gather(1, labels[:, None])
         totals = leads.sum(0).unbind()
-    nearest, length = seen.new_full((len(seen),), math.inf), seen.new_ones(len(seen))
-    direction = torch.zeros_like(seen)
-    for place, total in enumerate(totals):
-        (slope,) = torch.autograd.grad(total, seen, retain_graph=place + 1 < len(totals))
-        # The distance in one norm goes with the gradient's size in its dual.
-        size = slope.flatten(1).norm(1 if norm == "linf" else 2, dim=1) + 1e-8
-        distance = leads[:, place].detach().abs().to(seen.dtype) / size
+    nearest, dual_norm = inputs.new_full((len(inputs),), math.inf), inputs.new_ones(len(inputs))
+    direction = torch.zeros_like(inputs)
+    for i, total in enumerate(totals):
+        (gradient,) = torch.autograd.grad(total, inputs, retain_graph=i + 1 < len(totals))
+        # The distance in a norm is |f| divided by the dual norm of the gradient.
+        size = gradient.flatten(1).norm(1 if norm == "linf" else 2, dim=1) + 1e-8
+        distance = leads[:, i].detach().abs().to(inputs.dtype) / size
         closer = (distance < nearest) & size.isfinite()
-        nearest, length = nearest.where(~closer, distance), length.where(~closer, size)
-        direction = direction.where(~_wide(closer), slope)
+        nearest, dual_norm = nearest.where(~closer, distance), dual_norm.where(~closer, size)
+        direction = direction.where(~_unsqueeze(closer), gradient)
     nearest = (nearest + 1e-4).where(nearest.isfinite(), 0)
     if norm == "linf":
-        return direction.sign_().mul_(_wide(nearest))
-    return direction.mul_(_wide(nearest / length))
+        return direction.sign_().mul_(_unsqueeze(nearest))
+    return direction.mul_(_unsqueeze(nearest / dual_norm))
 
 
-def _into_ball(perturbation: Tensor, images: Tensor, epsilon: float | Tensor, norm: str) -> Tensor:
+def _project(perturbation: Tensor, images: Tensor, epsilon: float | Tensor, norm: str) -> Tensor:
     if norm == "l2":
-        length = _wide(perturbation.flatten(1).norm(dim=1))
+        length = _unsqueeze(perturbation.flatten(1).norm(dim=1))
         perturbation = perturbation * (epsilon / length.clamp(min=1e-12)).clamp(max=1)
     return perturbation.clamp(*limits(images, epsilon)).to(images.dtype)
 
@@ -235,48 +252,49 @@ def _into_ball(perturbation: Tensor, images: Tensor, epsilon: float | Tensor, no
 def _descend(
     images: Tensor, hinge: Hinge, const: Tensor, unit: float, steps: int, stepsize: float
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Adam in tanh space: at every step images [N,...], distances, whether fooled, objectives [N].
+    """Run Adam in tanh space; yield images [N,C,H,W], distances, success and objectives [N].
 
-    Objectives are times unit^2; the gradient is that of 2 unit^2 times the objective, which spares
-    passes over memory; `TINY`, the only place where Adam sees a gradient's size, is scaled like it.
+    Objectives are multiplied by unit^2. The gradient is that of 2 unit^2 times the objective, which
+    saves passes over memory; `TINY`, the only place where Adam depends on the gradient's scale, is
+    multiplied accordingly.
     """
     half = images.new_tensor(0.5)
-    place = (images * 2).sub_(1).mul_(SHRINK).atanh_()
-    start = place.tanh()
+    w = (images * 2).sub_(1).mul_(SHRINK).atanh_()
+    start = w.tanh()
     weight = (const * unit**2).to(images.dtype)
-    mean, square = torch.zeros_like(place), torch.zeros_like(place)
-    first, second = BETAS
+    mean, square = torch.zeros_like(w), torch.zeros_like(w)
+    beta1, beta2 = BETAS
     for step in range(1, steps + 1):
-        squashed = place.tanh()
-        change = squashed - start
-        seen = torch.add(half, squashed, alpha=0.5)
-        slope, ahead = hinge(seen, weight)
+        tanh_w = w.tanh()
+        change = tanh_w - start
+        inputs = torch.add(half, tanh_w, alpha=0.5)
+        gradient, excess = hinge(inputs, weight)
         length = change.flatten(1).norm(dim=1).mul_(0.5)
-        yield seen, length, ahead < 0, length.square() + weight * ahead.clamp(min=0)
-        slope = slope.nan_to_num(0, 0, 0).add_(change)
-        slope = torch.ops.aten.tanh_backward(slope, squashed)
-        mean.lerp_(slope, 1 - first)
-        square.mul_(second).addcmul_(slope, slope, value=1 - second)
-        size = square.div(1 - second**step).sqrt_().add_(TINY * 2 * unit**2)
-        place.addcdiv_(mean, size, value=-stepsize / (1 - first**step))
+        yield inputs, length, excess < 0, length.square() + weight * excess.clamp(min=0)
+        gradient = gradient.nan_to_num(0, 0, 0).add_(change)
+        gradient = torch.ops.aten.tanh_backward(gradient, tanh_w)
+        mean.lerp_(gradient, 1 - beta1)
+        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        size = square.div(1 - beta2**step).sqrt_().add_(TINY * 2 * unit**2)
+        w.addcdiv_(mean, size, value=-stepsize / (1 - beta1**step))
 
 
 def _hinge(
-    seen: Tensor,
+    images: Tensor,
     weight: Tensor,
     labels: Tensor,
     targeted: bool,
     predict: Predict,
     confidence: float,
 ) -> tuple[Tensor, Tensor]:
-    """The gradient of weight * max(0, margin + confidence), and the sum [N] in the brackets."""
+    """The input gradient of weight * max(0, margin + confidence), and margin + confidence [N]."""
     with torch.enable_grad():
-        seen = seen.detach().requires_grad_()
-        ahead = margin(predict(seen), labels, targeted) + confidence
-        (slope,) = torch.autograd.grad((weight * ahead.clamp(min=0)).sum(), seen)
-    return slope, ahead.detach()
+        inputs = images.detach().requires_grad_()
+        excess = margin(predict(inputs), labels, targeted) + confidence
+        (gradient,) = torch.autograd.grad((weight * excess.clamp(min=0)).sum(), inputs)
+    return gradient, excess.detach()
 
 
-def _wide(values: Tensor) -> Tensor:
-    """[N] as [N,1,1,1]."""
+def _unsqueeze(values: Tensor) -> Tensor:
+    """[N] -> [N,1,1,1]."""
     return values.view(-1, 1, 1, 1)

@@ -1,19 +1,26 @@
-"""Attacks that leave an image alone once the victim errs on it ("propagation", section 3.2).
+"""Attacks that stop for each image as soon as they succeed ("propagation", section 3.2).
 
-Each returns the perturbation, so that images + perturbation is the adversarial image; it lies
-inside [0,1], and there is no ball. The gradient is that of the surrogate, the stop rule asks the
-victim. An image that the victim has wrong already keeps a perturbation of 0, one that is never
-fooled its last one. Images that are done are left out of the batch, which changes nothing but the
-time, and no image influences another. One whose gradient is not finite rests. The victim errs
-where its outputs are not finite, and no target is reached there.
+Each returns the perturbation: images + perturbation is the adversarial image, inside [0,1]; there
+is no ball. The gradient comes from the surrogate, the stop rule from the victim. An attack succeeds
+on an image that the victim misclassifies, or classifies as the target; outputs that are not finite
+are misclassified and reach no target. Where it has succeeded from the start the perturbation is 0;
+where it never succeeds the last one is returned. Images do not influence each other; finished ones
+leave the batch, which affects the time only. An image whose gradient is not finite does not move in
+that step.
 
-What they are handed: `images` float [N,C,H,W] in [0,1]; `labels` int64 [N], whose cross-entropy is
-raised, or lowered where `targeted`, which are then the classes to reach; `predict` images ->
-logits, differentiable, in eval mode, and `victim` images -> outputs, both able to take any rows of
-the batch (by `take`, where they draw random numbers); `watch`, which is shown the perturbations
-[N,C,H,W], not to be kept or changed, at first and after each step, until all images are done.
-What an image has after k steps is what it ends with where `steps` is k. All passes are in float32
-without TF32: whether an image is fooled hangs on differences that TF32 does not keep.
+All passes are in float32 without TF32, whose precision does not suffice for the stop rule.
+
+Arguments:
+
+    images: float [N,C,H,W] in [0,1].
+    labels: int64 [N], the true classes, or the targets if `targeted`. BadInput for masks.
+    targeted: minimise the cross-entropy of `labels` instead of maximising it.
+    predict: the surrogate, images -> logits, differentiable, in eval mode.
+    victim: images -> outputs. Both networks take any rows of the batch (by `take` if they draw
+        random numbers).
+    callback: called with the perturbations [N,C,H,W], which it must neither keep nor modify, at
+        the start and after each step until all images are finished. After k steps they are what
+        `steps: k` would return.
 """
 
 import math
@@ -22,14 +29,14 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from advdenoise.attacks._ascent import entropy_slope, is_finite, unit
+from advdenoise.attacks._ascent import cross_entropy_gradient, is_finite, l1_normalised
 from advdenoise.attacks._ball import limits
-from advdenoise.attacks._predict import Predict, Watch, of_rows, refuse_masks
+from advdenoise.attacks._predict import Callback, Predict, for_rows, refuse_masks
 from advdenoise.ops.devices import full_precision
 from advdenoise.outputs import predicted
 from advdenoise.ranges import Interval, PositiveInt, StepSize
 
-# The line search is repeated once with so many smaller steps if it ends within as many.
+# A line search that ends within this many steps is repeated with this many smaller steps.
 FINER = 20
 
 
@@ -40,38 +47,38 @@ def line_search(
     targeted: bool,
     predict: Predict,
     victim: Predict,
-    watch: Watch,
+    callback: Callback,
     *,
     steps: PositiveInt,
     increment: StepSize = 0.001,
 ) -> Tensor:
-    """FGSM whose length is searched for: the sign attack of foolbox 1.
+    """FGSM with a line search over its length: the sign attack of foolbox 1.
 
-    The image moves along the sign of its own gradient, which is taken once, by 1, 2, ..., `steps`
-    times `increment` (in pixel units; foolbox divides the range of pixels by 1,000) until the
-    victim errs. Where that is within the first 20 lengths, the search is repeated with 20 equal
-    parts of the length found.
+    The perturbation is the sign of the gradient at the clean image times 1, 2, ..., `steps` times
+    `increment` (in pixel units; foolbox divides the range of pixels by 1,000), until it succeeds.
+    If that happens within the first 20 lengths, the search is repeated in 20 equal parts of the
+    successful length.
     """
     search = _Search(images, labels, targeted, victim)
     direction = torch.zeros_like(images)
-    if len(rows := search.left):
-        slope = entropy_slope(images[rows], labels[rows], of_rows(predict, rows))
-        direction[rows] = slope.sign().where(is_finite(slope), 0)
+    if len(rows := search.active):
+        gradient = cross_entropy_gradient(images[rows], labels[rows], for_rows(predict, rows))
+        direction[rows] = gradient.sign().where(is_finite(gradient), 0)
     if targeted:
         direction.neg_()
-    watch(search.perturbation)
+    callback(search.perturbation)
     for step in range(1, steps + 1):
-        rows = search.left
+        rows = search.active
         if not len(rows):
             break
         length = step * increment
-        fooled = search.move(rows, direction[rows] * length)
+        coarse = search.move(rows, direction[rows] * length)
         for part in range(1, FINER + 1) if step <= FINER else ():
-            if not len(fooled):
+            if not len(coarse):
                 break
-            done = search.move(fooled, direction[fooled] * (length * (part / FINER)))
-            fooled = _without(fooled, done)
-        watch(search.perturbation)
+            fine = search.move(coarse, direction[coarse] * (length * (part / FINER)))
+            coarse = _without(coarse, fine)
+        callback(search.perturbation)
     return search.perturbation
 
 
@@ -82,13 +89,13 @@ def i_fgsm(
     targeted: bool,
     predict: Predict,
     victim: Predict,
-    watch: Watch,
+    callback: Callback,
     *,
     steps: PositiveInt,
     alpha: StepSize,
 ) -> Tensor:
-    """At most `steps` of `alpha`, in pixel units, along the sign of the gradient at each place."""
-    return _climb(images, labels, targeted, predict, victim, watch, steps, alpha, mu=0.0)
+    """I-FGSM: at most `steps` steps of `alpha` (pixel units) along the sign of the gradient."""
+    return _iterate(images, labels, targeted, predict, victim, callback, steps, alpha, mu=0.0)
 
 
 @full_precision()
@@ -98,7 +105,7 @@ def mi_fgsm(
     targeted: bool,
     predict: Predict,
     victim: Predict,
-    watch: Watch,
+    callback: Callback,
     *,
     steps: PositiveInt,
     alpha: StepSize,
@@ -108,16 +115,16 @@ def mi_fgsm(
 
     `mu` >= 0 is the decay of the momentum g, which starts at 0.
     """
-    return _climb(images, labels, targeted, predict, victim, watch, steps, alpha, mu)
+    return _iterate(images, labels, targeted, predict, victim, callback, steps, alpha, mu)
 
 
-def _climb(
+def _iterate(
     images: Tensor,
     labels: Tensor,
     targeted: bool,
     predict: Predict,
     victim: Predict,
-    watch: Watch,
+    callback: Callback,
     steps: int,
     alpha: float,
     mu: float,
@@ -125,22 +132,23 @@ def _climb(
     search = _Search(images, labels, targeted, victim)
     momentum = torch.zeros_like(images)
     alpha = -alpha if targeted else alpha
-    watch(search.perturbation)
+    callback(search.perturbation)
     for _ in range(steps):
-        rows = search.left
+        rows = search.active
         if not len(rows):
             break
-        so_far = search.perturbation[rows]
-        slope = entropy_slope(images[rows] + so_far, labels[rows], of_rows(predict, rows))
-        finite = is_finite(slope)
-        momentum[rows] = mu * momentum[rows] + unit(slope).where(finite, 0)
-        search.move(rows, so_far + alpha * momentum[rows].sign().where(finite, 0))
-        watch(search.perturbation)
+        current = search.perturbation[rows]
+        network = for_rows(predict, rows)
+        gradient = cross_entropy_gradient(images[rows] + current, labels[rows], network)
+        finite = is_finite(gradient)
+        momentum[rows] = mu * momentum[rows] + l1_normalised(gradient).where(finite, 0)
+        search.move(rows, current + alpha * momentum[rows].sign().where(finite, 0))
+        callback(search.perturbation)
     return search.perturbation
 
 
 class _Search:
-    """Where the images of a batch stand: `perturbation`, and the places that are `left` to move."""
+    """A batch under attack: `perturbation`, and the `active` rows, where it has yet to succeed."""
 
     def __init__(self, images: Tensor, labels: Tensor, targeted: bool, victim: Predict):
         refuse_masks(labels, "an attack with a stop rule")
@@ -148,21 +156,21 @@ class _Search:
         self._victim = victim
         self._lower, self._upper = limits(images, math.inf)
         self.perturbation = torch.zeros_like(images)
-        everyone = torch.arange(len(images), device=images.device)
-        self.left = everyone[~self._fooled(everyone)]
+        rows = torch.arange(len(images), device=images.device)
+        self.active = rows[~self._succeeds(rows)]
 
     def move(self, rows: Tensor, perturbation: Tensor) -> Tensor:
-        """Give these places a perturbation, clipped to [0,1]; those of them that it fools."""
+        """Set some rows' perturbation, clipped to [0,1]; return the rows where it succeeds."""
         self.perturbation[rows] = perturbation.clamp(self._lower[rows], self._upper[rows])
-        fooled = rows[self._fooled(rows)]
-        self.left = _without(self.left, fooled)
-        return fooled
+        finished = rows[self._succeeds(rows)]
+        self.active = _without(self.active, finished)
+        return finished
 
     @torch.no_grad()
-    def _fooled(self, rows: Tensor) -> Tensor:
-        seen = self._images[rows] + self.perturbation[rows]
-        reached = predicted(of_rows(self._victim, rows)(seen)) == self._labels[rows]
-        return reached if self._targeted else ~reached
+    def _succeeds(self, rows: Tensor) -> Tensor:
+        inputs = self._images[rows] + self.perturbation[rows]
+        is_label = predicted(for_rows(self._victim, rows)(inputs)) == self._labels[rows]
+        return is_label if self._targeted else ~is_label
 
 
 def _without(rows: Tensor, others: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ def split(
             f"detection: protocol {protocol!r} is unknown; {suggest(protocol, PROTOCOLS)}"
         )
     train, test = PROTOCOLS[protocol](ids, is_adversarial, labels == predictions, seed)
-    return Split(train, test, lacking(is_adversarial, train=train, test=test))
+    return Split(train, test, missing_class(is_adversarial, train=train, test=test))
 
 
 def units(protocol: str, ids: np.ndarray) -> np.ndarray:
@@ -90,7 +90,7 @@ def _ends(order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order[tests:], order[:tests]
 
 
-def lacking(is_adversarial: np.ndarray, **sides: np.ndarray) -> str | None:
+def missing_class(is_adversarial: np.ndarray, **sides: np.ndarray) -> str | None:
     """A sentence about the first of `sides` (row numbers) that has rows of one class or none."""
     for name, rows in sides.items():
         for kind, present in (("adversarial", True), ("clean", False)):

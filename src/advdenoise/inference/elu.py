@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class QuickELU(nn.ELU):
+class FastELU(nn.ELU):
     """nn.ELU with alpha 1, faster on the CPU; differentiable once."""
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -38,12 +38,12 @@ class ShiftedELU(nn.Module):
         return _Elu.apply(maps, self.shift_minus_1, True)
 
 
-def quicken(network: nn.Module) -> nn.Module:
+def use_fast_elu(network: nn.Module) -> nn.Module:
     """The network, each nn.ELU of alpha 1 in it replaced by the faster one; weights untouched."""
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if type(child) is nn.ELU and child.alpha == 1:
-                setattr(module, name, QuickELU().train(child.training))
+                setattr(module, name, FastELU().train(child.training))
     return network
 
 

@@ -18,12 +18,12 @@ import operator
 import torch
 from torch import Tensor, fx, nn
 
-from advdenoise.inference.elu import QuickELU, ShiftedELU
+from advdenoise.inference.elu import FastELU, ShiftedELU
 from advdenoise.inference.hooks import hooked_module
 from advdenoise.inference.normalise import Normalise
 
 IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout2d)
-ELUS = (nn.ELU, QuickELU)
+ELUS = (nn.ELU, FastELU)
 INCREASING = (nn.ReLU, *ELUS)
 # Their outputs are new tensors that they do not keep, so that what follows may overwrite them.
 FRESH = (nn.Conv2d, nn.Linear, nn.MaxPool2d, operator.add, operator.iadd)
@@ -50,7 +50,7 @@ def fold(network: nn.Module) -> nn.Module:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        leaf = isinstance(m, Normalise | QuickELU)
+        leaf = isinstance(m, Normalise | FastELU)
         return leaf or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -159,7 +159,7 @@ class _Folding:
             if self._at(node).alpha != 1:
                 continue
             if not self._is_fresh(node.args[0]) or not self._is_read_once(node):
-                self._put(node, QuickELU())
+                self._put(node, FastELU())
                 continue
             shift = torch.zeros(())
             reader = _only(node.users)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from advdenoise.inference.elu import QuickELU, ShiftedELU
+from advdenoise.inference.elu import FastELU, ShiftedELU
 from advdenoise.inference.hooks import hooked_module
 from advdenoise.inference.normalise import Normalise
 from advdenoise.inference.steps import (
@@ -30,7 +30,7 @@ from advdenoise.inference.steps import (
 IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
 INCREASING = (nn.ReLU6, nn.Hardtanh, nn.SELU, nn.Sigmoid, nn.Tanh, nn.Softplus)
 OTHER_POINTWISE = (nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish)
-ELUS = (nn.ELU, QuickELU, nn.CELU)
+ELUS = (nn.ELU, FastELU, nn.CELU)
 
 
 class NotPlain(Exception):

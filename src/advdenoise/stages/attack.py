@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from advdenoise.attacks._predict import Watch
+from advdenoise.attacks._predict import Callback
 from advdenoise.calls import call_with
 from advdenoise.datasets._source import IGNORED
 from advdenoise.errors import BadInput
@@ -156,8 +156,8 @@ def open_attacker(
     return Attacker(settings, target, source, using, goal)
 
 
-def _look_away(perturbation: Tensor) -> None:
-    """What most jobs do while an attack is under way."""
+def _no_op(perturbation: Tensor) -> None:
+    """The callback of jobs that do not look at intermediate perturbations."""
 
 
 class Attacker:
@@ -175,11 +175,11 @@ class Attacker:
         self.lost = torch.zeros(0, dtype=torch.bool)
 
     def __call__(
-        self, point: dict, batch: Batch, epsilons: np.ndarray, watch: Watch = _look_away
+        self, point: dict, batch: Batch, epsilons: np.ndarray, callback: Callback = _no_op
     ) -> tuple[Tensor, Tensor]:
         """Perturbations [N,C,H,W], and whether the victim errs [N], behind a known purifier.
 
-        An attack with a stop rule lets `watch` see the perturbations after each step. Raises
+        An attack with a stop rule passes its perturbations to `callback` after each step. Raises
         BadInput where a perturbation is not finite.
         """
         entry = self.settings["attack"]
@@ -201,7 +201,7 @@ class Attacker:
             victim=victim,
             classifier=Watched(self.victim, self.lost),
             noise=noise,
-            watch=watch,
+            callback=callback,
             **self._offers(),
         )
         self._check(point, perturbation, batch, epsilons)

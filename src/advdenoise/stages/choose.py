@@ -91,12 +91,12 @@ def _perturbed(
     point = settings["attack"]["points"][choice["point"]]
     candidates = choice["candidates"]
 
-    def attack(value, watch=None) -> Tensor:
+    def attack(value, callback=None) -> Tensor:
         tried = {**point, "settings": point["settings"] | {choice["setting"]: value}}
         epsilons = image_epsilons(tried, count)[batch.rows]
-        return attacker(tried, batch, epsilons, *([watch] if watch else []))[0]
+        return attacker(tried, batch, epsilons, *([callback] if callback else []))[0]
 
-    if choice["setting"] == "steps" and "watch" in injected_parameters(load("attacks", point)):
+    if choice["setting"] == "steps" and "callback" in injected_parameters(load("attacks", point)):
         path: list[Tensor] = []
         attack(max(candidates), lambda perturbation: path.append(_squares(perturbation)))
         # Once all images are done, there are no further steps.

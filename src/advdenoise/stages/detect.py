@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from advdenoise.calls import call_with, injected_parameters
-from advdenoise.detectors._protocols import lacking, split, units
+from advdenoise.detectors._protocols import missing_class, split, units
 from advdenoise.errors import BadInput, DamagedFile, remedy
 from advdenoise.graph.sources import load
 from advdenoise.graph.threats import CLEAN
@@ -195,7 +195,7 @@ def _unseen(
     """Of other attacks' test rows, those of which a detector has seen no `unit` in training."""
     for other, rows in tests:
         rows = rows[~np.isin(unit[rows], trained)]
-        missing = lacking(found.is_adversarial, unseen=rows)
+        missing = missing_class(found.is_adversarial, unseen=rows)
         if missing:
             print(f"{attack.threat} {attack.point} on {other.threat} {other.point}: {missing}")
         else:

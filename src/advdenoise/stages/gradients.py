@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from advdenoise.attacks._predict import Predict, each, of_rows
+from advdenoise.attacks._predict import Predict, for_rows, per_draw
 from advdenoise.outputs import finite_rows
 
 
@@ -27,12 +27,12 @@ class Watched:
 
     def take(self, rows: Tensor) -> "Watched":
         """The same for some rows of the batch."""
-        return Watched(of_rows(self._predict, rows), self._lost, self._rows[rows])
+        return Watched(for_rows(self._predict, rows), self._lost, self._rows[rows])
 
     @property
-    def each(self) -> list["Watched"]:
+    def per_draw(self) -> list["Watched"]:
         """Itself for each draw of the network alone."""
-        return [Watched(predict, self._lost, self._rows) for predict in each(self._predict)]
+        return [Watched(predict, self._lost, self._rows) for predict in per_draw(self._predict)]
 
     def _note(self, values: Tensor) -> None:
         self._lost[self._rows] |= ~finite_rows(values)

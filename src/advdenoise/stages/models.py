@@ -11,7 +11,7 @@ from advdenoise.calls import call_with, injected_parameters
 from advdenoise.errors import BadInput, DamagedFile, remedy, short
 from advdenoise.graph.components import without_first_weights
 from advdenoise.graph.sources import load
-from advdenoise.inference.elu import quicken
+from advdenoise.inference.elu import use_fast_elu
 from advdenoise.inference.fold import fold
 from advdenoise.inference.normalise import Normalise
 from advdenoise.io.contents import check_value
@@ -33,7 +33,7 @@ def build(kind: str, entry: dict, shape: tuple[int, int, int], classes: int) -> 
     cannot build it for these images, and for a classifier whose outputs are not one number for each
     class, of an image or of each pixel.
     """
-    network = quicken(_network(kind, entry, shape, classes))
+    network = use_fast_elu(_network(kind, entry, shape, classes))
     if kind == "classifiers":
         _check_outputs(network, entry, shape, classes)
     return network
@@ -311,7 +311,7 @@ class Behind:
         return Behind(self._ask, [noise.take(rows) for noise in self._noises])
 
     @property
-    def each(self) -> list["Behind"]:
+    def per_draw(self) -> list["Behind"]:
         """Itself for each draw alone."""
         return [Behind(self._ask, [noise]) for noise in self._noises]
 
