@@ -165,7 +165,7 @@ def test_mistakes_are_one_sentence():
         timm_model(SHAPE, 10, model="test_vit", size=160, stem_stride=8)
     with pytest.raises(BadInput, match="0 is no stride"):
         timm_model(SHAPE, 10, model="resnet18", stem_stride=0)
-    with pytest.raises(BadInput, match="'dense' is none of linear, conv, prelu"):
+    with pytest.raises(BadInput, match="must be one of linear, conv, prelu, relu, got 'dense'"):
         timm_model(SHAPE, 10, model="resnet18", head="dense")
     with pytest.raises(BadInput, match="cannot have the head 'conv'"):
         timm_model(SHAPE, 10, model="test_vit", size=160, head="conv")

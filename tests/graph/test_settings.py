@@ -109,7 +109,7 @@ def test_settings_of_attacks(function, key, value, words):
         ("classifiers", "convnets.elu_cnn", "dropout", 0.2, "must be a list, but is 0.2"),
         (
             "classifiers",
-            "families.dense",
+            "families.densenet",
             "head",
             "cnv",
             "must be 'linear' or 'conv' or 'prelu' or 'relu', ",

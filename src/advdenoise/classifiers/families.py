@@ -1,11 +1,13 @@
-"""Small relatives of the five networks of "propagation", Table 3, for small images.
+"""Small versions of the five architectures of "propagation", Table 3, for small images.
 
-Each takes float [N,C,H,W] in [0,1] and gives logits [N, classes]. `mean` and `std` (numbers, or one
-per channel, in pixel units) are the first layer; by default pixels become [-1,1], as in the paper.
-`width` is the number of channels of the first maps. The sides are halved three times, first by the
-stem, of which `plain` has none. What the rows of the paper's Table 6 are in the large networks is a
-module: `layers.stem`, `layers.stage1` to `stage3`, `layers.pool`, and the last layer, `layers.fc`,
-which gives the logits.
+Each network maps float images [N,C,H,W] in [0,1] to logits [N, classes]. Its first layer subtracts
+`mean` and divides by `std` (numbers, or one per channel, in pixel units); the defaults bring pixels
+to [-1,1], as in the paper. `width` is the number of channels of the first feature maps. The sides
+are halved three times, first by the stem (`vgg` has none). The rows of the paper's Table 6 are
+modules: `layers.stem`, `layers.stage1` to `layers.stage3`, `layers.pool`, and `layers.fc`, which
+returns the logits.
+
+All raise BadInput for images with a side below 8.
 """
 
 from collections import OrderedDict
@@ -15,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from advdenoise.classifiers._heads import bent, check_head, convolution
+from advdenoise.classifiers._heads import check_head, convolution, with_activation
 from advdenoise.errors import BadInput
 from advdenoise.inference.normalise import Normalise, Normalised
 from advdenoise.ranges import Pixel, Size, Std
@@ -23,7 +25,7 @@ from advdenoise.ranges import Pixel, Size, Std
 Shape = tuple[int, int, int]
 
 
-def preactivated(
+def resnet_v2(
     shape: Shape,
     classes: int,
     *,
@@ -31,25 +33,25 @@ def preactivated(
     mean: Pixel | list[Pixel] = 0.5,
     std: Std | list[Std] = 0.5,
 ) -> nn.Module:
-    """Residual network with norm and ReLU before each convolution (ResNet V2, He et al. 2016).
+    """Residual network with batch norm and ReLU before convolutions (ResNet V2, He et al. 2016).
 
-    Three stages of two blocks; sums pass from stage to stage without ReLU, and one norm with ReLU,
-    `layers.norm`, follows the last. Raises BadInput for sides below 8.
+    Three stages of two blocks. No ReLU follows a sum; one batch norm with ReLU, `layers.norm`,
+    follows the last stage.
     """
-    _check_sides("preactivated", shape)
+    _check_sides("resnet_v2", shape)
     widths = (width, 2 * width, 4 * width)
     return _network(
         shape,
         mean,
         std,
         stem=_conv(shape[0], width, stride=2),
-        **_stages(widths, _preactivated),
+        **_stages(widths, _resnet_v2_block),
         norm=nn.Sequential(*_norm(widths[-1])),
         **_pooled(widths[-1], classes),
     )
 
 
-def plain(
+def vgg(
     shape: Shape,
     classes: int,
     *,
@@ -57,19 +59,19 @@ def plain(
     mean: Pixel | list[Pixel] = 0.5,
     std: Std | list[Std] = 0.5,
 ) -> nn.Module:
-    """Convolutions and dense layers one behind the other (VGG, Simonyan and Zisserman 2015).
+    """A sequence of convolutions and dense layers (VGG, Simonyan and Zisserman 2015).
 
-    Three stages of two 3x3 convolutions with ReLU and without norm, a max-pool after each, then two
-    hidden dense layers of 8 `width` nodes, `layers.fc1` and `layers.fc2`, and the last. Weights
-    start as He et al. 2015 have it. Raises BadInput for sides below 8.
+    Three stages of two 3x3 convolutions with ReLU and without batch norm, each followed by a
+    max-pool, then two hidden dense layers of 8 `width` units, `layers.fc1` and `layers.fc2`, and
+    the output layer. Weights are initialised as in He et al. 2015.
     """
-    _check_sides("plain", shape)
+    _check_sides("vgg", shape)
     widths = (width, 2 * width, 4 * width)
     layers: dict[str, nn.Module] = {}
-    above = (shape[0], *widths[:-1])
-    for number, (last, out) in enumerate(zip(above, widths, strict=True), start=1):
+    inputs = (shape[0], *widths[:-1])
+    for number, (c_in, c_out) in enumerate(zip(inputs, widths, strict=True), start=1):
         layers[f"stage{number}"] = nn.Sequential(
-            _conv(last, out, bias=True), nn.ReLU(), _conv(out, out, bias=True), nn.ReLU()
+            _conv(c_in, c_out, bias=True), nn.ReLU(), _conv(c_out, c_out, bias=True), nn.ReLU()
         )
         layers[f"pool{number}"] = nn.MaxPool2d(2)
     hidden = 8 * width
@@ -86,7 +88,7 @@ def plain(
     return network
 
 
-def squeezed(
+def senet(
     shape: Shape,
     classes: int,
     *,
@@ -94,19 +96,19 @@ def squeezed(
     mean: Pixel | list[Pixel] = 0.5,
     std: Std | list[Std] = 0.5,
 ) -> nn.Module:
-    """Residual network whose blocks weigh their channels (SENet, Hu et al. 2018).
+    """Residual network with squeeze and excitation (SENet, Hu et al. 2018).
 
-    Three stages of two blocks; a block's two convolutions are followed by squeeze and excitation
-    with a quarter of the channels between, the sum by ReLU. Raises BadInput for sides below 8.
+    Three stages of two blocks. A block's two convolutions are followed by squeeze and excitation
+    with a reduction to a quarter of the channels, its sum by ReLU.
     """
-    _check_sides("squeezed", shape)
+    _check_sides("senet", shape)
     widths = (width, 2 * width, 4 * width)
     return _network(
         shape,
         mean,
         std,
         stem=_convs(shape[0], width, 3, stride=2),
-        **_stages(widths, _squeezed),
+        **_stages(widths, _senet_block),
         **_pooled(widths[-1], classes),
     )
 
@@ -121,23 +123,25 @@ def inception(
 ) -> nn.Module:
     """Residual network of parallel branches (Inception-ResNet V2, Szegedy et al. 2017).
 
-    Each of three stages is two blocks, of which a 1x1, a 3x3 and a twofold 3x3 branch are put
-    together by a 1x1 convolution and added with weight 0.17; `layers.mixed1` and `mixed2` between
-    them halve the sides by a pool beside a convolution. Raises BadInput for sides below 8.
+    Three stages of two blocks. A block concatenates three branches (1x1; 1x1 and 3x3; 1x1 and two
+    3x3 convolutions), and a 1x1 convolution of these is added with weight 0.17. Between the stages,
+    `layers.mixed1` and `layers.mixed2` halve the sides by a pool and a strided convolution in
+    parallel.
     """
     _check_sides("inception", shape)
     widths = (width, 2 * width, 4 * width)
     layers: dict[str, nn.Module] = {"stem": _convs(shape[0], width, 3, stride=2)}
-    for number, (out, wider) in enumerate(zip(widths, (*widths[1:], None), strict=True), start=1):
-        layers[f"stage{number}"] = nn.Sequential(_branched(out), _branched(out))
-        if wider:
-            layers[f"mixed{number}"] = _Beside(
-                nn.MaxPool2d(3, 2, padding=1), _convs(out, wider - out, 3, stride=2)
+    pairs = zip(widths, (*widths[1:], None), strict=True)
+    for number, (c_out, c_next) in enumerate(pairs, start=1):
+        layers[f"stage{number}"] = nn.Sequential(_inception_block(c_out), _inception_block(c_out))
+        if c_next:
+            layers[f"mixed{number}"] = _Concatenation(
+                nn.MaxPool2d(3, 2, padding=1), _convs(c_out, c_next - c_out, 3, stride=2)
             )
     return _network(shape, mean, std, **layers, **_pooled(widths[-1], classes))
 
 
-def dense(
+def densenet(
     shape: Shape,
     classes: int,
     *,
@@ -148,20 +152,21 @@ def dense(
 ) -> nn.Module:
     """Densely connected network (DenseNet, Huang et al. 2017), with the heads of Table 7.
 
-    Three stages of three layers, each of which puts `width` maps beside those that it reads;
-    `layers.transition1` and `transition2` between them halve channels and sides; norm with ReLU,
-    `layers.norm`, follows the last. `head` is `linear` (average pooling and a dense layer), `conv`
-    (one convolution of the size of the map in place of both), `prelu` (`linear`, then PReLU with
-    one slope, 0.25 at first) or `relu` (`linear`, then ReLU, which did not train). Raises BadInput
-    for another head and for sides below 8.
+    Three stages of three layers, each of which appends `width` maps to its input. Between them,
+    `layers.transition1` and `layers.transition2` halve channels and sides; batch norm with ReLU,
+    `layers.norm`, follows the last stage.
+
+    `head` is `linear` (average pooling and a dense layer), `conv` (one convolution with the size of
+    the map instead of both), `prelu` (`linear`, then PReLU with one slope, initially 0.25) or
+    `relu` (`linear`, then ReLU; it did not train). Raises BadInput for an unknown head, too.
     """
-    check_head(head, "families.dense: settings")
-    _check_sides("dense", shape)
+    check_head(head, "families.densenet: settings")
+    _check_sides("densenet", shape)
     layers: dict[str, nn.Module] = {"stem": _conv(shape[0], 2 * width, stride=2)}
     channels, height, side = 2 * width, (shape[1] + 1) // 2, (shape[2] + 1) // 2
     for number in (1, 2, 3):
         layers[f"stage{number}"] = nn.Sequential(
-            *(_grown(channels + place * width, width) for place in range(3))
+            *(_dense_layer(channels + i * width, width) for i in range(3))
         )
         channels += 3 * width
         if number < 3:
@@ -175,15 +180,15 @@ def dense(
     else:
         layers |= _pooled(channels, classes)
     if head in ("prelu", "relu"):
-        layers["fc"] = bent(layers["fc"], head)
+        layers["fc"] = with_activation(layers["fc"], head)
     return _network(shape, mean, std, **layers)
 
 
 def _check_sides(name: str, shape: Shape) -> None:
     if min(shape[1:]) < 8:
         raise BadInput(
-            f"families.{name} takes images of at least 8x8 pixels, these have "
-            f"{shape[1]}x{shape[2]}; choose another classifier for this data set"
+            f"families.{name}: images must be at least 8x8 pixels, got {shape[1]}x{shape[2]}; "
+            "choose another classifier for this data set"
         )
 
 
@@ -194,16 +199,16 @@ def _network(
 
 
 def _stages(widths: Iterable[int], block: Callable[..., nn.Module]) -> dict[str, nn.Module]:
-    """Two blocks to a stage, the first of all but the first stage with stride 2."""
-    stages, last = {}, None
-    for number, out in enumerate(widths, start=1):
-        first = block(last or out, out, 2 if last else 1)
-        stages[f"stage{number}"], last = nn.Sequential(first, block(out, out, 1)), out
+    """Stages of two blocks; all stages but the first begin with stride 2."""
+    stages, c_in = {}, None
+    for number, c_out in enumerate(widths, start=1):
+        first = block(c_in or c_out, c_out, 2 if c_in else 1)
+        stages[f"stage{number}"], c_in = nn.Sequential(first, block(c_out, c_out, 1)), c_out
     return stages
 
 
 def _pooled(channels: int, classes: int) -> dict[str, nn.Module]:
-    """The average over the last map, and the logits."""
+    """Global average pooling and the dense layer that returns the logits."""
     return {
         "pool": nn.AdaptiveAvgPool2d(1),
         "flatten": nn.Flatten(),
@@ -212,7 +217,7 @@ def _pooled(channels: int, classes: int) -> dict[str, nn.Module]:
 
 
 class _Sum(nn.Module):
-    """What a block makes of its maps, times `weight`, and a shortcut; then `after`."""
+    """A residual block: after(shortcut(maps) + weight * inner(maps))."""
 
     def __init__(self, inner: nn.Module, shortcut: nn.Module, after: nn.Module, weight: float = 1):
         super().__init__()
@@ -223,8 +228,8 @@ class _Sum(nn.Module):
         return self.after(self.shortcut(maps) + self._weight * self.inner(maps))
 
 
-class _Beside(nn.ModuleList):
-    """The maps of all branches, put side by side."""
+class _Concatenation(nn.ModuleList):
+    """Concatenates the maps of parallel branches along the channels."""
 
     def __init__(self, *branches: nn.Module):
         super().__init__(branches)
@@ -233,17 +238,17 @@ class _Beside(nn.ModuleList):
         return torch.cat([branch(maps) for branch in self], dim=1)
 
 
-class _Excite(nn.Module):
-    """Multiplies each channel by a weight in (0,1) that the means of all channels give."""
+class _SqueezeAndExcitation(nn.Module):
+    """Multiplies each channel by a weight in (0,1) computed from the means of all channels."""
 
     def __init__(self, channels: int):
         super().__init__()
-        between = max(1, channels // 4)
+        reduced = max(1, channels // 4)
         self.weigh = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(channels, between, 1),
+            nn.Conv2d(channels, reduced, 1),
             nn.ReLU(),
-            nn.Conv2d(between, channels, 1),
+            nn.Conv2d(reduced, channels, 1),
             nn.Sigmoid(),
         )
 
@@ -251,44 +256,46 @@ class _Excite(nn.Module):
         return maps * self.weigh(maps)
 
 
-def _preactivated(last: int, out: int, stride: int) -> nn.Module:
-    inner = [*_norm(last), _conv(last, out, 3, stride), *_norm(out), _conv(out, out)]
-    return _Sum(nn.Sequential(*inner), _shortcut(last, out, stride), nn.Identity())
+def _resnet_v2_block(c_in: int, c_out: int, stride: int) -> nn.Module:
+    inner = [*_norm(c_in), _conv(c_in, c_out, 3, stride), *_norm(c_out), _conv(c_out, c_out)]
+    return _Sum(nn.Sequential(*inner), _shortcut(c_in, c_out, stride), nn.Identity())
 
 
-def _squeezed(last: int, out: int, stride: int) -> nn.Module:
-    inner = [_conv(last, out, 3, stride), *_norm(out), _conv(out, out), nn.BatchNorm2d(out)]
-    inner.append(_Excite(out))
-    return _Sum(nn.Sequential(*inner), _shortcut(last, out, stride), nn.ReLU())
+def _senet_block(c_in: int, c_out: int, stride: int) -> nn.Module:
+    inner = [_conv(c_in, c_out, 3, stride), *_norm(c_out), _conv(c_out, c_out)]
+    inner += [nn.BatchNorm2d(c_out), _SqueezeAndExcitation(c_out)]
+    return _Sum(nn.Sequential(*inner), _shortcut(c_in, c_out, stride), nn.ReLU())
 
 
-def _branched(out: int) -> nn.Module:
-    half = max(1, out // 2)
-    branches = _Beside(_convs(out, half, 1), _convs(out, half, 1, 3), _convs(out, half, 1, 3, 3))
-    inner = nn.Sequential(branches, _conv(3 * half, out, 1, bias=True))
+def _inception_block(c_out: int) -> nn.Module:
+    half = max(1, c_out // 2)
+    branches = _Concatenation(
+        _convs(c_out, half, 1), _convs(c_out, half, 1, 3), _convs(c_out, half, 1, 3, 3)
+    )
+    inner = nn.Sequential(branches, _conv(3 * half, c_out, 1, bias=True))
     return _Sum(inner, nn.Identity(), nn.ReLU(), weight=0.17)
 
 
-def _grown(channels: int, growth: int) -> nn.Module:
+def _dense_layer(channels: int, growth: int) -> nn.Module:
     inner = [*_norm(channels), _conv(channels, 2 * growth, 1), *_norm(2 * growth)]
-    return _Beside(nn.Identity(), nn.Sequential(*inner, _conv(2 * growth, growth)))
+    return _Concatenation(nn.Identity(), nn.Sequential(*inner, _conv(2 * growth, growth)))
 
 
-def _shortcut(last: int, out: int, stride: int) -> nn.Module:
-    return nn.Identity() if (last, stride) == (out, 1) else _conv(last, out, 1, stride)
+def _shortcut(c_in: int, c_out: int, stride: int) -> nn.Module:
+    return nn.Identity() if (c_in, stride) == (c_out, 1) else _conv(c_in, c_out, 1, stride)
 
 
-def _convs(last: int, out: int, *kernels: int, stride: int = 1) -> nn.Sequential:
-    """Convolutions with norm and ReLU, one behind the other."""
+def _convs(c_in: int, c_out: int, *kernels: int, stride: int = 1) -> nn.Sequential:
+    """A sequence of convolutions, each followed by batch norm and ReLU."""
     layers: list[nn.Module] = []
     for kernel in kernels:
-        layers += [_conv(last, out, kernel, stride), *_norm(out)]
-        last = out
+        layers += [_conv(c_in, c_out, kernel, stride), *_norm(c_out)]
+        c_in = c_out
     return nn.Sequential(*layers)
 
 
-def _conv(last: int, out: int, kernel: int = 3, stride: int = 1, bias: bool = False) -> nn.Conv2d:
-    return nn.Conv2d(last, out, kernel, stride, padding=kernel // 2, bias=bias)
+def _conv(c_in: int, c_out: int, kernel: int = 3, stride: int = 1, bias: bool = False) -> nn.Conv2d:
+    return nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=bias)
 
 
 def _norm(channels: int) -> list[nn.Module]:

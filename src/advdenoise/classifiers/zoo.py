@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from advdenoise.classifiers._heads import bent, check_head, convolution
+from advdenoise.classifiers._heads import check_head, convolution, with_activation
 from advdenoise.errors import BadInput, short
 from advdenoise.inference.normalise import Normalise, Normalised
 from advdenoise.io.checkpoints import put, read
@@ -125,7 +125,7 @@ def _put_head(network: nn.Module, model: str, head: str, last: Tensor, classes: 
         network.set_submodule(name, convolution(last.shape[1], tuple(last.shape[2:]), classes))
         network.num_classes = classes
     else:
-        network.set_submodule(name, bent(network.get_submodule(name), head))
+        network.set_submodule(name, with_activation(network.get_submodule(name), head))
 
 
 def _load(network: nn.Module, path: Path, model: str, classes: int, channels: int) -> None:
