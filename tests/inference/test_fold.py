@@ -245,7 +245,7 @@ def test_shifted_elu_overwrites_and_shifts():
     assert torch.allclose(ShiftedELU(shift)(maps), expected, atol=1e-15)
 
 
-def test_quicken_replaces_elus_only():
+def test_use_fast_elu_replaces_elus_only():
     network = nn.Sequential(nn.ELU(), nn.Sequential(nn.ELU(alpha=2.0), nn.ELU()), nn.ReLU()).eval()
     quick = use_fast_elu(copy.deepcopy(network))
     kinds = [type(module) for module in quick.modules() if not list(module.children())]
