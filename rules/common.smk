@@ -45,10 +45,10 @@ from advdenoise.graph.combinations import all_left_out
 from advdenoise.graph.flow import Flow, one_sentence, prepare_environment
 from advdenoise.graph.targets import explained
 from advdenoise.ops import cluster, failures, running, system, terminal
-from advdenoise.ops.files import check_places, check_times
+from advdenoise.ops.files import check_paths, check_times
 
 prepare_environment()
-cluster.adapt_executor()
+cluster.patch_executor()
 
 default = f"{REPOSITORY}/config/config.yaml"
 with one_sentence():
@@ -67,7 +67,7 @@ if "scale" not in config:
 
 
 logger.addFilter(explained(flow, workflow))
-terminal.outlive_readers(logger)
+terminal.ignore_closed_output(logger)
 if workflow.is_main_process:
     for reason in all_left_out(flow.config):
         print(f"Left out: {reason}.", file=sys.stderr)
@@ -131,7 +131,7 @@ onstart:
         with one_sentence():
             running.announce()
             jobs = list(workflow.dag.needrun_jobs())
-            check_places(path for job in jobs for path in (*job.input, *written(job)))
+            check_paths(path for job in jobs for path in (*job.input, *written(job)))
             check_times(path for job in jobs for path in job.input)
             system.check_writable(Path(path) for job in jobs for path in written(job))
             flow.start(jobs)

@@ -18,7 +18,7 @@ from torch import nn
 from advdenoise.classifiers.zoo import timm_model
 from advdenoise.errors import BadInput, DamagedFile
 from advdenoise.graph import components
-from advdenoise.io.checkpoints import put, read
+from advdenoise.io.checkpoints import load_tensors, read_tensors
 from tests.places import put_in_place
 
 HERE = "zoo.timm_model: settings.weights"
@@ -43,7 +43,7 @@ def path(tmp_path):
 
 def assert_read(path, state, exact=True):
     made = network()
-    put(made, read(path, HERE), path, HERE, "this network")
+    load_tensors(made, read_tensors(path, HERE), path, HERE, "this network")
     for name, tensor in made.state_dict().items():
         assert tensor.dtype == state[name].dtype
         close = torch.equal if exact else lambda a, b: torch.allclose(a, b, atol=0.01)
@@ -141,7 +141,7 @@ def test_a_text(tmp_path, text, suffix):
     path = tmp_path / f"w{suffix}"
     path.write_text(text)
     with pytest.raises(DamagedFile, match=f"^{HERE}: {path} is a text that begins with .*again$"):
-        read(path, HERE)
+        read_tensors(path, HERE)
 
 
 def header(entries: dict, length: int | None = None) -> bytes:
@@ -185,7 +185,7 @@ def test_bytes_that_are_no_weights(tmp_path, content, suffix):
     path = tmp_path / f"w{suffix}"
     path.write_bytes(content)
     with pytest.raises(DamagedFile, match=rf"^{HERE}: {path} cannot be read \(.+\); .*$"):
-        read(path, HERE)
+        read_tensors(path, HERE)
 
 
 @pytest.mark.parametrize("length", [0, 10, 100, 700, -200])
@@ -193,7 +193,7 @@ def test_a_file_that_is_cut(state, path, length):
     torch.save(state, path)
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(DamagedFile, match=f"^{HERE}: {path} (cannot be read|is empty)"):
-        read(path, HERE)
+        read_tensors(path, HERE)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -212,7 +212,7 @@ def test_flipped_bytes_are_read_or_refused(path, kind):
         flipped[places] = random.randint(0, 256, 20)
         path.write_bytes(flipped.tobytes())
         try:
-            read(path, HERE)
+            read_tensors(path, HERE)
         except BadInput:
             refused += 1
     assert refused > 50
@@ -234,7 +234,7 @@ class Trap:
 def test_no_code_of_a_file_is_run(tmp_path, path, pickled):
     pickled({"a": torch.ones(2), "b": Trap(tmp_path / "sprung")}, path)
     with pytest.raises(BadInput, match=f"^{HERE}: {path} "):
-        read(path, HERE)
+        read_tensors(path, HERE)
     assert not (tmp_path / "sprung").exists()
 
 
@@ -245,7 +245,7 @@ def test_a_whole_network_is_refused_with_the_line_that_converts_it(state, path, 
     with pytest.raises(
         BadInput, match="holds a whole network or other objects, whose code"
     ) as message:
-        read(path, HERE)
+        read_tensors(path, HERE)
     line = "torch.save(torch.load('w.pth', weights_only=False).state_dict(), 'state.pth')"
     assert f"write its tensors: `{line}`" in str(message.value)
     monkeypatch.chdir(path.parent)
@@ -259,7 +259,7 @@ def test_a_torch_script_is_refused_with_the_line_that_converts_it(state, path, m
     whole.load_state_dict(state)
     torch.jit.save(torch.jit.trace(whole, torch.zeros(1, 1, 4, 4)), path)
     with pytest.raises(BadInput, match="holds a TorchScript, whose code is not run") as message:
-        read(path, HERE)
+        read_tensors(path, HERE)
     line = "torch.save(torch.jit.load('w.pth').state_dict(), 'state.pth')"
     assert str(message.value).endswith(f"write its tensors: `{line}`")
     monkeypatch.chdir(path.parent)
@@ -272,7 +272,7 @@ def test_a_checkpoint_with_objects(state, path):
     with pytest.raises(
         BadInput, match=r"of a checkpoint `torch.load\('w.pth', .*\['state_dict'\]`"
     ):
-        read(path, HERE)
+        read_tensors(path, HERE)
 
 
 def holding_itself() -> dict:
@@ -298,7 +298,7 @@ def holding_itself() -> dict:
 def test_what_is_no_state_dict(path, content, sentence):
     torch.save(content, path)
     with pytest.raises(BadInput, match=f"^{HERE}: {path} {sentence}"):
-        read(path, HERE)
+        read_tensors(path, HERE)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "folder", "loop", "dangling", None])
@@ -306,7 +306,7 @@ def test_what_is_no_file(path, kind):
     if kind:
         put_in_place(path, kind)
     with pytest.raises(BadInput, match=f"^{HERE}: {path} (is a|does not exist).*path of a weights"):
-        read(path, HERE)
+        read_tensors(path, HERE)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

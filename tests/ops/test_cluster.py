@@ -111,8 +111,8 @@ def plugin(monkeypatch):
 
 
 def test_a_preempted_job_counts_as_cancelled_and_is_told_once(plugin, caplog):
-    cluster.adapt_executor()
-    cluster.adapt_executor()  # a Snakefile is read more than once in a process
+    cluster.patch_executor()
+    cluster.patch_executor()  # a Snakefile is read more than once in a process
     plugin.states = {"7": "PREEMPTED", "8": "RUNNING"}
     for _ in range(2):
         seen = asyncio.run(plugin.query_job_status("squeue", logging.getLogger("test")))
@@ -121,7 +121,7 @@ def test_a_preempted_job_counts_as_cancelled_and_is_told_once(plugin, caplog):
 
 
 def test_a_query_that_failed_stays_one(plugin):
-    cluster.adapt_executor()
+    cluster.patch_executor()
     assert asyncio.run(plugin.query_job_status("squeue", None)) == (None, 0.5)
 
 
@@ -129,7 +129,7 @@ def test_a_query_that_failed_stays_one(plugin):
 @pytest.mark.parametrize(("account", "argument"), [("", ""), (None, ""), ("lab", " -A lab")])
 def test_only_a_configured_account_is_submitted_with(plugin, account, argument, sacctmgr):
     plugin.sacctmgr = sacctmgr
-    cluster.adapt_executor()
+    cluster.patch_executor()
     job = SimpleNamespace(resources={"slurm_account": account} if account is not None else {})
     assert next(plugin.Executor().get_account_arg(job)) == argument
 
@@ -144,7 +144,7 @@ def test_the_executor_itself_asks_no_sacct(monkeypatch):
     ):
         monkeypatch.setattr(owner, name, getattr(owner, name))  # put back afterwards
     monkeypatch.setenv("PATH", "/is/empty")
-    cluster.adapt_executor()
+    cluster.patch_executor()
     assert list(real.Executor.get_account_arg(None, SimpleNamespace(resources={}))) == [""]
     assert real.validate_account("lab", logging.getLogger("test")) == "lab"
 

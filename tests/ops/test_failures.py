@@ -68,11 +68,11 @@ def test_a_failed_job_is_told_with_its_own_words_and_its_logs(log, tmp_path):
 def test_a_job_that_a_retry_has_done_is_not_told(log):
     done = "Trying to restart job 3.\nFinished jobid: 3 (Rule: attack)\n"
     text = error() + error(rule="evaluate", jobid="4") + done
-    assert [failure.rule for failure in failures.failed(text)] == ["evaluate"]
+    assert [failure.rule for failure in failures.failed_jobs(text)] == ["evaluate"]
 
 
 def test_of_several_attempts_the_last_one_counts():
-    (failure,) = failures.failed(on_slurm("TIMEOUT", "12") + on_slurm("CANCELLED", "15"))
+    (failure,) = failures.failed_jobs(on_slurm("TIMEOUT", "12") + on_slurm("CANCELLED", "15"))
     assert (failure.status, failure.external) == ("CANCELLED", "15")
 
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from advdenoise.errors import BadInput
-from advdenoise.ops.files import check_places, check_times, remove
+from advdenoise.ops.files import check_paths, check_times, remove
 
 KINDS = {
     "folder": (lambda path: (path / "more").mkdir(parents=True), "is a folder, not a file"),
@@ -23,17 +23,17 @@ def test_what_is_no_file_is_refused_and_can_be_removed(tmp_path, kind):
     good.touch()
     make(path)
     with pytest.raises(BadInput, match=f"^{path}: {reason}.*; delete it and run the same command"):
-        check_places([good, tmp_path / "not" / "there", path])
+        check_paths([good, tmp_path / "not" / "there", path])
     remove(path)
     remove(path)
-    check_places([good, path])
+    check_paths([good, path])
     assert not os.path.lexists(path) and good.exists()
 
 
 def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match=f"^{tmp_path}/file: is no folder; delete it"):
-        check_places([tmp_path / "file" / "deep" / "a.h5"])
+        check_paths([tmp_path / "file" / "deep" / "a.h5"])
 
 
 def test_links_to_files_and_folders_are_as_these(tmp_path):
@@ -41,7 +41,7 @@ def test_links_to_files_and_folders_are_as_these(tmp_path):
     (tmp_path / "scratch" / "a").touch()
     (tmp_path / "link").symlink_to(tmp_path / "scratch")
     (tmp_path / "b").symlink_to(tmp_path / "scratch" / "a")
-    check_places([str(tmp_path / "link" / "a"), tmp_path / "b"])
+    check_paths([str(tmp_path / "link" / "a"), tmp_path / "b"])
 
 
 def test_a_file_from_the_future_is_refused_and_one_of_a_clock_a_little_ahead_is_not(tmp_path):

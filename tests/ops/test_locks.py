@@ -105,7 +105,7 @@ def test_a_file_system_without_locks_is_tolerated(tmp_path, monkeypatch, caplog,
 
 
 def test_a_folder_that_the_holder_removes_is_created_again(tmp_path, monkeypatch, holding, caplog):
-    """As `resume.forget` removes it; the lock of a removed file is none."""
+    """As `resume.remove_state` removes it; the lock of a removed file is none."""
     path = tmp_path / "state" / "lock"
     first, _ = holding(path)
     removed, sleep = [], time.sleep

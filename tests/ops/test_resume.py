@@ -19,12 +19,12 @@ def test_the_state_lies_below_the_resume_folder(output, tmp_path):
 
 def test_forget_leaves_a_state_that_another_job_uses(tmp_path):
     folder = tmp_path / "state"
-    with resume.locked(folder):
-        resume.forget(folder)
+    with resume.state_lock(folder):
+        resume.remove_state(folder)
         assert folder.exists()
-    resume.forget(folder)
+    resume.remove_state(folder)
     assert not folder.exists()
-    resume.forget(folder)
+    resume.remove_state(folder)
     assert not folder.exists()
 
 
@@ -33,7 +33,7 @@ def test_states_of_other_digests_are_removed(tmp_path):
         (tmp_path / digest).mkdir()
         (tmp_path / digest / "state.pt").touch()
     (tmp_path / "lock").touch()
-    assert resume.own_state(tmp_path, "mine") == tmp_path / "mine"
+    assert resume.prepare_state(tmp_path, "mine") == tmp_path / "mine"
     assert {path.name for path in tmp_path.iterdir()} == {"mine", "lock"}
     assert (tmp_path / "mine" / "state.pt").exists()
 

@@ -62,7 +62,7 @@ for name, write in writers.items():
         write(name)
     except Exception as error:
         caught.append(error)
-        print(system.refusal(error), flush=True)
+        print(system.refusal_message(error), flush=True)
 print([str(path) for path in folder.rglob("*") if path.is_file()], flush=True)
 os._exit(0)
 """
@@ -86,15 +86,15 @@ def test_every_writer_that_is_refused_space_names_its_file_and_leaves_nothing(tm
 @pytest.mark.parametrize("number", system._REASONS)
 def test_each_number_is_one_sentence_with_file_and_remedy(number, tmp_path):
     path = tmp_path / "deep" / "a.h5"
-    message = system.refusal(OSError(number, os.strerror(number)), path)
+    message = system.refusal_message(OSError(number, os.strerror(number)), path)
     assert message.startswith(f"{path}: ") and message.endswith(f" and {AGAIN}")
-    assert message == system.refusal(OSError(number, "", str(path)), Path("another"))
+    assert message == system.refusal_message(OSError(number, "", str(path)), Path("another"))
     assert "{" not in message and message.count("\n") == 0 and message.count(";") == 1
 
 
 def test_of_a_full_disk_it_is_told_what_is_free(tmp_path):
     left = os.statvfs(tmp_path)
-    message = system.refusal(OSError(errno.ENOSPC, ""), tmp_path / "not" / "there")
+    message = system.refusal_message(OSError(errno.ENOSPC, ""), tmp_path / "not" / "there")
     free = int(message.partition("system, ")[2].partition(" bytes")[0].replace(",", ""))
     assert abs(free - left.f_bavail * left.f_frsize) < 1 << 30  # others write as well
 
@@ -126,7 +126,9 @@ def in_context(error, context):
     ],
 )
 def test_a_number_is_seen_through_what_libraries_make_of_it(error):
-    assert "/x.h5: no space left on its file system, " in system.refusal(error, Path("/d/x.h5"))
+    assert "/x.h5: no space left on its file system, " in system.refusal_message(
+        error, Path("/d/x.h5")
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,9 +142,9 @@ def test_a_number_is_seen_through_what_libraries_make_of_it(error):
     ],
 )
 def test_what_is_not_the_systems_is_left_alone(error):
-    assert system.refusal(error) is None
-    assert system.of_system(error) is None
-    assert not system.short_of_memory(error)
+    assert system.refusal_message(error) is None
+    assert system.system_error(error) is None
+    assert not system.is_out_of_memory(error)
 
 
 @pytest.mark.parametrize(
@@ -159,8 +161,8 @@ def test_what_is_not_the_systems_is_left_alone(error):
     ],
 )
 def test_lack_of_memory_is_seen(error):
-    assert system.short_of_memory(error)
-    assert system.refusal(error) is None
+    assert system.is_out_of_memory(error)
+    assert system.refusal_message(error) is None
 
 
 def test_torch_and_numpy_say_it_in_these_words():
@@ -170,7 +172,7 @@ def test_torch_and_numpy_say_it_in_these_words():
     for allocate in (lambda: torch.empty(1 << 60, dtype=torch.uint8), lambda: np.empty(1 << 56)):
         with pytest.raises((RuntimeError, MemoryError)) as raised:
             allocate()
-        assert system.short_of_memory(raised.value)
+        assert system.is_out_of_memory(raised.value)
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch):
@@ -265,6 +267,6 @@ def test_a_cache_that_cannot_be_made_is_told_with_another(tmp_path, monkeypatch,
 
 def test_limits_are_those_of_the_process():
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert f"too many open files, {allowed} are allowed" in system.refusal(
+    assert f"too many open files, {allowed} are allowed" in system.refusal_message(
         OSError(errno.EMFILE, ""), Path("a")
     )

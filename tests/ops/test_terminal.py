@@ -78,7 +78,7 @@ def pipe():
     os.close(reading)
     with open(writing, "w", encoding="utf-8") as stream:
         yield stream
-        terminal.lead_nowhere(stream.fileno())
+        terminal.discard_output(stream.fileno())
 
 
 def test_a_log_goes_on_where_nobody_reads_it(pipe, monkeypatch, tmp_path):
@@ -88,7 +88,7 @@ def test_a_log_goes_on_where_nobody_reads_it(pipe, monkeypatch, tmp_path):
     for handler in (logging.StreamHandler(pipe), file):
         logger.addHandler(handler)
     monkeypatch.setattr(logging, "raiseExceptions", True)
-    terminal.outlive_readers(logger)
+    terminal.ignore_closed_output(logger)
     for word in ("one", "two"):
         logger.error(word)
     file.close()

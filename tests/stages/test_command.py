@@ -53,7 +53,7 @@ def job(tmp_path):
     script.write_text(JOB)
 
     def run(settings, *options):
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": ""}
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "PYTHONUNBUFFERED": ""}
         command = [sys.executable, script, "--settings", json.dumps(settings), *map(str, options)]
         return subprocess.run(
             command, capture_output=True, text=True, env=environment, timeout=60, cwd=tmp_path
@@ -197,7 +197,7 @@ def test_a_log_that_cannot_be_opened_is_told(job, tmp_path):
 def test_streams_that_are_closed_are_no_files_places(tmp_path):
     (tmp_path / "job.py").write_text(JOB)
     command = '"$0" job.py --settings {} --images i --sets --log log >&- 2>&-'
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
     done = subprocess.run(
         ["bash", "-c", command, sys.executable], cwd=tmp_path, env=environment, timeout=60
     )
@@ -219,7 +219,7 @@ def test_an_import_without_the_memory_is_told_in_terminal_and_log(tmp_path, log)
     done = subprocess.run(
         [sys.executable, script, *options],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src")},
         capture_output=True,
         text=True,
         timeout=60,
@@ -246,7 +246,7 @@ def test_torch_that_is_loaded_already_gets_its_threads(tmp_path):
         text=True,
         timeout=120,
         check=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "2"},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "2"},
     )
     assert done.stdout == "1\n"
 

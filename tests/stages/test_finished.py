@@ -236,8 +236,8 @@ def test_a_hole_is_filled_and_the_job_stopped_again(tmp_path, eager, monkeypatch
     assert made == [("b", 9)]
 
 
-def test_the_state_goes_with_forget(tmp_path):
+def test_the_state_goes_with_remove_state(tmp_path):
     with pytest.raises(Preempted):
         job(tmp_path / "state", {("a", 0): signal.SIGTERM})
-    resume.forget(tmp_path / "state")
+    resume.remove_state(tmp_path / "state")
     assert not (tmp_path / "state").exists()

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from advdenoise.errors import BadInput, Preempted
 from advdenoise.noise import Noise
-from advdenoise.ops.resume import forget
+from advdenoise.ops.resume import remove_state
 from advdenoise.training import _loop, adversarial, plain
 from tests.training import worker
 from tests.training.worker import LOOP, STEP, network
@@ -430,9 +430,9 @@ def test_a_finished_state_is_returned_without_training(tmp_path, train):
     assert train(again, tmp_path, step=never) == history
     assert_equal(again, first)
     json.dumps(history)
-    forget(tmp_path)
+    remove_state(tmp_path)
     assert not tmp_path.exists()
-    forget(tmp_path)
+    remove_state(tmp_path)
 
 
 def test_learns_real_digits(tmp_path, digits):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from advdenoise.errors import Preempted
-from advdenoise.ops.resume import locked, own_state
+from advdenoise.ops.resume import prepare_state, state_lock
 from tests.training import worker
 from tests.training.test_loop import STEP, assert_equal, ending, network, one_thread  # noqa: F401
 
@@ -119,8 +119,8 @@ def test_what_is_no_folder_of_states_is_put_away(tmp_path, train, place, kind, c
         "link": lambda: path.symlink_to(path),
         "pipe": lambda: os.mkfifo(path),
     }[kind]()
-    with locked(state):
-        own = own_state(state, "d")
+    with state_lock(state):
+        own = prepare_state(state, "d")
     assert own.parent.is_dir() and (not own.exists() or own.is_dir())
     lines = [line for line in caplog.messages if "is damaged" in line]
     harmless = kind == "folder" and place != "lock" or (place, kind) == ("lock", "file")

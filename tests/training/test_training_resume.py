@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from advdenoise.errors import EXIT_PREEMPTED
-from advdenoise.ops.resume import locked
+from advdenoise.ops.resume import state_lock
 from tests.training import worker
 
 ROOT = Path(__file__).parents[2]
@@ -140,7 +140,7 @@ def test_a_second_job_waits_until_the_first_is_done(tmp_path, start, undisturbed
 
 @pytest.mark.slow
 def test_a_waiting_job_can_be_stopped(tmp_path, start):
-    with locked(tmp_path):
+    with state_lock(tmp_path):
         waiting = start(tmp_path, tmp_path / "weights.pt")
         waiting.wait_for_log(f"is held by process {os.getpid()}")
         waiting.process.terminate()

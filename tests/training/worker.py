@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from advdenoise.errors import EXIT_PREEMPTED, Preempted
-from advdenoise.ops.resume import forget
+from advdenoise.ops.resume import remove_state
 from advdenoise.training import _loop, plain
 from advdenoise.training._examples import Clean
 
@@ -90,7 +90,7 @@ def main() -> None:
         print(preempted, file=sys.stderr)
         sys.exit(EXIT_PREEMPTED)
     torch.save({"weights": model.state_dict(), "history": history}, arguments.weights)
-    forget(arguments.state)
+    remove_state(arguments.state)
     assert "torch._dynamo" not in sys.modules  # it takes longer to import than all of the rest
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from advdenoise.errors import BadInput, DamagedFile
-from advdenoise.ops.files import require_readable, why_no_file
+from advdenoise.ops.files import require_readable, why_not_readable
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def read(path: Path) -> Cost:
     Raises BadInput where there is no such file, DamagedFile where it is something else or holds
     other numbers than a job can take.
     """
-    reason = why_no_file(path)
+    reason = why_not_readable(path)
     if reason == "does not exist":
         raise BadInput(f"{path}: does not exist; run its job first")
     if reason and reason.startswith("cannot be read"):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from advdenoise.errors import BadInput, DamagedFile, suggest
 from advdenoise.io.json_files import read_json, write_json
-from advdenoise.ops.system import Refused
+from advdenoise.ops.system import Refusal
 from tools.plan.work import PASSING, NotMeasured, Thing, Use
 
 CPU = "cpu"
@@ -81,7 +81,7 @@ def _read(path: Path) -> dict:
         value = read_json(path)
         costs = [cost for thing in value["things"].values() for cost in thing["costs"].values()]
         whole = isinstance(value["device"], str) and all(map(_is_cost, costs))
-    except Refused:
+    except Refusal:
         raise
     except (BadInput, KeyError, TypeError, AttributeError):
         whole = False

@@ -11,7 +11,7 @@ from torch.nn import functional
 from advdenoise.classifiers._deeplab import ENCODERS, RATES, FullDeepLab, own_names
 from advdenoise.errors import BadInput, short
 from advdenoise.inference.normalise import Normalise, Normalised
-from advdenoise.io.checkpoints import put, read
+from advdenoise.io.checkpoints import load_tensors, read_tensors
 from advdenoise.ranges import Interval, Size
 from advdenoise.sides import check_sides
 
@@ -115,7 +115,7 @@ def _full(classes, encoder, width, rates, pretrained, here) -> nn.Module:
         from torchvision.models import get_model_weights
 
         stored = _fetched(lambda: get_model_weights(encoder).IMAGENET1K_V1, f"{encoder!r}", here)
-        put(network.encoder, _without_head(stored), Path(), f"{here}.pretrained", encoder)
+        load_tensors(network.encoder, _without_head(stored), Path(), f"{here}.pretrained", encoder)
     return network
 
 
@@ -130,11 +130,11 @@ def _to(sides: Sequence[int]) -> nn.Upsample:
 
 def _fill(network: nn.Module, path: Path, here: str, what: str) -> None:
     """The whole network's weights, or those of its encoder alone."""
-    tensors = own_names(read(path, here))
+    tensors = own_names(read_tensors(path, here))
     if any(name.startswith("encoder.") for name in tensors):
-        put(network, tensors, path, here, what)
+        load_tensors(network, tensors, path, here, what)
     else:
-        put(network.encoder, _without_head(tensors), path, here, f"the encoder {what}")
+        load_tensors(network.encoder, _without_head(tensors), path, here, f"the encoder {what}")
 
 
 def deeplab_v3(
@@ -168,10 +168,14 @@ def deeplab_v3(
     )
     network = _DeepLabV3(made.backbone, made.classifier)
     if pretrained or weights:
-        tensors = read(Path(weights), f"{here}.weights") if weights else _of_voc(backbone, here)
+        tensors = (
+            read_tensors(Path(weights), f"{here}.weights") if weights else _of_voc(backbone, here)
+        )
         known = {n: t for n, t in tensors.items() if not n.startswith("aux_classifier.")}
         what = f"{backbone!r} for {classes} classes"
-        put(network, _with_last(known, network), Path(weights or ""), f"{here}.weights", what)
+        load_tensors(
+            network, _with_last(known, network), Path(weights or ""), f"{here}.weights", what
+        )
     return _imagenet(shape, network)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from advdenoise.errors import BadInput, short
 from advdenoise.inference.normalise import Normalise, Normalised
-from advdenoise.io.checkpoints import read
+from advdenoise.io.checkpoints import read_tensors
 from advdenoise.io.digests import file_sha256
 from advdenoise.ranges import Interval, Size
 
@@ -141,7 +141,7 @@ def _tensors(weights: str | None) -> dict[str, Tensor]:
     """torchvision's VGG-16 of ImageNet: fetched, or from a local file."""
     if weights is None:
         return _fetch()
-    tensors = read(Path(weights), f"{HERE}.weights")
+    tensors = read_tensors(Path(weights), f"{HERE}.weights")
     digest = file_sha256(Path(weights).expanduser())
     if not digest.startswith(SHA256):
         raise BadInput(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from advdenoise.classifiers._heads import check_head, convolution, with_activation
 from advdenoise.errors import BadInput, short
 from advdenoise.inference.normalise import Normalise, Normalised
-from advdenoise.io.checkpoints import put, read
+from advdenoise.io.checkpoints import load_tensors, read_tensors
 from advdenoise.ranges import Pixel, Size, Std
 
 HERE = "zoo.timm_model: settings"
@@ -130,8 +130,10 @@ def _put_head(network: nn.Module, model: str, head: str, last: Tensor, classes: 
 
 def _load(network: nn.Module, path: Path, model: str, classes: int, channels: int) -> None:
     here = f"{HERE}.weights"
-    tensors = _with_head(read(path, here), network.state_dict(), network.pretrained_cfg)
-    put(network, tensors, path, here, f"{model!r} for {classes} classes and {channels} channels")
+    tensors = _with_head(read_tensors(path, here), network.state_dict(), network.pretrained_cfg)
+    load_tensors(
+        network, tensors, path, here, f"{model!r} for {classes} classes and {channels} channels"
+    )
 
 
 def _with_head(

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from advdenoise.errors import BadInput, DamagedFile
-from advdenoise.ops.files import why_no_file
+from advdenoise.ops.files import why_not_readable
 
 # What Pillow raises on a file that is no image or a broken one
 BROKEN_IMAGE = (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError)
@@ -26,7 +26,7 @@ def is_hidden(name: str) -> bool:
 
 def lines(path: Path) -> list[str]:
     """The lines of a text file that are not empty; BadInput where there are none."""
-    if reason := why_no_file(path):
+    if reason := why_not_readable(path):
         raise BadInput(f"{path} {reason}; unpack the data set again")
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -60,7 +60,7 @@ def alone(root: Path, name: str) -> Iterator[None]:
 @contextmanager
 def opened(path: Path, what: str = "image") -> Iterator[Image.Image]:
     """A file as Pillow opens it; DamagedFile where it, or what is done with it, fails."""
-    if reason := why_no_file(path):
+    if reason := why_not_readable(path):
         raise DamagedFile(f"{path} is no readable {what}: it {reason}; put the original there")
     try:
         with Image.open(path) as image:

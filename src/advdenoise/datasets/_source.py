@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from advdenoise.errors import BadInput
-from advdenoise.ops.files import why_no_folder
+from advdenoise.ops.files import why_not_listable
 
 # The value in a mask of a pixel that has no class
 IGNORED = 255
@@ -200,6 +200,6 @@ def below(root: Path | None, folder: str, layout: str) -> Path:
             f"set it to a folder that holds {layout}"
         )
     found = Path(root) / folder
-    if reason := why_no_folder(found):
+    if reason := why_not_listable(found):
         raise BadInput(f"data_root: {found} {reason}; expected is {layout}")
     return found

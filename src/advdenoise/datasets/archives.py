@@ -17,7 +17,7 @@ import numpy as np
 from advdenoise.datasets._files import alone
 from advdenoise.datasets._source import Extent, Source, below, holds, in_memory
 from advdenoise.errors import BadInput, DamagedFile
-from advdenoise.ops.files import why_no_file
+from advdenoise.ops.files import why_not_readable
 
 # MD5 of what they hold, unpacked
 MNIST_MD5 = {
@@ -156,7 +156,7 @@ def _idx(folder: Path, file: str, md5s: dict[str, str]) -> np.ndarray:
 
 
 def _content(path: Path) -> bytes:
-    if reason := why_no_file(path):
+    if reason := why_not_readable(path):
         raise BadInput(f"{path} {reason}; put the data set's original file there")
     try:
         return path.read_bytes()

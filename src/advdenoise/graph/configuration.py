@@ -14,7 +14,7 @@ from advdenoise.graph.crossings import check_products
 from advdenoise.graph.entries import check_entries
 from advdenoise.graph.names import check_knowledge, check_names
 from advdenoise.graph.schema import check_schema, leave_out_nulls, with_numbers
-from advdenoise.ops.files import why_no_folder
+from advdenoise.ops.files import why_not_listable
 
 
 def read(raw: dict) -> dict:
@@ -50,7 +50,7 @@ def check_data_root(config: dict, datasets) -> None:
             f"data_root: not set, but data set {needed[0]!r} is read from it; "
             "give your image folder with `--config data_root=FOLDER`"
         )
-    if reason := why_no_folder(Path(os.path.expanduser(root))):
+    if reason := why_not_listable(Path(os.path.expanduser(root))):
         raise BadInput(
             f"data_root: {root!r} {reason}, but data set {needed[0]!r} is read from it; give the "
             "folder that holds your images"

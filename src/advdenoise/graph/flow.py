@@ -20,8 +20,8 @@ from advdenoise.graph.sources import LIBRARY
 from advdenoise.graph.stages import rule_of, stages
 from advdenoise.graph.threats import CLEAN
 from advdenoise.io.digests import file_digest, settings_digest
-from advdenoise.ops.files import why_no_file
-from advdenoise.ops.system import refusal
+from advdenoise.ops.files import why_not_readable
+from advdenoise.ops.system import refusal_message
 
 TABLE_FORMATS = ("csv", "md", "tex")
 ROWS_FORMATS = ("parquet",)
@@ -54,7 +54,7 @@ def one_sentence():
     except BadInput as mistake:
         raise SystemExit(str(mistake)) from None
     except OSError as error:
-        if sentence := refusal(error):
+        if sentence := refusal_message(error):
             raise SystemExit(sentence) from None
         raise
 
@@ -108,7 +108,7 @@ class Flow:
 
             named = self._named_files(rule, wildcards)
             for path, key in named.items():
-                if reason := why_no_file(Path(path)):
+                if reason := why_not_readable(Path(path)):
                     raise BadInput(f"{key}: {path} {reason}; give the path of a file")
             return ancient([*named]) if named else []
 
@@ -136,7 +136,9 @@ class Flow:
             used = self.job(rule, names).components
             files = {components.module_file(kind, entry) for kind, entry in used}
             code = f"{stage.format}-{code_digest(stage.module, *sorted(files))}"
-            named = [path for path in self._named_files(rule, names) if not why_no_file(Path(path))]
+            named = [
+                path for path in self._named_files(rule, names) if not why_not_readable(Path(path))
+            ]
             return "-".join([code, *(file_digest(Path(path)) for path in named)])
 
         return one_sentence()(digest)

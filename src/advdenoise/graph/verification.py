@@ -11,7 +11,7 @@ from advdenoise.graph.flow import Flow
 from advdenoise.graph.resolution import CHOSEN, is_block
 from advdenoise.graph.stages import rule_of
 from advdenoise.io.digests import settings_digest
-from advdenoise.io.files import require
+from advdenoise.io.files import require_file
 from advdenoise.io.hdf5 import open_hdf5
 from advdenoise.io.parquet import read_table
 from advdenoise.io.provenance import read_provenance
@@ -75,7 +75,7 @@ class Verifier:
         if job is None:
             return f"{path}: belongs to no job of the configuration; delete it if nobody needs it"
         try:
-            require(path)
+            require_file(path)
             if path.suffix == ".sha256":
                 weights = path.with_suffix("")
                 return None if weights.exists() else f"{path}: there are no {weights}; delete it"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from advdenoise.errors import BadInput
 from advdenoise.graph import sources
-from advdenoise.ops.files import why_no_file
+from advdenoise.ops.files import why_not_readable
 
 DEFAULT = Path("config/config.yaml")
 # Values in one file, those that aliases repeat counted each time: many times what any needs.
@@ -144,7 +144,7 @@ def lay_over(config: dict, more: dict) -> dict:
 
 
 def _text(path: Path) -> str:
-    if reason := why_no_file(path):
+    if reason := why_not_readable(path):
         raise BadInput(f"{path}: {reason}; name a YAML file")
     try:
         return path.read_text(encoding="utf-8-sig")

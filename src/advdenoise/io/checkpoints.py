@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from advdenoise.errors import BadInput, DamagedFile, short
-from advdenoise.ops.files import why_no_file
+from advdenoise.ops.files import why_not_readable
 
 # Under which of its names a checkpoint may hold the state dict, the first that is there
 _HOLDERS = (
@@ -28,7 +28,7 @@ _COUNTER = "num_batches_tracked"
 _NO_TEXT = {*range(9), *range(14, 32), 127}
 
 
-def read(path: Path, here: str) -> dict[str, Tensor]:
+def read_tensors(path: Path, here: str) -> dict[str, Tensor]:
     """The tensors of a local file, safetensors or a torch state dict, under the network's names.
 
     The names of wrappers (`module.`, `_orig_mod.`, `model.` and so on) are left out where all
@@ -39,7 +39,7 @@ def read(path: Path, here: str) -> dict[str, Tensor]:
     else, DamagedFile where it cannot be read.
     """
     path = Path(os.path.expanduser(path))
-    if reason := why_no_file(path):
+    if reason := why_not_readable(path):
         raise BadInput(f"{here}: {path} {reason}; give the path of a weights file")
     with path.open("rb") as file:
         start = file.read(64)
@@ -126,7 +126,9 @@ def _bare(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def put(network: nn.Module, tensors: dict[str, Tensor], path: Path, here: str, what: str) -> None:
+def load_tensors(
+    network: nn.Module, tensors: dict[str, Tensor], path: Path, here: str, what: str
+) -> None:
     """Put tensors into a network that has just these; `what` says which one it is.
 
     A number of any precision is taken. Raises BadInput, which begins with `here` and names `path`,

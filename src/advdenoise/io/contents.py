@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from advdenoise.io.digests import ids_digest
-from advdenoise.io.files import damaged
+from advdenoise.io.files import damage_error
 
 if TYPE_CHECKING:
     import h5py
@@ -34,7 +34,7 @@ def check_rows(path: Path, table: "pa.Table", settings: dict) -> None:
     images, where each of them has one row in each place.
     """
     if reason := _impossible(table, settings) or _incomplete(table, settings):
-        raise damaged(path, reason)
+        raise damage_error(path, reason)
 
 
 def _impossible(table: "pa.Table", settings: dict) -> str | None:
@@ -113,7 +113,7 @@ def check_lengths(path: Path, file: "h5py.File") -> None:
 
     file.visititems(look)
     if others:
-        raise damaged(path, others[0])
+        raise damage_error(path, others[0])
 
 
 def check_value(path: Path, value: object) -> dict:
@@ -122,9 +122,9 @@ def check_value(path: Path, value: object) -> dict:
     So for a calibration without a finite mean and deviation.
     """
     if not isinstance(value, dict):
-        raise damaged(path, "it holds no names and values")
+        raise damage_error(path, "it holds no names and values")
     for name in ("mean", "deviation") if path.name.endswith(".calibration.json") else ():
         number = value.get(name)
         if not isinstance(number, float | int) or not math.isfinite(number):
-            raise damaged(path, f"its {name} is no finite number")
+            raise damage_error(path, f"its {name} is no finite number")
     return value

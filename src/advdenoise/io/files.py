@@ -15,7 +15,7 @@ from advdenoise.errors import BadInput, DamagedFile, remedy, short
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` which becomes `path` when the block ends well.
 
     The file is flushed to the disk before it is renamed; when the block raises it is removed.
@@ -34,11 +34,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(part, path)
         _flush(path.parent)
     except BaseException as error:
-        from advdenoise.ops.system import of_system
+        from advdenoise.ops.system import system_error
 
         with suppress(OSError):
             part.unlink(missing_ok=True)  # first: it is not to count as what fills the disk
-        if named := of_system(error, path):
+        if named := system_error(error, path):
             raise named from error
         raise
 
@@ -60,31 +60,31 @@ def _flush(path: Path) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """Writes `text` as UTF-8, atomically."""
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
 
 
-def damaged(path: str | Path, reason: object) -> BadInput:
+def damage_error(path: str | Path, reason: object) -> BadInput:
     """The error that names the damaged file, why it is taken as such, and what to rerun.
 
-    Where the operating system did not let it be read, nothing says that it is damaged: Refused.
+    Where the operating system did not let it be read, nothing says that it is damaged: Refusal.
     """
-    from advdenoise.ops.system import Refused, refusal
+    from advdenoise.ops.system import Refusal, refusal_message
 
-    if isinstance(reason, Exception) and (refused := refusal(reason, Path(path))):
-        return Refused(refused)
+    if isinstance(reason, Exception) and (refused := refusal_message(reason, Path(path))):
+        return Refusal(refused)
     return DamagedFile(f"{path} is damaged ({short(reason).rstrip('.')}); {remedy(path)}.")
 
 
-def require(path: str | Path) -> None:
+def require_file(path: str | Path) -> None:
     """Raises BadInput where there is no file at `path`, or one that cannot be read."""
-    from advdenoise.ops.files import why_no_file
-    from advdenoise.ops.system import Refused
+    from advdenoise.ops.files import why_not_readable
+    from advdenoise.ops.system import Refusal
 
-    reason = why_no_file(Path(path))
+    reason = why_not_readable(Path(path))
     if reason == "does not exist":
         raise BadInput(f"{path} does not exist; run `snakemake --cores all {path}`.")
     if reason and reason.startswith("cannot be read"):
-        raise Refused(f"{path} {reason}; check its rights.")
+        raise Refusal(f"{path} {reason}; check its rights.")
     if reason:
         raise BadInput(f"{path} {reason}; {remedy(path)}.")

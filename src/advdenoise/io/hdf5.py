@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from advdenoise.io.files import damaged, replacing, require
+from advdenoise.io.files import atomic_write, damage_error, require_file
 
 if TYPE_CHECKING:
     import h5py
@@ -37,7 +37,7 @@ def create_hdf5(
     """
     import h5py
 
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         file = h5py.File(part, "w", libver=_FORMAT, rdcc_nbytes=_CHUNK_CACHE)
         try:
             file.attrs["provenance"] = json.dumps(provenance)
@@ -116,21 +116,21 @@ def open_hdf5(path: str | Path, kind: str | None = None) -> Iterator["h5py.File"
     import h5py
     import hdf5plugin  # noqa: F401, registers the codec
 
-    require(path)
+    require_file(path)
     _check_seal(path)
     try:
         file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
     except (OSError, RuntimeError, ValueError) as error:
-        raise damaged(path, error) from error
+        raise damage_error(path, error) from error
     with file:
         found = file.attrs.get("kind", "something else")
         if kind not in (None, found):
-            raise damaged(path, f"it holds {found}, not {kind}")
+            raise damage_error(path, f"it holds {found}, not {kind}")
         try:
             yield file
         except (OSError, RuntimeError, KeyError, ValueError) as error:
             if _raised_by(error, file):
-                raise damaged(path, error) from error
+                raise damage_error(path, error) from error
             raise
 
 
@@ -172,10 +172,10 @@ def _check_seal(path: str | Path) -> None:
         file.seek(max(0, size - tail - length))
         seal = file.read(length)
         if hashlib.sha256(seal).digest() != end[:-_LENGTH_BYTES]:
-            raise damaged(path, "its end is missing or altered")
+            raise damage_error(path, "its end is missing or altered")
         seal = json.loads(seal)
         if _digest_between(file, seal["size"], seal["chunks"]) != seal["sha256"]:
-            raise damaged(path, "it does not match its checksum")
+            raise damage_error(path, "it does not match its checksum")
 
 
 def _digest_between(file: BinaryIO, size: int, chunks: list[tuple[int, int]]) -> str:

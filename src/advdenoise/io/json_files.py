@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from advdenoise.io.digests import sha256
-from advdenoise.io.files import damaged, require, write_text
+from advdenoise.io.files import damage_error, require_file, write_text
 
 
 def write_json(path: str | Path, value: dict, provenance: dict) -> None:
@@ -24,15 +24,15 @@ def read_json(path: str | Path) -> dict:
 
 
 def read_contents(path: str | Path) -> dict:
-    require(path)
+    require_file(path)
     try:
         contents = json.loads(Path(path).read_bytes())
         expected = contents.pop("sha256")
         intact = expected == sha256(_canonical(contents))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise damaged(path, error) from error
+        raise damage_error(path, error) from error
     if not intact or set(contents) != {"value", "provenance"}:
-        raise damaged(path, "its contents do not match their checksum")
+        raise damage_error(path, "its contents do not match their checksum")
     return contents
 
 

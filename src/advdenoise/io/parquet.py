@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advdenoise.io.digests import sha256
-from advdenoise.io.files import damaged, replacing, require
+from advdenoise.io.files import atomic_write, damage_error, require_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ def write_table(path: str | Path, table: "pa.Table", provenance: dict) -> None:
     ]
     contents = json.dumps({"provenance": provenance, "columns": columns})
     metadata = {"contents": contents, "sha256": sha256(contents)}
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         pq.write_table(
             table.replace_schema_metadata(metadata),
             part,
@@ -74,7 +74,7 @@ def read_table(
             kept.append(piece if keep is None else piece.filter(keep(piece)))
         for name, found in hashes.items():
             if found.hexdigest() != digests.get(name):
-                raise damaged(path, f"column {name} does not match its checksum")
+                raise damage_error(path, f"column {name} does not match its checksum")
     import pyarrow as pa
 
     return pa.concat_tables(kept).select(list(hashes)).replace_schema_metadata(None)
@@ -98,20 +98,20 @@ def open_parquet(path: str | Path) -> Iterator[tuple[Any, dict]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    require(path)
+    require_file(path)
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             metadata = file.schema_arrow.metadata or {}
             contents = metadata.get(b"contents", b"")
             if metadata.get(b"sha256", b"").decode() != sha256(contents):
-                raise damaged(path, "its metadata do not match their checksum")
+                raise damage_error(path, "its metadata do not match their checksum")
             contents = json.loads(contents)
             names_and_types = [[field.name, str(field.type)] for field in file.schema_arrow]
             if names_and_types != [column[:2] for column in contents["columns"]]:
-                raise damaged(path, "its columns do not match their checksum")
+                raise damage_error(path, "its columns do not match their checksum")
             yield file, contents
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError) as error:
-        raise damaged(path, error) from error
+        raise damage_error(path, error) from error
 
 
 def _check_columns(
@@ -119,13 +119,13 @@ def _check_columns(
 ) -> None:
     for field in schema or []:
         if field.name not in found.names:
-            raise damaged(path, f"it has no column {field.name}")
+            raise damage_error(path, f"it has no column {field.name}")
         kind = found.field(field.name).type
         if kind != field.type:
-            raise damaged(path, f"column {field.name} is {kind}, not {field.type}")
+            raise damage_error(path, f"column {field.name} is {kind}, not {field.type}")
     for name in wanted:
         if name not in found.names:
-            raise damaged(path, f"it has no column {name}")
+            raise damage_error(path, f"it has no column {name}")
 
 
 def _floating_leaves(schema: "pa.Schema") -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from advdenoise.io.digests import sha256
-from advdenoise.io.files import damaged, replacing, require, write_text
+from advdenoise.io.files import atomic_write, damage_error, require_file, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +17,7 @@ def write_weights(path: str | Path, tensors: dict[str, "torch.Tensor"], provenan
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     data = safetensors.torch.save(plain, {"provenance": json.dumps(provenance)})
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(data)
         # First the checksum: weights without one would look damaged to their reader.
         write_text(_sidecar(path), f"{sha256(data)}  {Path(path).name}\n")
@@ -46,14 +46,14 @@ def _sidecar(path: str | Path) -> Path:
 
 
 def _verified_weights(path: str | Path) -> bytes:
-    require(path)
+    require_file(path)
     data = Path(path).read_bytes()
     try:
         expected = _sidecar(path).read_bytes().split()[:1]
     except FileNotFoundError:
-        raise damaged(path, f"{_sidecar(path)} is missing") from None
+        raise damage_error(path, f"{_sidecar(path)} is missing") from None
     if expected != [sha256(data).encode()]:
-        raise damaged(path, f"it does not match {_sidecar(path)}")
+        raise damage_error(path, f"it does not match {_sidecar(path)}")
     return data
 
 
@@ -62,4 +62,4 @@ def _header(path: str | Path, data: bytes) -> dict:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         return json.loads(header["__metadata__"]["provenance"])
     except (ValueError, KeyError, TypeError) as error:
-        raise damaged(path, "it is no safetensors file of this workflow") from error
+        raise damage_error(path, "it is no safetensors file of this workflow") from error

@@ -72,7 +72,7 @@ def _check_partition(path: Path, name: str, limits) -> None:
             )
 
 
-def adapt_executor() -> None:
+def patch_executor() -> None:
     """Correct the SLURM executor (2.8.0) where it is loaded; nothing to do for other executors."""
     plugin = sys.modules.get("snakemake_executor_plugin_slurm")
     # A Snakefile is read more than once in a process.

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from advdenoise.ops.system import more_memory
+from advdenoise.ops.system import memory_remedy
 
 _BLOCK = re.compile(r"^Error in rule (\w+):\n((?:    .*\n?)+)", re.MULTILINE)
 _DONE = re.compile(r"^Finished jobid: (\d+) ", re.MULTILINE)
@@ -28,8 +28,8 @@ _REASONS = {
     "TIMEOUT": "hit its time limit; trainings and attacks go on where they were, for other rules "
     "raise it with --set-resources {rule}:runtime=MINUTES",
     "DEADLINE": "passed its deadline",
-    "OUT_OF_MEMORY": "needed more memory than it asked for; " + more_memory("{rule}"),
-    "KILLED": "was killed, probably for lack of memory; " + more_memory("{rule}"),
+    "OUT_OF_MEMORY": "needed more memory than it asked for; " + memory_remedy("{rule}"),
+    "KILLED": "was killed, probably for lack of memory; " + memory_remedy("{rule}"),
     "NODE_FAIL": "lost its node",
     "BOOT_FAIL": "lost its node",
     "CANCELLED": "was cancelled",

@@ -21,7 +21,7 @@ _KINDS = {
 }
 
 
-def why_no_file(path: Path) -> str | None:
+def why_not_readable(path: Path) -> str | None:
     """Why a path cannot be read as a file, as the end of a sentence; None where it can.
 
     Links are followed. Nothing is opened, so that a pipe without a writer does not hang.
@@ -37,9 +37,9 @@ def why_no_file(path: Path) -> str | None:
     return None if os.access(path, os.R_OK) else "cannot be read (Permission denied)"
 
 
-def why_no_folder(path: Path) -> str | None:
-    """As `why_no_file`, of a folder whose entries are to be listed."""
-    reason = why_no_file(path)
+def why_not_listable(path: Path) -> str | None:
+    """As `why_not_readable`, of a folder whose entries are to be listed."""
+    reason = why_not_readable(path)
     if reason is None:
         return "is a file, not a folder"
     if os.path.isdir(path):
@@ -50,19 +50,19 @@ def why_no_folder(path: Path) -> str | None:
 
 def require_readable(folder: Path) -> None:
     """Raises BadInput where a folder is there and cannot be listed: it would look empty."""
-    reason = why_no_folder(folder)
+    reason = why_not_listable(folder)
     if reason and reason.startswith("cannot be read"):
         raise BadInput(f"{folder}: {reason}; check its rights")
 
 
-def check_places(paths: Iterable[str | Path]) -> None:
+def check_paths(paths: Iterable[str | Path]) -> None:
     """Raises BadInput where a folder, a pipe or a broken link is in the place of a file.
 
     So does a file in the place of one of the folders above.
     """
     parents = set()
     for path in map(Path, paths):
-        reason = why_no_file(path)
+        reason = why_not_readable(path)
         if reason and os.path.lexists(path) and not reason.startswith("cannot be read"):
             raise BadInput(f"{path}: {reason}; delete it and run the same command again")
         parents.update(path.parents)

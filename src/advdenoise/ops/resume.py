@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from advdenoise.ops import locks
-from advdenoise.ops.files import remove, why_no_file
+from advdenoise.ops.files import remove, why_not_readable
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def state_folder(resume: Path, output: Path) -> Path:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def state_lock(folder: Path) -> Iterator[None]:
     """Hold the lock of a state folder; a second job for the same output logs a warning and waits.
 
     A workflow killed by `kill -9` leaves its jobs running, so two jobs can work on one output. On a
@@ -33,10 +33,10 @@ def locked(folder: Path) -> Iterator[None]:
     """
     for path in (*reversed(folder.parents), folder):
         if os.path.lexists(path) and not path.is_dir():
-            discard(path, "it is no folder")
+            remove_damaged(path, "it is no folder")
     file = _lock_file(folder)
-    if os.path.lexists(file) and (reason := why_no_file(file)):
-        discard(file, f"it {reason}")
+    if os.path.lexists(file) and (reason := why_not_readable(file)):
+        remove_damaged(file, f"it {reason}")
     lock = locks.acquire(file)
     try:
         yield
@@ -44,7 +44,7 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def forget(folder: Path) -> None:
+def remove_state(folder: Path) -> None:
     """Remove the state folder once the outputs are written.
 
     If another job has locked it meanwhile, that job will remove it.
@@ -61,7 +61,7 @@ def _lock_file(folder: Path) -> Path:
     return folder / "lock"
 
 
-def own_state(folder: Path, digest: str) -> Path:
+def prepare_state(folder: Path, digest: str) -> Path:
     """The folder of the state with this digest; states with other digests are removed.
 
     To be called while the lock is held.
@@ -72,11 +72,11 @@ def own_state(folder: Path, digest: str) -> Path:
             shutil.rmtree(other, ignore_errors=True)
     own = folder / digest
     if os.path.lexists(own) and not own.is_dir():
-        discard(own, "it is no folder")
+        remove_damaged(own, "it is no folder")
     return own
 
 
-def discard(path: Path, reason: str) -> None:
+def remove_damaged(path: Path, reason: str) -> None:
     """Remove a damaged state, or whatever is in its place, and log a warning."""
     log.warning("%s is damaged (%s): it is removed and computed again", path, reason)
     remove(path)

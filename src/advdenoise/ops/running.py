@@ -20,7 +20,7 @@ import psutil
 
 from advdenoise.errors import BadInput
 from advdenoise.ops import locks
-from advdenoise.ops.files import remove, why_no_file
+from advdenoise.ops.files import remove, why_not_readable
 
 STATE = Path(".snakemake")
 LOCKS = STATE / "locks"
@@ -176,7 +176,7 @@ def _read(path: Path) -> Run | None:
     None if the record has been removed meanwhile, or its name is not a run's.
     """
     with contextlib.suppress(OSError, ValueError, TypeError):
-        if why_no_file(path) is None:
+        if why_not_readable(path) is None:
             run = Run(**json.loads(path.read_text(encoding="utf-8")))
             if run.file == path and isinstance(run.pid, int):
                 return run

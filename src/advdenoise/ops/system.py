@@ -43,16 +43,16 @@ _SHORT = re.compile(
 PART = re.compile(r"\.(.+)\.\d+\.part")  # a file that a job is writing
 
 
-class Refused(BadInput):
+class Refusal(BadInput):
     """What the operating system refuses: nobody's mistake, and told like one."""
 
 
-def refusal(error: BaseException, path: Path | None = None) -> str | None:
+def refusal_message(error: BaseException, path: Path | None = None) -> str | None:
     """One sentence for an error that is the operating system's; None for others.
 
     `path` is the file that was worked on, told where the error names none.
     """
-    cause = of_system(error, path)
+    cause = system_error(error, path)
     if cause is None:
         return None
     what, remedy = _REASONS[cause.errno]
@@ -60,7 +60,7 @@ def refusal(error: BaseException, path: Path | None = None) -> str | None:
     return f"{cause.filename or 'a file'}: {reason}; {remedy} and {AGAIN}"
 
 
-def of_system(error: BaseException, path: Path | None = None) -> OSError | None:
+def system_error(error: BaseException, path: Path | None = None) -> OSError | None:
     """The operating system's error behind one that a library raised, with the file's name.
 
     `path` is the file that was worked on, named where the error names none.
@@ -73,7 +73,7 @@ def of_system(error: BaseException, path: Path | None = None) -> OSError | None:
     return None
 
 
-def short_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that this process was given no more memory."""
     return any(
         isinstance(cause, MemoryError)
@@ -83,40 +83,40 @@ def short_of_memory(error: BaseException) -> bool:
     )
 
 
-def more_memory(rule: str) -> str:
+def memory_remedy(rule: str) -> str:
     """The remedy where memory is short, to end a sentence with."""
     return f"give it more with --set-resources {rule}:mem_mb=MEGABYTES"
 
 
 def check_cache() -> None:
-    """Raises Refused where Snakemake could not keep its cache: it ends in a traceback then."""
+    """Raises Refusal where Snakemake could not keep its cache: it ends in a traceback then."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "snakemake"
     if reason := why_not_writable(cache):
-        raise Refused(
+        raise Refusal(
             f"{cache}: Snakemake keeps its cache there, and {reason}; name another folder with "
             "`export XDG_CACHE_HOME=FOLDER`"
         )
 
 
 def check_records(records: Path) -> None:
-    """Raises Refused where Snakemake could not work, or keep its records (`.snakemake`)."""
+    """Raises Refusal where Snakemake could not work, or keep its records (`.snakemake`)."""
     if {"{", "}"} & set(str(Path.cwd())):
-        raise Refused(f"{Path.cwd()}: braces in a path are Snakemake's own; rename the folder")
+        raise Refusal(f"{Path.cwd()}: braces in a path are Snakemake's own; rename the folder")
     mask = os.umask(0)
     os.umask(mask)
     if mask & 0o700:
-        raise Refused(
+        raise Refusal(
             f"umask {mask:03o}: you could not read yourself what a run writes; `umask 022` first"
         )
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files < _FILES:
-        raise Refused(
+        raise Refusal(
             f"ulimit -n {files}: a run opens up to {_FILES} files at a time; `ulimit -n 1024` first"
         )
     for variable in ("TMPDIR", "TEMP", "TMP"):  # Snakemake's scheduler looks at all three
         folder = Path(os.environ.get(variable) or os.devnull)
         if folder.is_dir() and _is_full(folder):
-            raise Refused(
+            raise Refusal(
                 f"{variable}: {folder} is full, {_free(folder)}; free some space or name another "
                 f"folder with `export {variable}=FOLDER`"
             )
@@ -125,14 +125,14 @@ def check_records(records: Path) -> None:
 
 
 def check_writable(paths: Iterable[Path]) -> None:
-    """Raises Refused where one of these files could not be made in its folder.
+    """Raises Refusal where one of these files could not be made in its folder.
 
     Snakemake ends in a traceback where it cannot remove or make a file.
     """
     for folder in dict.fromkeys(path.parent for path in paths):
         if reason := why_not_writable(folder):
             remedy = f"free some space and {AGAIN}" if reason.startswith(_FULL) else _ELSEWHERE
-            raise Refused(f"{folder}: files are to be written there, and {reason}; {remedy}")
+            raise Refusal(f"{folder}: files are to be written there, and {reason}; {remedy}")
 
 
 def why_not_writable(folder: Path) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from advdenoise.errors import BadInput
-from advdenoise.ops.system import refusal
+from advdenoise.ops.system import refusal_message
 
 
 def program(main: Callable[..., int]) -> Callable[..., int]:
@@ -27,12 +27,12 @@ def program(main: Callable[..., int]) -> Callable[..., int]:
                 sys.stdout.flush()
             return status
         except BrokenPipeError:
-            lead_nowhere(sys.stdout.fileno())  # Python flushes once more as it ends
+            discard_output(sys.stdout.fileno())  # Python flushes once more as it ends
             return 128 + signal.SIGPIPE
         except BadInput as mistake:
             sentence = str(mistake)
         except OSError as error:
-            sentence = refusal(error)
+            sentence = refusal_message(error)
             if sentence is None:
                 raise
         print(sentence, file=sys.stderr)
@@ -41,14 +41,14 @@ def program(main: Callable[..., int]) -> Callable[..., int]:
     return guarded
 
 
-def outlive_readers(logger: logging.Logger) -> None:
+def ignore_closed_output(logger: logging.Logger) -> None:
     """Let a run go on where nobody reads what its log prints any more, as behind `| head`."""
     for handler in logger.handlers:
         if getattr(handler, "stream", None) in (sys.stdout, sys.stderr):
             handler.stream = _Unread(handler.stream)
 
 
-def lead_nowhere(number: int) -> None:
+def discard_output(number: int) -> None:
     """Let what is written to a file of this number vanish."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, number)
@@ -71,7 +71,7 @@ class _Unread:
         try:
             action(*arguments)
         except BrokenPipeError:
-            lead_nowhere(self._stream.fileno())
+            discard_output(self._stream.fileno())
 
     def __getattr__(self, name: str):
         return getattr(self._stream, name)

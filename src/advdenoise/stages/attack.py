@@ -24,7 +24,7 @@ from advdenoise.io.digests import state_digest
 from advdenoise.io.hdf5 import add_array, create_hdf5
 from advdenoise.io.provenance import collect_provenance
 from advdenoise.noise import Noise
-from advdenoise.ops.resume import forget, state_folder
+from advdenoise.ops.resume import remove_state, state_folder
 from advdenoise.outputs import predicted
 from advdenoise.stages import models
 from advdenoise.stages.data import (
@@ -71,7 +71,7 @@ def run(
                 group = file.create_group(f"points/{name}")
                 group.attrs["entry"] = json.dumps(point)
                 _write_point(group, attacker, name, clean, settings, finished)
-    forget(state)
+    remove_state(state)
 
 
 def _write_point(

@@ -21,7 +21,7 @@ from advdenoise.io import lineage
 from advdenoise.io.json_files import read_json
 from advdenoise.ops import system
 from advdenoise.ops.devices import visible_gpus
-from advdenoise.ops.terminal import lead_nowhere
+from advdenoise.ops.terminal import discard_output
 
 _INTERRUPTED = 128 + signal.SIGINT  # exit status of what Ctrl-C ended
 
@@ -49,7 +49,9 @@ def main(run, arguments: list[str] | None = None) -> None:
             try:
                 _print_to(log)
             except OSError as error:
-                sys.exit(system.refusal(error, log) or f"{log}: {error.strerror}; delete it")
+                sys.exit(
+                    system.refusal_message(error, log) or f"{log}: {error.strerror}; delete it"
+                )
         _tell_progress()
         _limit_threads(threads)
         sys.exit(_run(run, options, chosen, log, terminal))
@@ -63,7 +65,7 @@ def importing() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
     except (ImportError, OSError, RuntimeError, MemoryError) as error:
-        if not system.short_of_memory(error):
+        if not system.is_out_of_memory(error):
             raise
         log = argparse.ArgumentParser(add_help=False)
         log.add_argument("--log", type=Path)
@@ -88,7 +90,7 @@ def _run(run, options: dict, chosen: list[Path] | None, log: Path | None, termin
         run(**options)
     except BadInput as mistake:
         _tell(str(mistake), log, terminal)
-        if isinstance(mistake, system.Refused):
+        if isinstance(mistake, system.Refusal):
             os._exit(1)  # HDF5 crashes as it closes files that it could not write
         return 1
     except Preempted as stop:
@@ -98,8 +100,8 @@ def _run(run, options: dict, chosen: list[Path] | None, log: Path | None, termin
         print("Interrupted", file=sys.stderr)
         return _INTERRUPTED
     except Exception as error:
-        sentence = system.refusal(error, log)
-        if sentence is None and system.short_of_memory(error):
+        sentence = system.refusal_message(error, log)
+        if sentence is None and system.is_out_of_memory(error):
             sentence = _short_of_memory(error, rule)
         if sentence:
             _tell(sentence, log, terminal)
@@ -144,7 +146,7 @@ def _short_of_memory(error: BaseException, rule: str) -> str:
     if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
         return f"{rule}: the GPU's memory does not suffice; lower `batch` in the configuration"
     words = " ".join((str(error) or type(error).__name__).split()).rstrip(".;")
-    return f"{rule}: not enough memory ({words[:200]}); {system.more_memory(rule)}"
+    return f"{rule}: not enough memory ({words[:200]}); {system.memory_remedy(rule)}"
 
 
 def _open_streams() -> None:
@@ -199,4 +201,4 @@ def _tell(sentence: str, log: Path | None, terminal: TextIO) -> None:
         try:
             print(f"{sentence} (log: {log})", file=terminal, flush=True)
         except BrokenPipeError:
-            lead_nowhere(terminal.fileno())
+            discard_output(terminal.fileno())

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from advdenoise.datasets._source import IGNORED
 from advdenoise.errors import BadInput, remedy, suggest
-from advdenoise.io.files import damaged
+from advdenoise.io.files import damage_error
 from advdenoise.io.hdf5 import open_hdf5
 
 # The attribute of a point that counts images at which its attack had no finite gradient.
@@ -89,7 +89,7 @@ class ImageSet:
         images = torch.from_numpy(self.stored[rows]).to(device).float().div_(255)
         labels = self.labels[rows]
         if self.dense and not _are_classes(labels[labels != IGNORED], self.classes):
-            raise damaged(self.path, f"a pixel is of none of its {len(self.classes)} classes")
+            raise damage_error(self.path, f"a pixel is of none of its {len(self.classes)} classes")
         return Batch(
             rows,
             images.contiguous(memory_format=torch.channels_last),
@@ -114,16 +114,16 @@ def _check_images(images: ImageSet, settings: dict) -> None:
     count = len(images)
     split = settings.get("entry", {}).get("splits", {}).get(settings.get("split")) or {}
     if not len(images.stored) == len(images.labels) == count > 0:
-        raise damaged(
+        raise damage_error(
             images.path,
             f"it holds {len(images.stored)} images, {len(images.labels)} labels and {count} ids",
         )
     if count != split.get("size", count):
-        raise damaged(images.path, f"it holds {count} images of {split['size']}")
+        raise damage_error(images.path, f"it holds {count} images of {split['size']}")
     if len(np.unique(images.ids)) != count:
-        raise damaged(images.path, "it holds an image twice")
+        raise damage_error(images.path, "it holds an image twice")
     if not images.dense and not _are_classes(images.labels, images.classes):
-        raise damaged(images.path, f"a label is none of its {len(images.classes)} classes")
+        raise damage_error(images.path, f"a label is none of its {len(images.classes)} classes")
 
 
 def _are_classes(labels: np.ndarray, classes: list[str]) -> bool:
@@ -150,7 +150,7 @@ class Perturbations:
         """
         perturbations = self._stored[rows]
         if reason := why_impossible(perturbations, self._reach[rows]):
-            raise damaged(self._path, reason)
+            raise damage_error(self._path, reason)
         return perturbations
 
 
@@ -200,7 +200,7 @@ class AdversarialSet:
         """The perturbations of a batch, channels-last; DamagedFile where they cannot be."""
         stored = torch.from_numpy(self.perturbations[point][batch.rows]).to(batch.images.device)
         if leads_out(batch.images, stored):
-            raise damaged(self.path, "its perturbations lead out of [0,1]")
+            raise damage_error(self.path, "its perturbations lead out of [0,1]")
         return stored.contiguous(memory_format=torch.channels_last)
 
     def epsilon(self, point: str) -> np.ndarray:
@@ -232,14 +232,14 @@ def open_adversarial(path: Path, images: ImageSet) -> Iterator[AdversarialSet]:
 def _check_points(path: Path, points: dict, images: ImageSet, expected) -> None:
     """Raises DamagedFile where a point is missing or has not a row for each image."""
     if points.keys() != set(expected):
-        raise damaged(path, f"it holds the points {', '.join(points) or 'of no attack'}")
+        raise damage_error(path, f"it holds the points {', '.join(points) or 'of no attack'}")
     shapes = {"perturbation": (len(images), *images.shape)}
     shapes |= dict.fromkeys(("epsilon", "success"), (len(images),))
     for name, group in points.items():
         for array, shape in shapes.items():
             if group[array].shape != shape:
                 size = "x".join(map(str, group[array].shape))
-                raise damaged(path, f"{array} of {name} is {size} for {len(images)} images")
+                raise damage_error(path, f"{array} of {name} is {size} for {len(images)} images")
 
 
 @contextmanager

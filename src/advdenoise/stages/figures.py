@@ -6,7 +6,7 @@ from pathlib import Path
 from advdenoise.calls import call_with
 from advdenoise.graph.sources import load
 from advdenoise.io import lineage
-from advdenoise.io.files import replacing
+from advdenoise.io.files import atomic_write
 from advdenoise.reporting.palette import Styles
 from advdenoise.reporting.read import read_stage
 
@@ -34,6 +34,6 @@ def run(settings: dict, output: list[Path]) -> None:
         }
         figure = call_with(load("figures", entry), styles=styles, **offered)
         about = {"Title": f"{settings['experiment']}: {name}", "Date": None}
-        with replacing(paths[name]) as part:
+        with atomic_write(paths[name]) as part:
             figure.savefig(part, format="svg", metadata=about, bbox_inches="tight")
         matplotlib.pyplot.close(figure)

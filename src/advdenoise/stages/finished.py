@@ -21,8 +21,8 @@ import numpy as np
 from advdenoise.errors import BadInput, Preempted
 from advdenoise.io.hdf5 import add_array, create_hdf5, open_hdf5
 from advdenoise.ops.files import remove
-from advdenoise.ops.resume import Interruption, locked, own_state
-from advdenoise.ops.system import Refused
+from advdenoise.ops.resume import Interruption, prepare_state, state_lock
+from advdenoise.ops.system import Refusal
 
 log = logging.getLogger(__name__)
 
@@ -39,15 +39,15 @@ Arrays = dict[str, np.ndarray]
 def finished_rows(state: Path, digest: str, name: str) -> Iterator["FinishedRows"]:
     """Hold a state folder and give its finished rows; put the output in place within the block.
 
-    Call `resume.forget` on the folder after the block.
+    Call `resume.remove_state` on the folder after the block.
 
     Args:
         state: the output's `resume.state_folder`, locked meanwhile.
         digest: its `state_digest`; what another one left is removed.
         name: what is made, for messages.
     """
-    with locked(state), Interruption() as interruption:
-        yield FinishedRows(own_state(state, digest), name, interruption, digest)
+    with state_lock(state), Interruption() as interruption:
+        yield FinishedRows(prepare_state(state, digest), name, interruption, digest)
 
 
 class FinishedRows:
@@ -108,7 +108,7 @@ class FinishedRows:
                 found = {key: dict(group.attrs) for key, group in file.items()}
             runs = [(key, run["series"], int(run["start"])) for key, run in found.items()]
             rows = sum(int(run["stop"] - run["start"]) for run in found.values())
-        except Refused:  # it may be whole
+        except Refusal:  # it may be whole
             raise
         except (BadInput, KeyError, TypeError, ValueError):
             self._drop(part)
@@ -125,7 +125,7 @@ class FinishedRows:
         try:
             with open_hdf5(place.part, KIND) as file:
                 arrays = {name: array[:] for name, array in file[place.key].items()}
-        except Refused:
+        except Refusal:
             raise
         except BadInput:
             self._drop(place.part)

@@ -17,7 +17,7 @@ from advdenoise.io.provenance import collect_provenance
 from advdenoise.io.schemas import HISTORY
 from advdenoise.io.weights import write_weights
 from advdenoise.noise import derive_seed
-from advdenoise.ops.resume import forget, state_folder
+from advdenoise.ops.resume import remove_state, state_folder
 from advdenoise.stages import models
 from advdenoise.stages.columns import Columns
 from advdenoise.stages.data import AdversarialSet, ImageSet, open_images, open_sets
@@ -180,4 +180,4 @@ def _write(job: _Job, made, weights: Path, history: Path) -> None:
         columns.add(1, **row)
     write_table(history, columns.table(), provenance)
     write_weights(weights, network.state_dict(), provenance)
-    forget(job.state)
+    remove_state(job.state)

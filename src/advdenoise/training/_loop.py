@@ -17,7 +17,7 @@ from tqdm import tqdm
 from advdenoise.calls import call_with
 from advdenoise.errors import BadInput, Preempted
 from advdenoise.noise import Noise, derive_seed
-from advdenoise.ops.resume import Interruption, locked
+from advdenoise.ops.resume import Interruption, state_lock
 from advdenoise.training._optimisers import Optimiser, learning_rate
 from advdenoise.training._references import Make, References, maker
 from advdenoise.training._resume import State
@@ -75,7 +75,7 @@ def train(
         seed: the replicate's seed.
         name: what is trained, for messages and as a source of randomness.
         state: folder that keeps the state from epoch to epoch and the lock; call
-            `resume.forget` on it once the outputs are written.
+            `resume.remove_state` on it once the outputs are written.
         digest: of settings and code; a state of another one is removed and not resumed.
         device: where it is trained.
         held_out: examples that the step is evaluated on after each epoch, in eval mode.
@@ -92,7 +92,7 @@ def train(
         Preempted: on SIGTERM or SIGUSR1, the current batch done and the state saved.
     """
     device = torch.device(device)
-    with locked(state), Interruption() as interruption, _deterministic(device):
+    with state_lock(state), Interruption() as interruption, _deterministic(device):
         run = _Run(model, step, examples, loop, seed, name, device, held_out, network)
         try:
             return run.train(State(state, digest), interruption)

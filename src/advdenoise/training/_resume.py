@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from advdenoise.io.files import replacing
-from advdenoise.ops.files import remove, why_no_file
-from advdenoise.ops.resume import own_state
-from advdenoise.ops.system import Refused, refusal, short_of_memory
+from advdenoise.io.files import atomic_write
+from advdenoise.ops.files import remove, why_not_readable
+from advdenoise.ops.resume import prepare_state
+from advdenoise.ops.system import Refusal, is_out_of_memory, refusal_message
 
 log = logging.getLogger(__name__)
 
@@ -27,14 +27,14 @@ class State:
 
     def __init__(self, folder: Path, digest: str):
         self._digest = digest
-        own = own_state(folder, digest)
+        own = prepare_state(folder, digest)
         self.path = own / STATE
         self._diverged = own / DIVERGED
 
     def save(self, state: dict) -> None:
         """Write a dictionary of tensors, numbers, strings, lists and dictionaries atomically."""
         # A file of Python's says why it cannot be written, torch's own does not.
-        with replacing(self.path) as temporary, temporary.open("wb") as file:
+        with atomic_write(self.path) as temporary, temporary.open("wb") as file:
             torch.save({**state, "digest": self._digest}, file)
         remove(self._diverged)
 
@@ -46,7 +46,7 @@ class State:
         if not os.path.lexists(self.path):
             return None
         try:
-            if reason := why_no_file(self.path):
+            if reason := why_not_readable(self.path):
                 raise ValueError(reason)
             with zipfile.ZipFile(self.path) as archive:
                 if archive.testzip() is not None:  # torch.load itself checks no checksums
@@ -56,9 +56,9 @@ class State:
                 raise ValueError("it is of another training")
             return state
         except Exception as error:
-            if reason := refusal(error, self.path):  # it may be whole
-                raise Refused(reason) from error
-            if short_of_memory(error):
+            if reason := refusal_message(error, self.path):  # it may be whole
+                raise Refusal(reason) from error
+            if is_out_of_memory(error):
                 raise
             self.discard(str(error).partition("\n")[0] or type(error).__name__)
             return None
