@@ -1,4 +1,8 @@
-"""The command line of the library: `python -m advdenoise verify` and `unlock`.
+"""The command line of the library: `python -m advdenoise list`, `verify` and `unlock`.
+
+`list` prints the functions that a configuration may name, one line each: `list attacks` those of
+one kind, `list attacks gradient.pgd` one in full, `list keys` the keys of a configuration. With
+`--configfile` the entries of the configuration follow. `--markdown` prints config/README.md.
 
 `verify` says what does not belong into a folder of results, one line a file: damaged, foreign, left
 over. Without folders those of all scales are looked at. Files are compared with the configuration
@@ -15,8 +19,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from advdenoise.errors import BadInput
-from advdenoise.graph import configuration, verification, yaml_files
+from advdenoise.errors import BadInput, suggest
+from advdenoise.graph import configuration, reference, verification, yaml_files
 from advdenoise.graph.flow import Flow
 from advdenoise.ops import running, system
 from advdenoise.ops.files import require_readable
@@ -35,6 +39,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     unlock = commands.add_parser("unlock", help="remove a dead run's lock")
     unlock.set_defaults(run=_unlock)
+    listing = commands.add_parser("list", help="print functions, their settings, and keys")
+    listing.set_defaults(run=_list)
+    listing.add_argument("topic", nargs="?", help=f"{', '.join(reference.KINDS)} or keys")
+    listing.add_argument("name", nargs="?", help="a function, or a section of the keys")
+    listing.add_argument("--configfile", nargs="+", default=[], help="as Snakemake's")
+    listing.add_argument("--markdown", action="store_true", help="print config/README.md")
     verify = commands.add_parser("verify", help="say which result files do not belong")
     verify.set_defaults(run=_verify)
     verify.add_argument("paths", nargs="*", type=Path, help="folders or files below results/")
@@ -50,6 +60,23 @@ def _unlock(options) -> int:
     for sentence in running.unlock():
         print(sentence)
     system.check_cache()
+    return 0
+
+
+def _list(options) -> int:
+    topics = [*reference.KINDS, reference.KEYS]
+    if options.topic not in (None, *topics):
+        raise BadInput(f"list {options.topic}: no such kind; {suggest(options.topic, topics)}")
+    if options.markdown:
+        print(reference.markdown(), end="")
+        return 0
+    if options.name:
+        lines = reference.page(options.topic, options.name)
+    else:
+        entries = yaml_files.requested(options.configfile, []) if options.configfile else {}
+        lines = reference.overview(options.topic, entries)
+    for line in lines:
+        print(line)
     return 0
 
 

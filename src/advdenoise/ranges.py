@@ -237,6 +237,28 @@ def _first(sentences) -> str | None:
     return next(filter(None, sentences), None)
 
 
+def describe(kind: Any) -> str:
+    """What an annotation lets a setting be: "a number in [0, 1] or null"."""
+    options = [option for option in _options(kind) if _base(option) is not Other]
+    return " or ".join(dict.fromkeys(map(_in_full, options))) or "any value"
+
+
+def _in_full(option) -> str:
+    """An option with its members, where it is a list."""
+    kinds, bounds = _items(option), _interval(option)
+    if _base(option) is not list or not kinds:
+        return _describe(option)
+    if typing.get_origin(_bare(option)) is tuple and ... not in typing.get_args(_bare(option)):
+        words = list(dict.fromkeys(map(describe, kinds)))
+        return (
+            f"a list of {len(kinds)}, each {words[0]}"
+            if len(words) == 1
+            else (f"a list of {len(kinds)}: {', '.join(map(describe, kinds))}")
+        )
+    length = f" of {bounds.ge} to {bounds.le}" if bounds else ""
+    return f"a list{length}, each {describe(kinds[0])}"
+
+
 def _describe(option) -> str:
     base, interval = _base(option), _interval(option)
     if base is Literal:

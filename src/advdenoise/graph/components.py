@@ -39,9 +39,9 @@ class Signature(NamedTuple):
     """What a component asks for: `injected` by name, `required` and `optional` settings.
 
     `needed` are those of `injected` that have no default: it cannot do without them.
-    `types` are the annotations of settings, `defaults` the values of optional ones,
-    `returns` is the annotation of what it gives, of a class its name. `open` is one that takes any
-    further setting (`**settings`).
+    `types` are the annotations of settings, `defaults` the values of optional ones and `written`
+    their source text. `returns` is the annotation of what it gives, of a class its name. `open` is
+    one that takes any further setting (`**settings`).
     """
 
     injected: tuple[str, ...]
@@ -50,6 +50,7 @@ class Signature(NamedTuple):
     optional: tuple[str, ...]
     types: dict[str, Any]
     defaults: dict
+    written: dict[str, str]
     returns: str
     open: bool = False
 
@@ -182,6 +183,7 @@ def _read(arguments: ast.arguments, returns: str, known: set[str] | None) -> Sig
         optional=tuple(a.arg for a, default in settings if default is not None),
         types={a.arg: _annotation(a.annotation) for a, _ in settings if a.annotation},
         defaults=_literals(settings),
+        written={a.arg: ast.unparse(default) for a, default in settings if default is not None},
         returns=returns,
         open=arguments.kwarg is not None,
     )

@@ -138,12 +138,13 @@ def _definition(file: Path, name: str, depth: int) -> Source | None:
             continue
         for alias in node.names:
             if (alias.asname or alias.name) == name:
-                other = _imported_file(file, node)
+                other = imported_file(file, node)
                 return _definition(other, alias.name, depth - 1) if other else None
     return None
 
 
-def _imported_file(file: Path, node: ast.ImportFrom) -> Path | None:
+def imported_file(file: Path, node: ast.ImportFrom) -> Path | None:
+    """The source that an import in a file takes names from."""
     if not node.level:
         return _beside(file.parent, node.module or "") or _module_file(node.module or "")
     start = file.parent
