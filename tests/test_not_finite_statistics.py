@@ -1,4 +1,4 @@
-"""Statistics, tables and detectors of numbers that are not finite: undefined, never a number."""
+"""Numbers that are not finite: statistics and tables are undefined, detectors robust."""
 
 import math
 
@@ -22,19 +22,19 @@ NAN, INF = math.nan, math.inf
 
 
 @pytest.mark.parametrize("successes", [NAN, INF, -INF])
-def test_a_share_of_no_number_is_undefined(successes):
+def test_a_share_that_is_not_finite_is_undefined(successes):
     assert all(map(math.isnan, statistics.wilson(successes, 10)[:3]))
 
 
 @pytest.mark.parametrize("values", [[], [NAN, 1.0], [1.0, NAN], [INF, 1.0]])
-def test_a_median_of_what_was_not_measured_is_undefined(values):
+def test_a_median_with_missing_values_is_undefined(values):
     result = costs.over_runs(np.array(values))
     assert all(map(math.isnan, result[:3])) and result.n == len(values)
     assert costs.over_runs(np.array([3.0, 1.0, 2.0])) == Estimate(2, 1, 3, 3)
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
-def test_a_table_prints_no_number_for_them(value):
+def test_tables_print_undefined(value):
     cell = Cell("r", "c", "m", "%", Estimate(value, NAN, NAN, 3))
     assert write._text(cell, {}, 1) == "undefined" and write.number(value) == ""
 
@@ -47,7 +47,7 @@ def frame(value):
 
 
 @pytest.mark.parametrize("value", [NAN, INF])
-def test_an_image_without_a_number_is_not_left_out_of_a_mean(value):
+def test_images_with_nan_are_not_left_out_of_a_mean(value):
     result = propagation.means(frame(value), ["setting"], "value")
     assert len(result.ids) == 4 and np.isnan(result.values["a"]).all()
     assert result.values["b"][0] == 2.5
@@ -55,7 +55,7 @@ def test_an_image_without_a_number_is_not_left_out_of_a_mean(value):
     assert len(missing.ids) == 3 and missing.values["b"][0] == pytest.approx(8 / 3)
 
 
-def test_correlations_beside_a_nan_are_undefined():
+def test_correlations_with_nan_are_undefined():
     first = {name: np.array([x, x]) for name, x in zip("abc", (1.0, 2.0, 3.0), strict=True)}
     second = first | {"b": np.array([NAN, 2.0])}
     judged = [propagation.Means(values, ()) for values in (first, second)]
@@ -66,14 +66,14 @@ def test_correlations_beside_a_nan_are_undefined():
 
 
 @pytest.mark.parametrize("value", [{"mean": NAN, "deviation": 1}, {"mean": 1, "deviation": INF}])
-def test_a_calibration_of_no_numbers_is_refused(value):
-    with pytest.raises(BadInput, match="calibrate on two or more images"):
+def test_a_calibration_that_is_not_finite_is_refused(value):
+    with pytest.raises(BadInput, match="calibrate on at least two"):
         mean_and_deviation(value, "apudae.d")
 
 
 @pytest.mark.parametrize("power", [-38, -24, -19, 0, 15, 20, 36])
 @pytest.mark.parametrize("scale", [False, True])
-def test_a_machine_does_not_depend_on_the_scale_of_features(power, scale):
+def test_an_svm_does_not_depend_on_the_scale_of_features(power, scale):
     random = np.random.default_rng(0)
     features, truth = random.random((60, 4)), np.arange(60) < 30
     features[:30] += 0.3
@@ -88,7 +88,7 @@ def test_a_machine_does_not_depend_on_the_scale_of_features(power, scale):
 
 
 @pytest.mark.parametrize("power", [-20, 20])
-def test_a_number_as_gamma_means_what_it_says(power):
+def test_gamma_may_be_a_number(power):
     features = np.random.default_rng(0).random((40, 3))
     truth = np.arange(40) < 20
     features[:20] += 0.3

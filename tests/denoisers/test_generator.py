@@ -19,7 +19,7 @@ def weights(network: nn.Module) -> int:
 def test_sizes_of_the_authors_networks():
     network = wgan(GREY)
     assert weights(network.generator) == 1_554_177 and weights(network.critic) == 1_030_145
-    assert network.codes == (128, 1, 1)
+    assert network.code_shape == (128, 1, 1)
     assert network(torch.randn(2, 128, 1, 1)).shape == (2, *GREY)
     assert network.critic(torch.rand(2, *GREY)).shape == (2, 1)
 
@@ -33,7 +33,7 @@ def test_priors_of_training():
         ({"prior": "scaled"}, start),
     ):
         network = wgan(GREY, width=1, **settings)
-        assert network.deviation == pytest.approx(deviation)
+        assert network.code_std == pytest.approx(deviation)
     with pytest.raises(BadInput, match="settings.prior: 'uniform' is none of normal, scaled"):
         wgan(GREY, prior="uniform")
 

@@ -58,7 +58,7 @@ def test_the_training_stage_makes_one(world, tmp_path):
     assert history[["value", "held_out_value"]].notna().all(axis=None)
     with open_images(world.make("images/digits/few.h5")) as clean:
         generate = models.denoiser(path, None, entry, clean).generate
-    made = generate(torch.zeros(2, *generate.codes))
+    made = generate(torch.zeros(2, *generate.code_shape))
     assert made.shape == (2, 1, 28, 28) and not made.requires_grad and not generate.training
 
 

@@ -94,7 +94,7 @@ def _network(thing: Thing, whats: list[str], batch: int, folder: Path) -> dict:
     entry = without_first_weights(thing.kind, entry)
     *shape, classes = thing.size
     network = models.build(thing.kind, entry, tuple(shape), classes).eval()
-    shape = getattr(network, "codes", shape)  # a generator takes no images
+    shape = getattr(network, "code_shape", shape)  # a generator takes no images
     stored = sum(tensor.numel() for tensor in network.state_dict().values())
     network = network.to(models.device(), memory_format=torch.channels_last)
     # Before any training, which changes the statistics that the rewritten copy takes over.

@@ -52,8 +52,8 @@ def wgan(
 class _Gan(nn.Module):
     def __init__(self, latent: int, width: int, prior: str):
         super().__init__()
-        self.codes = (latent, 1, 1)
-        self.deviation = 1.0 if prior == "normal" else latent**-0.5
+        self.code_shape = (latent, 1, 1)
+        self.code_std = 1.0 if prior == "normal" else latent**-0.5
         self.generator = nn.ModuleDict(
             {
                 "dense": nn.Linear(latent, 4 * width * 4 * 4),

@@ -1,13 +1,14 @@
-"""Images led, step by step, to where a loss of their reconstruction error is smaller.
+"""Gradient descent on a loss of the reconstruction error of each image.
 
-The images of a batch never influence each other: losses are per image and summed, Adam's state and
-rate belong to an image.
+The images of a batch do not influence each other: losses are per image and summed, and Adam keeps
+moments and a learning rate for each image.
 
-The way is differentiable. Where autograd is on and the images ask for a gradient, each step keeps
-its inputs only and is made again, with the graph of its inner gradient, when the gradient comes
-back: memory for one step's graph instead of all, for one more pass of the denoiser per step.
-Otherwise no graph outlives a step. Weights of the denoiser get no gradient. Layers that can be
-differentiated once only (the fast ELU) stop an outer gradient with their own error.
+The descent is differentiable. Where autograd is enabled and the images require a gradient, each
+step is checkpointed: it keeps its inputs only and is computed again, with the graph of its inner
+gradient, in the backward pass. That takes memory for one step's graph instead of all, and one more
+pass of the denoiser per step. Otherwise no graph outlives a step. The denoiser's weights get no
+gradient. Layers that can be differentiated only once (the fast ELU) raise their own error in the
+backward pass.
 """
 
 import math
@@ -19,17 +20,17 @@ from torch import Tensor
 
 from advdenoise.purifiers._checks import check_images
 
-OfImages = Callable[[Tensor], Tensor]
-OfErrors = Callable[[Tensor], Tensor]  # [N] -> [N]
-State = tuple[Tensor, ...]  # the images, then what a rule keeps of each
+ImageFunction = Callable[[Tensor], Tensor]
+ErrorFunction = Callable[[Tensor], Tensor]  # [N] -> [N]
+State = tuple[Tensor, ...]  # the images, then what an update rule stores for each
 
-_MEAN_DECAY, _SQUARE_DECAY, _EPSILON = 0.9, 0.999, 1e-8
-# Under Adam's root: far below its epsilon, and the root's derivative stays finite at 0.
+_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
+# Added under Adam's root: far below its epsilon, and keeps the root's derivative finite at 0.
 _TINY = 1e-36
 
 
 class Gradient(NamedTuple):
-    """Steps of `rate` times the gradient, or times its sign."""
+    """Update rule: steps of `rate` times the gradient, or times its sign."""
 
     rate: float
     sign: bool = False
@@ -42,13 +43,13 @@ class Gradient(NamedTuple):
 
 
 class Adam(NamedTuple):
-    """Adam (Kingma and Ba 2015), its rate times `scale` of the image's error.
+    """Update rule: Adam (Kingma and Ba 2015) with the rate times `scale` of the image's error.
 
-    The error is that of the first step, or that of each one if `each_step`.
+    The error is that before the first step, or before each step if `each_step`.
     """
 
     rate: float
-    scale: OfErrors | None = None
+    scale: ErrorFunction | None = None
     each_step: bool = False
 
     def start(self, images: Tensor) -> State:
@@ -64,107 +65,112 @@ class Adam(NamedTuple):
         square: Tensor,
         *scale: Tensor,
     ) -> State:
-        """The images after the step and what is kept: both moments, a first scale [N,1,1,1]."""
-        mean = mean.lerp(gradient, 1 - _MEAN_DECAY)
-        square = (_SQUARE_DECAY * square).addcmul_(gradient, gradient, value=1 - _SQUARE_DECAY)
-        # The corrections, numbers, are taken out of the root: fewer passes over the images.
-        correction = math.sqrt(1 - _SQUARE_DECAY**number)
+        """The images after the step, both moments and, unless `each_step`, the scale [N,1,1,1]."""
+        mean = mean.lerp(gradient, 1 - _BETA1)
+        square = (_BETA2 * square).addcmul_(gradient, gradient, value=1 - _BETA2)
+        # The bias corrections are factors outside of the root, which saves passes over the images.
+        correction = math.sqrt(1 - _BETA2**number)
         size = (square + _TINY).sqrt() + correction * _EPSILON
-        rate = self.rate * correction / (1 - _MEAN_DECAY**number)
+        rate = self.rate * correction / (1 - _BETA1**number)
         if self.scale is None:
             return images.addcdiv(mean, size, value=-rate), mean, square
-        now = scale[0] if scale else self.scale(error).view(-1, 1, 1, 1)
-        moved = images.addcdiv(now * mean, size, value=-rate)
-        return moved, mean, square, *(() if self.each_step else (now,))
+        current = scale[0] if scale else self.scale(error).view(-1, 1, 1, 1)
+        moved = images.addcdiv(current * mean, size, value=-rate)
+        return moved, mean, square, *(() if self.each_step else (current,))
 
 
 def descend(
     images: Tensor,
-    error: OfImages,
+    error: ImageFunction,
     steps: int,
     rule: Gradient | Adam,
     *,
-    loss: OfErrors = lambda error: error,
-    shake: Callable[[Tensor], Callable[[Tensor, Tensor], Tensor]] | None = None,
-    turn: Callable[[Tensor], OfImages] | None = None,
+    loss: ErrorFunction = lambda error: error,
+    add_noise: Callable[[Tensor], Callable[[Tensor, Tensor], Tensor]] | None = None,
+    random_transform: Callable[[Tensor], ImageFunction] | None = None,
 ) -> Tensor:
-    """Images after `steps` steps of the rule on loss(error(images)), clipped to [0,1].
+    """The images after `steps` steps of the rule on loss(error(images)), clipped to [0,1].
 
     Args:
         images: [N,C,H,W] in [0,1].
-        error: images -> reconstruction error [N], differentiable, twice if a gradient is asked for.
-        loss: of the errors.
-        shake: draws for these images; the function it gives changes images of these errors after
-            the gradient is taken.
-        turn: draws for these images; the function it gives moves them before the gradient is taken.
+        error: images -> reconstruction error [N]; twice differentiable if the result is to be
+            differentiated.
+        loss: errors -> losses, both [N].
+        add_noise: draws random numbers for the images of a step; the function that it returns maps
+            images and their errors to noisy images, after the gradient has been computed.
+        random_transform: draws random numbers for the images of a step; the function that it
+            returns transforms images before the gradient is computed.
 
     Raises:
-        BadInput: an empty batch, values that are not finite or lie outside [0,1].
+        BadInput: an empty batch, values that are not finite or outside [0,1].
     """
     check_images(images)
-    follow = torch.is_grad_enabled() and images.requires_grad
+    differentiable = torch.is_grad_enabled() and images.requires_grad
     state: State = (images, *rule.start(images))
-    whole = moving = None
+    batch = moving = None
     for number in range(1, steps + 1):
-        shaken = shake(state[0]) if shake else None
-        turned = turn(state[0]) if turn else None
-        state = taken(_step(number, error, loss, rule, shaken, turned), state, follow)
-        if number == 1 and len(state) > 1 and not (shake or turn):
-            whole, (moving, state) = state[0], _only_moving(state)
+        noisy = add_noise(state[0]) if add_noise else None
+        transform = random_transform(state[0]) if random_transform else None
+        step = _step(number, error, loss, rule, noisy, transform)
+        state = run_step(step, state, differentiable)
+        if number == 1 and len(state) > 1 and not (add_noise or random_transform):
+            batch, (moving, state) = state[0], _only_moving(state)
             if moving is not None and not len(moving):
                 break
-    found = state[0] if moving is None else whole.index_put((moving,), state[0])
-    return found.clamp(0, 1)
+    result = state[0] if moving is None else batch.index_put((moving,), state[0])
+    return result.clamp(0, 1)
 
 
-def _step(number: int, error: OfImages, loss: OfErrors, rule, shaken, turned):
-    """A step as a function of the state alone, whatever is drawn being fixed."""
+def _step(number: int, error: ImageFunction, loss: ErrorFunction, rule, noisy, transform):
+    """A step as a deterministic function of the state: its random numbers are already drawn."""
 
-    def step(images: Tensor, *kept: Tensor) -> State:
-        if turned:
-            images = turned(images)
-        found, gradient = _slope(images, error, loss)
-        if shaken:
-            images = shaken(images, found)
-        return rule.step(number, images, gradient, found, *kept)
+    def step(images: Tensor, *moments: Tensor) -> State:
+        if transform:
+            images = transform(images)
+        errors, gradient = _errors_and_gradient(images, error, loss)
+        if noisy:
+            images = noisy(images, errors)
+        return rule.step(number, images, gradient, errors, *moments)
 
     return step
 
 
-def _slope(images: Tensor, error: OfImages, loss: OfErrors) -> tuple[Tensor, Tensor]:
-    """Errors [N] and the gradient of their losses, both with their graph where one is asked for."""
-    follow = torch.is_grad_enabled() and images.requires_grad
+def _errors_and_gradient(
+    images: Tensor, error: ImageFunction, loss: ErrorFunction
+) -> tuple[Tensor, Tensor]:
+    """The errors [N] and the gradient of their losses, with a graph if one is required."""
+    differentiable = torch.is_grad_enabled() and images.requires_grad
     with torch.enable_grad():
-        given = images if follow else images.detach().requires_grad_()
-        found = error(given)
-        (gradient,) = torch.autograd.grad(loss(found).sum(), given, create_graph=follow)
-    return found if follow else found.detach(), gradient
+        inputs = images if differentiable else images.detach().requires_grad_()
+        errors = error(inputs)
+        total = loss(errors).sum()
+        (gradient,) = torch.autograd.grad(total, inputs, create_graph=differentiable)
+    return errors if differentiable else errors.detach(), gradient
 
 
 def _only_moving(state: State) -> tuple[Tensor | None, State]:
-    """Places and state of the images that go on; None in the place of all.
+    """Indices and state of the images that still move; None instead of the indices of all.
 
-    Adam moves an image never whose first gradient is 0: the image stays where it is, and so does
-    its gradient.
+    Adam never moves an image whose first gradient is 0: the image stays, and so does its gradient.
     """
-    goes = state[1].flatten(1).any(1)
-    if goes.all():
+    moves = state[1].flatten(1).any(1)
+    if moves.all():
         return None, state
-    places = goes.nonzero().flatten()
-    # By indexing, and put back so, because index_select would undo channels-last.
-    return places, tuple(part[places] for part in state)
+    rows = moves.nonzero().flatten()
+    # Indexing, also to put them back, since index_select would lose channels-last.
+    return rows, tuple(part[rows] for part in state)
 
 
-def taken(step: Callable[..., State], state: State, follow: bool) -> State:
-    """The state after a step; where a gradient is to `follow`, the step is made again for it."""
-    if follow:
-        return _MadeAgain.apply(step, *state)
+def run_step(step: Callable[..., State], state: State, differentiable: bool) -> State:
+    """The state after a step, which is checkpointed if the result is to be differentiated."""
+    if differentiable:
+        return _Checkpoint.apply(step, *state)
     with torch.no_grad():
         return step(*state)
 
 
-class _MadeAgain(torch.autograd.Function):
-    """A step that keeps its inputs and is made again for the gradient."""
+class _Checkpoint(torch.autograd.Function):
+    """A step that stores its inputs only and is computed again in the backward pass."""
 
     @staticmethod
     def forward(ctx, step: Callable[..., State], *state: Tensor) -> State:
@@ -179,6 +185,6 @@ class _MadeAgain(torch.autograd.Function):
         with torch.enable_grad():
             state = [part.detach().requires_grad_() for part in ctx.saved_tensors]
             after = ctx.step(*state)
-            # A sum, for what torch does with several gradients imports sympy: two seconds.
+            # A sum: torch's handling of several gradients imports sympy, which takes two seconds.
             total = sum((part * down).sum() for part, down in zip(after, gradients, strict=True))
         return None, *torch.autograd.grad(total, state, allow_unused=True)

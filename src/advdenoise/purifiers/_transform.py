@@ -1,4 +1,4 @@
-"""Random resize and rotation of each image, differentiable."""
+"""Random resizing and rotation of each image, differentiable."""
 
 import math
 from collections.abc import Callable
@@ -10,37 +10,37 @@ from torch.nn import functional
 from advdenoise.noise import Noise
 
 
-def drawn(
+def random_transform(
     images: Tensor, noise: Noise, resize: float, rotation: float
 ) -> Callable[[Tensor], Tensor]:
-    """One random transformation for each image: a function of images.
+    """A function that transforms images [N,C,H,W], each by its own random numbers.
 
-    An image is resized by r ~ U(1 - resize, 1 + resize) about its centre, padded with 0 or cropped
-    to its own size, and turned by U(-rotation, rotation) degrees, all in one bilinear resampling.
+    An image is resized about its centre by r ~ U(1 - resize, 1 + resize), padded with 0 or cropped
+    to its size, and rotated by U(-rotation, rotation) degrees, all in one bilinear resampling.
     """
     random = noise.uniform(images.new_empty(len(images), 2), -1, 1).to(images.dtype)
     factor, angle = 1 + resize * random[:, 0], math.radians(rotation) * random[:, 1]
     grid = _grid(factor, angle, *images.shape[2:])
-    last = images.is_contiguous(memory_format=torch.channels_last)
-    layout = torch.channels_last if last else torch.contiguous_format
+    is_nhwc = images.is_contiguous(memory_format=torch.channels_last)
+    memory_format = torch.channels_last if is_nhwc else torch.contiguous_format
 
-    def transform(given: Tensor) -> Tensor:
-        moved = functional.grid_sample(given, grid, align_corners=False)
-        return moved.contiguous(memory_format=layout)
+    def transform(images: Tensor) -> Tensor:
+        transformed = functional.grid_sample(images, grid, align_corners=False)
+        return transformed.contiguous(memory_format=memory_format)
 
     return transform
 
 
 def _grid(factor: Tensor, angle: Tensor, height: int, width: int) -> Tensor:
-    """Where each pixel comes from, [N,H,W,2]: x and y, sides going from -1 to 1."""
+    """The source of each pixel, [N,H,W,2]: x and y in grid_sample's coordinates (-1..1)."""
     cosine, sine = ((part / factor).view(-1, 1, 1) for part in (torch.cos(angle), torch.sin(angle)))
-    down, right = _centres(height, angle)[:, None], _centres(width, angle)
-    x = cosine * right - sine * height / width * down
-    y = sine * width / height * right + cosine * down
+    rows, columns = _centres(height, angle)[:, None], _centres(width, angle)
+    x = cosine * columns - sine * height / width * rows
+    y = sine * width / height * columns + cosine * rows
     return torch.stack([x, y], dim=3)
 
 
 def _centres(side: int, like: Tensor) -> Tensor:
-    """Of the pixels along a side from -1 to 1."""
-    places = torch.arange(side, dtype=like.dtype, device=like.device)
-    return (2 * places + 1) / side - 1
+    """The coordinates of the centres of the pixels along a side, which extends from -1 to 1."""
+    pixels = torch.arange(side, dtype=like.dtype, device=like.device)
+    return (2 * pixels + 1) / side - 1

@@ -1,16 +1,22 @@
-"""APuDAE: images changed until their reconstruction error is that of clean images.
+"""APuDAE: gradient descent on images until their reconstruction error is that of clean images.
 
-With A the denoiser, RE(X) = sum over all elements of (X - A(X))^2 for each image (equation 7), mu
-and sigma its mean and standard deviation on held-out clean images, X_0 the image given: all
-variants take `steps` steps from X_0 and give the last image clipped to [0,1]. Where "Adam on L" is
-written, each image has moments of its own (decay 0.9 and 0.999, epsilon 1e-8), fresh for each call,
-and X_{i+1} = X_i - rate * m_i / (sqrt(v_i) + epsilon) with the corrected moments of dL(X_i)/dX_i.
+Let A be the denoiser, RE(X) the sum over all elements of (X - A(X))^2 for each image (equation 7),
+mu and sigma its mean and standard deviation on held-out clean images, and X_0 the input. All
+variants take `steps` steps from X_0 and return the last image, clipped to [0,1]. "Adam on L" means
+X_{i+1} = X_i - rate * m_i / (sqrt(v_i) + epsilon) with the bias-corrected moments of dL(X_i)/dX_i
+(betas 0.9 and 0.999, epsilon 1e-8), which are reset at each call and kept for each image.
 
 All can be differentiated through their steps. All raise BadInput for an empty batch, for values
-that are not finite or lie outside [0,1], and, where they use it, for a missing calibration.
+that are not finite or outside [0,1], and, if they use it, for a missing calibration.
 
-What they are handed: `images` float [N,C,H,W] in [0,1]; `error`, images -> RE [N]; `calibration`,
-mu as `mean` and sigma as `deviation`; `noise`, one random stream per image.
+Arguments:
+
+    images: float [N,C,H,W] in [0,1].
+    error: images -> RE [N].
+    calibration: mu as `mean` and sigma as `deviation`.
+    noise: one random stream per image.
+
+`rate` is a step size in pixel units, for the variants with Adam that of a single step.
 """
 
 from collections.abc import Callable
@@ -22,8 +28,8 @@ from torch import Tensor
 from advdenoise.errors import BadInput
 from advdenoise.noise import Noise
 from advdenoise.purifiers._checks import check_images, mean_and_deviation
-from advdenoise.purifiers._descent import Adam, Gradient, OfErrors, OfImages, descend
-from advdenoise.purifiers._transform import drawn
+from advdenoise.purifiers._descent import Adam, ErrorFunction, Gradient, ImageFunction, descend
+from advdenoise.purifiers._transform import random_transform
 from advdenoise.ranges import Angle, Decay, Pixel, PositiveFloat, PositiveInt, StepSize
 
 FORMS = ("sigmoid", "gaussian")
@@ -31,21 +37,21 @@ FORMS = ("sigmoid", "gaussian")
 
 def a(
     images: Tensor,
-    error: OfImages,
+    error: ImageFunction,
     *,
     steps: PositiveInt = 15,
     rate: PositiveFloat = 0.01,
     sign: bool = False,
 ) -> Tensor:
-    """X_{i+1} = X_i - rate * dRE(X_i)/dX_i, or the sign of it (equation 8; rows A of Table 3).
+    """X_{i+1} = X_i - rate * dRE(X_i)/dX_i, or its sign (equation 8; rows A of Table 3).
 
-    The paper's steps are 12, 15 and 18; with `sign` a rate of 1/255 fits.
+    The paper takes 12, 15 and 18 steps. With `sign`, a rate of 1/255 is suitable.
     """
     return descend(images, error, steps, Gradient(rate, sign))
 
 
 def b(
-    images: Tensor, error: OfImages, *, steps: PositiveInt = 12, rate: StepSize = 1 / 255
+    images: Tensor, error: ImageFunction, *, steps: PositiveInt = 12, rate: StepSize = 1 / 255
 ) -> Tensor:
     """Adam on RE (equation 9)."""
     return descend(images, error, steps, Adam(rate))
@@ -53,7 +59,7 @@ def b(
 
 def c(
     images: Tensor,
-    error: OfImages,
+    error: ImageFunction,
     calibration: dict | None,
     *,
     steps: PositiveInt = 16,
@@ -61,21 +67,21 @@ def c(
     form: Literal["sigmoid", "gaussian"] = "sigmoid",
     each_step: bool = False,
 ) -> Tensor:
-    """Adam on RE with the rate `rate` * s, s from the image's own error (equation 10).
+    """Adam on RE with the rate `rate` * s, where s depends on the image's error (equation 10).
 
-    `form` sigmoid: s = 1 / (1 + exp(-(RE - mu) / sigma)), as the authors' program has it; gaussian:
-    s = 1 - exp(-(RE - mu)^2 / (2 sigma^2)) for RE > mu, else 0, nearer to the text's "probability
-    of falling within". RE is RE(X_0), or RE(X_i) with `each_step`.
+    `form: sigmoid` is s = 1 / (1 + exp(-(RE - mu) / sigma)), as in the authors' program;
+    `form: gaussian` is s = 1 - exp(-(RE - mu)^2 / (2 sigma^2)) for RE > mu and else 0, closer to
+    the text's "probability of falling within". RE is RE(X_0), or RE(X_i) with `each_step`.
     """
     if form not in FORMS:
-        raise BadInput(f"apudae.c: settings.form: {form!r} is none of {', '.join(FORMS)}")
+        raise BadInput(f"apudae.c: settings.form: must be one of {', '.join(FORMS)}, got {form!r}")
     mean, deviation = mean_and_deviation(calibration, "apudae.c")
 
-    def sigmoid(found: Tensor) -> Tensor:
-        return torch.sigmoid((found - mean) / deviation)
+    def sigmoid(errors: Tensor) -> Tensor:
+        return torch.sigmoid((errors - mean) / deviation)
 
-    def gaussian(found: Tensor) -> Tensor:
-        return -torch.expm1(-((found - mean).clamp_min(0) / deviation).square() / 2)
+    def gaussian(errors: Tensor) -> Tensor:
+        return -torch.expm1(-((errors - mean).clamp_min(0) / deviation).square() / 2)
 
     scale = sigmoid if form == "sigmoid" else gaussian
     return descend(images, error, steps, Adam(rate, scale, each_step))
@@ -83,24 +89,24 @@ def c(
 
 def d(
     images: Tensor,
-    error: OfImages,
+    error: ImageFunction,
     calibration: dict | None,
     *,
     steps: PositiveInt = 13,
     rate: StepSize = 2 / 255,
 ) -> Tensor:
-    """Adam on (RE - mu)^2 / sigma^2, which raises exp(-(RE - mu)^2 / sigma^2) (equation 11)."""
+    """Adam on (RE - mu)^2 / sigma^2, which maximises exp(-(RE - mu)^2 / sigma^2) (equation 11)."""
     mean, deviation = mean_and_deviation(calibration, "apudae.d")
 
-    def loss(found: Tensor) -> Tensor:
-        return ((found - mean) / deviation).square()
+    def loss(errors: Tensor) -> Tensor:
+        return ((errors - mean) / deviation).square()
 
     return descend(images, error, steps, Adam(rate), loss=loss)
 
 
 def e(
     images: Tensor,
-    error: OfImages,
+    error: ImageFunction,
     calibration: dict | None,
     *,
     steps: PositiveInt = 13,
@@ -109,19 +115,19 @@ def e(
 ) -> Tensor:
     """Adam on max(RE - mu, 0)^2 / sigma^2 (row E of Table 3).
 
-    An image with RE(X_0) <= mu does not change. One that comes to RE <= mu on its way is carried on
-    by Adam's mean of earlier gradients, as in the authors' program; with `rest` it stays where it
-    is as long as RE(X_i) <= mu.
+    An image with RE(X_0) <= mu does not change. One that reaches RE <= mu later keeps moving by
+    Adam's first moment, as in the authors' program; with `rest` it does not move while
+    RE(X_i) <= mu.
     """
     mean, _ = distribution = mean_and_deviation(calibration, "apudae.e")
-    scale = _above(mean) if rest else None
+    scale = _is_above(mean) if rest else None
     rule = Adam(rate, scale, each_step=True)
     return descend(images, error, steps, rule, loss=_excess(*distribution))
 
 
 def f(
     images: Tensor,
-    error: OfImages,
+    error: ImageFunction,
     calibration: dict | None,
     noise: Noise,
     *,
@@ -130,12 +136,13 @@ def f(
     amount: Pixel = 0.7 / 255,
     deviation: PositiveFloat | None = None,
 ) -> Tensor:
-    """E, and U(-e_i, e_i) added to the image at each step (equation 12).
+    """E with noise U(-e_i, e_i) added to the image at each step (equation 12).
 
-    e_i = amount * min(((RE(X_i) - mu) / (2 sigma))^2, 4). The gradient is taken before the noise is
-    added, as in the authors' program; images with RE < mu get noise too. `deviation` > 0 is sigma
-    in the calibration's place: the authors' logged run has 0.5 for its own 0.923, so that the noise
-    is largest from RE - mu = 2 on. (The loss does not depend on it: Adam ignores its scale.)
+    e_i = amount * min(((RE(X_i) - mu) / (2 sigma))^2, 4), `amount` in pixel units. The gradient is
+    computed before the noise is added, as in the authors' program; images with RE < mu get noise,
+    too. `deviation` > 0 replaces the sigma of the calibration: the authors' logged run has 0.5
+    instead of its 0.923, so that the noise is largest from RE - mu = 2 on. (The descent does not
+    depend on it, since Adam is invariant to the scale of the loss.)
     """
     distribution = mean_and_deviation(calibration, "apudae.f")
     if deviation is not None:
@@ -146,13 +153,13 @@ def f(
         steps,
         Adam(rate),
         loss=_excess(*distribution),
-        shake=_shake(noise, amount, *distribution),
+        add_noise=_add_noise(noise, amount, *distribution),
     )
 
 
 def g(
     images: Tensor,
-    error: OfImages,
+    error: ImageFunction,
     calibration: dict | None,
     noise: Noise,
     *,
@@ -162,19 +169,19 @@ def g(
     rotation: Angle = 10.0,
     each_step: bool = False,
 ) -> Tensor:
-    """E from X_0 = t(X; r, angle), a random resize and rotation (equation 13).
+    """E from X_0 = t(X; r, angle), a random resizing and rotation (equation 13).
 
     r ~ U(1 - resize, 1 + resize) about the centre, padded with 0 or cropped; the angle is
-    U(-rotation, rotation) degrees. With `each_step` another t comes before every step.
+    U(-rotation, rotation) in degrees. With `each_step` a new t is applied before every step.
     """
     loss = _excess(*mean_and_deviation(calibration, "apudae.g"))
-    images, turn = _turn(images, noise, resize, rotation, each_step)
-    return descend(images, error, steps, Adam(rate), loss=loss, turn=turn)
+    images, transform = _random_transform(images, noise, resize, rotation, each_step)
+    return descend(images, error, steps, Adam(rate), loss=loss, random_transform=transform)
 
 
 def a_with_noise(
     images: Tensor,
-    error: OfImages,
+    error: ImageFunction,
     calibration: dict | None,
     noise: Noise,
     *,
@@ -184,13 +191,13 @@ def a_with_noise(
 ) -> Tensor:
     """A with the noise of F at each step (row B of Table 4, ImageNet)."""
     distribution = mean_and_deviation(calibration, "apudae.a_with_noise")
-    shake = _shake(noise, amount, *distribution)
-    return descend(images, error, steps, Gradient(rate), shake=shake)
+    add_noise = _add_noise(noise, amount, *distribution)
+    return descend(images, error, steps, Gradient(rate), add_noise=add_noise)
 
 
 def a_transformed(
     images: Tensor,
-    error: OfImages,
+    error: ImageFunction,
     noise: Noise,
     *,
     steps: PositiveInt = 15,
@@ -199,38 +206,42 @@ def a_transformed(
     rotation: Angle = 10.0,
     each_step: bool = False,
 ) -> Tensor:
-    """A from the random resize and rotation of G, or with one before every step (row C of Table 4,
-    ImageNet; the heading there says "at each step", the sentence "before")."""
-    images, turn = _turn(images, noise, resize, rotation, each_step)
-    return descend(images, error, steps, Gradient(rate), turn=turn)
+    """A after the random resizing and rotation of G, or with one before every step.
+
+    Row C of Table 4, ImageNet, whose heading says "at each step" and whose sentence says "before".
+    """
+    images, transform = _random_transform(images, noise, resize, rotation, each_step)
+    return descend(images, error, steps, Gradient(rate), random_transform=transform)
 
 
-def _above(mean: float) -> OfErrors:
-    return lambda found: (found > mean).to(found.dtype)
+def _is_above(mean: float) -> ErrorFunction:
+    return lambda errors: (errors > mean).to(errors.dtype)
 
 
-def _excess(mean: float, deviation: float) -> OfErrors:
-    return lambda found: ((found - mean).clamp_min(0) / deviation).square()
+def _excess(mean: float, deviation: float) -> ErrorFunction:
+    return lambda errors: ((errors - mean).clamp_min(0) / deviation).square()
 
 
-def _shake(noise: Noise, amount: float, mean: float, deviation: float):
-    """Draws for images; then adds to images of these errors their noise."""
+def _add_noise(noise: Noise, amount: float, mean: float, deviation: float) -> Callable:
+    """The noise of F: drawn for images, then scaled by their errors and added."""
 
-    def shake(images: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    def draw(images: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         random = noise.uniform(images, -1, 1).to(images.dtype)
 
-        def shaken(given: Tensor, found: Tensor) -> Tensor:
-            most = amount * ((found - mean) / (2 * deviation)).square().clamp_max(4)
-            return given.addcmul(random, most.view(-1, 1, 1, 1))
+        def noisy(images: Tensor, errors: Tensor) -> Tensor:
+            amplitude = amount * ((errors - mean) / (2 * deviation)).square().clamp_max(4)
+            return images.addcmul(random, amplitude.view(-1, 1, 1, 1))
 
-        return shaken
+        return noisy
 
-    return shake
+    return draw
 
 
-def _turn(images: Tensor, noise: Noise, resize: float, rotation: float, each_step: bool):
-    """The images transformed, or as they are with what transforms them at each step."""
+def _random_transform(
+    images: Tensor, noise: Noise, resize: float, rotation: float, each_step: bool
+) -> tuple[Tensor, ImageFunction | None]:
+    """The transformed images and None, or the images and the transform of each step."""
     check_images(images)
     if each_step:
-        return images, lambda given: drawn(given, noise, resize, rotation)
-    return drawn(images, noise, resize, rotation)(images), None
+        return images, lambda images: random_transform(images, noise, resize, rotation)
+    return random_transform(images, noise, resize, rotation)(images), None

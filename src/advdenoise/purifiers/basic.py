@@ -1,4 +1,4 @@
-"""Nothing, and the denoiser alone. Float [N,C,H,W] in [0,1] -> the same shape."""
+"""No purifier, and the denoiser alone: float [N,C,H,W] in [0,1] -> the same shape."""
 
 from collections.abc import Callable
 
@@ -8,15 +8,16 @@ from advdenoise.purifiers._checks import check_images, check_shape
 
 
 def none(images: Tensor) -> Tensor:
-    """The images as they are: the undefended classifier."""
+    """The images unchanged: the undefended classifier."""
     return images
 
 
 def direct(images: Tensor, denoise: Callable[[Tensor], Tensor]) -> Tensor:
-    """What the denoiser gives back, clamped to [0,1] (APuDAE, Table 3, row Direct).
+    """The output of the denoiser, clamped to [0,1] (APuDAE, Table 3, row Direct).
 
-    Raises BadInput for an empty batch, values that are not finite or lie outside [0,1], and a
-    denoiser that gives back another shape.
+    Raises:
+        BadInput: an empty batch, values that are not finite or outside [0,1], a denoiser that
+            changes the shape.
     """
     check_images(images)
     denoised = denoise(images)

@@ -82,7 +82,7 @@ def trained(kind: str, path: Path, entry: dict, images: ImageSet) -> nn.Module:
     network = started(kind, path, entry, images)
     network.eval().requires_grad_(False)
     network.to(device(), memory_format=torch.channels_last)
-    if not hasattr(network, "codes"):  # a generator takes no images
+    if not hasattr(network, "code_shape"):  # a generator takes no images
         check_network(f"{kind}.{entry['name']}", network, _first(images).images)
     return network
 
@@ -170,7 +170,7 @@ def denoiser(
         return None
     value = check_value(calibration, read_json(calibration)) if calibration else None
     network = trained("denoisers", path, entry, images)
-    if hasattr(network, "codes"):
+    if hasattr(network, "code_shape"):
         return Denoiser(_refuses(entry), generate=network)
     _check_shape(network, entry, images.shape)
     return Denoiser(network, value)

@@ -36,7 +36,7 @@ def wgan_gp(
     second derivative does not bear less.
     """
     with torch.autocast(images.device.type, enabled=False):
-        codes = noise.normal(images.new_empty(len(images), *model.codes), model.deviation)
+        codes = noise.normal(images.new_empty(len(images), *model.code_shape), model.code_std)
         for_critic = model.training and iteration % (critic_steps + 1) < critic_steps
         if for_critic:
             return _of_critic(model, images, codes, noise, penalty)
