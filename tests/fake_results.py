@@ -59,7 +59,7 @@ class Results:
 
     def inputs(self, kind: str, paper: str, name: str) -> dict[str, list[Path]]:
         entry = self.flow.config["experiments"][paper][kind][name]
-        inputs, _ = self.flow._product_inputs(paper, entry)
+        inputs, _ = self.flow.entries.product_inputs(paper, entry)
         return {stage: [self.make(file) for file in files] for stage, files in inputs.items()}
 
     def make(self, file: str) -> Path:

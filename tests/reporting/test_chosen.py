@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from advdenoise.graph.choices import published
+from advdenoise.graph.choices import published_number
 from advdenoise.io.json_files import write_json
 from advdenoise.reporting import write
 from advdenoise.reporting.tables import chosen
@@ -39,7 +39,7 @@ def files(tmp_path):
         "by": {"mse": PRIMARY},
         "value": 1,
         "candidates": candidates,
-        "wanted": float(published(PRIMARY)["value"]),
+        "wanted": float(published_number(PRIMARY)["value"]),
     }
     purifier = common | {
         "dataset": "digits",

@@ -33,7 +33,7 @@ def results(tmp_path, quick):
 
 def drawn(results, paper: str, output: Path, **changes) -> dict[str, ElementTree.Element]:
     """The figures of a paper by name, as the stage draws them from what the rule hands over."""
-    settings = json.loads(results.flow.settings("figures", paper=paper)(None))
+    settings = json.loads(results.flow.settings("figures", experiment=paper)(None))
     settings["inputs"] = {
         name: {stage: [str(results.make(file)) for file in files] for stage, files in given.items()}
         for name, given in settings["inputs"].items()
