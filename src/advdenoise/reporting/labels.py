@@ -47,16 +47,16 @@ CLASSIFIERS = {
     "resnet18": "ResNet-18",
     "cifar_resnet18": "ResNet-18",
     "resnetv2_50": "ResNet V2-50",
-    "preactivated": "ResNet V2-50",
+    "resnet_v2": "ResNet V2-50",
     "vgg19": "VGG-19",
-    "plain": "VGG-19",
+    "vgg": "VGG-19",
     "senet154": "SENet-154",
     "legacy_senet154": "SENet-154",
-    "squeezed": "SENet-154",
+    "senet": "SENet-154",
     "inception_resnet_v2": "Inception-ResNet V2",
     "inception": "Inception-ResNet V2",
     "densenet201": "DenseNet-201",
-    "dense": "DenseNet-201",
+    "densenet": "DenseNet-201",
 }
 # Of "propagation", Table 7, and the one that did not train.
 HEADS = {"conv": "FC->Conv", "prelu": "PReLU after FC", "relu": "ReLU after FC"}
