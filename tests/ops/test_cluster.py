@@ -1,3 +1,5 @@
+"""The site file, the corrected SLURM executor, and the count of GPUs."""
+
 import asyncio
 import inspect
 import logging
@@ -15,40 +17,40 @@ from tests import mini
 EXAMPLE = mini.REPOSITORY / "profiles" / "slurm" / "site.example.yaml"
 
 
-def test_the_example_of_a_site_is_right(monkeypatch):
+def test_the_example_site_is_valid(monkeypatch):
     monkeypatch.setenv(cluster.SITE, str(EXAMPLE))
     cluster.check_site()
 
 
-def test_a_site_is_no_must_but_a_named_one_is_there(tmp_path, monkeypatch):
+def test_a_site_is_optional_but_a_named_one_must_exist(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(cluster.SITE, raising=False)
     cluster.check_site()
     monkeypatch.setenv(cluster.SITE, "mine.yaml")
-    with pytest.raises(BadInput, match=r"^ADVDENOISE_SITE: there is no file mine.yaml; see "):
+    with pytest.raises(BadInput, match=r"^ADVDENOISE_SITE: mine.yaml does not exist; see "):
         cluster.check_site()
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("partitions: [", "cannot be read"),
         ("account: lab", "partitions is missing"),
         ("[]", "partitions is missing"),
         ("partitions: {gpu: {max_gpu: 1}}\nacount: lab", "did you mean 'account'"),
-        ("partitions: {gpu: {max_gpus: 1}}", "partitions.gpu.max_gpus is no limit; did you mean"),
-        ("partitions: {gpu: 4}", "partitions.gpu holds no limits"),
+        ("partitions: {gpu: {max_gpus: 1}}", "unknown limit partitions.gpu.max_gpus; did you mean"),
+        ("partitions: {gpu: 4}", "partitions.gpu is not a mapping of limits"),
         ("partitions: {cpu: {max_threads: 4}}", "no partition has GPUs"),
     ],
 )
-def test_a_wrong_site_is_refused_in_one_sentence(tmp_path, monkeypatch, text, told):
+def test_a_wrong_site_is_refused_in_one_sentence(tmp_path, monkeypatch, text, message):
     path = tmp_path / "site.yaml"
     path.write_text(text)
     monkeypatch.setenv(cluster.SITE, str(path))
     with pytest.raises(BadInput) as refused:
         cluster.check_site()
     assert str(refused.value).startswith(str(path))
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
@@ -57,11 +59,11 @@ def test_a_wrong_site_stops_the_workflow_before_any_job(tmp_path):
     (folder / "site.yaml").write_text("partitions: {gpu: {max_gpus: 1}}")
     refused = mini.snakemake(folder, "--dry-run", ADVDENOISE_SITE="site.yaml")
     assert refused.returncode == 1
-    assert "site.yaml: partitions.gpu.max_gpus is no limit" in refused.stdout
+    assert "site.yaml: unknown limit partitions.gpu.max_gpus" in refused.stdout
 
 
 @pytest.mark.parametrize("site", [None, "partitions: {gpu: {max_gpu: 1}}\naccount: lab"])
-def test_the_short_name_of_the_profile_resolves(tmp_path, site):
+def test_the_profile_works_by_its_short_name(tmp_path, site):
     folder = mini.copy_code(tmp_path / "code")
     if site:
         (folder / "site.yaml").write_text(site)
@@ -72,7 +74,7 @@ def test_the_short_name_of_the_profile_resolves(tmp_path, site):
     assert "--signal=USR1@120" in planned.stdout
 
 
-def test_gpu_rules_ask_for_one_gpu_and_leave_the_partition_to_the_site():
+def test_gpu_rules_request_one_gpu_and_leave_the_partition_to_the_site():
     profile = (mini.REPOSITORY / "profiles" / "slurm" / "config.yaml").read_text(encoding="utf-8")
     assert "slurm_partition" not in profile
     for path in (mini.REPOSITORY / "rules").glob("*.smk"):
@@ -85,7 +87,7 @@ def test_gpu_rules_ask_for_one_gpu_and_leave_the_partition_to_the_site():
 
 @pytest.fixture
 def plugin(monkeypatch):
-    """The SLURM executor, as far as it is asked here, with the states that it would see."""
+    """A stand-in for the SLURM executor's module that reports `states`."""
 
     async def query_job_status(command, logger):
         return plugin.states, 0.5
@@ -110,31 +112,31 @@ def plugin(monkeypatch):
     return plugin
 
 
-def test_a_preempted_job_counts_as_cancelled_and_is_told_once(plugin, caplog):
+def test_a_preempted_job_counts_as_cancelled_and_is_reported_once(plugin, caplog):
     cluster.patch_executor()
-    cluster.patch_executor()  # a Snakefile is read more than once in a process
+    cluster.patch_executor()  # a process reads the Snakefile more than once
     plugin.states = {"7": "PREEMPTED", "8": "RUNNING"}
     for _ in range(2):
-        seen = asyncio.run(plugin.query_job_status("squeue", logging.getLogger("test")))
-        assert seen == ({"7": "CANCELLED", "8": "RUNNING"}, 0.5)
+        answer = asyncio.run(plugin.query_job_status("squeue", logging.getLogger("test")))
+        assert answer == ({"7": "CANCELLED", "8": "RUNNING"}, 0.5)
     assert caplog.messages == ["SLURM-job '7' was preempted."]
 
 
-def test_a_query_that_failed_stays_one(plugin):
+def test_a_failed_query_is_passed_on(plugin):
     cluster.patch_executor()
     assert asyncio.run(plugin.query_job_status("squeue", None)) == (None, 0.5)
 
 
 @pytest.mark.parametrize("sacctmgr", ["echo", "sacctmgr-is-missing"])
 @pytest.mark.parametrize(("account", "argument"), [("", ""), (None, ""), ("lab", " -A lab")])
-def test_only_a_configured_account_is_submitted_with(plugin, account, argument, sacctmgr):
+def test_only_a_configured_account_is_passed_to_sbatch(plugin, account, argument, sacctmgr):
     plugin.sacctmgr = sacctmgr
     cluster.patch_executor()
     job = SimpleNamespace(resources={"slurm_account": account} if account is not None else {})
     assert next(plugin.Executor().get_account_arg(job)) == argument
 
 
-def test_the_executor_itself_asks_no_sacct(monkeypatch):
+def test_the_real_executor_does_without_sacct(monkeypatch):
     import snakemake_executor_plugin_slurm as real
 
     for owner, name in (
@@ -142,14 +144,14 @@ def test_the_executor_itself_asks_no_sacct(monkeypatch):
         (real, "validate_account"),
         (real.Executor, "get_account_arg"),
     ):
-        monkeypatch.setattr(owner, name, getattr(owner, name))  # put back afterwards
+        monkeypatch.setattr(owner, name, getattr(owner, name))  # restored afterwards
     monkeypatch.setenv("PATH", "/is/empty")
     cluster.patch_executor()
     assert list(real.Executor.get_account_arg(None, SimpleNamespace(resources={}))) == [""]
     assert real.validate_account("lab", logging.getLogger("test")) == "lab"
 
 
-def test_the_executor_has_what_is_wrapped():
+def test_the_real_executor_has_the_wrapped_functions():
     import snakemake_executor_plugin_slurm as real
 
     assert asyncio.iscoroutinefunction(real.query_job_status)
@@ -159,19 +161,19 @@ def test_the_executor_has_what_is_wrapped():
 
 
 @pytest.mark.parametrize(
-    ("chosen", "count"), [(None, 2), ("", 0), ("-1", 0), ("1", 1), ("0,1", 2), ("MIG-a,", 1)]
+    ("visible", "count"), [(None, 2), ("", 0), ("-1", 0), ("1", 1), ("0,1", 2), ("MIG-a,", 1)]
 )
-def test_gpus_are_counted_as_jobs_may_see_them(tmp_path, monkeypatch, chosen, count):
+def test_only_visible_gpus_are_counted(tmp_path, monkeypatch, visible, count):
     for name in ("0000:01:00.0", "0000:02:00.0"):
         (tmp_path / name).mkdir()
     monkeypatch.setattr(cluster, "_DRIVER", tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if chosen is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert cluster.count_gpus() == count
 
 
-def test_no_driver_no_gpus(tmp_path, monkeypatch):
+def test_without_the_driver_there_are_no_gpus(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "_DRIVER", tmp_path / "missing")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert cluster.count_gpus() == 0

@@ -1,4 +1,4 @@
-"""The device of a job: one process for one GPU, by real locks of real processes."""
+"""The device of a job: one process per GPU, with real locks of real processes."""
 
 import logging
 import os
@@ -15,20 +15,20 @@ from advdenoise.ops import devices, locks
 
 ROOT = Path(__file__).parents[2]
 
-# A job that claims a device and holds it until its standard input ends. Of torch there is just
-# what a job with these GPUs would find: it takes seconds to import.
+# A job that reserves a device until its standard input ends. torch, which takes seconds to import,
+# is replaced by a stand-in with these GPUs.
 JOB = """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 folder, *uuids = sys.argv[1:]
-chosen = []
+set_devices = []
 cuda = SimpleNamespace(
     is_available=lambda: True,
     device_count=lambda: len(uuids),
     get_device_properties=lambda index: SimpleNamespace(uuid=uuids[index]),
-    set_device=chosen.append,
+    set_device=set_devices.append,
 )
 sys.modules["torch"] = SimpleNamespace(cuda=cuda, device=lambda *place: place)
 
@@ -36,14 +36,14 @@ from advdenoise.ops import devices
 
 devices.LOCKS, devices._POLL_SECONDS = Path(folder), 0.01
 kind, index = devices.device()
-assert devices.device() == (kind, index) and chosen == [index]
+assert devices.device() == (kind, index) and set_devices == [index]
 print(kind, index, flush=True)
 sys.stdin.read()
 """
 
 
 class Job:
-    """A process that claims the first free one of these GPUs."""
+    """A process that reserves the first free one of these GPUs."""
 
     def __init__(self, folder: Path, *uuids: str):
         pipe = subprocess.PIPE
@@ -53,15 +53,15 @@ class Job:
         )
 
     def device(self) -> str:
-        found = self.process.stdout.readline().strip()
-        assert found, self.process.stderr.read()
-        return found
+        line = self.process.stdout.readline().strip()
+        assert line, self.process.stderr.read()
+        return line
 
     def end(self) -> str:
-        """What it tells last."""
+        """Its remaining messages."""
         return self.process.communicate()[1]
 
-    def told(self) -> str:
+    def message(self) -> str:
         return self.process.stderr.readline()
 
 
@@ -83,7 +83,7 @@ def test_a_second_job_waits_for_the_gpu_and_gets_it_when_the_first_is_killed(sta
     first = start("a")
     assert first.device() == "cuda 0"
     second = start("a")
-    assert second.told() == (
+    assert second.message() == (
         f"all GPUs are busy, waiting for a free one: {tmp_path}/advdenoise-gpu-a.lock by "
         f"process {locks.holder(tmp_path / 'advdenoise-gpu-a.lock')}\n"
     )
@@ -91,36 +91,38 @@ def test_a_second_job_waits_for_the_gpu_and_gets_it_when_the_first_is_killed(sta
     first.process.kill()
     assert second.device() == "cuda 0"
     out, err = second.process.communicate()
-    assert (second.process.returncode, out, err) == (0, "", "")  # told once
+    assert (second.process.returncode, out, err) == (0, "", "")  # warned once
 
 
-def test_two_gpus_serve_two_jobs_and_the_third_takes_the_first_that_comes_free(start):
+def test_two_gpus_serve_two_jobs_and_a_third_waits(start):
     one = start("a", "b")
     assert one.device() == "cuda 0"
     two = start("a", "b")
     assert two.device() == "cuda 1"
-    third = start("b", "a")  # sees them in another order
-    told = third.told()
-    assert f"process {one.process.pid} on " in told and f"process {two.process.pid} on " in told
-    two.process.communicate()  # ends of itself
+    third = start("b", "a")  # numbers them differently
+    message = third.message()
+    assert (
+        f"process {one.process.pid} on " in message and f"process {two.process.pid} on " in message
+    )
+    two.process.communicate()  # ends by itself
     assert third.device() == "cuda 0"
     one.process.kill()
     assert start("b", "a").device() == "cuda 1"
 
 
-@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_job_that_waits_leaves_when_asked(start, tmp_path, asked):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_waiting_job_ends_on_a_signal(start, tmp_path, number):
     lock = locks.acquire(tmp_path / "advdenoise-gpu-a.lock")
     job = start("a")
-    assert f"process {os.getpid()} on " in job.told()
-    job.process.send_signal(asked)
-    assert f"Preempted: {asked.name} received while waiting" in job.end()
+    assert f"process {os.getpid()} on " in job.message()
+    job.process.send_signal(number)
+    assert f"Preempted: {number.name} received while waiting" in job.end()
     lock.release()
 
 
 @pytest.fixture
 def fake(monkeypatch, tmp_path):
-    """torch with made-up GPUs in this process."""
+    """Replaces the GPUs that torch reports in this process."""
 
     def put(*properties) -> None:
         monkeypatch.setattr(devices, "LOCKS", tmp_path)
@@ -134,13 +136,13 @@ def fake(monkeypatch, tmp_path):
     devices.device.cache_clear()
 
 
-def test_without_a_uuid_a_gpu_is_known_by_its_number(fake, tmp_path):
+def test_without_a_uuid_a_gpu_is_locked_by_its_number(fake, tmp_path):
     fake(SimpleNamespace())
     assert devices.device() == torch.device("cuda", 0)
     assert [path.name for path in tmp_path.iterdir()] == ["advdenoise-gpu-0.lock"]
 
 
-def test_a_folder_that_takes_no_locks_is_told_and_tolerated(fake, monkeypatch, tmp_path, caplog):
+def test_a_folder_without_locks_is_tolerated_with_a_warning(fake, monkeypatch, tmp_path, caplog):
     fake(SimpleNamespace(uuid="a"))
     (tmp_path / "file").touch()
     monkeypatch.setattr(devices, "LOCKS", tmp_path / "file")
@@ -150,7 +152,7 @@ def test_a_folder_that_takes_no_locks_is_told_and_tolerated(fake, monkeypatch, t
 
 
 @pytest.mark.parametrize("value", [None, "", " ", "-1", "NoDevFiles"])
-def test_the_cpu_is_taken_in_silence_where_no_gpu_is_promised(fake, monkeypatch, caplog, value):
+def test_without_visible_gpus_the_cpu_is_used_silently(fake, monkeypatch, caplog, value):
     fake()
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if value is not None:
@@ -159,7 +161,7 @@ def test_the_cpu_is_taken_in_silence_where_no_gpu_is_promised(fake, monkeypatch,
     assert devices.device() == torch.device("cpu") and not caplog.text
 
 
-def test_a_promised_gpu_that_is_not_there_is_told_once(fake, monkeypatch, caplog):
+def test_a_visible_gpu_that_is_missing_causes_one_warning(fake, monkeypatch, caplog):
     fake()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     for _ in range(2):

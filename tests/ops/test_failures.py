@@ -1,3 +1,5 @@
+"""The summary of failed jobs, from logs as Snakemake writes them."""
+
 import pytest
 
 from advdenoise.ops import failures
@@ -6,7 +8,7 @@ STARTED = "[Sat Nov 21 06:25:35 2026]\nrule attack:\n    output: results/x.h5\n 
 
 
 def error(rule="attack", jobid="3", message="None", logs="logs/attack.log", external=None):
-    """A failure as Snakemake 9.27 tells of it."""
+    """A failure as Snakemake 9.27 reports it."""
     lines = [
         "[Sat Nov 21 06:25:36 2026]",
         f"Error in rule {rule}:",
@@ -25,7 +27,7 @@ def error(rule="attack", jobid="3", message="None", logs="logs/attack.log", exte
 
 
 def killed(how="died with <Signals.SIGKILL: 9>", log="logs/attack.log"):
-    """What stands above the failure of a local job that a signal ended."""
+    """The line above the failure of a local job that a signal ended."""
     return f"Command 'set -euo pipefail;  python -P scripts/attack.py --log {log}' {how}.\n"
 
 
@@ -36,7 +38,7 @@ def on_slurm(status, external="12", **more):
 
 @pytest.fixture
 def log(tmp_path, monkeypatch):
-    """Snakemake's log in a folder that is the working folder."""
+    """Writes Snakemake's log into a new working folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "logs").mkdir()
 
@@ -48,16 +50,16 @@ def log(tmp_path, monkeypatch):
     return write
 
 
-def test_a_run_without_failures_ends_without_a_word(log):
+def test_a_run_without_failures_has_no_summary(log):
     assert failures.summary(log(STARTED + "Finished jobid: 3 (Rule: attack)\n")) == []
 
 
-def test_a_failed_job_is_told_with_its_own_words_and_its_logs(log, tmp_path):
+def test_a_failed_job_is_listed_with_its_message_and_its_logs(log, tmp_path):
     (tmp_path / "logs" / "attack.log").write_text("one\nattacks.pgd: the victim is missing\n\n")
     cluster_log = tmp_path / "logs" / "slurm" / "12.log"
     assert failures.summary(log(on_slurm("FAILED", logs=f"logs/attack.log, {cluster_log}"))) == [
         "",
-        "Not done; all else is kept, and the same command goes on from here:",
+        "Not done; all other results are kept, and the same command continues from here:",
         "  results/attack.h5",
         "    attacks.pgd: the victim is missing",
         "    log: logs/attack.log",
@@ -65,7 +67,7 @@ def test_a_failed_job_is_told_with_its_own_words_and_its_logs(log, tmp_path):
     ]
 
 
-def test_a_job_that_a_retry_has_done_is_not_told(log):
+def test_a_job_that_succeeded_later_is_not_listed(log):
     done = "Trying to restart job 3.\nFinished jobid: 3 (Rule: attack)\n"
     text = error() + error(rule="evaluate", jobid="4") + done
     assert [failure.rule for failure in failures.failed_jobs(text)] == ["evaluate"]
@@ -77,7 +79,7 @@ def test_of_several_attempts_the_last_one_counts():
 
 
 @pytest.mark.parametrize(
-    ("status", "told"),
+    ("status", "end"),
     [
         ("TIMEOUT", "--set-resources attack:runtime=MINUTES (TIMEOUT)"),
         ("OUT_OF_MEMORY", "--set-resources attack:mem_mb=MEGABYTES (OUT_OF_MEMORY)"),
@@ -86,11 +88,11 @@ def test_of_several_attempts_the_last_one_counts():
         ("FAILED", "SLURM job 12 failed (FAILED)"),
     ],
 )
-def test_what_a_state_means(log, status, told):
-    assert failures.summary(log(on_slurm(status)))[3].endswith(told)
+def test_states_of_slurm_are_explained(log, status, end):
+    assert failures.summary(log(on_slurm(status)))[3].endswith(end)
 
 
-def test_preemption_is_told_from_cancellation(log):
+def test_preemption_is_not_cancellation(log):
     text = "SLURM-job '12' was preempted.\n" + on_slurm("CANCELLED")
     assert "was preempted by another job (PREEMPTED)" in failures.summary(log(text))[3]
 
@@ -104,18 +106,18 @@ def test_preemption_is_told_from_cancellation(log):
         "terminate called after throwing an instance of 'std::bad_alloc'",
     ],
 )
-def test_memory_that_did_not_suffice_is_seen_in_the_logs(log, tmp_path, line):
+def test_lack_of_memory_is_recognised_in_the_logs(log, tmp_path, line):
     (tmp_path / "logs" / "attack.log").write_text(line + "\n")
-    assert "needed more memory than it asked for" in failures.summary(log(on_slurm("FAILED")))[3]
+    assert "needed more memory than it requested" in failures.summary(log(on_slurm("FAILED")))[3]
 
 
 @pytest.mark.parametrize(
     "how", ["died with <Signals.SIGKILL: 9>", "returned non-zero exit status 137"]
 )
-def test_a_local_job_that_was_killed_is_told_what_helps(log, tmp_path, how):
+def test_the_remedy_of_a_killed_local_job_is_more_memory(log, tmp_path, how):
     (tmp_path / "logs" / "attack.log").write_text("resumed after epoch 1\n")
     assert failures.summary(log(killed(how) + error()))[3] == (
-        "    the job was killed, probably for lack of memory; give it more with --set-resources "
+        "    the job was killed, probably because memory ran out; give it more with --set-resources "
         "attack:mem_mb=MEGABYTES (KILLED); its log ends: resumed after epoch 1"
     )
 
@@ -128,7 +130,7 @@ def test_a_local_job_that_was_killed_is_told_what_helps(log, tmp_path, how):
         killed() + killed("returned non-zero exit status 1"),
     ],
 )
-def test_what_another_job_or_attempt_died_of_is_not_told(log, above):
+def test_signals_of_other_jobs_and_attempts_are_ignored(log, above):
     assert failures.summary(log(above + error()))[3] == "    the job failed"
 
 
@@ -137,12 +139,12 @@ def test_another_signal_is_named(log):
     assert failures.summary(log(above + error()))[3] == "    the job failed (SIGTERM)"
 
 
-def test_a_job_killed_on_a_node_is_seen_in_the_clusters_log(log, tmp_path):
+def test_a_job_killed_on_a_node_is_recognised_in_the_clusters_log(log, tmp_path):
     cluster_log = tmp_path / "logs" / "12.log"
     cluster_log.write_text(killed())
     message = failures.summary(log(on_slurm("FAILED", logs=f"logs/attack.log, {cluster_log}")))[3]
-    assert message.startswith("    SLURM job 12 was killed, probably for lack of memory; ")
+    assert message.startswith("    SLURM job 12 was killed, probably because memory ran out; ")
 
 
-def test_a_local_job_without_a_log_still_has_its_line(log):
+def test_a_job_without_a_log_has_a_line(log):
     assert failures.summary(log(error()))[3] == "    the job failed"

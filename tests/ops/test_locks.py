@@ -1,4 +1,4 @@
-"""Locks: taken once, free again when their process ends, open to every user of the machine."""
+"""Locks: held once, released when their process ends, open to every user of the machine."""
 
 import errno
 import fcntl
@@ -25,7 +25,7 @@ HOLD = "import sys; from advdenoise.ops import locks; from pathlib import Path\n
 
 @pytest.fixture
 def holding():
-    """Processes that try to take a lock and keep it until they end."""
+    """Processes that try to acquire a lock and keep it until they end."""
     started = []
 
     def start(path: Path) -> tuple[subprocess.Popen, bool]:
@@ -44,8 +44,8 @@ def holding():
 
 def test_one_process_holds_it_until_it_is_killed(tmp_path, holding):
     path = tmp_path / "new" / "lock"
-    first, has_it = holding(path)
-    assert has_it
+    first, acquired = holding(path)
+    assert acquired
     assert locks.holder(path) == f"{first.pid} on {socket.gethostname()}"
     assert locks.acquire(path, wait=False) is None
     assert not holding(path)[1]
@@ -58,7 +58,7 @@ def test_one_process_holds_it_until_it_is_killed(tmp_path, holding):
     assert holding(path)[1]
 
 
-def test_everybody_can_open_it_whatever_the_mask_of_who_made_it(tmp_path):
+def test_every_user_can_open_it_whatever_the_umask_of_its_creator(tmp_path):
     before = os.umask(0o077)
     try:
         locks.acquire(tmp_path / "lock")

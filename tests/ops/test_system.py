@@ -1,4 +1,4 @@
-"""What the operating system refuses is one sentence, in whatever form a library raises it."""
+"""Errors of the operating system become one sentence, in whatever form a library raises them."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from advdenoise.ops import system
 REPOSITORY = Path(__file__).parents[2]
 AGAIN = "run the same command again, what is done is kept"
 
-# Writes a file of each kind where files may have 20 kB, and prints what that ends in.
+# Writes a file of each kind with a limit of 20 kB, and prints the errors.
 WRITERS = """
 import os, resource, sys
 from pathlib import Path
@@ -68,7 +68,7 @@ os._exit(0)
 """
 
 
-def test_every_writer_that_is_refused_space_names_its_file_and_leaves_nothing(tmp_path):
+def test_every_writer_without_space_names_its_file_and_leaves_nothing(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", WRITERS, tmp_path], cwd=REPOSITORY, capture_output=True, text=True
     )
@@ -84,7 +84,7 @@ def test_every_writer_that_is_refused_space_names_its_file_and_leaves_nothing(tm
 
 
 @pytest.mark.parametrize("number", system._REASONS)
-def test_each_number_is_one_sentence_with_file_and_remedy(number, tmp_path):
+def test_each_error_number_is_one_sentence_with_file_and_remedy(number, tmp_path):
     path = tmp_path / "deep" / "a.h5"
     message = system.refusal_message(OSError(number, os.strerror(number)), path)
     assert message.startswith(f"{path}: ") and message.endswith(f" and {AGAIN}")
@@ -92,11 +92,11 @@ def test_each_number_is_one_sentence_with_file_and_remedy(number, tmp_path):
     assert "{" not in message and message.count("\n") == 0 and message.count(";") == 1
 
 
-def test_of_a_full_disk_it_is_told_what_is_free(tmp_path):
+def test_the_message_of_a_full_disk_names_the_free_space(tmp_path):
     left = os.statvfs(tmp_path)
     message = system.refusal_message(OSError(errno.ENOSPC, ""), tmp_path / "not" / "there")
     free = int(message.partition("system, ")[2].partition(" bytes")[0].replace(",", ""))
-    assert abs(free - left.f_bavail * left.f_frsize) < 1 << 30  # others write as well
+    assert abs(free - left.f_bavail * left.f_frsize) < 1 << 30  # other processes write as well
 
 
 def hdf5(number):
@@ -121,11 +121,11 @@ def in_context(error, context):
     [
         hdf5(errno.ENOSPC),
         OSError("[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left"),
-        with_cause(ValueError("of ours"), OSError(errno.ENOSPC, "")),
+        with_cause(ValueError("wrapper"), OSError(errno.ENOSPC, "")),
         in_context(RuntimeError("unexpected pos 704 vs 598"), OSError(errno.ENOSPC, "")),
     ],
 )
-def test_a_number_is_seen_through_what_libraries_make_of_it(error):
+def test_an_error_number_is_recognised_in_the_errors_of_libraries(error):
     assert "/x.h5: no space left on its file system, " in system.refusal_message(
         error, Path("/d/x.h5")
     )
@@ -141,7 +141,7 @@ def test_a_number_is_seen_through_what_libraries_make_of_it(error):
         ValueError("errno = 28"),
     ],
 )
-def test_what_is_not_the_systems_is_left_alone(error):
+def test_other_errors_are_left_alone(error):
     assert system.refusal_message(error) is None
     assert system.system_error(error) is None
     assert not system.is_out_of_memory(error)
@@ -157,15 +157,15 @@ def test_what_is_not_the_systems_is_left_alone(error):
         RuntimeError("std::bad_alloc"),
         RuntimeError("can't start new thread"),
         ImportError("libtorch_cpu.so: failed to map segment from shared object"),
-        with_cause(ValueError("of ours"), MemoryError()),
+        with_cause(ValueError("wrapper"), MemoryError()),
     ],
 )
-def test_lack_of_memory_is_seen(error):
+def test_lack_of_memory_is_recognised(error):
     assert system.is_out_of_memory(error)
     assert system.refusal_message(error) is None
 
 
-def test_torch_and_numpy_say_it_in_these_words():
+def test_torch_and_numpy_raise_these_errors():
     import numpy as np
     import torch
 
@@ -178,7 +178,7 @@ def test_torch_and_numpy_say_it_in_these_words():
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch):
     system.check_writable([tmp_path / "a", tmp_path / "deep" / "er" / "b"])
     (tmp_path / "file").touch()
-    with pytest.raises(BadInput, match="file is no folder; make it writable, or work in a copy"):
+    with pytest.raises(BadInput, match="file is not a folder; make it writable, or work in a copy"):
         system.check_writable([tmp_path / "file" / "deep" / "a"])
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(BadInput, match=f"^{tmp_path}/deep: .* {tmp_path} is not writable for you"):
@@ -186,7 +186,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch):
 
 
 class Volume:
-    """What `os.statvfs` says of a file system: by default one with room."""
+    """Results of `os.statvfs`, by default of a file system with free space."""
 
     f_flag, f_frsize, f_blocks, f_bavail, f_files, f_favail = 0, 4096, 1 << 21, 1 << 20, 100, 50
 
@@ -195,29 +195,32 @@ class Volume:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
-        ({"f_flag": os.ST_RDONLY}, "it lies on a read-only file system; make it writable"),
+        ({"f_flag": os.ST_RDONLY}, "it is on a read-only file system; make it writable"),
         (
             {"f_bavail": 3},
             "its file system is full, 12,288 bytes are free; free some space",
         ),
-        ({"f_favail": 0}, "its file system is full, no file more of 100 fits; free some space"),
+        (
+            {"f_favail": 0},
+            "its file system is full, it holds 100 files and no more; free some space",
+        ),
     ],
 )
-def test_a_file_system_that_takes_nothing_is_told(tmp_path, monkeypatch, fields, told):
+def test_a_file_system_that_takes_no_files_is_refused(tmp_path, monkeypatch, fields, message):
     monkeypatch.setattr(os, "statvfs", lambda path: Volume(**fields))
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(BadInput, match=message):
         system.check_writable([tmp_path / "a"])
 
 
-def test_a_file_system_that_does_not_say_what_is_left_is_written_to(tmp_path, monkeypatch):
-    silent = Volume(f_blocks=0, f_bavail=0, f_files=0, f_favail=0)
-    monkeypatch.setattr(os, "statvfs", lambda path: silent)
+def test_a_file_system_that_reports_no_totals_is_accepted(tmp_path, monkeypatch):
+    volume = Volume(f_blocks=0, f_bavail=0, f_files=0, f_favail=0)
+    monkeypatch.setattr(os, "statvfs", lambda path: volume)
     system.check_writable([tmp_path / "a"])
 
 
-def test_what_snakemake_itself_needs_is_looked_at(tmp_path, monkeypatch):
+def test_what_snakemake_itself_needs_is_checked(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     records = Path(".snakemake")
     system.check_records(records)
@@ -231,12 +234,12 @@ def test_what_snakemake_itself_needs_is_looked_at(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", "/dev/shm")
     with pytest.raises(BadInput, match="^TMPDIR: /dev/shm is full, 0 bytes are free; free some"):
         system.check_records(records)
-    monkeypatch.setenv("TMPDIR", "/is/missing")  # Python then takes another by itself
+    monkeypatch.setenv("TMPDIR", "/is/missing")  # Python then uses another by itself
     system.check_records(records)
 
     mask = os.umask(0o777)
     try:
-        with pytest.raises(BadInput, match="^umask 777: you could not read yourself what a run"):
+        with pytest.raises(BadInput, match="^umask 777: you could not read what a run"):
             system.check_records(records)
     finally:
         os.umask(mask)
@@ -250,22 +253,24 @@ def test_what_snakemake_itself_needs_is_looked_at(tmp_path, monkeypatch):
     braces = tmp_path / "a{b}"
     braces.mkdir()
     monkeypatch.chdir(braces)
-    with pytest.raises(BadInput, match="braces in a path are Snakemake's own; rename the folder"):
+    with pytest.raises(BadInput, match="Snakemake reserves braces in paths; rename the folder"):
         system.check_records(records)
 
 
 @pytest.mark.parametrize("variable", ["HOME", "XDG_CACHE_HOME"])
-def test_a_cache_that_cannot_be_made_is_told_with_another(tmp_path, monkeypatch, variable):
+def test_a_cache_that_cannot_be_created_is_refused(tmp_path, monkeypatch, variable):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv(variable, str(tmp_path / "missing"))
     system.check_cache()
     (tmp_path / "file").touch()
     monkeypatch.setenv(variable, str(tmp_path / "file"))
-    with pytest.raises(BadInput, match="file is no folder; name another .* XDG_CACHE_HOME=FOLDER`"):
+    with pytest.raises(
+        BadInput, match="file is not a folder; choose another .* XDG_CACHE_HOME=FOLDER`"
+    ):
         system.check_cache()
 
 
-def test_limits_are_those_of_the_process():
+def test_messages_name_the_limits_of_the_process():
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert f"too many open files, {allowed} are allowed" in system.refusal_message(
         OSError(errno.EMFILE, ""), Path("a")

@@ -1,4 +1,4 @@
-"""Programs for the terminal end in one sentence, and without a word where nobody reads on."""
+"""Programs end in one sentence after an error, and silently when their output is closed."""
 
 import errno
 import logging
@@ -36,34 +36,34 @@ def run(command, **options):
     )
 
 
-def test_a_reader_that_leaves_ends_a_program_without_a_word():
+def test_a_closed_pipe_ends_a_program_silently():
     done = run('"$0" -c "$1" | head -n 1; exit "${PIPESTATUS[0]}"')
     assert (done.returncode, done.stdout, done.stderr) == (141, "0\n", "")
 
 
-def test_a_closed_standard_output_is_no_mistake():
+def test_a_closed_standard_output_is_not_an_error():
     done = run('"$0" -c "$1" >&-')
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (BadInput("a: what is wrong; what to do"), "a: what is wrong; what to do\n"),
         (PermissionError(errno.EACCES, "", "a/b"), "a/b: permission denied; "),
     ],
 )
-def test_mistakes_and_refusals_are_one_sentence(capsys, error, told):
+def test_errors_are_one_sentence(capsys, error, message):
     def main(arguments):
         raise error
 
     assert terminal.program(main)([]) == 1
     printed = capsys.readouterr()
-    assert printed.err.startswith(told) and printed.err.count("\n") == 1
+    assert printed.err.startswith(message) and printed.err.count("\n") == 1
     assert printed.out == ""
 
 
-def test_a_bug_stays_one():
+def test_other_errors_are_raised():
     def main(arguments):
         raise FileNotFoundError(errno.ENOENT, "", "a")
 
@@ -73,7 +73,7 @@ def test_a_bug_stays_one():
 
 @pytest.fixture
 def pipe():
-    """A stream to a reader that has left."""
+    """A stream to a closed pipe."""
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "w", encoding="utf-8") as stream:
@@ -81,7 +81,7 @@ def pipe():
         terminal.discard_output(stream.fileno())
 
 
-def test_a_log_goes_on_where_nobody_reads_it(pipe, monkeypatch, tmp_path):
+def test_a_log_survives_a_closed_pipe(pipe, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stderr", pipe)
     logger = logging.Logger("of a run")
     file = logging.FileHandler(tmp_path / "log")

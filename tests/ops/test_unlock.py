@@ -1,4 +1,4 @@
-"""A live run's lock is never taken away, a dead run's always."""
+"""The lock of a live run is never removed, that of a dead run always."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from advdenoise.ops import running
 
 REPOSITORY = Path(__file__).parents[2]
 
-# Announces itself, starts a marked child as a job, and waits to be killed.
+# Records itself, starts a marked child as a job, and waits to be killed.
 RUN = """
 import subprocess, sys
 from advdenoise.ops import running
@@ -49,7 +49,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(folder):
-    """A process that has locked the folder and announced itself, with one job."""
+    """A process that has locked the folder and recorded itself, with one job."""
     lock()
     process = subprocess.Popen([sys.executable, "-c", RUN], stdout=subprocess.PIPE, text=True)
     process.job = int(process.stdout.readline())
@@ -68,7 +68,7 @@ def lock(number=0):
 
 
 def change(**fields):
-    """Alter the one announcement of the folder."""
+    """Alter the one record of the folder."""
     (old,) = running._recorded()
     new = old._replace(**fields)
     old.file.unlink()
@@ -125,16 +125,16 @@ def test_a_killed_run_is_unlocked_and_its_jobs_end(run, capsys):
     os.waitid(os.P_PID, run.pid, os.WEXITED | os.WNOWAIT)  # still a zombie
     assert running._created(run.job)
     assert main(["unlock"]) == 0
-    told = capsys.readouterr().out
-    assert f"process {run.pid}) is dead" in told
-    assert "ended 1 processes" in told
+    message = capsys.readouterr().out
+    assert f"process {run.pid}) is dead" in message
+    assert "ended 1 processes" in message
     assert running._locks() == list(running.RUNS.iterdir()) == []
     assert not running._created(run.job)
     assert main(["unlock"]) == 0
     assert capsys.readouterr().out == ""
 
 
-def test_a_job_that_does_not_listen_is_killed(folder, monkeypatch):
+def test_a_job_that_ignores_sigterm_is_killed(folder, monkeypatch):
     monkeypatch.setattr(running, "GRACE_SECONDS", 0.0)
     code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); "
     job = subprocess.Popen(
@@ -161,14 +161,14 @@ def test_a_run_from_before_the_last_start_of_the_computer_is_dead(run, capsys):
 
 
 @pytest.mark.parametrize("field", ["host", "system"])
-def test_what_another_computer_or_container_runs_is_left_alone(run, capsys, field):
+def test_a_run_of_another_computer_or_container_is_left_alone(run, capsys, field):
     change(**{field: "elsewhere"})
     run.kill()
     run.wait()
     assert "cannot tell whether it is still running" in refused(capsys)
 
 
-def test_a_lock_without_announcement_is_left_alone(folder, capsys):
+def test_a_lock_without_a_record_is_left_alone(folder, capsys):
     lock()
     assert "has left no record" in refused(capsys)
 
@@ -190,7 +190,7 @@ def test_a_second_lock_beside_the_dead_run_is_left_alone(run, capsys):
     assert "has left no record" in refused(capsys)
 
 
-def test_a_run_takes_back_its_own_announcement_only(run):
+def test_a_run_removes_its_own_record_only(run):
     running.announce()
     assert len(running._recorded()) == 2
     running.withdraw()
@@ -218,7 +218,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_of_a_damaged_announcement_the_name_tells_who_it_is(run, capsys, damage):
+def test_the_file_name_of_a_damaged_record_identifies_the_run(run, capsys, damage):
     (path,) = running.RUNS.glob("*.json")
     DAMAGE[damage](path)
     assert f"process {run.pid};" in refused(capsys)
@@ -230,7 +230,7 @@ def test_of_a_damaged_announcement_the_name_tells_who_it_is(run, capsys, damage)
     assert not os.path.lexists(path)
 
 
-def test_a_record_that_names_no_run_says_nothing(run, capsys):
+def test_a_record_that_names_no_run_is_ignored(run, capsys):
     (running.RUNS / "note.json").write_text("[]")
     (running.STATE / "unlock").mkdir()
     run.kill()

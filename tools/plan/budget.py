@@ -61,7 +61,7 @@ def read(path: Path) -> Cost:
     if reason == "does not exist":
         raise BadInput(f"{path}: does not exist; run its job first")
     if reason and reason.startswith("cannot be read"):
-        raise DamagedFile(f"{path} {reason}; check its rights.")
+        raise DamagedFile(f"{path} {reason}; check its permissions.")
     try:
         if reason:
             raise ValueError(reason)

@@ -136,7 +136,9 @@ def _entries(folder: str | Path) -> tuple[list[str], list[str]]:
                     raise BadInput(f"{entry.path} is a link that leads nowhere; mend or remove it")
                 (folders if entry.is_dir() else files).append(entry.name)
     except OSError as error:
-        raise BadInput(f"{folder} cannot be listed ({error.strerror}); check its rights") from error
+        raise BadInput(
+            f"{folder} cannot be listed ({error.strerror}); check its permissions"
+        ) from error
     return sorted(folders), files
 
 
@@ -216,7 +218,9 @@ def _identity(folder: Path) -> tuple[int, int]:
     try:
         status = os.stat(folder)
     except OSError as error:
-        raise BadInput(f"{folder} cannot be read ({error.strerror}); check its rights") from error
+        raise BadInput(
+            f"{folder} cannot be read ({error.strerror}); check its permissions"
+        ) from error
     return status.st_dev, status.st_ino
 
 

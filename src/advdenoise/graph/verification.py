@@ -15,7 +15,7 @@ from advdenoise.io.files import require_file
 from advdenoise.io.hdf5 import open_hdf5
 from advdenoise.io.parquet import read_table
 from advdenoise.io.provenance import read_provenance
-from advdenoise.ops.system import PART
+from advdenoise.ops.files import final_path
 
 CONFIGURATION = "config.yaml"  # of a folder of results: the configuration in effect
 _RESUME = "resume"  # what jobs go on from; they clear it themselves
@@ -68,7 +68,7 @@ class Verifier:
 
         Without `contents` only what made the file is looked at.
         """
-        if PART.fullmatch(path.name):
+        if final_path(path) != path:
             return f"{path}: was left behind by a killed job; delete it"
         place = path.relative_to(self._folder).as_posix()
         job = self._job(place.removesuffix(".sha256"))

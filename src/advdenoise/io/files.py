@@ -85,6 +85,6 @@ def require_file(path: str | Path) -> None:
     if reason == "does not exist":
         raise BadInput(f"{path} does not exist; run `snakemake --cores all {path}`.")
     if reason and reason.startswith("cannot be read"):
-        raise Refusal(f"{path} {reason}; check its rights.")
+        raise Refusal(f"{path} {reason}; check its permissions.")
     if reason:
         raise BadInput(f"{path} {reason}; {remedy(path)}.")

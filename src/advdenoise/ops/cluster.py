@@ -1,4 +1,4 @@
-"""What a site file says, how the SLURM executor is corrected, and which GPUs a computer shows."""
+"""Checks of the site file, corrections of the SLURM executor, and the GPUs of a computer."""
 
 import functools
 import os
@@ -15,21 +15,20 @@ _DRIVER = Path("/proc/driver/nvidia/gpus")
 
 
 def check_site() -> None:
-    """Refuse a site file that the executor would stumble over, before any job is submitted.
+    """Check the site file before any job is submitted.
 
-    It is the file named by ADVDENOISE_SITE, or profiles/slurm/site.yaml; that there is none is
-    right too.
+    It is the file named by ADVDENOISE_SITE, or profiles/slurm/site.yaml if that exists. It holds
+    `partitions: {NAME: {LIMIT: value}}` and, optionally, `account`. The limits are those of
+    Snakemake's SLURM executor, which sends each job to the partition that fits it best: GPU jobs to
+    one with `max_gpu`, others to one without if possible.
 
-    The file holds `partitions: {NAME: {LIMIT: value}}` and, optionally, `account`. The limits are
-    those of Snakemake's SLURM executor, which sends each job to the partition that fits it best:
-    GPU jobs to one with `max_gpu`, others elsewhere if they can.
-
-    Raises BadInput naming file and key.
+    Raises:
+        BadInput: names the file and the key that is wrong.
     """
     path = Path(os.environ.get(SITE, _SITE))
     if not path.exists():
         if SITE in os.environ:
-            raise BadInput(f"{SITE}: there is no file {path}; see profiles/slurm/site.example.yaml")
+            raise BadInput(f"{SITE}: {path} does not exist; see profiles/slurm/site.example.yaml")
         return
     import yaml
 
@@ -41,7 +40,7 @@ def check_site() -> None:
     known = ("account", "partitions")
     for key in site if isinstance(site, dict) else {}:
         if key not in known:
-            raise BadInput(f"{path}: {key!r} is no key of it; {suggest(key, known)}")
+            raise BadInput(f"{path}: unknown key {key!r}; {suggest(key, known)}")
     partitions = site.get("partitions") if isinstance(site, dict) else None
     if not isinstance(partitions, dict) or not partitions:
         raise BadInput(f"{path}: partitions is missing; name the cluster's, see site.example.yaml")
@@ -49,8 +48,8 @@ def check_site() -> None:
         _check_partition(path, name, limits)
     if not any(limits.get("max_gpu") for limits in partitions.values()):
         raise BadInput(
-            f"{path}: no partition has GPUs, so no GPU job could start; give one of "
-            f"{', '.join(partitions)} its max_gpu, the most GPUs that a job may have there"
+            f"{path}: no partition has GPUs, so no GPU job could start; add max_gpu, the largest "
+            f"number of GPUs for one job, to one of {', '.join(partitions)}"
         )
 
 
@@ -62,52 +61,52 @@ def _check_partition(path: Path, name: str, limits) -> None:
     known = [field.name for field in fields(PartitionLimits)] + ["cluster"]
     if not isinstance(limits, dict):
         raise BadInput(
-            f"{path}: partitions.{name} holds no limits; write `{name}: {{}}` for none, or some of "
-            f"{', '.join(known)}"
+            f"{path}: partitions.{name} is not a mapping of limits; write `{name}: {{}}` for none, "
+            f"or some of {', '.join(known)}"
         )
     for key in limits:
         if key not in known:
             raise BadInput(
-                f"{path}: partitions.{name}.{key} is no limit; {suggest(str(key), known)}"
+                f"{path}: unknown limit partitions.{name}.{key}; {suggest(str(key), known)}"
             )
 
 
 def patch_executor() -> None:
-    """Correct the SLURM executor (2.8.0) where it is loaded; nothing to do for other executors."""
+    """Correct the SLURM executor (2.8.0) if it is loaded."""
     plugin = sys.modules.get("snakemake_executor_plugin_slurm")
-    # A Snakefile is read more than once in a process.
+    # A process reads the Snakefile more than once.
     if plugin is not None and not hasattr(plugin.query_job_status, "__wrapped__"):
         _retry_preempted(plugin)
-        _guess_no_account(plugin)
+        _allow_no_account(plugin)
 
 
 def _retry_preempted(plugin: ModuleType) -> None:
-    """Let Snakemake see a preempted job as a cancelled one, to be tried again.
+    """Report a preempted job as cancelled, so that Snakemake tries it again.
 
-    The executor waits for SLURM to requeue it, for ever where that is not done: where preemption
-    cancels jobs, or `--no-requeue` was said.
+    The executor waits for SLURM to requeue it, for ever if preemption cancels jobs or `--no-requeue`
+    is set.
     """
     query = plugin.query_job_status
-    told = set()
+    reported = set()
 
     @functools.wraps(query)
-    async def see_preempted(command, logger):
+    async def query_job_status(command, logger):
         states, seconds = await query(command, logger)
         preempted = {job for job, state in (states or {}).items() if state == "PREEMPTED"}
-        for job in sorted(preempted - told):
+        for job in sorted(preempted - reported):
             logger.warning(f"SLURM-job '{job}' was preempted.")
-        told.update(preempted)
+        reported.update(preempted)
         return states and states | dict.fromkeys(preempted, "CANCELLED"), seconds
 
-    plugin.query_job_status = see_preempted
+    plugin.query_job_status = query_job_status
 
 
-def _guess_no_account(plugin: ModuleType) -> None:
-    """Submit without `-A` where no account is configured, and ask only programs that are there.
+def _allow_no_account(plugin: ModuleType) -> None:
+    """Submit without `-A` if no account is configured, and do without missing programs.
 
-    The executor asks `sacct` for an account, and stops where there is no such program; its option
-    --slurm-no-account does nothing. Without `-A` SLURM takes the user's default account. A
-    configured account is checked with sacctmgr and sshare; without them sbatch checks it.
+    The executor asks `sacct` for an account and stops if there is no such program; its option
+    --slurm-no-account has no effect. Without `-A`, SLURM uses the user's default account. A
+    configured account is checked with sacctmgr and sshare; without these, sbatch checks it.
     """
     with_account, validate = plugin.Executor.get_account_arg, plugin.validate_account
 
@@ -117,7 +116,7 @@ def _guess_no_account(plugin: ModuleType) -> None:
         else:
             yield ""
 
-    def validated(account: str, logger) -> str:
+    def validate_account(account: str, logger) -> str:
         try:
             return validate(account, logger)
         except FileNotFoundError as error:
@@ -125,13 +124,13 @@ def _guess_no_account(plugin: ModuleType) -> None:
             return account
 
     plugin.Executor.get_account_arg = account_argument
-    plugin.validate_account = validated
+    plugin.validate_account = validate_account
 
 
 def count_gpus() -> int:
-    """How many NVIDIA GPUs this computer shows to its jobs; 0 without the driver."""
+    """The number of NVIDIA GPUs that jobs on this computer see; 0 without the driver."""
     present = len(list(_DRIVER.glob("*")))
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is None or not present:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None or not present:
         return present
-    return len([name for name in chosen.split(",") if name.strip() not in ("", "-1")])
+    return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])

@@ -33,7 +33,7 @@ def state_lock(folder: Path) -> Iterator[None]:
     """
     for path in (*reversed(folder.parents), folder):
         if os.path.lexists(path) and not path.is_dir():
-            remove_damaged(path, "it is no folder")
+            remove_damaged(path, "it is not a folder")
     file = _lock_file(folder)
     if os.path.lexists(file) and (reason := why_not_readable(file)):
         remove_damaged(file, f"it {reason}")
@@ -72,7 +72,7 @@ def prepare_state(folder: Path, digest: str) -> Path:
             shutil.rmtree(other, ignore_errors=True)
     own = folder / digest
     if os.path.lexists(own) and not own.is_dir():
-        remove_damaged(own, "it is no folder")
+        remove_damaged(own, "it is not a folder")
     return own
 
 

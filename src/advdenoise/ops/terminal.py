@@ -1,4 +1,4 @@
-"""What programs for the terminal share: a mistake is one sentence, a reader that left is none."""
+"""Errors and closed pipes of command-line programs."""
 
 import functools
 import logging
@@ -13,50 +13,50 @@ from advdenoise.ops.system import refusal_message
 
 
 def program(main: Callable[..., int]) -> Callable[..., int]:
-    """Let `main` end in one sentence for BadInput and for what the operating system refuses.
+    """Decorate `main` to end in one sentence for BadInput and errors of the operating system.
 
-    Where nobody reads on, as behind `| head`, it ends without a word, with the exit status of a
-    program that SIGPIPE ended.
+    If its output is closed, as by `| head`, it ends silently with the exit status of a program
+    that SIGPIPE ended.
     """
 
     @functools.wraps(main)
-    def guarded(arguments: list[str] | None = None) -> int:
+    def wrapped(arguments: list[str] | None = None) -> int:
         try:
             status = main(arguments)
-            if sys.stdout:  # none where the caller closed it
+            if sys.stdout:  # None if the caller closed it
                 sys.stdout.flush()
             return status
         except BrokenPipeError:
             discard_output(sys.stdout.fileno())  # Python flushes once more as it ends
             return 128 + signal.SIGPIPE
-        except BadInput as mistake:
-            sentence = str(mistake)
+        except BadInput as error:
+            message = str(error)
         except OSError as error:
-            sentence = refusal_message(error)
-            if sentence is None:
+            message = refusal_message(error)
+            if message is None:
                 raise
-        print(sentence, file=sys.stderr)
+        print(message, file=sys.stderr)
         return 1
 
-    return guarded
+    return wrapped
 
 
 def ignore_closed_output(logger: logging.Logger) -> None:
-    """Let a run go on where nobody reads what its log prints any more, as behind `| head`."""
+    """Keep a run going when the reader of its log closes the pipe, as `| head` does."""
     for handler in logger.handlers:
         if getattr(handler, "stream", None) in (sys.stdout, sys.stderr):
-            handler.stream = _Unread(handler.stream)
+            handler.stream = _Unbreakable(handler.stream)
 
 
-def discard_output(number: int) -> None:
-    """Let what is written to a file of this number vanish."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, number)
-    os.close(nowhere)
+def discard_output(descriptor: int) -> None:
+    """Redirect a file descriptor to the null device."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)
 
 
-class _Unread:
-    """A stream whose reader may leave."""
+class _Unbreakable:
+    """A stream that discards its output once the pipe is closed."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
