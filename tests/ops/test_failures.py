@@ -117,8 +117,8 @@ def test_lack_of_memory_is_recognised_in_the_logs(log, tmp_path, line):
 def test_the_remedy_of_a_killed_local_job_is_more_memory(log, tmp_path, how):
     (tmp_path / "logs" / "attack.log").write_text("resumed after epoch 1\n")
     assert failures.summary(log(killed(how) + error()))[3] == (
-        "    the job was killed, probably because memory ran out; give it more with --set-resources "
-        "attack:mem_mb=MEGABYTES (KILLED); its log ends: resumed after epoch 1"
+        "    the job was killed, probably because memory ran out; give it more with "
+        "--set-resources attack:mem_mb=MEGABYTES (KILLED); its log ends: resumed after epoch 1"
     )
 
 

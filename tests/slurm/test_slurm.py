@@ -257,7 +257,7 @@ def test_time_and_memory_run_out_and_the_tables_are_those_of_a_local_run(
     held.holds("iqr")
     assert held.ends() == 1
     told = summary(held)
-    assert "hit its time limit" in told
+    assert "reached its time limit" in told
     assert "--set-resources iqr:runtime=MINUTES" in told
     assert not list((disturbed / "results").rglob("iqr/pgd@cnn/**/*.parquet"))
 

@@ -83,8 +83,8 @@ def patch_executor() -> None:
 def _retry_preempted(plugin: ModuleType) -> None:
     """Report a preempted job as cancelled, so that Snakemake tries it again.
 
-    The executor waits for SLURM to requeue it, for ever if preemption cancels jobs or `--no-requeue`
-    is set.
+    The executor waits for SLURM to requeue it, for ever if preemption cancels jobs or if
+    `--no-requeue` is set.
     """
     query = plugin.query_job_status
     reported = set()
