@@ -144,7 +144,7 @@ def test_the_stride_of_the_stem_doubles_the_maps():
 
 def test_a_file_that_is_no_state_dict(tmp_path):
     torch.save([torch.zeros(3)], tmp_path / "list.pt")
-    with pytest.raises(BadInput, match="is no state dict"):
+    with pytest.raises(BadInput, match="is not a state dict"):
         timm_model(SHAPE, 10, model="resnet18", weights=str(tmp_path / "list.pt"))
 
 

@@ -1,4 +1,4 @@
-"""Weights files of others: read, or refused with one sentence; no code of them is run."""
+"""Weights files from elsewhere are read or refused with one sentence; their code is not run."""
 
 import argparse
 import io
@@ -31,9 +31,9 @@ def network() -> nn.Module:
 @pytest.fixture
 def state():
     torch.manual_seed(0)
-    made = network()
-    nn.init.uniform_(made.norm.running_mean)
-    return {name: tensor.clone() for name, tensor in made.state_dict().items()}
+    loaded = network()
+    nn.init.uniform_(loaded.norm.running_mean)
+    return {name: tensor.clone() for name, tensor in loaded.state_dict().items()}
 
 
 @pytest.fixture
@@ -42,17 +42,15 @@ def path(tmp_path):
 
 
 def assert_read(path, state, exact=True):
-    made = network()
-    load_tensors(made, read_tensors(path, HERE), path, HERE, "this network")
-    for name, tensor in made.state_dict().items():
+    loaded = network()
+    load_tensors(loaded, read_tensors(path, HERE), path, HERE, "this network")
+    for name, tensor in loaded.state_dict().items():
         assert tensor.dtype == state[name].dtype
         close = torch.equal if exact else lambda a, b: torch.allclose(a, b, atol=0.01)
         assert close(tensor, state[name]), name
 
 
-# ---------------------------------------------------------------- what is read
-
-HOLDERS = ("state_dict", "model", "model_state", "model_state_dict", "net", "ema", "params_ema")
+KEYS = ("state_dict", "model", "model_state", "model_state_dict", "net", "ema", "params_ema")
 PREFIXES = ("", "module.", "_orig_mod.", "model.", "net.", "layers.", "module._orig_mod.model.")
 
 
@@ -70,16 +68,16 @@ def test_a_wrapped_part_of_a_network(state, path, part):
     assert_read(path, state)
 
 
-@pytest.mark.parametrize("holder", HOLDERS)
-def test_a_checkpoint(state, path, holder):
+@pytest.mark.parametrize("key", KEYS)
+def test_a_checkpoint(state, path, key):
     rest = {"epoch": 3, "optimizer": {"state": {0: torch.ones(2)}}, "best": torch.tensor(0.5)}
-    torch.save({**rest, holder: {f"module.{name}": t for name, t in state.items()}}, path)
+    torch.save({**rest, key: {f"module.{name}": t for name, t in state.items()}}, path)
     assert_read(path, state)
-    torch.save({"model": {**rest, holder: state}}, path)
+    torch.save({"model": {**rest, key: state}}, path)
     assert_read(path, state)
 
 
-def test_of_a_checkpoint_with_an_average_the_plain_weights(state, path):
+def test_plain_weights_are_read_rather_than_their_average(state, path):
     average = {name: tensor + 1 for name, tensor in state.items()}
     torch.save({"ema": average, "state_dict_ema": average, "model": state}, path)
     assert_read(path, state)
@@ -108,7 +106,7 @@ def test_files_of_old_versions(state, path, legacy):
     assert_read(path, state | {"norm.num_batches_tracked": torch.tensor(0)})
 
 
-def test_what_a_file_is_its_bytes_say_and_not_its_name(state, tmp_path):
+def test_the_format_is_known_by_bytes_and_not_by_the_name(state, tmp_path):
     torch.save(state, tmp_path / "w.safetensors")
     safetensors.torch.save_file(state, tmp_path / "w.pth")
     for name in ("w.safetensors", "w.pth"):
@@ -120,8 +118,6 @@ def test_a_path_in_a_home_folder(state, tmp_path, monkeypatch):
     torch.save(state, tmp_path / "w.pth")
     assert_read("~/w.pth", state)
 
-
-# ---------------------------------------------------------------- what is refused
 
 TEXTS = (
     "<!DOCTYPE html>",
@@ -181,7 +177,7 @@ BYTES = {
 
 @pytest.mark.parametrize("content", BYTES.values(), ids=BYTES)
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_bytes_that_are_no_weights(tmp_path, content, suffix):
+def test_bytes_that_are_not_weights(tmp_path, content, suffix):
     path = tmp_path / f"w{suffix}"
     path.write_bytes(content)
     with pytest.raises(DamagedFile, match=rf"^{HERE}: {path} cannot be read \(.+\); .*$"):
@@ -199,7 +195,7 @@ def test_a_file_that_is_cut(state, path, length):
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("kind", ["legacy", "zip", "safetensors"])
 def test_flipped_bytes_are_read_or_refused(path, kind):
-    """Those of numbers make other numbers, those of what holds them an error."""
+    """Flipped bytes of numbers change these, others raise an error."""
     tensors, random = {"w": torch.arange(50.0), "b": torch.ones(3)}, np.random.RandomState(0)
     if kind == "safetensors":
         safetensors.torch.save_file(tensors, path)
@@ -219,7 +215,7 @@ def test_flipped_bytes_are_read_or_refused(path, kind):
 
 
 class Trap:
-    """Makes a folder where it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -275,7 +271,7 @@ def test_a_checkpoint_with_objects(state, path):
         read_tensors(path, HERE)
 
 
-def holding_itself() -> dict:
+def recursive() -> dict:
     inner = {}
     inner["model"] = inner
     return inner
@@ -284,25 +280,25 @@ def holding_itself() -> dict:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ([torch.ones(2)], "is no state dict"),
-        (torch.ones(2), "is no state dict"),
-        (3, "is no state dict"),
-        ({"a": [1.0]}, "is no state dict"),
+        ([torch.ones(2)], "is not a state dict"),
+        (torch.ones(2), "is not a state dict"),
+        (3, "is not a state dict"),
+        ({"a": [1.0]}, "is not a state dict"),
         ({"model": {}, "epoch": 3}, "holds no tensors"),
-        (holding_itself(), "is no state dict"),
+        (recursive(), "is not a state dict"),
         ({}, "holds no tensors"),
-        ({0: torch.ones(2), 1: torch.ones(3)}, "calls its tensors by other things .* such as 0;"),
-        ({("a", 1): torch.ones(2)}, "calls its tensors by other things than names"),
+        ({0: torch.ones(2), 1: torch.ones(3)}, "has keys that are not names, such as 0;"),
+        ({("a", 1): torch.ones(2)}, "has keys that are not names"),
     ],
 )
-def test_what_is_no_state_dict(path, content, sentence):
+def test_contents_that_are_not_a_state_dict(path, content, sentence):
     torch.save(content, path)
     with pytest.raises(BadInput, match=f"^{HERE}: {path} {sentence}"):
         read_tensors(path, HERE)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "folder", "loop", "dangling", None])
-def test_what_is_no_file(path, kind):
+def test_paths_that_are_not_files(path, kind):
     if kind:
         put_in_place(path, kind)
     with pytest.raises(BadInput, match=f"^{HERE}: {path} (is a|does not exist).*path of a weights"):
@@ -311,30 +307,30 @@ def test_what_is_no_file(path, kind):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("name", ["conv.weight", "norm.running_var"])
-def test_a_value_that_is_no_finite_number_is_told_with_its_tensor(state, path, name, value):
+def test_a_value_that_is_not_finite_is_named_with_its_tensor(state, path, name, value):
     state[name].view(-1)[-1] = value
     torch.save(state, path)
-    with pytest.raises(BadInput, match=f"^{HERE}: {path}: {name} holds values that are no finite"):
+    with pytest.raises(BadInput, match=f"^{HERE}: {path}: {name} has values that are not finite"):
         assert_read(path, state)
 
 
 def test_an_overflow_of_another_precision(state, path):
     torch.save(state | {"conv.bias": torch.tensor([1e300, 0], dtype=torch.float64)}, path)
     with pytest.raises(
-        BadInput, match=r"conv\.bias holds values that are no finite .* torch.float32"
+        BadInput, match=r"conv\.bias has values that are not finite in torch.float32"
     ):
         assert_read(path, state)
     torch.save(state | {"conv.bias": torch.tensor([1e5, 0]).half()}, path)
-    with pytest.raises(BadInput, match=r"conv\.bias holds values that are no finite"):
+    with pytest.raises(BadInput, match=r"conv\.bias has values that are not finite"):
         assert_read(path, state)
 
 
-def test_another_network_is_told_with_the_first_names_that_differ(state, path):
+def test_the_first_names_that_differ_are_listed(state, path):
     torch.save({f"features.{name}": tensor for name, tensor in state.items()}, path)
     with pytest.raises(
         BadInput,
         match=r"does not hold this network: conv\.bias is missing in the file and \(2,\) in the "
-        r"network, conv\.weight is .*, features\.conv\.bias is \(2,\) in the file and not there in",
+        r"network, conv\.weight is .*, features\.conv\.bias is \(2,\) in the file and missing in",
     ) as message:
         assert_read(path, state)
     assert str(message.value).count(" in the file and ") == 3
@@ -354,9 +350,6 @@ def test_a_tensor_that_is_far_larger_than_its_file(state, path):
     torch.save(state | {"conv.bias": torch.ones(1).expand(1 << 25, 1 << 25)}, path)
     with pytest.raises(BadInput, match=r"conv\.bias is \(33554432, 33554432\) in the file"):
         assert_read(path, state)
-
-
-# ---------------------------------------------------------------- networks that read them
 
 
 @pytest.mark.parametrize("model", ["hf-hub:timm/test_resnet.r160_in1k", "timm/test_resnet"])

@@ -1,4 +1,4 @@
-"""A file of other settings than the graph's is refused by who reads it, and `verify` names it."""
+"""A file made with other settings than the graph's is refused by jobs, and `verify` names it."""
 
 import copy
 import json
@@ -48,7 +48,7 @@ def flow_of(**changes) -> Flow:
 
 
 def settings_of(flow: Flow, path: str) -> dict:
-    """What the command line of a file's job holds."""
+    """The settings on the command line of a file's job."""
     return json.loads(json.dumps(flow.whole_settings(*rule_of(place_of(path)))))
 
 
@@ -57,27 +57,27 @@ def place_of(path: str) -> str:
 
 
 def write(path: str, settings: dict) -> None:
-    """A small file that says that it was made with these settings."""
-    made_by = {"settings": settings}
+    """A small file with these settings in its provenance."""
+    provenance = {"settings": settings}
     if path.endswith(".h5"):
-        with create_hdf5(path, made_by, "adversarial") as file:
+        with create_hdf5(path, provenance, "adversarial") as file:
             add_array(file, "ids", [1, 2])
     elif path.endswith(".parquet"):
-        write_table(path, pa.table({"id": [1, 2]}), made_by)
+        write_table(path, pa.table({"id": [1, 2]}), provenance)
     elif path.endswith(".safetensors"):
-        write_weights(path, {"a": torch.ones(2)}, made_by)
+        write_weights(path, {"a": torch.ones(2)}, provenance)
     else:
-        write_json(path, {"mean": 1.0}, made_by)
+        write_json(path, {"mean": 1.0}, provenance)
 
 
 def make(flow: Flow, path: str, as_if: str | None = None) -> None:
-    """A file as the job of this path, or of another one, would have written it."""
+    """A file as the job of this path, or of the path `as_if`, would write it."""
     write(path, lineage.with_digest(settings_of(flow, as_if or path), {}))
 
 
 @pytest.fixture
 def results(tmp_path, monkeypatch) -> Flow:
-    """A folder of results of the mini configuration, the working one's; its graph."""
+    """The graph of the mini configuration, with results in a new working folder."""
     monkeypatch.chdir(tmp_path)
     flow = flow_of()
     flow.start([])
@@ -88,17 +88,17 @@ def results(tmp_path, monkeypatch) -> Flow:
 
 def complaints(capsys, *arguments: str) -> list[str]:
     status = main(["verify", *arguments])
-    shown = capsys.readouterr().out.splitlines()
-    assert status == bool(shown)
-    return shown
+    lines = capsys.readouterr().out.splitlines()
+    assert status == bool(lines)
+    return lines
 
 
-def test_a_folder_as_its_configuration_made_it_is_whole(results, capsys):
+def test_an_unchanged_folder_has_no_complaints(results, capsys):
     assert complaints(capsys) == []
     assert complaints(capsys, IMAGES, mini.ROOT) == []
 
 
-# A file, what stands in its place: of another graph or of another path; what the sentence names.
+# A file; the configuration or path that its substitute was made for; words of the sentence.
 FOREIGN = [
     (IMAGES, {}, f"{mini.ROOT}/images/digits/train.h5", "split train", "split test"),
     (IMAGES, {"datasets__digits__splits__test": {"size": 60}}, None, "size 60", "size 64"),
@@ -129,7 +129,7 @@ FOREIGN = [
     (PREDICTIONS, {}, PREDICTIONS.replace("none", "direct"), "purifier direct", "purifier none"),
     (PREDICTIONS, {"suites__purified__threats": ["clean"]}, None, '["clean"]', '["clean", "fgsm@'),
     (CALIBRATION, {}, CALIBRATION.replace("seed0", "seed2"), "seed 2", "seed 0"),
-    # By itself it is as expected, and what it was made from is not.
+    # Its own settings are as expected, but those of its inputs are not.
     (
         PREDICTIONS,
         {"datasets__digits__splits__test": {"size": 60}},
@@ -145,7 +145,7 @@ FOREIGN = [
     FOREIGN,
     ids=[f[3] for f in FOREIGN],
 )
-def test_what_was_made_for_something_else_is_named(
+def test_files_made_for_something_else_are_named(
     results, capsys, path, changes, as_if, own, expected
 ):
     make(flow_of(**changes), path, as_if)
@@ -157,7 +157,7 @@ def test_what_was_made_for_something_else_is_named(
     )
 
 
-def test_a_job_refuses_it_with_the_same_sentence(results, capsys):
+def test_a_job_refuses_such_a_file_with_the_same_sentence(results, capsys):
     settings = settings_of(results, PREDICTIONS)
     inputs = {"images": Path(IMAGES), "adversarial": [Path(ADVERSARIAL)]}
     inputs["classifier"] = Path(VICTIM)
@@ -167,24 +167,24 @@ def test_a_job_refuses_it_with_the_same_sentence(results, capsys):
     with pytest.raises(BadInput) as refused:
         lineage.with_digest(settings, inputs)
     assert [str(refused.value)] == complaints(capsys)
-    with pytest.raises(BadInput, match="--adversarial: 1 files are expected, not 2"):
+    with pytest.raises(BadInput, match="--adversarial: must be 1 files, got 2"):
         lineage.with_digest(settings, inputs | {"adversarial": [Path(ADVERSARIAL)] * 2})
 
 
-def test_it_is_refused_where_no_configuration_tells_more(results):
+def test_without_a_configuration_a_job_names_the_digests(results):
     settings = settings_of(results, PREDICTIONS)
     make(results, IMAGES, f"{mini.ROOT}/images/digits/train.h5")
     Path(mini.ROOT, "config.yaml").unlink()
-    with pytest.raises(BadInput, match=f"^{IMAGES}: was made for settings of the digest "):
+    with pytest.raises(BadInput, match=f"^{IMAGES}: was made with settings of digest "):
         lineage.with_digest(settings, {"images": Path(IMAGES)})
 
 
-def test_a_file_without_a_digest_is_known_by_its_settings(results, capsys):
-    """As versions wrote it that knew of none; a job adds to its settings what it learned."""
+def test_a_file_without_a_digest_is_compared_by_its_settings(results, capsys):
+    """As earlier versions wrote it; a job may store more settings than it got."""
     settings = settings_of(results, PREDICTIONS)
     own = results.job("attack", rule_of(place_of(ADVERSARIAL))[1]).settings
     inputs = {"adversarial": [Path(ADVERSARIAL)]}
-    write(ADVERSARIAL, own | {"learned": 1})
+    write(ADVERSARIAL, own | {"more": 1})
     assert complaints(capsys) == []
     lineage.check(settings, inputs)
     write(ADVERSARIAL, own | {"seed": 3})
@@ -194,12 +194,12 @@ def test_a_file_without_a_digest_is_known_by_its_settings(results, capsys):
         lineage.check(settings, inputs)
 
 
-def test_a_file_without_a_digest_is_refused_where_no_configuration_tells_its_settings(results):
+def test_a_file_without_a_digest_is_refused_without_a_configuration(results):
     settings = settings_of(results, PREDICTIONS)
     own = results.job("attack", rule_of(place_of(ADVERSARIAL))[1]).settings
     write(ADVERSARIAL, own)
     Path(mini.ROOT, "config.yaml").unlink()
-    with pytest.raises(BadInput, match=f"^{ADVERSARIAL}: does not tell what it was made for; "):
+    with pytest.raises(BadInput, match=f"^{ADVERSARIAL}: does not store the settings that made"):
         lineage.check(settings, {"adversarial": [Path(ADVERSARIAL)]})
 
 
@@ -207,7 +207,7 @@ def test_settings_written_by_hand_need_no_digests():
     assert lineage.with_digest({"seed": 1}, {"images": Path("nowhere.h5")}) == {"seed": 1}
 
 
-def test_what_is_damaged_or_left_over_is_named(results, capsys):
+def test_damaged_and_leftover_files_are_named(results, capsys):
     folder = Path(SEED)
     part = folder / "adversarial/fgsm@cnn/.test.h5.12345.part"
     part.touch()
@@ -229,7 +229,7 @@ def test_what_is_damaged_or_left_over_is_named(results, capsys):
     os.symlink("nowhere.h5", IMAGES)
     loop = Path(mini.ROOT, "images/digits/train.h5")
     loop.symlink_to(loop.name)
-    shown = complaints(capsys)
+    lines = complaints(capsys)
     wrong = {
         str(part): "was left behind by a killed job",
         forgotten: "belongs to no job of the configuration",
@@ -242,23 +242,23 @@ def test_what_is_damaged_or_left_over_is_named(results, capsys):
         IMAGES: "is a broken link (No such file",
         str(loop): "is a broken link (Too many levels",
     }
-    assert len(shown) == len(wrong)
-    for path, why in wrong.items():
-        (line,) = [line for line in shown if line.startswith((f"{path} ", f"{path}:"))]
-        assert why in line
+    assert len(lines) == len(wrong)
+    for path, reason in wrong.items():
+        (line,) = [line for line in lines if line.startswith((f"{path} ", f"{path}:"))]
+        assert reason in line
 
 
-def test_it_compares_with_the_configuration_that_is_named(results, capsys, tmp_path):
+def test_verify_compares_with_a_named_configuration(results, capsys, tmp_path):
     other = tmp_path / "other.yaml"
     more = {"attacks": {"fgsm": {"settings": {"epsilon": 0.3}}}}
     other.write_text(yaml.safe_dump(more), encoding="utf-8")
     options = ["--configfile", str(mini.CONFIG), str(other)]
-    shown = complaints(capsys, *options)
-    assert [line.partition(":")[0] for line in shown] == [ADVERSARIAL, CALIBRATION, PREDICTIONS]
+    lines = complaints(capsys, *options)
+    assert [line.partition(":")[0] for line in lines] == [ADVERSARIAL, CALIBRATION, PREDICTIONS]
     assert complaints(capsys, *options[:2]) == []
 
 
-def test_a_folder_without_its_configuration_is_one_sentence(results, capsys):
+def test_a_missing_configuration_is_reported_in_one_sentence(results, capsys):
     Path(mini.ROOT, "config.yaml").write_text("[]")
     assert main(["verify"]) == 1
     assert capsys.readouterr().err == (
@@ -269,7 +269,7 @@ def test_a_folder_without_its_configuration_is_one_sentence(results, capsys):
     assert "lies below no results/" in capsys.readouterr().err
 
 
-def test_places_are_what_the_rules_name():
+def test_outputs_of_stages_are_those_of_the_rules():
     written = {
         place
         for path in (mini.REPOSITORY / "rules").glob("*.smk")

@@ -23,9 +23,9 @@ ALL = {
 def test_schema_survives_a_file(tmp_path, name, rows):
     table = pa.Table.from_pylist([row(ALL[name])] * rows, ALL[name])
     write_table(tmp_path / "x.parquet", table, {})
-    found = read_table(tmp_path / "x.parquet", ALL[name])
-    assert found.schema == ALL[name]
-    assert found.equals(table)
+    read = read_table(tmp_path / "x.parquet", ALL[name])
+    assert read.schema == ALL[name]
+    assert read.equals(table)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -214,7 +214,7 @@ def test_a_job_asked_to_stop_says_so_and_a_second_one_waits_for_an_orphan(
     orphan = start(stop_at=3)  # its batches are 3, 4 ... of the whole
     orphan.wait_at(3)
     second = start()
-    second.wait_for(f"is held by process {orphan.process.pid} on ")
+    second.wait_for(f"is locked by process {orphan.process.pid} on ")
     orphan.process.kill()  # kill -9
     code, out, err = second.end()
     assert code == 0, err

@@ -114,7 +114,7 @@ def test_a_second_job_waits_for_an_orphan_and_goes_on_where_it_was_killed(
     orphan = start(state, weights, stop_at=5)
     orphan.wait_at(5)
     second = start(state, weights)
-    second.wait_for_log(f"is held by process {orphan.process.pid} on ")
+    second.wait_for_log(f"is locked by process {orphan.process.pid} on ")
     orphan.process.kill()  # kill -9
     code, out, err = second.end()
     assert code == 0, err
@@ -142,6 +142,6 @@ def test_a_second_job_waits_until_the_first_is_done(tmp_path, start, undisturbed
 def test_a_waiting_job_can_be_stopped(tmp_path, start):
     with state_lock(tmp_path):
         waiting = start(tmp_path, tmp_path / "weights.pt")
-        waiting.wait_for_log(f"is held by process {os.getpid()}")
+        waiting.wait_for_log(f"is locked by process {os.getpid()}")
         waiting.process.terminate()
         assert waiting.end()[0] == -signal.SIGTERM

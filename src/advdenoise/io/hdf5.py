@@ -1,4 +1,9 @@
-"""Arrays with checksums in HDF5 files."""
+"""Arrays in HDF5 files, with checksums of all bytes.
+
+Chunks of arrays carry HDF5's own checksums, `fletcher32`. HDF5 keeps texts without any, and a
+flipped bit there can make it hang: so a SHA-256 of all other bytes is appended to the file, which
+HDF5 ignores, and checked before HDF5 opens it.
+"""
 
 import hashlib
 import json
@@ -15,25 +20,24 @@ from advdenoise.io.files import atomic_write, damage_error, require_file
 if TYPE_CHECKING:
     import h5py
 
-# HDF5's locks fail on many network file systems, and here a file is finished before it is read.
+# HDF5's locks fail on many network file systems, and here a file is complete before it is read.
 os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
 
-_CHUNK_BYTES = 2 << 20  # a chunk's rows are the largest power of two within it
-_CHUNK_CACHE = 16 << 20  # a chunk that is written in several slices is compressed once
-# The format of HDF5 1.10: the first whose metadata carry checksums, and readable ever since.
+_CHUNK_BYTES = 2 << 20  # bound of a chunk, whose number of rows is a power of two
+_CHUNK_CACHE = 16 << 20  # bytes: a chunk written in several slices is compressed once
+# The format of HDF5 1.10, the first with checksums of metadata.
 _FORMAT = ("v110", "v110")
-_LENGTH_BYTES = 8  # of the number that ends an HDF5 file of ours
+_LENGTH_BYTES = 8  # of the appended record's length, at the end of the file
 
 
 @contextmanager
 def create_hdf5(
     path: str | Path, provenance: dict, kind: str | None = None
 ) -> Iterator["h5py.File"]:
-    """Yields a new HDF5 file, open for writing, which stands at `path` when the block ends well.
+    """Yields a new HDF5 file, open for writing, that is at `path` if the block succeeds.
 
-    `kind` is a word for what the file holds ("images", ...), which `open_hdf5` can ask for.
-    Arrays belong in through `add_array`, small values and JSON texts into attributes; both are
-    covered by checksums.
+    `kind` names the contents ("images", ...) for `open_hdf5` to check. Arrays are added with
+    `add_array`; small values and JSON texts are attributes.
     """
     import h5py
 
@@ -45,13 +49,13 @@ def create_hdf5(
                 file.attrs["kind"] = kind
             yield file
             chunks = _chunks(file)
-            file.flush()  # says why where it fails, which closing does not
+            file.flush()  # raises the reason of a failure, which closing does not
         except BaseException:
             with suppress(Exception):
                 file.close()
             raise
         file.close()
-        _seal(part, chunks)
+        _append_checksum(part, chunks)
 
 
 def add_array(
@@ -64,11 +68,14 @@ def add_array(
     rows: int | None = None,
     codec: str = "blosc",
 ) -> "h5py.Dataset":
-    """Adds an array with checksums, from `data` or, to be filled by slices, of `shape`, `dtype`.
+    """Add an array of numbers: `data`, or one of `shape` and `dtype` to be filled by slices.
 
-    Numbers only. A chunk holds `rows` rows of axis 0, by default 1 to 2 MB (one row where a row
-    is longer, the whole array where that is smaller). `codec` is "blosc" (zstd, level 1,
-    bitshuffle; the reader needs hdf5plugin) or "gzip" (level 4, shuffle; any HDF5 reads it).
+    A chunk holds `rows` rows of axis 0, by default 1 to 2 MB (one row if a row is larger, the whole
+    array if that is smaller). `codec` is "blosc" (zstd, level 1, bitshuffle; readers need
+    hdf5plugin) or "gzip" (level 4, shuffle; readable by any HDF5).
+
+    Raises:
+        TypeError: the array does not hold numbers.
     """
     import numpy as np
 
@@ -77,12 +84,12 @@ def add_array(
         shape, dtype = data.shape, data.dtype
     dtype = np.dtype(dtype)
     if dtype.kind not in "biuf" or not shape:
-        raise TypeError(f"{name}: an array of numbers is needed, not {dtype} of shape {shape}")
-    if 0 in shape:  # no bytes, hence neither chunks nor checksums
+        raise TypeError(f"{name}: must be an array of numbers, got {dtype} of shape {shape}")
+    if 0 in shape:  # no bytes, so neither chunks nor checksums
         return group.create_dataset(name, shape, dtype)
     row_bytes = dtype.itemsize * math.prod(shape[1:])
     rows = rows or 1 << max(_CHUNK_BYTES // row_bytes, 1).bit_length() - 1
-    added = group.create_dataset(
+    dataset = group.create_dataset(
         name,
         shape,
         dtype,
@@ -92,8 +99,8 @@ def add_array(
         **_filters(codec),
     )
     if data is not None:
-        group.file.flush()  # while a failure can be raised: closing the array would only print it
-    return added
+        group.file.flush()  # raises a failure, which closing the array would only print
+    return dataset
 
 
 def _filters(codec: str) -> dict:
@@ -103,29 +110,31 @@ def _filters(codec: str) -> dict:
         import hdf5plugin
 
         return dict(hdf5plugin.Blosc(cname="zstd", clevel=1, shuffle=hdf5plugin.Blosc.BITSHUFFLE))
-    raise ValueError(f"unknown codec {codec!r}: blosc or gzip")
+    raise ValueError(f"codec: must be blosc or gzip, got {codec!r}")
 
 
 @contextmanager
 def open_hdf5(path: str | Path, kind: str | None = None) -> Iterator["h5py.File"]:
-    """Yields an HDF5 file of `create_hdf5`, open for reading; `kind` is what it must hold.
+    """Yields a file of `create_hdf5`, open for reading, after checking its `kind`.
 
-    Raises BadInput where the file is missing, and DamagedFile where it cannot be opened, is of
-    another kind, or where reading from it inside the block fails (a missing dataset included).
+    Raises:
+        BadInput: the file is missing.
+        DamagedFile: it cannot be opened, is of another kind, or reading from it inside the block
+            fails, also because a dataset is missing.
     """
     import h5py
     import hdf5plugin  # noqa: F401, registers the codec
 
     require_file(path)
-    _check_seal(path)
+    _verify_checksum(path)
     try:
         file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
     except (OSError, RuntimeError, ValueError) as error:
         raise damage_error(path, error) from error
     with file:
-        found = file.attrs.get("kind", "something else")
-        if kind not in (None, found):
-            raise damage_error(path, f"it holds {found}, not {kind}")
+        own = file.attrs.get("kind", "something else")
+        if kind not in (None, own):
+            raise damage_error(path, f"it holds {own}, not {kind}")
         try:
             yield file
         except (OSError, RuntimeError, KeyError, ValueError) as error:
@@ -135,7 +144,7 @@ def open_hdf5(path: str | Path, kind: str | None = None) -> Iterator["h5py.File"
 
 
 def _chunks(file: "h5py.File") -> list[tuple[int, int]]:
-    """Offsets and sizes in bytes of all chunks, which `fletcher32` protects."""
+    """The offset and size in bytes of every chunk with a checksum."""
     import h5py
 
     chunks = []
@@ -148,21 +157,17 @@ def _chunks(file: "h5py.File") -> list[tuple[int, int]]:
     return sorted(chunks)
 
 
-def _seal(path: Path, chunks: list[tuple[int, int]]) -> None:
-    """Appends a checksum of all bytes but the chunks' behind the end of an HDF5 file.
-
-    HDF5 keeps texts in a heap without checksums, and a flipped bit there can make it wait for
-    ever: so the bytes are checked before HDF5 sees them. It ignores what follows its own end.
-    """
+def _append_checksum(path: Path, chunks: list[tuple[int, int]]) -> None:
+    """Append a record with the SHA-256 of all bytes outside chunks, its own SHA-256 and length."""
     with open(path, "r+b") as file:
         size = file.seek(0, os.SEEK_END)
-        sha256 = _digest_between(file, size, chunks)
-        seal = json.dumps({"chunks": chunks, "size": size, "sha256": sha256}).encode()
+        sha256 = _sha256_outside(chunks, file, size)
+        record = json.dumps({"chunks": chunks, "size": size, "sha256": sha256}).encode()
         file.seek(size)
-        file.write(seal + hashlib.sha256(seal).digest() + len(seal).to_bytes(_LENGTH_BYTES))
+        file.write(record + hashlib.sha256(record).digest() + len(record).to_bytes(_LENGTH_BYTES))
 
 
-def _check_seal(path: str | Path) -> None:
+def _verify_checksum(path: str | Path) -> None:
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         tail = hashlib.sha256().digest_size + _LENGTH_BYTES
@@ -170,27 +175,27 @@ def _check_seal(path: str | Path) -> None:
         end = file.read()
         length = min(int.from_bytes(end[-_LENGTH_BYTES:]), size)
         file.seek(max(0, size - tail - length))
-        seal = file.read(length)
-        if hashlib.sha256(seal).digest() != end[:-_LENGTH_BYTES]:
+        record = file.read(length)
+        if hashlib.sha256(record).digest() != end[:-_LENGTH_BYTES]:
             raise damage_error(path, "its end is missing or altered")
-        seal = json.loads(seal)
-        if _digest_between(file, seal["size"], seal["chunks"]) != seal["sha256"]:
+        record = json.loads(record)
+        if _sha256_outside(record["chunks"], file, record["size"]) != record["sha256"]:
             raise damage_error(path, "it does not match its checksum")
 
 
-def _digest_between(file: BinaryIO, size: int, chunks: list[tuple[int, int]]) -> str:
-    """SHA-256 of the first `size` bytes without the `chunks` (sorted offsets and sizes)."""
+def _sha256_outside(chunks: list[tuple[int, int]], file: BinaryIO, size: int) -> str:
+    """SHA-256 of the first `size` bytes without the `chunks`, sorted offsets and sizes."""
     digest = hashlib.sha256()
-    place = 0
+    start = 0
     for offset, length in (*chunks, (size, 0)):
-        file.seek(place)
-        digest.update(file.read(offset - place))
-        place = offset + length
+        file.seek(start)
+        digest.update(file.read(offset - start))
+        start = offset + length
     return digest.hexdigest()
 
 
 def _raised_by(error: BaseException, file: "h5py.File") -> bool:
-    """Whether `error` comes out of h5py at work on `file`, not on another file or elsewhere."""
+    """Whether h5py raised `error` for `file`, and not for another file."""
     from h5py import h5f
 
     for frame, _ in traceback.walk_tb(error.__traceback__):

@@ -8,27 +8,30 @@ from advdenoise.io.files import damage_error, require_file, write_text
 
 
 def write_json(path: str | Path, value: dict, provenance: dict) -> None:
-    """Writes {"value": value, "provenance": provenance, "sha256": of both}, atomically."""
-    # Through JSON first: what a reader will hash has texts for keys and lists for tuples.
+    """Write {"value": value, "provenance": provenance, "sha256": of both}, atomically."""
+    # As a reader will see them: keys are texts, and tuples are lists.
     contents = json.loads(json.dumps({"value": value, "provenance": provenance}))
-    contents["sha256"] = sha256(_canonical(contents))
+    contents["sha256"] = _checksum(contents)
     write_text(path, json.dumps(contents, indent=2) + "\n")
 
 
 def read_json(path: str | Path) -> dict:
-    """The `value` that `write_json` was given, checked.
+    """The checked `value` of a file of `write_json`.
 
-    Raises BadInput where the file is missing, DamagedFile where it is damaged.
+    Raises:
+        BadInput: the file is missing.
+        DamagedFile: it is damaged.
     """
     return read_contents(path)["value"]
 
 
 def read_contents(path: str | Path) -> dict:
+    """The checked `value` and `provenance`; raises as `read_json`."""
     require_file(path)
     try:
         contents = json.loads(Path(path).read_bytes())
-        expected = contents.pop("sha256")
-        intact = expected == sha256(_canonical(contents))
+        checksum = contents.pop("sha256")
+        intact = checksum == _checksum(contents)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise damage_error(path, error) from error
     if not intact or set(contents) != {"value", "provenance"}:
@@ -36,5 +39,5 @@ def read_contents(path: str | Path) -> dict:
     return contents
 
 
-def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+def _checksum(contents: dict) -> str:
+    return sha256(json.dumps(contents, sort_keys=True, separators=(",", ":")))

@@ -1,6 +1,6 @@
-"""Whether the inputs of a job are those that its settings stand for, and not copied from elsewhere.
+"""Whether a job's inputs were made with the settings that the job expects.
 
-Snakemake compares times and a job's own settings; which settings made an input only the input says.
+Snakemake compares modification times and a job's own settings, not the settings stored in inputs.
 """
 
 import subprocess
@@ -13,9 +13,9 @@ from advdenoise.io.provenance import read_provenance
 
 
 def with_digest(settings: dict, inputs: dict) -> dict:
-    """A rule's settings with their digest, as the job's outputs carry them; its inputs are checked.
+    """Check a job's inputs and return its settings with their digest, as its outputs store them.
 
-    Settings written by hand, without `input_digests`, are given back as they are.
+    Settings without `input_digests`, as those written by hand, are returned as they are.
     """
     if "input_digests" not in settings:
         return settings
@@ -24,48 +24,50 @@ def with_digest(settings: dict, inputs: dict) -> dict:
 
 
 def check(settings: dict, inputs: dict) -> None:
-    """Compare what made a job's inputs with the `input_digests` of its settings.
+    """Compare the settings stored in a job's inputs with the `input_digests` of its settings.
 
-    `inputs` are the job's options by name; those are looked at that have digests, a `Path` or
-    several. A file of a version that wrote no digest passes if its settings are the expected ones.
-    Raises BadInput or DamagedFile with one sentence that names the file, what it was made for and
-    what is expected.
+    `inputs` are the job's options by name, each a `Path` or a list of them; only those with digests
+    are checked. A file of a version that stored no digest passes if its settings are as expected.
+
+    Raises:
+        BadInput: one sentence with the file, its settings and the expected ones.
+        DamagedFile: an input is damaged.
     """
     expected = _expected(settings, inputs)
-    own = {path: read_provenance(path)["settings"].get("digest") for path in expected}
-    others = [path for path in expected if own[path] != expected[path]]
-    reasons = _reasons(others) if others else []
-    if reasons:
-        raise BadInput(reasons[0])
-    for path in others:
-        if reasons is None and own[path] is None:
-            raise BadInput(f"{path}: does not tell what it was made for; {remedy(path)}")
-        if own[path] is not None:
+    stored = {path: read_provenance(path)["settings"].get("digest") for path in expected}
+    differing = [path for path in expected if stored[path] != expected[path]]
+    problems = _problems(differing) if differing else []
+    if problems:
+        raise BadInput(problems[0])
+    for path in differing:
+        if problems is None and stored[path] is None:
+            raise BadInput(f"{path}: does not store the settings that made it; {remedy(path)}")
+        if stored[path] is not None:
             raise BadInput(
-                f"{path}: was made for settings of the digest {own[path]}; expected "
+                f"{path}: was made with settings of digest {stored[path]}; expected "
                 f"{expected[path]}; {remedy(path)}"
             )
 
 
 def _expected(settings: dict, inputs: dict) -> dict[Path, str]:
-    """The digest of each input that a job of the graph makes."""
+    """The expected digest of each input that a job of the graph writes."""
     expected = {}
     for name, digests in settings.get("input_digests", {}).items():
         files = inputs.get(name)
         files = files if isinstance(files, list) else [files]
         if name in inputs and len(files) != len(digests):
-            raise BadInput(f"--{name}: {len(digests)} files are expected, not {len(files)}")
+            raise BadInput(f"--{name}: must be {len(digests)} files, got {len(files)}")
         expected |= dict(zip(files, digests, strict=False))
     return {path: digest for path, digest in expected.items() if path and digest}
 
 
-def _reasons(paths: list[Path]) -> list[str] | None:
-    """What `advdenoise verify` has against the files, a sentence each; None where it cannot tell.
+def _problems(paths: list[Path]) -> list[str] | None:
+    """One sentence on each file that `advdenoise verify` rejects; None if it cannot decide.
 
-    In a process of its own, for it reads the whole configuration, whose code is none of the job's:
-    a change of it is to rerun nothing.
+    In another process, because it reads the whole configuration, and a job must not depend on the
+    code for that.
     """
     command = [sys.executable, "-m", "advdenoise", "verify", "--origin", *map(str, paths)]
-    answer = subprocess.run(command, capture_output=True, text=True)
-    reasons = answer.stdout.splitlines()
-    return None if answer.returncode and not reasons else reasons
+    done = subprocess.run(command, capture_output=True, text=True)
+    problems = done.stdout.splitlines()
+    return None if done.returncode and not problems else problems

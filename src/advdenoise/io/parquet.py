@@ -1,4 +1,8 @@
-"""Tables with checksums in Parquet files."""
+"""Tables in Parquet files, with checksums of columns, names, types and provenance.
+
+Parquet's own checksums cover pages but neither their headers nor the footer: so the metadata hold a
+SHA-256 of each column and one of themselves.
+"""
 
 import hashlib
 import json
@@ -14,19 +18,15 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-_PIECE_BYTES = 8 << 20  # of a table that is read in pieces
+_BATCH_BYTES = 8 << 20  # of rows that are read and filtered at once
 
 
 def write_table(path: str | Path, table: "pa.Table", provenance: dict) -> None:
-    """Writes a table of numbers, booleans, texts and lists of them as Parquet, atomically.
-
-    Besides Parquet's page checksums the file carries a SHA-256 of every column and one over
-    these, names, types and provenance: page headers and footer have no checksum of their own.
-    """
+    """Write a table of numbers, booleans, texts and lists of them, atomically."""
     import pyarrow.parquet as pq
 
     columns = [
-        [field.name, str(field.type), _column_digest(column)]
+        [field.name, str(field.type), _sha256_of(column)]
         for field, column in zip(table.schema, table.columns, strict=True)
     ]
     contents = json.dumps({"provenance": provenance, "columns": columns})
@@ -37,14 +37,14 @@ def write_table(path: str | Path, table: "pa.Table", provenance: dict) -> None:
             part,
             compression="zstd",
             use_dictionary=False,
-            use_byte_stream_split=_floating_leaves(table.schema),
-            use_compliant_nested_type=False,  # gives lists back under the type they had
+            use_byte_stream_split=_float_paths(table.schema),
+            use_compliant_nested_type=False,  # so that lists keep their type
             write_page_checksum=True,
         )
 
 
 def column_names(path: str | Path) -> list[str]:
-    """The names of a table's columns; BadInput or DamagedFile as `read_table`."""
+    """The names of a table's columns; raises as `read_table`."""
     with open_parquet(path) as (file, _):
         return file.schema_arrow.names
 
@@ -55,33 +55,37 @@ def read_table(
     columns: Iterable[str] | None = None,
     keep: "Callable[[pa.Table], pa.ChunkedArray] | None" = None,
 ) -> "pa.Table":
-    """Reads `columns` (default: all) of a table, checking every one of them.
+    """Read and check `columns` of a table, by default all.
 
-    `keep` says of some rows which are wanted (booleans, from the columns read). The file is then
-    read and checked in pieces, so that memory holds little more than the wanted rows. The columns
-    of `schema` must be in the file by name and type. Raises BadInput where the file is missing,
-    DamagedFile where it is damaged, of another schema or lacks a column.
+    Args:
+        schema: columns that the file must have, by name and type.
+        keep: for some rows of the columns read, booleans of which to keep. The file is then read in
+            batches, so that memory holds little more than the rows kept.
+
+    Raises:
+        BadInput: the file is missing.
+        DamagedFile: it is damaged, has another schema or lacks a column.
     """
-    wanted = None if columns is None else list(columns)
-    with open_parquet(path) as (file, contents):
-        _check_columns(path, file.schema_arrow, schema, wanted or [])
-        digests = {name: digest for name, _, digest in contents["columns"]}
-        hashes = {name: _ColumnHash() for name in wanted or file.schema_arrow.names}
-        kept = []
-        for piece in _pieces(file, list(hashes), whole=keep is None):
-            for name, column in zip(piece.column_names, piece.columns, strict=True):
-                hashes[name].update(column)
-            kept.append(piece if keep is None else piece.filter(keep(piece)))
-        for name, found in hashes.items():
-            if found.hexdigest() != digests.get(name):
-                raise damage_error(path, f"column {name} does not match its checksum")
     import pyarrow as pa
 
+    selected = None if columns is None else list(columns)
+    with open_parquet(path) as (file, contents):
+        _check_columns(path, file.schema_arrow, schema, selected or [])
+        checksums = {name: checksum for name, _, checksum in contents["columns"]}
+        hashes = {name: _ColumnHash() for name in selected or file.schema_arrow.names}
+        kept = []
+        for batch in _batches(file, list(hashes), whole=keep is None):
+            for name, column in zip(batch.column_names, batch.columns, strict=True):
+                hashes[name].update(column)
+            kept.append(batch if keep is None else batch.filter(keep(batch)))
+        for name, column_hash in hashes.items():
+            if column_hash.hexdigest() != checksums.get(name):
+                raise damage_error(path, f"column {name} does not match its checksum")
     return pa.concat_tables(kept).select(list(hashes)).replace_schema_metadata(None)
 
 
-def _pieces(file: Any, columns: list[str], whole: bool) -> Iterator["pa.Table"]:
-    """The table at once, or some rows at a time; at least one piece, empty where there are none."""
+def _batches(file: Any, columns: list[str], whole: bool) -> Iterator["pa.Table"]:
+    """The whole table, or batches of its rows; at least one, which may be empty."""
     import pyarrow as pa
 
     rows, groups = file.metadata.num_rows, range(file.metadata.num_row_groups)
@@ -89,12 +93,16 @@ def _pieces(file: Any, columns: list[str], whole: bool) -> Iterator["pa.Table"]:
         yield file.read(columns=columns)
         return
     size = sum(file.metadata.row_group(group).total_byte_size for group in groups)
-    for batch in file.iter_batches(max(1, _PIECE_BYTES * rows // size), columns=columns):
+    for batch in file.iter_batches(max(1, _BATCH_BYTES * rows // size), columns=columns):
         yield pa.Table.from_batches([batch])
 
 
 @contextmanager
 def open_parquet(path: str | Path) -> Iterator[tuple[Any, dict]]:
+    """Yields a `ParquetFile` and its checked metadata: `provenance` and `columns`.
+
+    `columns` lists name, type and SHA-256. Raises as `read_table`, also for errors in the block.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -115,64 +123,61 @@ def open_parquet(path: str | Path) -> Iterator[tuple[Any, dict]]:
 
 
 def _check_columns(
-    path: str | Path, found: "pa.Schema", schema: "pa.Schema | None", wanted: list[str]
+    path: str | Path, own: "pa.Schema", schema: "pa.Schema | None", selected: list[str]
 ) -> None:
-    for field in schema or []:
-        if field.name not in found.names:
-            raise damage_error(path, f"it has no column {field.name}")
-        kind = found.field(field.name).type
-        if kind != field.type:
-            raise damage_error(path, f"column {field.name} is {kind}, not {field.type}")
-    for name in wanted:
-        if name not in found.names:
+    for name in [*(schema.names if schema else []), *selected]:
+        if name not in own.names:
             raise damage_error(path, f"it has no column {name}")
+    for field in schema or []:
+        if (own_type := own.field(field.name).type) != field.type:
+            raise damage_error(path, f"column {field.name} is {own_type}, not {field.type}")
 
 
-def _floating_leaves(schema: "pa.Schema") -> list[str]:
+def _float_paths(schema: "pa.Schema") -> list[str]:
     """Parquet's paths of the columns that hold floating-point numbers."""
     import pyarrow as pa
 
-    leaves = []
+    paths = []
     for field in schema:
         path, kind = field.name, field.type
         while pa.types.is_nested(kind):
             path, kind = f"{path}.list.{kind.value_field.name}", kind.value_type
         if pa.types.is_floating(kind):
-            leaves.append(path)
-    return leaves
+            paths.append(path)
+    return paths
 
 
-def _column_digest(column: "pa.ChunkedArray") -> str:
-    found = _ColumnHash()
-    found.update(column)
-    return found.hexdigest()
+def _sha256_of(column: "pa.ChunkedArray") -> str:
+    column_hash = _ColumnHash()
+    column_hash.update(column)
+    return column_hash.hexdigest()
 
 
 class _ColumnHash:
-    """SHA-256 of a column's values, nulls apart, however it is cut into chunks."""
+    """SHA-256 of a column's values, whatever its chunks and what is stored under its nulls."""
 
     def __init__(self):
-        self._streams = [hashlib.sha256() for _ in range(3)]
+        self._hashes = [hashlib.sha256() for _ in range(3)]
 
     def update(self, column: "pa.ChunkedArray") -> None:
         for chunk in column.chunks:
-            _hash_array(chunk, *self._streams)
+            _hash_array(chunk, *self._hashes)
 
     def hexdigest(self) -> str:
-        return sha256("".join(stream.hexdigest() for stream in self._streams))
+        return sha256("".join(part.hexdigest() for part in self._hashes))
 
 
-def _hash_array(array: "pa.Array", present: Any, lengths: Any, values: Any) -> None:
-    """Feeds which entries are there, how long texts and lists are, and their values."""
+def _hash_array(array: "pa.Array", valid: Any, lengths: Any, values: Any) -> None:
+    """Update the hashes of which entries are not null, of lengths of texts and lists, of values."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
     kind = array.type
-    present.update(_known(array))
+    valid.update(_validity(array))
     if pa.types.is_nested(kind):
         lengths.update(_filled(pc.list_value_length(array)))
-        _hash_array(array.flatten(), present, lengths, values)
+        _hash_array(array.flatten(), valid, lengths, values)
     elif pa.types.is_string(kind):
         if array.null_count:
             array = array.fill_null("")
@@ -184,31 +189,31 @@ def _hash_array(array: "pa.Array", present: Any, lengths: Any, values: Any) -> N
     elif pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
         values.update(_filled(array))
     else:
-        raise TypeError(f"a column of type {kind} cannot be stored")
+        raise TypeError(f"columns of type {kind} cannot be stored")
 
 
-# From buffers, for `to_numpy` and `fill_null` import pandas, to ask whether they were given some of
-# its objects: half a second of a job that takes three.
+# From buffers, because `to_numpy` and `fill_null` of numbers import pandas: half a second of a job
+# that takes three.
 
 
-def _known(array: "pa.Array") -> "np.ndarray":
-    """Which entries are there."""
+def _validity(array: "pa.Array") -> "np.ndarray":
+    """Which entries are not null, as booleans."""
     import numpy as np
 
     return _bits(array, 0) if array.null_count else np.ones(len(array), bool)
 
 
 def _filled(array: "pa.Array") -> "np.ndarray":
-    """The numbers of an array, or its booleans; 0 in the place of what is not there."""
+    """The numbers or booleans of an array, with 0 for null."""
     import numpy as np
     import pyarrow as pa
 
     if pa.types.is_boolean(array.type):
-        found = _bits(array, 1)
+        values = _bits(array, 1)
     else:
-        stored = array.buffers()[1] or b""
-        found = np.frombuffer(stored, array.type.to_pandas_dtype())[array.offset :][: len(array)]
-    return np.where(_known(array), found, found.dtype.type(0)) if array.null_count else found
+        buffer = array.buffers()[1] or b""
+        values = np.frombuffer(buffer, array.type.to_pandas_dtype())[array.offset :][: len(array)]
+    return np.where(_validity(array), values, values.dtype.type(0)) if array.null_count else values
 
 
 def _bits(array: "pa.Array", buffer: int) -> "np.ndarray":

@@ -33,11 +33,11 @@ _PACKAGES = (
 
 
 def collect_provenance(settings: dict, started: float) -> dict:
-    """What made a file: settings, code, libraries, machine and time, as plain JSON values.
+    """How a file is made: settings, code, libraries, machine and time, as plain JSON values.
 
-    `started` is the job's `time.time()` at its beginning, `wall_seconds` the time since.
-    `commit` and `dirty` describe the checkout of this code and are None outside git. `device`
-    is the GPU's name where this process has used one, otherwise "cpu".
+    `started` is the job's `time.time()` at its start, and `wall_seconds` the time since. `commit`
+    and `dirty` describe the checkout of this code and are None outside git. `device` is the GPU's
+    name if this process has used one, else "cpu".
     """
     return {
         "settings": settings,
@@ -55,16 +55,16 @@ def collect_provenance(settings: dict, started: float) -> dict:
 def _checkout() -> dict:
     folder = Path(__file__).resolve().parents[1]
     command = ["git", "-C", str(folder), "status", "--porcelain=v2", "--branch", "--", "."]
-    # A hook's GIT_DIR would point elsewhere; without the lock two jobs do not disturb each other.
+    # A git hook sets GIT_DIR to another folder. Without locks, jobs do not disturb each other.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     environment["GIT_OPTIONAL_LOCKS"] = "0"
     try:
-        answer = subprocess.run(
+        done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=20, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None}
-    lines = answer.stdout.splitlines()
+    lines = done.stdout.splitlines()
     commit = next((x.split()[-1] for x in lines if x.startswith("# branch.oid ")), None)
     return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
 
@@ -88,9 +88,11 @@ def _device() -> str:
 
 
 def read_provenance(path: str | Path) -> dict:
-    """The provenance of a file written by this module (.h5, .parquet, .safetensors, .json).
+    """The provenance of a result file (.h5, .parquet, .safetensors, .json).
 
-    Raises BadInput where the file is missing or carries none, DamagedFile where it is damaged.
+    Raises:
+        BadInput: the file is missing or of another type.
+        DamagedFile: it is damaged.
     """
     suffix = Path(path).suffix
     if suffix == ".h5":
@@ -100,7 +102,7 @@ def read_provenance(path: str | Path) -> dict:
         with parquet.open_parquet(path) as (_, contents):
             return contents["provenance"]
     if suffix == ".safetensors":
-        return weights.read_header(path)
+        return weights.weights_provenance(path)
     if suffix == ".json":
         return json_files.read_contents(path)["provenance"]
-    raise BadInput(f"{path} carries no provenance; give a .h5, .parquet, .safetensors or .json.")
+    raise BadInput(f"{path} has no provenance; give a .h5, .parquet, .safetensors or .json file.")

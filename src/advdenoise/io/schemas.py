@@ -1,4 +1,4 @@
-"""Columns of the Parquet files, one row per image (distances: per image and layer)."""
+"""Columns of the Parquet files, with one row per image (distances: per image and layer)."""
 
 import pyarrow as pa
 
@@ -9,22 +9,22 @@ PREDICTIONS = pa.schema(
         ("attack_point", pa.string()),
         ("purifier", pa.string()),
         ("purifier_point", pa.string()),
-        ("draw", pa.int16()),  # 0, 1, ... where the purifier is random and repeated
+        ("draw", pa.int16()),  # 0, 1, ... of repetitions of a random purifier
         ("label", pa.int32()),
         ("prediction", pa.int32()),
         ("confidence", pa.float32()),  # probability of the predicted class
         ("label_rank", pa.int32()),  # place of the label among the classes, 0 = top
-        ("mse_before", pa.float32()),  # mean squared difference to the clean image, unpurified
+        ("mse_before", pa.float32()),  # mean squared difference from the clean image, unpurified
         ("mse_after", pa.float32()),  # the same after purification
         ("error_before", pa.float32()),  # reconstruction error, null without a denoiser
         ("error_after", pa.float32()),
         ("l2", pa.float32()),  # norms of the perturbation
         ("linf", pa.float32()),
-        ("epsilon", pa.float32()),  # budget in [0,1] pixel units, null where there is none
+        ("epsilon", pa.float32()),  # budget in [0,1] pixel units, null if there is none
     ]
 )
 
-# Predictions of a class for each pixel; what all such files share, `confusion` is the file's own.
+# Predictions per pixel, the common columns; the length of `confusion` depends on the file.
 SEGMENTATION = pa.schema(
     [
         field
@@ -47,7 +47,7 @@ DISTANCES = pa.schema(
         ("ne_d", pa.float32()),  # l2 / n
         ("ne_d_sqrt", pa.float32()),  # l2 / sqrt(n)
         ("cos_d", pa.float32()),
-        ("ne_d_raw", pa.float32()),  # of the maps as their modules give them, before ReLU
+        ("ne_d_raw", pa.float32()),  # of the modules' outputs, before ReLU
         ("cos_d_raw", pa.float32()),
     ]
 )
@@ -56,7 +56,7 @@ DETECTION = pa.schema(
     [
         ("threat", pa.string()),
         ("attack_point", pa.string()),
-        # The attack that the detector was fitted on: the row's own, or by transfer another one.
+        # The attack that the detector was fitted on: the row's, or another one for transfer.
         ("fitted_threat", pa.string()),
         ("fitted_point", pa.string()),
         ("attribution_point", pa.string()),
@@ -86,7 +86,7 @@ HISTORY = pa.schema(
 )
 
 
-# What all files of interquartile ranges share; the other vectors' lengths are the file's own.
+# Interquartile ranges, the common columns; the other vectors' lengths depend on the file.
 IQR = pa.schema(
     [
         ("id", pa.int64()),
@@ -110,16 +110,16 @@ COST = pa.schema(
         ("images", pa.int32()),  # of the batch
         ("values", pa.int32()),  # length of the feature vector
         ("passes", pa.float32()),  # masks of an image, mean over the batch
-        ("most_passes", pa.int32()),  # masks of the image that has the most
-        ("array_bytes", pa.int64()),  # of all attributions at once, as the authors kept them
-        ("peak_bytes", pa.int64()),  # what computing the features took at most, null if unknown
+        ("most_passes", pa.int32()),  # masks of the image with the most
+        ("array_bytes", pa.int64()),  # of all attributions at once, as the authors keep them
+        ("peak_bytes", pa.int64()),  # peak memory of computing the features, null if unknown
         ("segmentation_seconds", pa.float32()),
-        ("passes_seconds", pa.float32()),  # every attribution, none reduced
-        ("features_seconds", pa.float32()),  # the interquartile ranges, as the iqr stage does it
+        ("passes_seconds", pa.float32()),  # of all attributions, unreduced
+        ("features_seconds", pa.float32()),  # of the interquartile ranges, as in the iqr stage
     ]
 )
 
-# Columns that a table or figure finds in the files of a stage.
+# Columns that tables and figures read, by stage.
 STAGES = {
     "predictions": PREDICTIONS,
     "distances": DISTANCES,
@@ -143,8 +143,7 @@ def iqr_schema(classes: int, hidden: int) -> pa.Schema:
 def segmentation_schema(classes: int) -> pa.Schema:
     """Columns of predictions of one of `classes` for each pixel.
 
-    `confusion` counts an image's pixels that have a class: that at row * classes + column is of the
-    class `row` and taken for the class `column`.
+    `confusion` counts an image's pixels with a label: entry `label * classes + prediction`.
     """
     matrix = pa.field("confusion", pa.list_(pa.int32(), classes * classes))
     return pa.schema([*SEGMENTATION, matrix])
