@@ -4,7 +4,7 @@ for experiment in flow.experiments_with_figures():
         name:
             f"figures_{experiment}"
         input:
-            flow.job("figures", {"experiment": experiment}).inputs["files"],
+            files=flow.job("figures", {"experiment": experiment}).inputs["files"],
         output:
             [
                 report(
@@ -27,8 +27,10 @@ for experiment in flow.experiments_with_figures():
             mem_mb=memory(4000),
             runtime=minutes(60),
         params:
+            script=SCRIPTS / "figures.py",
             settings=flow.settings("figures", experiment=experiment),
             code=flow.code("figures", experiment=experiment),
+            files=as_options,
         shell:
-            "python -P {SCRIPTS}/figures.py --settings {params.settings:q}"
+            "python -P {params.script:q} --settings {params.settings:q} {params.files}"
             " --output {output} --threads {threads} --log {log}"

@@ -34,14 +34,12 @@ def results(tmp_path, quick):
 def drawn(results, paper: str, output: Path, **changes) -> dict[str, ElementTree.Element]:
     """The figures of a paper by name, as the stage draws them from what the rule hands over."""
     settings = json.loads(results.flow.settings("figures", experiment=paper)(None))
-    settings["inputs"] = {
-        name: {stage: [str(results.make(file)) for file in files] for stage, files in given.items()}
-        for name, given in settings["inputs"].items()
-    }
+    job = results.flow.job("figures", {"experiment": paper})
+    files = [results.make(file) for file in job.inputs["files"]]
     settings |= changes
     names = [name for name in results.flow.figures(paper) if name in settings["figures"]]
     paths = {name: output / f"{name}.svg" for name in names}
-    figures.run(settings, list(paths.values()))
+    figures.run(settings, list(paths.values()), files)
     found = {name: ElementTree.parse(path).getroot() for name, path in paths.items()}
     for name, figure in found.items():
         assert figure.findtext(f".//{TITLE}") == f"{paper}: {name}"
@@ -82,7 +80,7 @@ def test_a_file_without_a_figure_is_refused(tmp_path):
     settings = {"experiment": "x", "figures": {"figure1": {}}, "inputs": {}}
     for names in (["figure2"], ["figure1", "figure2"], ["figure1", "figure1"], []):
         with pytest.raises(RuntimeError, match="must be a file for each of"):
-            figures.run(settings, [tmp_path / f"{name}.svg" for name in names])
+            figures.run(settings, [tmp_path / f"{name}.svg" for name in names], [])
 
 
 # Of networks that are not printed by their models' names.

@@ -1,25 +1,22 @@
 """The figures stage: all figures of one experiment in one job. No torch."""
 
-from itertools import chain
 from pathlib import Path
 
 from advdenoise.calls import call_with
 from advdenoise.graph.sources import load
-from advdenoise.io import lineage
 from advdenoise.io.files import atomic_write
 from advdenoise.reporting.palette import Styles
 from advdenoise.reporting.read import read_stage
 
 
-def run(settings: dict, output: list[Path]) -> None:
+def run(settings: dict, output: list[Path], files: list[Path]) -> None:
     """Draw every figure of an experiment as SVG, each into the file of `output` with its name.
 
-    The order of `output` means nothing: that of the settings is lost where they are sorted.
+    The settings name the inputs of a figure by their places in `files`. The order of `output` means
+    nothing: that of the settings is lost where they are sorted.
     """
     import matplotlib
 
-    given = [paths for stages in settings["inputs"].values() for paths in stages.values()]
-    lineage.check(settings, {"files": [Path(path) for path in sorted({*chain(*given)})]})
     # Equal inputs give equal files, and text stays text.
     matplotlib.use("svg")
     matplotlib.rcParams.update({"svg.hashsalt": "advdenoise", "svg.fonttype": "none"})
@@ -29,8 +26,8 @@ def run(settings: dict, output: list[Path]) -> None:
     styles = Styles()
     for name, entry in settings["figures"].items():
         offered = {
-            stage: read_stage(stage, [Path(file) for file in files])
-            for stage, files in settings["inputs"][name].items()
+            stage: read_stage(stage, [files[number] for number in numbers])
+            for stage, numbers in settings["inputs"][name].items()
         }
         figure = call_with(load("figures", entry), styles=styles, **offered)
         about = {"Title": f"{settings['experiment']}: {name}", "Date": None}
