@@ -7,6 +7,10 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 
+# Snakemake joins paths of the root folder of a git+file:// repository with a slash before them.
+if hasattr(workflow.current_basedir, "repo_path"):
+    workflow.included_stack[-1].path = "./Snakefile"
+
 
 include: "rules/common.smk"
 include: "rules/images.smk"

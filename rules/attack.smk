@@ -22,10 +22,11 @@ rule attack:
         mem_mb=memory(8000),
         runtime=720,
     params:
+        script=SCRIPTS / "attack.py",
         settings=flow.settings("attack"),
         code=flow.code("attack"),
         files=as_options,
-        resume=f"{flow.root}/resume",
+        resume=RESUME,
     shell:
-        "python -P {SCRIPTS}/attack.py --settings {params.settings:q} --code {params.code} {params.files}"
+        "python -P {params.script:q} --settings {params.settings:q} --code {params.code} {params.files}"
         " --output {output} --resume {params.resume} --threads {threads} --log {log}"

@@ -18,9 +18,10 @@ rule calibrate:
         mem_mb=memory(8000),
         runtime=minutes(60),
     params:
+        script=SCRIPTS / "calibrate.py",
         settings=flow.settings("calibrate"),
         code=flow.code("calibrate"),
         files=as_options,
     shell:
-        "python -P {SCRIPTS}/calibrate.py --settings {params.settings:q} {params.files}"
+        "python -P {params.script:q} --settings {params.settings:q} {params.files}"
         " --output {output} --threads {threads} --log {log}"

@@ -22,9 +22,10 @@ rule choose:
         mem_mb=memory(8000),
         runtime=minutes(240),
     params:
+        script=SCRIPTS / "choose.py",
         settings=flow.settings("choose"),
         code=flow.code("choose"),
         files=as_options,
     shell:
-        "python -P {SCRIPTS}/choose.py --settings {params.settings:q} {params.files}"
+        "python -P {params.script:q} --settings {params.settings:q} {params.files}"
         " --output {output} --threads {threads} --log {log}"

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 # SLURM sends it to all processes of a job when its time runs out: the job saves its state and exits,
@@ -11,35 +12,37 @@ from pathlib import Path
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
-def local_copy(folder) -> Path:
-    """The folder of this file; of a module from a git repository in a copy of its commit.
+def repository(rules) -> Path:
+    """The folder above `rules`; of a module from a git repository a copy of its commit.
 
     Jobs need the scripts and the library as files, of which Snakemake itself fetches only what it
-    includes. The copy lies below .snakemake of the working directory, which cluster nodes see.
+    includes. The copy is below .snakemake of the working directory, which cluster nodes can read.
     """
-    if not hasattr(folder, "ref"):
-        return Path(str(folder))
+    if not hasattr(rules, "ref"):
+        return Path(str(rules)).resolve().parent
     import git
 
-    repo = folder.hosted_repo.repo if hasattr(folder, "hosted_repo") else git.Repo(folder.repo_path)
-    commit = repo.commit(folder.ref).hexsha
-    copy = Path(".snakemake/modules").absolute() / commit
+    repo = rules.hosted_repo.repo if hasattr(rules, "hosted_repo") else git.Repo(rules.repo_path)
+    commit = repo.commit(rules.ref)
+    copy = Path(".snakemake/modules", commit.hexsha).resolve()
     if not copy.exists():
-        part = copy.with_name(f"{commit}.{os.getpid()}.part")
-        part.mkdir(parents=True)
-        archive = part.with_suffix(".tar")
-        repo.git.archive(commit, output=str(archive))
-        shutil.unpack_archive(archive, part)
-        archive.unlink()
-        part.rename(copy)
-    return copy / folder.path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=copy.parent, prefix=copy.name) as part:
+            repo.git.archive(commit.hexsha, output=f"{part}/code.tar")
+            shutil.unpack_archive(f"{part}/code.tar", f"{part}/code")
+            try:
+                Path(part, "code").rename(copy)
+            except OSError:  # another process of this run was first
+                if not copy.exists():
+                    raise
+    return copy
 
 
-
-REPOSITORY = local_copy(workflow.current_basedir).parent
+REPOSITORY = repository(workflow.current_basedir)
 SCRIPTS = REPOSITORY / "scripts"
 sys.path.insert(0, str(REPOSITORY / "src"))
 
+import advdenoise
 from advdenoise.graph import configuration, yaml_files
 from advdenoise.graph.combinations import all_left_out
 from advdenoise.graph.flow import Flow, one_sentence, prepare_environment
@@ -50,13 +53,22 @@ from advdenoise.ops.files import check_paths, check_times
 prepare_environment()
 cluster.patch_executor()
 
+if Path(advdenoise.__file__).resolve().parents[2] != REPOSITORY:
+    raise SystemExit(
+        f"advdenoise: already loaded from {Path(advdenoise.__file__).parent}, and {REPOSITORY} is "
+        "another version; use one version of this workflow in a run"
+    )
+IS_MODULE = not workflow.modifier.is_main_snakefile()
 default = f"{REPOSITORY}/config/config.yaml"
 with one_sentence():
     if workflow.is_main_process:
         system.check_records(running.STATE)
-    files = [Path(os.path.relpath(file)) for file in workflow.overwrite_configfiles]
-    options = yaml_files.typed(dict(workflow.config_settings.config))
-    merged = yaml_files.merged(files, options, Path(os.path.relpath(default)))
+    if IS_MODULE:
+        merged = yaml_files.of_module(config, Path(default))
+    else:
+        files = [Path(os.path.relpath(file)) for file in workflow.overwrite_configfiles]
+        options = yaml_files.typed(dict(workflow.config_settings.config))
+        merged = yaml_files.merged(files, options, Path(os.path.relpath(default)))
     flow = Flow(configuration.read(merged))
     cluster.check_site()
 
@@ -66,7 +78,8 @@ if "scale" not in config:
     configfile: default
 
 
-logger.addFilter(explained(flow, workflow))
+if not IS_MODULE:
+    logger.addFilter(explained(flow, workflow))
 terminal.ignore_closed_output(logger)
 if workflow.is_main_process:
     for reason in all_left_out(flow.config):
@@ -80,6 +93,8 @@ if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_res
 
 # A Path is the one type that Snakemake does not compare between runs: moving the data reruns nothing.
 data_root = Path(flow.config["data_root"] or ".")
+# What jobs resume from, below the prefix that a module may have.
+RESUME = workflow.modifier.path_modifier.replace_prefix(f"{flow.root}/resume")
 
 
 def as_options(wildcards, input):
@@ -113,13 +128,20 @@ def papers(name):
 
 def written(job):
     """The files that a job writes, and one where it keeps what is resumed."""
-    return [*job.output, *job.log, *filter(None, [job.benchmark]), f"{flow.root}/resume/state"]
+    return [*job.output, *job.log, *filter(None, [job.benchmark]), f"{RESUME}/state"]
 
 
 pathvars:
     results=flow.root,
     logs=f"logs/{flow.config['scale']}",
     benchmarks=f"benchmarks/{flow.config['scale']}",
+
+
+if workflow.pathvars.get("results") != flow.root:
+    raise SystemExit(
+        "pathvars: another workflow's `results` is set here, but results are in results/{scale}; "
+        "write `prefix: FOLDER` in the module to have them elsewhere"
+    )
 
 
 wildcard_constraints:

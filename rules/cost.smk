@@ -18,9 +18,10 @@ rule cost:
         mem_mb=memory(8000),
         runtime=minutes(60),
     params:
+        script=SCRIPTS / "cost.py",
         settings=flow.settings("cost"),
         code=flow.code("cost"),
         files=as_options,
     shell:
-        "python -P {SCRIPTS}/cost.py --settings {params.settings:q} {params.files}"
+        "python -P {params.script:q} --settings {params.settings:q} {params.files}"
         " --output {output} --threads {threads} --log {log}"

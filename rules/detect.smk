@@ -17,9 +17,10 @@ rule detect:
         mem_mb=memory(8000),
         runtime=minutes(240),
     params:
+        script=SCRIPTS / "detect.py",
         settings=flow.settings("detect"),
         code=flow.code("detect"),
         files=as_options,
     shell:
-        "python -P {SCRIPTS}/detect.py --settings {params.settings:q} {params.files}"
+        "python -P {params.script:q} --settings {params.settings:q} {params.files}"
         " --output {output} --threads {threads} --log {log}"

@@ -22,9 +22,10 @@ rule distances:
         mem_mb=memory(8000),
         runtime=minutes(240),
     params:
+        script=SCRIPTS / "distances.py",
         settings=flow.settings("distances"),
         code=flow.code("distances"),
         files=as_options,
     shell:
-        "python -P {SCRIPTS}/distances.py --settings {params.settings:q} {params.files}"
+        "python -P {params.script:q} --settings {params.settings:q} {params.files}"
         " --output {output} --threads {threads} --log {log}"

@@ -22,9 +22,10 @@ rule evaluate:
         mem_mb=memory(8000),
         runtime=minutes(240),
     params:
+        script=SCRIPTS / "evaluate.py",
         settings=flow.settings("evaluate"),
         code=flow.code("evaluate"),
         files=as_options,
     shell:
-        "python -P {SCRIPTS}/evaluate.py --settings {params.settings:q} {params.files}"
+        "python -P {params.script:q} --settings {params.settings:q} {params.files}"
         " --output {output} --threads {threads} --log {log}"

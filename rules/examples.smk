@@ -22,9 +22,10 @@ rule examples:
         mem_mb=memory(8000),
         runtime=minutes(60),
     params:
+        script=SCRIPTS / "examples.py",
         settings=flow.settings("examples"),
         code=flow.code("examples"),
         files=as_options,
     shell:
-        "python -P {SCRIPTS}/examples.py --settings {params.settings:q} {params.files}"
+        "python -P {params.script:q} --settings {params.settings:q} {params.files}"
         " --output {output} --threads {threads} --log {log}"

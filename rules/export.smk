@@ -18,9 +18,10 @@ rule export:
         mem_mb=memory(8000),
         runtime=minutes(240),
     params:
+        script=SCRIPTS / "export.py",
         settings=flow.settings("export"),
         code=flow.code("export"),
         files=as_options,
     shell:
-        "python -P {SCRIPTS}/export.py --settings {params.settings:q} {params.files}"
+        "python -P {params.script:q} --settings {params.settings:q} {params.files}"
         " --output {output} --threads {threads} --log {log}"

@@ -15,9 +15,10 @@ rule images:
         mem_mb=memory(4000),
         runtime=minutes(60),
     params:
+        script=SCRIPTS / "images.py",
         settings=flow.settings("images"),
         code=flow.code("images"),
         root=data_root,
     shell:
-        "python -P {SCRIPTS}/images.py --settings {params.settings:q} --root {params.root:q}"
+        "python -P {params.script:q} --settings {params.settings:q} --root {params.root:q}"
         " --output {output} --threads {threads} --log {log}"

@@ -20,9 +20,10 @@ rule iqr:
         mem_mb=memory(8000),
         runtime=minutes(720),
     params:
+        script=SCRIPTS / "iqr.py",
         settings=flow.settings("iqr"),
         code=flow.code("iqr"),
         files=as_options,
     shell:
-        "python -P {SCRIPTS}/iqr.py --settings {params.settings:q} {params.files}"
+        "python -P {params.script:q} --settings {params.settings:q} {params.files}"
         " --output {output} --threads {threads} --log {log}"

@@ -24,9 +24,10 @@ rule rows:
         mem_mb=memory(8000),
         runtime=minutes(60),
     params:
+        script=SCRIPTS / "rows.py",
         settings=flow.settings("rows"),
         code=flow.code("rows"),
         files=as_options,
     shell:
-        "python -P {SCRIPTS}/rows.py --settings {params.settings:q} {params.files}"
+        "python -P {params.script:q} --settings {params.settings:q} {params.files}"
         " --output {output} --threads {threads} --log {log}"

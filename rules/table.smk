@@ -31,10 +31,11 @@ rule table:
         mem_mb=memory(4000),
         runtime=minutes(60),
     params:
+        script=SCRIPTS / "table.py",
         settings=flow.settings("table"),
         code=flow.code("table"),
         files=as_options,
     shell:
-        "python -P {SCRIPTS}/table.py --settings {params.settings:q} {params.files}"
+        "python -P {params.script:q} --settings {params.settings:q} {params.files}"
         " --csv {output.csv} --markdown {output.markdown} --latex {output.latex}"
         " --threads {threads} --log {log}"

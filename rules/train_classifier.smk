@@ -21,10 +21,11 @@ rule train_classifier:
         mem_mb=memory(8000),
         runtime=1200,
     params:
+        script=SCRIPTS / "train_classifier.py",
         settings=flow.settings("train_classifier"),
         code=flow.code("train_classifier"),
         files=as_options,
-        resume=f"{flow.root}/resume",
+        resume=RESUME,
     shell:
-        "python -P {SCRIPTS}/train_classifier.py --settings {params.settings:q} --code {params.code} {params.files}"
+        "python -P {params.script:q} --settings {params.settings:q} --code {params.code} {params.files}"
         " --weights {output.weights} --history {output.history} --resume {params.resume} --threads {threads} --log {log}"

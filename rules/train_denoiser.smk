@@ -23,10 +23,11 @@ rule train_denoiser:
         mem_mb=memory(8000),
         runtime=1200,
     params:
+        script=SCRIPTS / "train_denoiser.py",
         settings=flow.settings("train_denoiser"),
         code=flow.code("train_denoiser"),
         files=as_options,
-        resume=f"{flow.root}/resume",
+        resume=RESUME,
     shell:
-        "python -P {SCRIPTS}/train_denoiser.py --settings {params.settings:q} --code {params.code} {params.files}"
+        "python -P {params.script:q} --settings {params.settings:q} --code {params.code} {params.files}"
         " --weights {output.weights} --history {output.history} --resume {params.resume} --threads {threads} --log {log}"

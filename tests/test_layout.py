@@ -129,7 +129,7 @@ def test_init_files_are_empty():
 def test_a_rule_its_script_log_and_benchmark_share_a_name(path):
     text, name = path.read_text(encoding="utf-8"), path.stem
     assert re.findall(r"^(?:rule (\w+):|    rule:)", text, re.M) in ([name], [""])
-    assert f"python -P {{SCRIPTS}}/{name}.py " in text
+    assert f'script=SCRIPTS / "{name}.py",' in text and "python -P {params.script:q} " in text
     assert f'"<logs>/{name}/' in text and f'"<benchmarks>/{name}/' in text
     for directive in ("log:", "benchmark:", "threads:", "resources:", "conda:", "shell:"):
         assert re.search(rf"^\s+{directive}", text, re.M), directive

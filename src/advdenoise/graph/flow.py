@@ -35,8 +35,8 @@ def prepare_environment() -> None:
     """
     for variable, folder in (("PATH", Path(sys.executable).parent), ("PYTHONPATH", LIBRARY.parent)):
         parts = os.environ.get(variable, "").split(os.pathsep)
-        if str(folder) not in parts:
-            os.environ[variable] = os.pathsep.join([str(folder), *filter(None, parts)])
+        others = [part for part in parts if part not in ("", str(folder))]
+        os.environ[variable] = os.pathsep.join([str(folder), *others])
     # Memory that a pass over a batch frees is needed by the next one: giving it back to the system
     # each time cost a tenth of a job's CPU time.
     for variable in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
@@ -104,13 +104,14 @@ class Flow:
         """
 
         def files(wildcards) -> list:
-            from snakemake.io import ancient
+            from snakemake.io import ancient, local
 
             named = self._named_files(rule, wildcards)
             for path, key in named.items():
                 if reason := why_not_readable(Path(path)):
                     raise BadInput(f"{key}: {path} {reason}; give the path of a file")
-            return ancient([*named]) if named else []
+            # Local, so that a module's prefix is not put before them.
+            return local(ancient([*named])) if named else []
 
         return one_sentence()(files)
 

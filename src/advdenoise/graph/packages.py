@@ -8,8 +8,7 @@ from pathlib import Path
 
 from advdenoise.errors import BadInput
 
-REPOSITORY = Path(__file__).parents[3]
-SOURCES = REPOSITORY / "src"
+SOURCES = Path(__file__).resolve().parents[2]
 
 
 @functools.cache
@@ -24,7 +23,7 @@ def parsed(path: Path) -> ast.Module:
 def roots() -> tuple[Path, ...]:
     """Where a job looks for modules before the installed ones, in its order."""
     listed = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    return tuple(dict.fromkeys([*map(Path, listed), SOURCES, Path.cwd()]))
+    return tuple(dict.fromkeys([SOURCES, *(Path(p).resolve() for p in listed), Path.cwd()]))
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from advdenoise.errors import BadInput, suggest
 from advdenoise.graph.packages import folder_of, parsed
 from advdenoise.io.digests import sha256
 
-LIBRARY = Path(__file__).parents[1]
+LIBRARY = Path(__file__).resolve().parents[1]
 REPOSITORY = LIBRARY.parents[1]
 # Names that one module takes from another are followed so far.
 _DEEPEST = 8
@@ -53,7 +53,9 @@ def place(text: str, folder: Path) -> str:
     path = folder / os.path.expanduser(text)
     full = path.resolve()
     if full.is_relative_to(REPOSITORY):
-        return full.relative_to(REPOSITORY).as_posix()
+        inside = full.relative_to(REPOSITORY).as_posix()
+        if existing(inside).resolve() == full:  # the working directory has no other of that name
+            return inside
     return os.path.relpath(full)
 
 

@@ -4,8 +4,10 @@ Snakemake reads and merges the files as well, by a loader that keeps the last of
 takes `1e-3` for text; what it makes of them is not used.
 """
 
+import copy
 import json
 import math
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -50,39 +52,69 @@ def read_files(path: Path, above: tuple[Path, ...] = ()) -> dict:
     place = path.resolve()
     if place in above:
         raise BadInput(f"{path}: includes itself; take it out of `include` in {above[-1].name}")
-    own = read_file(path)
+    return _with_included(read_file(path), f"{path}", (path.parent,), (*above, place))
+
+
+def of_module(values: dict, default: Path) -> dict:
+    """The configuration of a Snakemake module: what its `config:` says, laid over the default.
+
+    As in files, it may `include` files, and with a `scale` it replaces the default. Its paths are
+    relative to the working directory or, where that has no such file, to the default's folder.
+    """
+    folders = (Path(), default.parent)
+    config = _with_included(copy.deepcopy(values), "config", folders, ())
+    return config if "scale" in config else lay_over(read_files(default), config)
+
+
+def _with_included(
+    own: dict, source: str, folders: tuple[Path, ...], above: tuple[Path, ...]
+) -> dict:
+    """The values of one source laid over the files that it includes.
+
+    Its paths are relative to the first of `folders` that has the file.
+    """
     included = own.pop("include", [])
     if not isinstance(included, list) or not all(isinstance(name, str) for name in included):
-        raise BadInput(f"{path}: include: must be a list of files; write [FILE]")
+        raise BadInput(f"{source}: include: must be a list of files; write [FILE]")
     config: dict = {}
     for name in included:
-        lay_over(config, read_files(path.parent / name, (*above, place)))
-    return lay_over(config, _with_paths(own, path.parent))
+        lay_over(config, read_files(_folder(name, folders) / name, above))
+    return lay_over(config, _with_paths(own, folders))
 
 
-def _with_paths(config: dict, folder: Path) -> dict:
-    """A file's values with what they say of files as paths from the working directory."""
+def _with_paths(config: dict, folders: tuple[Path, ...]) -> dict:
+    """A source's values with what they say of files as paths from the working directory."""
     for kind in ("classifiers", "denoisers"):
         for entry in _mappings(config.get(kind)):
             if isinstance(entry.get("weights"), str):
-                entry["weights"] = sources.place(entry["weights"], folder)
+                entry["weights"] = _place(entry["weights"], folders)
     for experiment in _mappings(config.get("experiments")):
         if isinstance(experiment.get("published"), str):
-            experiment["published"] = sources.place(experiment["published"], folder)
-    return _with_sources(config, folder)
+            experiment["published"] = _place(experiment["published"], folders)
+    return _with_sources(config, folders)
 
 
-def _with_sources(value, folder: Path):
+def _with_sources(value, folders: tuple[Path, ...]):
     if isinstance(value, list):
-        return [_with_sources(item, folder) for item in value]
+        return [_with_sources(item, folders) for item in value]
     if not isinstance(value, dict):
         return value
-    value = {name: _with_sources(item, folder) for name, item in value.items()}
+    value = {name: _with_sources(item, folders) for name, item in value.items()}
     function = value.get("function")
     if isinstance(function, str) and sources.file_of(function):
         file, _, name = function.rpartition(":")
-        value["function"] = f"{sources.place(file, folder)}:{name}"
+        value["function"] = f"{_place(file, folders)}:{name}"
     return value
+
+
+def _place(text: str, folders: tuple[Path, ...]) -> str:
+    return sources.place(text, _folder(text, folders))
+
+
+def _folder(text: str, folders: tuple[Path, ...]) -> Path:
+    """The first of `folders` in which a path names a file, or else the first."""
+    name = os.path.expanduser(text)
+    return next((folder for folder in folders if (folder / name).exists()), folders[0])
 
 
 def _mappings(value) -> list[dict]:
