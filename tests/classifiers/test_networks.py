@@ -69,7 +69,7 @@ def test_elu_cnn_has_the_26_layers_of_the_paper():
     assert [layers[i].p for i in (7, 15, 23)] == [0.2, 0.3, 0.4]
 
 
-def test_elu_cnn_sees_z_scores():
+def test_elu_cnn_normalises_to_z_scores():
     images = torch.rand(2, 3, 32, 32)
     expected = (255 * images - 120.70748) / 64.150024
     assert torch.allclose(elu_cnn((3, 32, 32), 10).normalise(images), expected, atol=1e-6)
@@ -90,7 +90,7 @@ def test_logits_and_gradients(build, shape, settings):
 
 
 @pytest.mark.parametrize(("build", "shape", "settings"), SMALL)
-def test_an_image_does_not_depend_on_its_batch(build, shape, settings):
+def test_logits_do_not_depend_on_the_batch(build, shape, settings):
     torch.manual_seed(0)
     network = build(shape, 7, **settings).eval()
     images = torch.rand(6, *shape)
@@ -102,7 +102,7 @@ def test_an_image_does_not_depend_on_its_batch(build, shape, settings):
 
 def test_too_small_images_are_refused():
     for build in (lenet, elu_cnn):
-        with pytest.raises(BadInput, match="takes images of at least"):
+        with pytest.raises(BadInput, match="images must be at least"):
             build((3, 7, 40), 10)
 
 
@@ -117,7 +117,7 @@ def test_normalise_per_channel_and_resized():
     assert not layer.state_dict()
 
 
-def test_normalise_refuses_what_does_not_fit():
+def test_normalise_refuses_values_that_do_not_fit():
     with pytest.raises(BadInput, match="2 values for images of 3 channels"):
         Normalise(3, [0.1, 0.2])
     with pytest.raises(BadInput, match="not positive"):

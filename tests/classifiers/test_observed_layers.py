@@ -1,4 +1,4 @@
-"""The five networks of "propagation" as timm has them: every row of Table 6, at 128 pixels."""
+"""The five networks of "propagation" in timm: every row of Table 6, at 128 pixels."""
 
 import pytest
 import torch
@@ -71,7 +71,7 @@ NETWORKS = {
         },
     ),
 }
-DENSE = {
+DENSENET = {
     "features.denseblock1": (256, 32, 32),
     "features.transition1": (128, 16, 16),
     "features.denseblock2": (512, 16, 16),
@@ -82,32 +82,32 @@ DENSE = {
     "classifier": (CLASSES,),
 }
 for head, size in {"linear": 18_477_128, "conv": 24_237_128, "prelu": 18_477_129}.items():
-    NETWORKS[f"densenet201_{head}"] = ({"model": "densenet201", "head": head}, size, DENSE)
-# Modules that end before a ReLU, the logits aside.
+    NETWORKS[f"densenet201_{head}"] = ({"model": "densenet201", "head": head}, size, DENSENET)
+# Modules whose output no ReLU has passed, except for the logits.
 BEFORE_RELU = {
     "resnetv2_50": {"stem.conv", "stem.pool", "stages.0", "stages.1", "stages.2", "stages.3"},
     "inception_resnet_v2": {"block8"},
-} | {f"densenet201_{head}": set(list(DENSE)[:6]) for head in ("linear", "conv", "prelu")}
+} | {f"densenet201_{head}": set(list(DENSENET)[:6]) for head in ("linear", "conv", "prelu")}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_row_is_a_module_and_gives_its_map(name):
+def test_every_row_is_a_module_with_a_map_of_that_shape(name):
     settings, size, rows = NETWORKS[name]
     torch.manual_seed(0)
     network = timm_model((3, 64, 64), CLASSES, size=128, **settings).eval()
     assert sum(weight.numel() for weight in network.parameters()) == size
     names = [f"layers.{row}" for row in rows]
 
-    def look(_, output):
+    def describe(_, output):
         return tuple(output.shape[1:]), bool((output < 0).any())
 
-    with torch.no_grad(), Taps(network, names, look) as taps:
+    with torch.no_grad(), Taps(network, names, describe) as taps:
         logits = network(torch.rand(2, 3, 64, 64))
-        found = taps.take()
+        outputs = taps.take()
     assert logits.shape == (2, CLASSES) and logits.isfinite().all()
-    assert {row: found[f"layers.{row}"][0] for row in rows} == rows
-    negative = {row for row in rows if found[f"layers.{row}"][1]}
+    assert {row: outputs[f"layers.{row}"][0] for row in rows} == rows
+    negative = {row for row in rows if outputs[f"layers.{row}"][1]}
     assert negative - {list(rows)[-1]} == BEFORE_RELU.get(name, set())
 
 
@@ -124,9 +124,9 @@ def test_every_row_is_a_module_and_gives_its_map(name):
 )
 def test_the_stem_is_the_layer_that_the_paper_adjusts(name, stem):
     network = timm_model((3, 64, 64), 2, model=name, size=96, stem_stride=1)
-    strided = {path for path, m in network.layers.named_modules() if m is first(network)}
-    assert strided == {stem} and network.layers.get_submodule(stem).stride == (1, 1)
+    paths = {path for path, m in network.layers.named_modules() if m is first_convolution(network)}
+    assert paths == {stem} and network.layers.get_submodule(stem).stride == (1, 1)
 
 
-def first(network: torch.nn.Module) -> torch.nn.Module:
+def first_convolution(network: torch.nn.Module) -> torch.nn.Module:
     return next(m for m in network.layers.modules() if isinstance(m, torch.nn.Conv2d))

@@ -25,8 +25,8 @@ NETWORKS = {
 }
 
 
-def moved(network: nn.Module) -> nn.Module:
-    """The network in eval mode, its batch norms as a training might have left them."""
+def with_statistics(network: nn.Module) -> nn.Module:
+    """The network in eval mode, with the batch norms of a trained one."""
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d):
             nn.init.uniform_(norm.weight, 0.5, 1)
@@ -37,17 +37,17 @@ def moved(network: nn.Module) -> nn.Module:
 @pytest.fixture(scope="module", params=NETWORKS)
 def network(request):
     torch.manual_seed(0)
-    return request.param, moved(NETWORKS[request.param]())
+    return request.param, with_statistics(NETWORKS[request.param]())
 
 
-def given(name: str, count: int = 2) -> torch.Tensor:
+def random_images(name: str, count: int = 2) -> torch.Tensor:
     sides = (20, 27) if name == "v3" else SHAPE[1:]
     return torch.rand(count, 3, *sides, generator=torch.Generator().manual_seed(1))
 
 
-def test_logits_of_every_pixel_image_by_image(network):
+def test_logits_have_the_size_of_the_image(network):
     name, network = network
-    images = given(name)
+    images = random_images(name)
     with torch.no_grad():
         logits = network(images)
         assert torch.allclose(network(images[1:]), logits[1:], atol=1e-5)
@@ -56,13 +56,13 @@ def test_logits_of_every_pixel_image_by_image(network):
     assert torch.allclose(network.normalise.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
 
 
-def test_a_folded_segmenter_computes_the_same(network):
+def test_folding_keeps_outputs_and_gradients(network):
     name, network = network
     folded, gradients = fold(network), []
     for model in (network, folded):
-        images = given(name).requires_grad_()
+        images = random_images(name).requires_grad_()
         logits = model(images)
-        assert torch.allclose(logits, network(given(name)), atol=1e-4)
+        assert torch.allclose(logits, network(random_images(name)), atol=1e-4)
         gradients.append(torch.autograd.grad(logits.square().sum(), images)[0])
     assert gradients[0].abs().amin((1, 2, 3)).isfinite().all() and gradients[0].any()
     assert (gradients[1] - gradients[0]).abs().max() <= 1e-3 * gradients[0].abs().max()
@@ -73,8 +73,8 @@ def test_a_folded_segmenter_computes_the_same(network):
 def test_gradients_reach_every_weight(network):
     name, network = network
     network.train()
-    masks = torch.zeros(2, *given(name).shape[2:], dtype=torch.int64)
-    loss, _ = plain.segment(network, given(name), masks, None)
+    masks = torch.zeros(2, *random_images(name).shape[2:], dtype=torch.int64)
+    loss, _ = plain.segment(network, random_images(name), masks, None)
     loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
     network.zero_grad(set_to_none=True)
@@ -92,11 +92,11 @@ def test_published_sizes():
     assert count == [45_674_853, 77_824]
 
 
-def test_upsampled_maps_meet_those_they_are_added_to():
-    """Corner on corner: a map linear in the place stays linear in the place."""
+def test_upsampling_aligns_corners():
+    """A map that is linear in the position stays linear."""
     ramp = torch.linspace(0, 1, 5).expand(1, 1, 3, 5)
-    raised = segmentation._to((33, 65))(ramp)
-    assert torch.allclose(raised[0, 0, 7], torch.linspace(0, 1, 65), atol=1e-6)
+    resized = segmentation._upsample((33, 65))(ramp)
+    assert torch.allclose(resized[0, 0, 7], torch.linspace(0, 1, 65), atol=1e-6)
 
 
 @pytest.mark.parametrize("sides", [(128, 129), (129, 130), (1, 33)])
@@ -106,42 +106,42 @@ def test_other_sides_are_refused(sides):
             build((3, *sides), 4)
 
 
-def test_a_file_of_the_whole_network_and_one_of_its_encoder(tmp_path):
-    plus = moved(NETWORKS["plus"]())
-    whole, encoder = tmp_path / "whole.safetensors", tmp_path / "encoder.pth"
-    save_file(plus.state_dict(), whole)
+def test_weights_of_the_network_or_of_its_encoder(tmp_path):
+    plus = with_statistics(NETWORKS["plus"]())
+    network_file, encoder = tmp_path / "whole.safetensors", tmp_path / "encoder.pth"
+    save_file(plus.state_dict(), network_file)
     tensors = plus.layers.encoder.state_dict()
     torch.save(
         tensors | {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}, encoder
     )
     settings = {"encoder": "resnet18", "width": 8}
-    again = segmentation.deeplab_v3_plus(SHAPE, 5, **settings, weights=str(whole)).eval()
+    again = segmentation.deeplab_v3_plus(SHAPE, 5, **settings, weights=str(network_file)).eval()
     with torch.no_grad():
-        assert torch.equal(again(given("plus")), plus(given("plus")))
+        assert torch.equal(again(random_images("plus")), plus(random_images("plus")))
     of_encoder = segmentation.deeplab_v3_plus(SHAPE, 3, **settings, weights=str(encoder))
-    found = of_encoder.layers.encoder.state_dict()
-    assert all(torch.equal(tensor, found[name]) for name, tensor in tensors.items())
+    loaded = of_encoder.layers.encoder.state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in tensors.items())
     with pytest.raises(BadInput, match=r"'resnet18' for 4 classes: segmentation_head"):
-        segmentation.deeplab_v3_plus(SHAPE, 4, **settings, weights=str(whole))
-    whole.write_bytes(whole.read_bytes()[:3000])
+        segmentation.deeplab_v3_plus(SHAPE, 4, **settings, weights=str(network_file))
+    network_file.write_bytes(network_file.read_bytes()[:3000])
     with pytest.raises(DamagedFile, match="whole.safetensors cannot be read"):
-        segmentation.deeplab_v3_plus(SHAPE, 5, **settings, weights=str(whole))
+        segmentation.deeplab_v3_plus(SHAPE, 5, **settings, weights=str(network_file))
 
 
-def test_torchvisions_file_gets_a_new_last_layer_for_other_classes(tmp_path):
+def test_torchvisions_last_layer_is_replaced_for_other_classes(tmp_path):
     torch.manual_seed(2)
-    stock = segmentation.deeplab_v3((3, 33, 33), 21, backbone="resnet50").layers.state_dict()
+    tensors = segmentation.deeplab_v3((3, 33, 33), 21, backbone="resnet50").layers.state_dict()
     path = tmp_path / "stock.pth"
-    torch.save(stock | {"aux_classifier.0.weight": torch.zeros(2)}, path)
+    torch.save(tensors | {"aux_classifier.0.weight": torch.zeros(2)}, path)
     for classes in (21, 4):
         network = segmentation.deeplab_v3(
             (3, 33, 33), classes, backbone="resnet50", weights=str(path)
         )
-        found = network.layers.state_dict()
+        loaded = network.layers.state_dict()
         last = (
-            {name for name, t in stock.items() if not torch.equal(t, found[name])}
+            {name for name, t in tensors.items() if not torch.equal(t, loaded[name])}
             if (classes == 21)
-            else {name for name, t in stock.items() if t.shape != found[name].shape}
+            else {name for name, t in tensors.items() if t.shape != loaded[name].shape}
         )
         assert last == (set() if classes == 21 else {"classifier.4.weight", "classifier.4.bias"})
 
@@ -149,9 +149,9 @@ def test_torchvisions_file_gets_a_new_last_layer_for_other_classes(tmp_path):
 @pytest.mark.parametrize(
     ("build", "settings", "message"),
     [
-        (segmentation.deeplab_v3, {"backbone": "resnet34"}, "none of resnet50, resnet101"),
+        (segmentation.deeplab_v3, {"backbone": "resnet34"}, "must be one of resnet50, resnet101"),
         (segmentation.deeplab_v3_plus, {"encoder": "resnet1"}, "no encoder 'resnet1'"),
-        (segmentation.deeplab_v3_plus, {"encoder": "vgg11"}, "cannot be had at output stride 16"),
+        (segmentation.deeplab_v3_plus, {"encoder": "vgg11"}, "does not support output stride 16"),
         (segmentation.deeplab_v3_plus, {"weights": "nowhere.pth"}, "nowhere.pth does not exist"),
         (segmentation.deeplab_v3, {"weights": "x", "pretrained": True}, "leave one of them out"),
         (segmentation.deeplab_v3_plus, {"weights": "x", "pretrained": True}, "leave one of them"),
@@ -172,11 +172,11 @@ def test_weights_that_cannot_be_fetched(monkeypatch):
     monkeypatch.setattr(smp, "DeepLabV3Plus", offline)
     monkeypatch.setattr(WeightsEnum, "get_state_dict", offline)
     for build in (segmentation.deeplab_v3, segmentation.deeplab_v3_plus):
-        with pytest.raises(BadInput, match=r"cannot be had \(no route\); name a local"):
+        with pytest.raises(BadInput, match=r"cannot be fetched \(no route\); name a local"):
             build((3, 33, 33), 21, pretrained=True)
 
 
-def test_the_small_one_imports_no_heavy_library():
+def test_small_imports_no_heavy_library():
     code = (
         "import sys; from advdenoise.classifiers import segmentation;"
         "segmentation.small((3, 33, 33), 4);"
@@ -187,7 +187,7 @@ def test_the_small_one_imports_no_heavy_library():
 
 
 def test_a_segmenter_learns(tmp_path):
-    """Two bright squares of different colour on grey: sixty steps tell all three apart."""
+    """Sixty steps suffice for two squares of different colours on grey."""
     torch.manual_seed(0)
     images, masks = torch.full((4, 3, 33, 33), 0.5), torch.zeros(4, 33, 33, dtype=torch.int64)
     for row, corner in enumerate((1, 3, 6, 9)):
@@ -207,44 +207,46 @@ def test_a_segmenter_learns(tmp_path):
     assert functional.cross_entropy(network(images), masks, ignore_index=255) < 0.5
 
 
-# ---------------------------------------------------------------- the network that "dapas" attacks
+# ---------------------------------------------------------------- the network of "dapas"
 
 
 def published_names(tensors: dict) -> dict:
-    """Under the names of the published file."""
-    own = {here: there for there, here in _deeplab._PUBLISHED.items()}
-    return {
-        next(there + n.removeprefix(here) for here, there in own.items() if n.startswith(here)): t
-        for n, t in tensors.items()
-    }
+    """The tensors under the names of the published file."""
+    prefixes = {local: published for published, local in _deeplab._PUBLISHED.items()}
+
+    def published_name(name: str) -> str:
+        local = next(prefix for prefix in prefixes if name.startswith(prefix))
+        return prefixes[local] + name.removeprefix(local)
+
+    return {published_name(name): tensor for name, tensor in tensors.items()}
 
 
-def filled(tensors: dict) -> dict:
-    """Tensors of these names and shapes whose values follow from both."""
+def filled_like(tensors: dict) -> dict:
+    """Random tensors of these names and shapes."""
     generator, values = torch.Generator().manual_seed(0), {}
     for name in sorted(tensors):
         like = tensors[name]
         values[name] = torch.zeros_like(like)
         if like.is_floating_point():
-            drawn = torch.rand(like.shape, generator=generator)
+            random = torch.rand(like.shape, generator=generator)
             scale = 2 * (2 / like[0].numel()) ** 0.5
-            values[name] = (drawn - 0.5) * scale if like.ndim == 4 else drawn + 0.5
+            values[name] = (random - 0.5) * scale if like.ndim == 4 else random + 0.5
     return values
 
 
-def test_the_published_checkpoint_gives_the_published_networks_outputs(tmp_path):
+def test_a_published_checkpoint_has_the_outputs_of_the_published_network(tmp_path):
     """Outputs of pytorch-deeplab-xception's network (ResNet-101, output stride 16), run once."""
     network = _deeplab.FullDeepLab(21, "resnet101", 256, (6, 12, 18))
     assert sum(weight.numel() for weight in network.parameters()) == 59_344_309
-    tensors = filled(published_names(network.state_dict()))
+    tensors = filled_like(published_names(network.state_dict()))
     assert len(tensors) == 680 and "aspp.global_avg_pool.2.running_var" in tensors
     path = tmp_path / "deeplab-resnet.pth.tar"
     torch.save(tensors, path)
     settings = {"decoder": "full", "weights": str(path)}
-    victim = segmentation.deeplab_v3_plus((3, 33, 65), 21, **settings).layers.eval()
+    network = segmentation.deeplab_v3_plus((3, 33, 65), 21, **settings).layers.eval()
     images = torch.rand(1, 3, 33, 65, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        logits = victim(images)[0]
+        logits = network(images)[0]
     assert logits[0, 0, :4].tolist() == pytest.approx([0.6625, 0.6768, 0.6912, 0.7055], abs=1e-3)
     assert logits[20, 32, 64].item() == pytest.approx(0.6653, abs=1e-3)
     assert logits[7, 16, 30].item() == pytest.approx(2.1251, abs=1e-3)
@@ -252,20 +254,20 @@ def test_the_published_checkpoint_gives_the_published_networks_outputs(tmp_path)
     assert logits.std().item() == pytest.approx(0.4567, abs=1e-3)
 
 
-def test_a_full_decoder_takes_an_encoders_file_and_its_own(tmp_path):
+def test_a_full_decoder_loads_weights_of_the_network_or_of_its_encoder(tmp_path):
     settings = {"encoder": "resnet50", "width": 8, "decoder": "full"}
     network = segmentation.deeplab_v3_plus(SHAPE, 5, **settings)
-    encoder, whole = tmp_path / "encoder.pth", tmp_path / "whole.safetensors"
-    tensors = filled(network.layers.encoder.state_dict())
+    encoder, network_file = tmp_path / "encoder.pth", tmp_path / "whole.safetensors"
+    tensors = filled_like(network.layers.encoder.state_dict())
     torch.save(tensors | {"fc.weight": torch.zeros(1000, 2048)}, encoder)
     again = segmentation.deeplab_v3_plus(SHAPE, 5, **settings, weights=str(encoder))
     stored = again.layers.encoder.state_dict()
     assert all(torch.equal(tensor, stored[name]) for name, tensor in tensors.items())
-    save_file(again.state_dict(), whole)
-    third = segmentation.deeplab_v3_plus(SHAPE, 5, **settings, weights=str(whole))
+    save_file(again.state_dict(), network_file)
+    third = segmentation.deeplab_v3_plus(SHAPE, 5, **settings, weights=str(network_file))
     assert all(torch.equal(t, third.state_dict()[n]) for n, t in again.state_dict().items())
 
 
-def test_a_full_decoder_needs_one_of_its_encoders():
-    with pytest.raises(BadInput, match="'resnet18' has no `decoder: full`; take resnet50"):
+def test_a_full_decoder_refuses_other_encoders():
+    with pytest.raises(BadInput, match="must be one of resnet50, .* got 'resnet18'"):
         segmentation.deeplab_v3_plus(SHAPE, 5, encoder="resnet18", decoder="full")

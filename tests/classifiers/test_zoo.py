@@ -29,14 +29,14 @@ def test_published_size():
     assert all(module.training for module in network.modules())
 
 
-def test_default_range_and_the_models_own(resnet):
+def test_default_normalisation_and_the_models_own(resnet):
     images = torch.rand(1, *SHAPE)
     assert torch.allclose(resnet.normalise(images), 2 * images - 1)
-    own = timm_model(SHAPE, 10, model="resnet18", mean=None, std=None).normalise
-    assert torch.allclose(own.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
+    normalise = timm_model(SHAPE, 10, model="resnet18", mean=None, std=None).normalise
+    assert torch.allclose(normalise.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
 
 
-def test_channels_and_inner_size():
+def test_channels_and_size():
     network = timm_model((1, 28, 30), 4, model="resnet18", size=[64, 32]).eval()
     maps = []
     network.layers.conv1.register_forward_hook(lambda *args: maps.append(args[2].shape))
@@ -72,7 +72,7 @@ def test_local_weights(resnet, tmp_path, name):
 
 @pytest.fixture
 def stock(tmp_path):
-    """A file as timm gives it: the whole network, for its 1,000 classes."""
+    """A file with the weights of timm, for 1,000 classes."""
     torch.manual_seed(1)
     tensors = timm_model(SHAPE, 1000, model="test_resnet").layers.state_dict()
     save_file(tensors, tmp_path / "stock.safetensors")
@@ -81,36 +81,36 @@ def stock(tmp_path):
 
 @pytest.mark.parametrize("head", ["linear", "conv", "prelu"])
 @pytest.mark.parametrize("classes", [10, 1000])
-def test_a_stock_file_gives_all_but_the_head(stock, head, classes):
+def test_weights_of_timm_are_loaded_without_the_head(stock, head, classes):
     path, tensors = stock
     network = timm_model(SHAPE, classes, model="test_resnet", weights=path, head=head).layers
-    own = network.state_dict()
-    body = {name for name in own if not name.startswith("fc.")}
+    loaded = network.state_dict()
+    body = {name for name in loaded if not name.startswith("fc.")}
     assert body == {name for name in tensors if not name.startswith("fc.")}
-    assert all(torch.equal(own[name], tensors[name]) for name in body)
-    stays = head == "linear" and classes == 1000
-    assert stays == torch.equal(own.get("fc.weight", torch.zeros(0)), tensors["fc.weight"])
+    assert all(torch.equal(loaded[name], tensors[name]) for name in body)
+    keeps_head = head == "linear" and classes == 1000
+    assert keeps_head == torch.equal(loaded.get("fc.weight", torch.zeros(0)), tensors["fc.weight"])
 
 
 @pytest.mark.parametrize("head", ["linear", "conv", "prelu"])
-def test_a_file_of_this_workflow_gives_the_head_too(head, tmp_path):
+def test_weights_of_this_workflow_are_loaded_with_the_head(head, tmp_path):
     torch.manual_seed(1)
     trained = timm_model(SHAPE, 10, model="test_resnet", head=head).eval()
     save_file(trained.state_dict(), tmp_path / "w.safetensors")
-    asked = {"model": "test_resnet", "head": head, "weights": str(tmp_path / "w.safetensors")}
-    network, images = timm_model(SHAPE, 10, **asked).eval(), torch.rand(2, *SHAPE)
+    settings = {"model": "test_resnet", "head": head, "weights": str(tmp_path / "w.safetensors")}
+    network, images = timm_model(SHAPE, 10, **settings).eval(), torch.rand(2, *SHAPE)
     with torch.no_grad():
         assert torch.equal(network(images), trained(images))
     other = {"linear": "prelu", "conv": "linear", "prelu": "conv"}[head]
     with pytest.raises(BadInput, match=r"does not hold 'test_resnet' for 10 classes .* fc\."):
-        timm_model(SHAPE, 10, **asked | {"head": other})
+        timm_model(SHAPE, 10, **settings | {"head": other})
 
 
-def test_a_convolution_in_the_place_of_pooling_and_dense_layer():
+def test_head_conv_replaces_pooling_and_dense_layer():
     torch.manual_seed(0)
     network = timm_model(SHAPE, 10, model="test_resnet", head="conv").eval()
     maps, images = [], torch.rand(3, *SHAPE)
-    network.layers.fc.register_forward_pre_hook(lambda _, given: maps.append(given[0]))
+    network.layers.fc.register_forward_pre_hook(lambda _, inputs: maps.append(inputs[0]))
     with torch.no_grad():
         logits = network(images)
         conv = network.layers.fc.conv
@@ -118,20 +118,20 @@ def test_a_convolution_in_the_place_of_pooling_and_dense_layer():
         assert torch.allclose(logits, maps[0].flatten(1) @ conv.weight.flatten(1).T + conv.bias)
 
 
-def test_prelu_behind_the_logits():
+def test_head_prelu_follows_the_logits():
     torch.manual_seed(0)
     network = timm_model(SHAPE, 10, model="test_resnet", head="prelu").eval()
     linear, images = network.layers.fc.linear, torch.rand(3, *SHAPE)
-    plain = []
-    linear.register_forward_hook(lambda *args: plain.append(args[2]))
+    outputs = []
+    linear.register_forward_hook(lambda *args: outputs.append(args[2]))
     with torch.no_grad():
         logits = network(images)
-    assert (plain[0] < 0).any()
-    assert torch.allclose(logits, torch.where(plain[0] < 0, 0.25 * plain[0], plain[0]))
+    assert (outputs[0] < 0).any()
+    assert torch.allclose(logits, torch.where(outputs[0] < 0, 0.25 * outputs[0], outputs[0]))
     assert sum(p.numel() for p in network.layers.fc.prelu.parameters()) == 1
 
 
-def test_the_stride_of_the_stem_doubles_the_maps():
+def test_stem_stride_1_doubles_the_maps():
     sides, images = {}, torch.rand(1, *SHAPE)
     for stride in (None, 1, 2):
         network = timm_model(SHAPE, 10, model="resnet18", stem_stride=stride).eval()
@@ -142,7 +142,7 @@ def test_the_stride_of_the_stem_doubles_the_maps():
     assert sides == {None: (2, 2), 1: (4, 4), 2: (2, 2)}
 
 
-def test_a_file_that_is_no_state_dict(tmp_path):
+def test_a_file_without_a_state_dict(tmp_path):
     torch.save([torch.zeros(3)], tmp_path / "list.pt")
     with pytest.raises(BadInput, match="is not a state dict"):
         timm_model(SHAPE, 10, model="resnet18", weights=str(tmp_path / "list.pt"))
@@ -153,17 +153,17 @@ def test_mistakes_are_one_sentence():
         timm_model(SHAPE, 10, model="resnet81")
     with pytest.raises(BadInput, match="timm has no network '_'"):
         timm_model(SHAPE, 10, model="_")
-    with pytest.raises(BadInput, match="cannot be had"):
+    with pytest.raises(BadInput, match="cannot be fetched"):
         timm_model(SHAPE, 10, model="resnet18.no_such_tag")
     with pytest.raises(BadInput, match="nowhere.pt does not exist"):
         timm_model(SHAPE, 10, model="resnet18", weights="nowhere.pt")
     with pytest.raises(BadInput, match="leave one of them out"):
         timm_model(SHAPE, 10, model="resnet18", weights="nowhere.pt", pretrained=True)
-    with pytest.raises(BadInput, match="does not take the images of 64x64"):
+    with pytest.raises(BadInput, match="does not accept images of 64x64"):
         timm_model(SHAPE, 10, model="vit_tiny_patch16_224")
     with pytest.raises(BadInput, match="does not begin with a convolution of overlapping windows"):
         timm_model(SHAPE, 10, model="test_vit", size=160, stem_stride=8)
-    with pytest.raises(BadInput, match="0 is no stride"):
+    with pytest.raises(BadInput, match="must be at least 1, got 0"):
         timm_model(SHAPE, 10, model="resnet18", stem_stride=0)
     with pytest.raises(BadInput, match="must be one of linear, conv, prelu, relu, got 'dense'"):
         timm_model(SHAPE, 10, model="resnet18", head="dense")

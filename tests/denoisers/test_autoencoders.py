@@ -49,8 +49,8 @@ def test_elu_skips_has_the_maps_of_the_paper():
     assert sides == down + down[-2::-1] + [(3, 513, 513)]
 
 
-def test_elu_skips_adds_the_encoder_s_maps_behind_elu():
-    """With a decoder that gives zeros what is left is the first layer's map and the last layer."""
+def test_elu_skips_adds_the_encoders_maps_after_elu():
+    """With a decoder of zeros, the last layer gets the first layer's map."""
     torch.manual_seed(0)
     network = elu_skips((3, 33, 33), channels=[2, 3, 4, 5, 6])
     for layer in network.decoder:
@@ -62,19 +62,19 @@ def test_elu_skips_adds_the_encoder_s_maps_behind_elu():
 
 
 @pytest.mark.parametrize("side", [553, 500, 512, 16, 1])
-def test_elu_skips_refuses_sides_that_do_not_close(side):
+def test_elu_skips_refuses_other_sides(side):
     with pytest.raises(
         BadInput, match=rf"images of 513x{side}; sides are 32k\+1, such as 513.*close"
     ):
         elu_skips((3, 513, side))
 
 
-def test_elu_skips_takes_the_sides_that_close_between_500_and_559():
-    def closes(side):
+def test_elu_skips_accepts_sides_of_32k_plus_1():
+    def is_accepted(side):
         with contextlib.suppress(BadInput):
             return elu_skips((3, side, side), channels=[1, 1, 1, 1, 1]) is not None
 
-    assert [side for side in range(500, 560) if closes(side)] == [513, 545]
+    assert [side for side in range(500, 560) if is_accepted(side)] == [513, 545]
 
 
 def test_seven_layer_has_the_maps_of_the_paper():
@@ -87,11 +87,11 @@ def test_seven_layer_has_the_maps_of_the_paper():
 
 
 @pytest.mark.parametrize("side", range(8, 80))
-def test_seven_layer_refuses_just_the_sides_that_do_not_close(side):
-    given_back = None
-    with contextlib.suppress(RuntimeError):  # Nothing is left of very small images.
-        given_back = nn.Sequential(*seven_layer((1, 28, 28)))(torch.rand(1, 1, side, 28)).shape[2]
-    if given_back == side:
+def test_seven_layer_refuses_exactly_the_sides_that_it_cannot_restore(side):
+    output_side = None
+    with contextlib.suppress(RuntimeError):  # as for very small images
+        output_side = nn.Sequential(*seven_layer((1, 28, 28)))(torch.rand(1, 1, side, 28)).shape[2]
+    if output_side == side:
         assert seven_layer((1, side, 28))(torch.rand(1, 1, side, 28)).shape == (1, 1, side, 28)
     else:
         with pytest.raises(BadInput, match="16, 28, 40, 52, 64"):
@@ -130,7 +130,7 @@ def test_shape_range_and_gradients(build, shape, settings):
     assert torch.allclose(purified, alone, atol=1e-6)
 
 
-def test_seven_layer_works_on_minus_one_to_one():
+def test_seven_layer_scales_to_minus_one_to_one():
     network = seven_layer((1, 28, 28))
     images = torch.rand(2, 1, 28, 28)
     expected = (nn.Sequential(*network)(2 * images - 1) + 1) / 2
@@ -138,25 +138,25 @@ def test_seven_layer_works_on_minus_one_to_one():
 
 
 def test_red_net_skips_pair_as_in_the_authors_program():
-    """14 to 1, 12 to 3, ..., 2 to 13: marked encoder outputs arrive behind the decoder layer."""
+    """14 to 1, 12 to 3, ..., 2 to 13: encoder outputs are added after these decoder layers."""
     network = red_net((1, 8, 8), width=2).eval()
     for number, layer in enumerate(network.encoder, start=1):
         layer.forward = lambda maps, value=number: torch.full((1, 2, 4, 4), float(value))
-    seen = {}
+    inputs = {}
     for number, layer in enumerate(network.decoder, start=1):
 
         def decode(maps, number=number):
-            seen[number] = maps.flatten()[0].item()
+            inputs[number] = maps.flatten()[0].item()
             return torch.zeros(1, 2, 4, 4)
 
         layer.forward = decode
     network(torch.rand(1, 1, 8, 8))
-    assert seen == {1: 15, **{n: 16 - n if n % 2 == 0 else 0 for n in range(2, 15)}}
+    assert inputs == {1: 15, **{n: 16 - n if n % 2 == 0 else 0 for n in range(2, 15)}}
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_red_net_learns(output):
-    """Outputs that start far outside [0,1] come back: training does not die."""
+    """Outputs that start far outside [0,1] do not prevent training."""
     torch.manual_seed(0)
     network = red_net((1, 8, 8), layers=4, width=8, output=output).train()
     nn.init.constant_(network.last.bias, 0.7)
@@ -173,29 +173,29 @@ def test_red_net_learns(output):
     assert losses[-1] < 0.2 * losses[0]
 
 
-def test_red_net_refuses_what_does_not_close():
-    with pytest.raises(BadInput, match="even sides"):
+def test_red_net_refuses_mistakes():
+    with pytest.raises(BadInput, match="sides must be even"):
         red_net((1, 28, 27))
     for layers in (2, 5):
-        with pytest.raises(BadInput, match="even number from 4"):
+        with pytest.raises(BadInput, match="must be even and at least 4"):
             red_net((1, 28, 28), layers=layers)
-    with pytest.raises(BadInput, match="'tanh' is none of residual"):
+    with pytest.raises(BadInput, match="must be one of residual, .* got 'tanh'"):
         red_net((1, 28, 28), output="tanh")
 
 
 def test_magnet_has_the_maps_of_the_paper():
     def shapes(pooling: bool) -> list[tuple[int, ...]]:
-        found, maps = [], torch.rand(1, 1, 28, 28)
+        shapes_of_layers, maps = [], torch.rand(1, 1, 28, 28)
         for layer in magnet((1, 28, 28), pooling=pooling):
             maps = layer(maps)
             if not isinstance(layer, nn.Sigmoid):
-                found.append(tuple(maps.shape[1:]))
-        return found
+                shapes_of_layers.append(tuple(maps.shape[1:]))
+        return shapes_of_layers
 
     assert shapes(True) == [(3, 28, 28)] + 3 * [(3, 14, 14)] + 2 * [(3, 28, 28)] + [(1, 28, 28)]
     assert shapes(False) == 2 * [(3, 28, 28)] + [(1, 28, 28)]
 
 
-def test_magnet_refuses_sides_that_pooling_loses():
-    with pytest.raises(BadInput, match="28x27; it takes even sides"):
+def test_magnet_refuses_odd_sides_with_pooling():
+    with pytest.raises(BadInput, match="sides must be even with pooling, got 28x27"):
         magnet((1, 28, 27), pooling=True)

@@ -1,4 +1,4 @@
-"""FusionNet: size, maps, skips, range, and that it learns."""
+"""FusionNet: size, maps, skips, range, training."""
 
 import pytest
 import torch
@@ -16,8 +16,8 @@ def test_known_sizes(width, size):
     assert sum(weight.numel() for weight in network.parameters()) == size
 
 
-def test_computes_what_is_described():
-    """Written out in the order in which the network was built; norms in eval mode."""
+def test_equals_the_description():
+    """Layers are applied in the order of construction; batch norms are in eval mode."""
     torch.manual_seed(0)
     network = fusionnet((3, 16, 8), width=4, poolings=2)
     for norm in network.modules():
@@ -27,41 +27,41 @@ def test_computes_what_is_described():
     network.eval()
     images = torch.rand(2, 3, 16, 8)
     kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d)
-    down, double, up = (
+    down, upsample, up = (
         iter([m for m in part.modules() if isinstance(m, kinds)])
         for part in (network.down, network.doubled, network.up)
     )
 
-    def normed(layers, maps):
+    def with_norm(layers, maps):
         maps = next(layers)(maps)
         return next(layers)(maps)
 
     def unit(layers, maps, slope):
-        first = functional.leaky_relu(normed(layers, maps), slope)
-        inner = functional.leaky_relu(normed(layers, first), slope)
-        inner = functional.leaky_relu(normed(layers, inner), slope)
-        inner = normed(layers, inner)
-        return functional.leaky_relu(normed(layers, first + inner), slope)
+        first = functional.leaky_relu(with_norm(layers, maps), slope)
+        inner = functional.leaky_relu(with_norm(layers, first), slope)
+        inner = functional.leaky_relu(with_norm(layers, inner), slope)
+        inner = with_norm(layers, inner)
+        return functional.leaky_relu(with_norm(layers, first + inner), slope)
 
     full = unit(down, 2 * images - 1, 0.2)
     half = unit(down, functional.max_pool2d(full, 2), 0.2)
     maps = unit(down, functional.max_pool2d(half, 2), 0.2)
-    maps = unit(up, (half + normed(double, maps).relu()) / 2, 0.0)
-    maps = unit(up, (full + normed(double, maps).relu()) / 2, 0.0)
+    maps = unit(up, (half + with_norm(upsample, maps).relu()) / 2, 0.0)
+    maps = unit(up, (full + with_norm(upsample, maps).relu()) / 2, 0.0)
     expected = (torch.tanh(network.last(maps)) + 1) / 2
-    assert all(next(layers, None) is None for layers in (down, double, up))
+    assert all(next(layers, None) is None for layers in (down, upsample, up))
     assert torch.allclose(network(images), expected, atol=1e-6)
     assert full.shape[1:] == (4, 16, 8) and network.up[0].first[0].in_channels == 8
 
 
-def test_is_a_quarter_of_a_quarter_wide_at_its_narrowest():
+def test_the_lowest_scale_is_a_sixteenth():
     network, shapes = fusionnet((3, 64, 64), width=2).eval(), []
     network.down[-1].register_forward_hook(lambda *args: shapes.append(args[2].shape))
     assert network(torch.rand(1, 3, 64, 64)).shape == (1, 3, 64, 64)
     assert shapes == [(1, 32, 4, 4)]
 
 
-def test_learns_to_take_noise_away():
+def test_learns_to_remove_noise():
     torch.manual_seed(0)
     network = fusionnet((1, 8, 8), width=6, poolings=1).train()
     images = (torch.rand(32, 1, 1, 1) > 0.5).float().expand(32, 1, 8, 8)
@@ -77,6 +77,6 @@ def test_learns_to_take_noise_away():
     assert losses[-1] < 0.2 * losses[0]
 
 
-def test_refuses_sides_that_halving_loses():
-    with pytest.raises(BadInput, match="64x40; with 4 halvings it takes sides that 16 divides"):
+def test_refuses_other_sides():
+    with pytest.raises(BadInput, match="multiples of 16 for 4 halvings, got 64x40"):
         fusionnet((3, 64, 40))

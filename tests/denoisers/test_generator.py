@@ -1,4 +1,4 @@
-"""Defense-GAN's generator and critic: sizes, layers, what they refuse."""
+"""Generator and critic of Defense-GAN: sizes, layers, errors."""
 
 import pytest
 import torch
@@ -34,11 +34,11 @@ def test_priors_of_training():
     ):
         network = wgan(GREY, width=1, **settings)
         assert network.code_std == pytest.approx(deviation)
-    with pytest.raises(BadInput, match="settings.prior: 'uniform' is none of normal, scaled"):
+    with pytest.raises(BadInput, match="must be one of normal, scaled, got 'uniform'"):
         wgan(GREY, prior="uniform")
 
 
-def test_the_generator_is_a_dense_layer_and_three_doublings():
+def test_the_generator_is_a_dense_layer_and_three_transposed_convolutions():
     torch.manual_seed(0)
     network = wgan(GREY, latent=5, width=3).double()
     codes = torch.randn(4, 5, 1, 1, dtype=torch.float64)
@@ -46,18 +46,18 @@ def test_the_generator_is_a_dense_layer_and_three_doublings():
     maps = codes.view(4, 5) @ parts["dense"].weight.T + parts["dense"].bias
     maps = maps.clamp_min(0).view(4, 12, 4, 4)
     for name, side in (("first", 7), ("second", 14), ("last", 28)):
-        # A transposed convolution spreads each element over 5x5, two apart.
-        whole = maps.new_zeros(4, parts[name].out_channels, 60, 60)
+        # A transposed convolution of stride 2 adds a 5x5 kernel for each element.
+        upsampled = maps.new_zeros(4, parts[name].out_channels, 60, 60)
         for row in range(maps.shape[2]):
             for column in range(maps.shape[3]):
                 spread = torch.einsum("ni,ioab->noab", maps[..., row, column], parts[name].weight)
-                whole[..., 2 * row : 2 * row + 5, 2 * column : 2 * column + 5] += spread
-        maps = whole[..., 2 : 2 + side, 2 : 2 + side] + parts[name].bias.view(1, -1, 1, 1)
+                upsampled[..., 2 * row : 2 * row + 5, 2 * column : 2 * column + 5] += spread
+        maps = upsampled[..., 2 : 2 + side, 2 : 2 + side] + parts[name].bias.view(1, -1, 1, 1)
         maps = maps.clamp_min(0) if name != "last" else torch.sigmoid(maps)
     assert torch.allclose(network(codes), maps, atol=1e-12)
 
 
-def test_the_critic_halves_three_times():
+def test_the_critic_is_three_convolutions_and_a_dense_layer():
     network = wgan(GREY, latent=5, width=3).critic
     convolutions = [layer for layer in network if isinstance(layer, nn.Conv2d)]
     maps, images = None, torch.rand(3, *GREY)
@@ -70,7 +70,7 @@ def test_the_critic_halves_three_times():
     assert torch.allclose(network(images), network[-1](maps.flatten(1)), atol=1e-6)
 
 
-def test_weights_survive_their_file_with_the_critic(tmp_path):
+def test_weights_files_contain_the_critic(tmp_path):
     network = wgan(GREY, latent=5, width=2)
     write_weights(tmp_path / "w.safetensors", network.state_dict(), {"settings": {}})
     other = wgan(GREY, latent=5, width=2)
@@ -82,5 +82,5 @@ def test_weights_survive_their_file_with_the_critic(tmp_path):
 
 @pytest.mark.parametrize("shape", [(3, 28, 28), (1, 32, 32), (1, 28, 29)])
 def test_images_of_another_shape_are_refused(shape):
-    with pytest.raises(BadInput, match=r"gan.wgan makes grey images of 28x28, not \d"):
+    with pytest.raises(BadInput, match=r"gan.wgan: images must be 1x28x28 .*, got \d"):
         wgan(shape)

@@ -13,8 +13,8 @@ def test_published_size():
     assert sum(weight.numel() for weight in unet((3, 256, 256)).parameters()) == 1_102_371
 
 
-def test_computes_what_the_paper_lists():
-    """The layers written out, in the order in which the network was built."""
+def test_equals_the_papers_table():
+    """Layers are applied in the order of construction."""
     torch.manual_seed(0)
     network = unet((3, 64, 32), width=4).eval()
     images = torch.rand(2, 3, 64, 32)
@@ -42,7 +42,7 @@ def test_computes_what_the_paper_lists():
     assert torch.allclose(network.eval()(images), expected.clamp(0, 1), atol=1e-6)
 
 
-def test_weights_start_as_he_says():
+def test_weights_have_he_initialisation():
     torch.manual_seed(0)
     for layer in unet((3, 32, 32)).modules():
         if isinstance(layer, nn.Conv2d) and layer.weight.numel() > 5_000:
@@ -52,7 +52,7 @@ def test_weights_start_as_he_says():
             assert not layer.bias.any()
 
 
-def test_refuses_sides_that_do_not_close():
-    with pytest.raises(BadInput, match="28x32; with 5 halvings it takes sides that 32 divides"):
+def test_refuses_other_sides():
+    with pytest.raises(BadInput, match="multiples of 32 for 5 halvings, got 28x32"):
         unet((1, 28, 32))
     assert unet((1, 28, 32), width=2, poolings=2)(torch.rand(1, 1, 28, 32)).shape[2:] == (28, 32)

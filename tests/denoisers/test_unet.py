@@ -1,4 +1,4 @@
-"""U-Nets: sizes, ways, ranges, and that they learn."""
+"""U-Nets: sizes, maps, ranges, training."""
 
 import pytest
 import torch
@@ -9,11 +9,11 @@ from advdenoise.denoisers.unet import classic, hgd
 from advdenoise.errors import BadInput
 
 
-def convolution(last: int, width: int) -> int:
-    return 9 * last * width + 2 * width
+def convolution(c_in: int, c_out: int) -> int:
+    return 9 * c_in * c_out + 2 * c_out
 
 
-def test_hgd_has_two_convolutions_a_scale_and_way():
+def test_hgd_has_two_convolutions_per_scale_in_encoder_and_decoder():
     expected = (
         convolution(1, 32)
         + convolution(32, 32)
@@ -47,7 +47,7 @@ def test_hgd_adds_the_image_and_clamps_in_eval_mode_only():
     assert torch.equal(network.eval()(images), (images + 0.5).clamp(0, 1))
 
 
-def test_hgd_learns_to_take_noise_away():
+def test_hgd_learns_to_remove_noise():
     torch.manual_seed(0)
     network = hgd((1, 8, 8), widths=[8, 16]).train()
     images = (torch.rand(32, 1, 1, 1) > 0.5).float().expand(32, 1, 8, 8)
@@ -64,8 +64,8 @@ def test_hgd_learns_to_take_noise_away():
 
 
 @pytest.mark.parametrize("shape", [(1, 30, 28), (1, 28, 26), (3, 33, 33)])
-def test_hgd_refuses_sides_that_halving_loses(shape):
-    with pytest.raises(BadInput, match="with 2 halvings it takes sides that 4 divides"):
+def test_hgd_refuses_other_sides(shape):
+    with pytest.raises(BadInput, match="multiples of 4 for 2 halvings"):
         hgd(shape)
 
 
@@ -79,13 +79,13 @@ def test_classic_has_its_size():
         assert parameters(classic((3, 64, 64), batch_norm=False)) == 31_031_875
 
 
-def test_classic_computes_what_is_described():
-    """Written out without norms, in the order in which the network was built."""
+def test_classic_equals_the_description():
+    """Without batch norm; layers are applied in the order of construction."""
     torch.manual_seed(0)
     network = classic((3, 16, 8), width=4, poolings=2, batch_norm=False).eval()
     images = torch.rand(2, 3, 16, 8)
     layers = iter([m for m in network.modules() if isinstance(m, nn.Conv2d)])
-    doubling = iter([m for m in network.modules() if isinstance(m, nn.ConvTranspose2d)])
+    upsampling = iter([m for m in network.modules() if isinstance(m, nn.ConvTranspose2d)])
 
     def twice(maps):
         for _ in range(2):
@@ -95,20 +95,20 @@ def test_classic_computes_what_is_described():
     full = twice(2 * images - 1)
     half = twice(functional.max_pool2d(full, 2))
     quarter = twice(functional.max_pool2d(half, 2))
-    maps = twice(torch.cat([half, next(doubling)(quarter)], dim=1))
-    maps = twice(torch.cat([full, next(doubling)(maps)], dim=1))
+    maps = twice(torch.cat([half, next(upsampling)(quarter)], dim=1))
+    maps = twice(torch.cat([full, next(upsampling)(maps)], dim=1))
     expected = (next(layers)(maps) + 1) / 2
-    assert next(layers, None) is None and next(doubling, None) is None
+    assert next(layers, None) is None and next(upsampling, None) is None
     assert torch.allclose(network.train()(images), expected, atol=1e-6)
     assert torch.allclose(network.eval()(images), expected.clamp(0, 1), atol=1e-6)
 
 
-def test_classic_has_a_norm_behind_each_convolution():
+def test_classic_has_a_norm_after_each_convolution():
     network = classic((1, 16, 16), width=2, poolings=1)
     kinds = [type(m) for block in network.down for m in block]
     assert kinds == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * 4
 
 
-def test_classic_refuses_sides_that_halving_loses():
-    with pytest.raises(BadInput, match="28x32; with 4 halvings it takes sides that 16 divides"):
+def test_classic_refuses_other_sides():
+    with pytest.raises(BadInput, match="multiples of 16 for 4 halvings, got 28x32"):
         classic((1, 28, 32))

@@ -360,10 +360,10 @@ def test_names_as_timms_own_repositories_have_them(model):
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        ("hf-hub:someone/net", "is a repository of 'someone', and none but timm's own is read"),
+        ("hf-hub:someone/net", "is a repository of 'someone', but only timm's own are read"),
         ("local-dir:/some/where", "is a repository of 'local-dir:/some'"),
         ("hf-hub:timm/no_such", "timm has no network 'no_such'"),
-        ("test_resnet.no_such", r"weights of 'test_resnet\.no_such' cannot be had"),
+        ("test_resnet.no_such", r"weights of 'test_resnet\.no_such' cannot be fetched"),
         ("", "timm has no network ''"),
     ],
 )

@@ -86,7 +86,7 @@ def test_what_cannot_be_built_is_told_and_left_out(tmp_path, capsys):
     measured = measure.measure([Use(odd, FORWARD), Use(LENET, FORWARD)], 8, tmp_path)
     assert set(measured) == {LENET.key}
     told = capsys.readouterr().out
-    assert f"not measured: {odd.key}: autoencoders.seven_layer cannot give back" in told
+    assert f"not measured: {odd.key}: autoencoders.seven_layer: sides must be" in told
 
 
 def test_a_start_is_that_of_the_jobs_own_script(tmp_path):

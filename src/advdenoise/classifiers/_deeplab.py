@@ -1,19 +1,19 @@
-"""DeepLabV3+ with full 3x3 convolutions, as in the network of 78.43 % mIoU that "dapas" attacks.
+"""DeepLabV3+ with full 3x3 convolutions: the network of 78.43 % mIoU that "dapas" attacks.
 
-Chen et al. 2018, at output stride 16. Its published weights are those of a ResNet-101 behind which
-pyramid and decoder are not separable; `own_names` gives their names in this network.
+Chen et al. 2018, at output stride 16. The published weights are those of a ResNet-101 whose pyramid
+and decoder are not separable; `own_names` translates their names to those of this network.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Of the pyramid at output stride 16, and of the last three residual blocks.
+# Dilations at output stride 16, of the pyramid and of the last three residual blocks.
 RATES = (6, 12, 18)
 GRID = (2, 4, 8)
 ENCODERS = ("resnet50", "resnet101", "resnet152")
 
-# From the beginnings of names in the published file to those here.
+# From prefixes of the names in the published file to those in this network.
 _PUBLISHED = {
     "backbone.": "encoder.",
     "aspp.aspp1.atrous_conv.": "pyramid.0.0.",
@@ -39,11 +39,11 @@ _PUBLISHED = {
 
 
 class FullDeepLab(nn.Module):
-    """float [N,3,H,W] -> logits [N, classes, H, W], of any sides.
+    """float [N,3,H,W] -> logits [N, classes, H, W], for any H and W.
 
     Args:
-        classes: how many there are.
-        encoder: one of `ENCODERS`, of torchvision.
+        classes: number of classes.
+        encoder: one of `ENCODERS`, built by torchvision.
         width: channels of the pyramid and the decoder; the low-level branch has 48.
         rates: dilations of the pyramid's three atrous convolutions.
     """
@@ -51,17 +51,16 @@ class FullDeepLab(nn.Module):
     def __init__(self, classes: int, encoder: str, width: int, rates: tuple[int, ...]):
         super().__init__()
         self.encoder = _encoder(encoder)
-        self.pyramid = nn.ModuleList(
-            [_layer(2048, width, 1), *(_layer(2048, width, 3, rate) for rate in rates)]
-        )
-        self.pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), _layer(2048, width, 1))
-        self.project = _layer((len(rates) + 2) * width, width, 1)
+        atrous = (conv_bn_relu(2048, width, rate=rate) for rate in rates)
+        self.pyramid = nn.ModuleList([conv_bn_relu(2048, width, 1), *atrous])
+        self.pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), conv_bn_relu(2048, width, 1))
+        self.project = conv_bn_relu((len(rates) + 2) * width, width, 1)
         self.dropout = nn.Dropout(0.5)
-        self.low = _layer(256, 48, 1)
+        self.low = conv_bn_relu(256, 48, 1)
         self.decode = nn.Sequential(
-            *_layer(width + 48, width, 3),
+            *conv_bn_relu(width + 48, width),
             nn.Dropout(0.5),
-            *_layer(width, width, 3),
+            *conv_bn_relu(width, width),
             nn.Dropout(0.1),
             nn.Conv2d(width, classes, 1),
         )
@@ -73,26 +72,26 @@ class FullDeepLab(nn.Module):
         maps = encoder.layer4(encoder.layer3(encoder.layer2(first)))
         mean = self.pooled(maps).expand(-1, -1, *maps.shape[2:])
         maps = torch.cat([*(layer(maps) for layer in self.pyramid), mean], dim=1)
-        maps = _to(self.dropout(self.project(maps)), first)
-        return _to(self.decode(torch.cat([maps, self.low(first)], dim=1)), images)
+        maps = _resize(self.dropout(self.project(maps)), first)
+        return _resize(self.decode(torch.cat([maps, self.low(first)], dim=1)), images)
 
 
 def own_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of the published file under their names here; others as they are."""
+    """The tensors of the published file under the names of this network; others unchanged."""
     if not any(name.startswith("aspp.") for name in tensors):
         return tensors
     return {_own_name(name): tensor for name, tensor in tensors.items()}
 
 
 def _own_name(name: str) -> str:
-    for published, own in _PUBLISHED.items():
-        if name.startswith(published):
-            return own + name.removeprefix(published)
+    for prefix, local in _PUBLISHED.items():
+        if name.startswith(prefix):
+            return local + name.removeprefix(prefix)
     return name
 
 
 def _encoder(name: str) -> nn.Module:
-    """torchvision's ResNet without its classifier, the last stage dilated in place of strided."""
+    """torchvision's ResNet without its classifier; the last stage is dilated instead of strided."""
     from torchvision import models
 
     encoder = getattr(models, name)(weights=None)
@@ -104,11 +103,14 @@ def _encoder(name: str) -> nn.Module:
     return encoder
 
 
-def _layer(last: int, out: int, kernel: int, rate: int = 1) -> nn.Sequential:
-    pad = rate * (kernel // 2)
-    convolution = nn.Conv2d(last, out, kernel, padding=pad, dilation=rate, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(out), nn.ReLU())
+def conv_bn_relu(
+    c_in: int, c_out: int, kernel: int = 3, stride: int = 1, rate: int = 1
+) -> nn.Sequential:
+    """A padded convolution of dilation `rate`, batch norm and ReLU."""
+    padding = rate * (kernel // 2)
+    convolution = nn.Conv2d(c_in, c_out, kernel, stride, padding, dilation=rate, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(c_out), nn.ReLU())
 
 
-def _to(maps: Tensor, like: Tensor) -> Tensor:
+def _resize(maps: Tensor, like: Tensor) -> Tensor:
     return functional.interpolate(maps, like.shape[2:], mode="bilinear", align_corners=True)

@@ -1,8 +1,8 @@
-"""Plain networks, convolutional and dense, layer by layer in a sequence.
+"""Sequential networks, convolutional and dense.
 
-Each takes float [N,C,H,W] in [0,1] and gives logits [N, classes]; layer i of the paper is the
-module `layers.i`. `mean` and `std` (numbers, or one per channel, in pixel units) are the first
-layer.
+Each maps float images [N,C,H,W] in [0,1] to logits [N, classes]; layer i of the paper is the module
+`layers.i`. The first layer subtracts `mean` and divides by `std` (numbers, or one per channel, in
+pixel units).
 """
 
 from collections.abc import Sequence
@@ -28,14 +28,13 @@ def lenet(
 ) -> nn.Module:
     """The four-layer CNN of "feature losses", section on the target classifier.
 
-    Twice a valid 5x5 convolution, ReLU and 2x2 max-pool, then a hidden and an output layer;
-    431,080 parameters for 28x28 grey images and 10 classes. Raises BadInput for sides below 16,
-    of which nothing would be left.
+    Two times a valid 5x5 convolution, ReLU and 2x2 max-pool, then a hidden and an output layer;
+    431,080 parameters for 28x28 grey images and 10 classes. Raises BadInput for sides below 16.
     """
     depth, height, width = shape
     if min(height, width) < 16:
         raise BadInput(
-            f"convnets.lenet takes images of at least 16x16 pixels, these have {height}x{width}; "
+            f"convnets.lenet: images must be at least 16x16 pixels, got {height}x{width}; "
             "choose another classifier for this data set"
         )
     first, second = channels
@@ -64,16 +63,16 @@ def mlp(
     mean: Pixel | list[Pixel] = 0.0,
     std: Std | list[Std] = 1.0,
 ) -> nn.Module:
-    """The classifier of APuDAE's MNIST: dense layers, each `hidden` one with ReLU and dropout.
+    """The classifier of APuDAE for MNIST: dense layers, each hidden one with ReLU and dropout.
 
     269,322 parameters for 28x28 grey images and 10 classes.
     """
     depth, height, width = shape
-    layers, last = [nn.Flatten()], depth * height * width
+    layers, c_in = [nn.Flatten()], depth * height * width
     for size in hidden:
-        layers += [nn.Linear(last, size), nn.ReLU(), nn.Dropout(dropout)]
-        last = size
-    return Normalised(Normalise(depth, mean, std), nn.Sequential(*layers, nn.Linear(last, classes)))
+        layers += [nn.Linear(c_in, size), nn.ReLU(), nn.Dropout(dropout)]
+        c_in = size
+    return Normalised(Normalise(depth, mean, std), nn.Sequential(*layers, nn.Linear(c_in, classes)))
 
 
 def elu_cnn(
@@ -88,27 +87,27 @@ def elu_cnn(
 ) -> nn.Module:
     """The 26-layer CNN of "segfault", section on the model: `layers.0` to `layers.25`.
 
-    Three stages of `width`, 2 `width` and 4 `width` channels: twice a 3x3 convolution, ELU and
-    batch norm, in this order, then 2x2 max-pool and dropout; flatten and a dense layer, whose
-    softmax the paper counts as part of layer 25. At 32x32 colour and 10 classes 308,394 weights
-    and 896 running statistics. Initial values and batch norm are those of Keras, in which it was
-    written (Glorot uniform, zero biases; eps 1e-3, momentum 0.99, which PyTorch calls 0.01: a
-    training of a few hundred updates needs more). Default mean and std are the paper's, for
-    CIFAR-10. Raises BadInput for sides below 8.
+    Three stages of `width`, 2 `width` and 4 `width` channels: two times a 3x3 convolution, ELU and
+    batch norm, in this order, then 2x2 max-pool and dropout; then flatten and a dense layer, whose
+    softmax the paper counts as part of layer 25. For 32x32 colour images and 10 classes it has
+    308,394 weights and 896 running statistics. Initialisation and batch norm are those of Keras, in
+    which the paper's network was written: Glorot uniform, zero biases; eps 1e-3 and momentum 0.99,
+    which is 0.01 in PyTorch (a training of a few hundred updates needs a larger one). The default
+    mean and std are the paper's for CIFAR-10. Raises BadInput for sides below 8.
     """
     depth, height, side = shape
     if min(height, side) < 8:
         raise BadInput(
-            f"convnets.elu_cnn takes images of at least 8x8 pixels, these have {height}x{side}; "
+            f"convnets.elu_cnn: images must be at least 8x8 pixels, got {height}x{side}; "
             "choose another classifier for this data set"
         )
-    layers, last = [], depth
+    layers, c_in = [], depth
     for stage, rate in enumerate(dropout):
-        out = width * 2**stage
-        layers += [*_convolution(last, out, momentum), *_convolution(out, out, momentum)]
+        c_out = width * 2**stage
+        layers += [*_convolution(c_in, c_out, momentum), *_convolution(c_out, c_out, momentum)]
         layers += [nn.MaxPool2d(2), nn.Dropout(rate)]
-        last, height, side = out, height // 2, side // 2
-    layers += [nn.Flatten(), nn.Linear(last * height * side, classes)]
+        c_in, height, side = c_out, height // 2, side // 2
+    layers += [nn.Flatten(), nn.Linear(c_in * height * side, classes)]
     for layer in layers:
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(layer.weight)
@@ -117,13 +116,13 @@ def elu_cnn(
 
 
 def _after_lenet(side: int) -> int:
-    """What two valid 5x5 convolutions with a 2x2 max-pool after each leave of a side."""
+    """A side after two valid 5x5 convolutions, each followed by a 2x2 max-pool."""
     return ((side - 4) // 2 - 4) // 2
 
 
-def _convolution(last: int, out: int, momentum: float) -> list[nn.Module]:
+def _convolution(c_in: int, c_out: int, momentum: float) -> list[nn.Module]:
     return [
-        nn.Conv2d(last, out, 3, padding=1),
+        nn.Conv2d(c_in, c_out, 3, padding=1),
         nn.ELU(),
-        nn.BatchNorm2d(out, eps=1e-3, momentum=momentum),
+        nn.BatchNorm2d(c_out, eps=1e-3, momentum=momentum),
     ]

@@ -16,11 +16,12 @@ def cifar_resnet18(
     mean: Pixel | list[Pixel] = 0.0,
     std: Std | list[Std] = 1.0,
 ) -> nn.Module:
-    """ResNet-18 with a 3x3 stem and no first pooling (He et al. 2016), as APuDAE uses it.
+    """ResNet-18 with a 3x3 stem and without the first pooling (He et al. 2016), as in APuDAE.
 
-    float [N,C,H,W] in [0,1] -> logits [N, classes]; any side from 8. Four stages of two blocks with
-    `width`, 2, 4 and 8 `width` channels, then the average over the last map: 11,173,962
-    parameters at 32x32 colour and 10 classes. APuDAE uses neither mean nor std, hence 0 and 1.
+    float [N,C,H,W] in [0,1] -> logits [N, classes], for sides of 8 or more. Four stages of two
+    blocks with 1, 2, 4 and 8 times `width` channels, then global average pooling; 11,173,962
+    parameters for 32x32 colour images and 10 classes. The first layer subtracts `mean` and divides
+    by `std` (pixel units); APuDAE does neither, hence the defaults.
     """
     layers = OrderedDict(
         conv1=_convolution(shape[0], width, 3, 1),
@@ -38,18 +39,19 @@ def cifar_resnet18(
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut."""
+    """A residual block of two 3x3 convolutions."""
 
-    def __init__(self, last: int, out: int, stride: int):
+    def __init__(self, c_in: int, c_out: int, stride: int):
         super().__init__()
-        self.conv1 = _convolution(last, out, 3, stride)
-        self.bn1 = nn.BatchNorm2d(out)
+        self.conv1 = _convolution(c_in, c_out, 3, stride)
+        self.bn1 = nn.BatchNorm2d(c_out)
         self.relu1 = nn.ReLU()
-        self.conv2 = _convolution(out, out, 3, 1)
-        self.bn2 = nn.BatchNorm2d(out)
+        self.conv2 = _convolution(c_out, c_out, 3, 1)
+        self.bn2 = nn.BatchNorm2d(c_out)
         self.shortcut = nn.Identity()
-        if stride != 1 or last != out:
-            self.shortcut = nn.Sequential(_convolution(last, out, 1, stride), nn.BatchNorm2d(out))
+        if stride != 1 or c_in != c_out:
+            projection = _convolution(c_in, c_out, 1, stride)
+            self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(c_out))
         self.relu2 = nn.ReLU()
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -58,9 +60,9 @@ class _Block(nn.Module):
         return self.relu2(inner + self.shortcut(maps))
 
 
-def _stage(last: int, out: int, stride: int) -> nn.Module:
-    return nn.Sequential(_Block(last, out, stride), _Block(out, out, 1))
+def _stage(c_in: int, c_out: int, stride: int) -> nn.Module:
+    return nn.Sequential(_Block(c_in, c_out, stride), _Block(c_out, c_out, 1))
 
 
-def _convolution(last: int, out: int, kernel: int, stride: int) -> nn.Conv2d:
-    return nn.Conv2d(last, out, kernel, stride, padding=kernel // 2, bias=False)
+def _convolution(c_in: int, c_out: int, kernel: int, stride: int) -> nn.Conv2d:
+    return nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False)

@@ -1,4 +1,4 @@
-"""Networks of the timm library, by their names there."""
+"""Networks of the timm library."""
 
 import difflib
 from pathlib import Path
@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from advdenoise.classifiers._heads import check_head, convolution, with_activation
+from advdenoise.classifiers._pretrained import check_one_source
 from advdenoise.errors import BadInput, short
 from advdenoise.inference.normalise import Normalise, Normalised
 from advdenoise.io.checkpoints import load_tensors, read_tensors
 from advdenoise.ranges import Pixel, Size, Std
 
-HERE = "zoo.timm_model: settings"
-SEE = "`python -c 'import timm; print(timm.list_models())'` names them all"
+KEY = "zoo.timm_model: settings"
+LIST_ALL = "`python -c 'import timm; print(timm.list_models())'` lists all networks"
 
 
 def timm_model(
@@ -32,68 +33,71 @@ def timm_model(
 ) -> nn.Module:
     """Any network of timm: float [N,C,H,W] in [0,1] -> logits [N, classes].
 
-    `model` is its name, with or without a tag, also as timm's own repositories have it
-    (`hf-hub:timm/resnet18.a1_in1k`). `pretrained` fetches timm's weights (head and first
-    layer are then fitted to classes and channels). `weights` reads a local file instead,
-    safetensors or a torch state dict: of exactly this network (a classifier's file of this workflow
-    is one), or of timm's own, as trained on its own classes, of which the head is then left out.
-    `size` is the side, or [height, width], to which images are resized bilinearly first. The
-    default `mean` and `std` bring pixels to [-1,1], as "propagation" has it for all its networks;
-    null takes the model's own. The network's modules are called `layers.` and their name in timm.
+    The network's modules are named `layers.` and their name in timm.
 
-    `stem_stride` is the stride of the first convolution ("propagation", section 2.2, adjusts low
-    strides to small images; weights stay the same), null the network's own. `head` is what follows
-    the last map: `linear` the network's own, pooling and a dense layer; `conv` one convolution of
-    the size of the map in place of both; `prelu` the network's own with a PReLU behind it, one
-    slope, 0.25 at first. With 200 classes at 128 pixels densenet201 has 18,477,128 parameters, with
-    `conv` 24,237,128, with `prelu` one more. `relu` has plain ReLU there, which did not train.
+    Args:
+        model: timm's name, with or without a tag, also as a repository of timm
+            (`hf-hub:timm/resnet18.a1_in1k`).
+        pretrained: fetch timm's weights; head and first layer are adapted to classes and channels.
+        weights: a local file instead, safetensors or a torch state dict: of exactly this network,
+            as this workflow writes it, or of timm's for its own classes, without the head.
+        size: side, or [height, width], to which images are resized first (bilinear).
+        mean, std: normalisation in pixel units; the defaults bring pixels to [-1,1], as
+            "propagation" does for all its networks; null takes the model's own.
+        stem_stride: stride of the first convolution; null takes the model's own. ("propagation",
+            section 2.2, lowers it for small images; weights do not depend on it.)
+        head: what follows the last map. `linear` is the model's own pooling and dense layer; `conv`
+            replaces both by one convolution with the size of the map; `prelu` appends a PReLU with
+            one slope, initially 0.25; `relu` appends a ReLU, which did not train. densenet201 with
+            200 classes at 128 pixels has 18,477,128 parameters, with `conv` 24,237,128, with
+            `prelu` one more.
 
-    Raises BadInput for a name that timm does not know, weights that do not fit or cannot be had,
-    a stem or a head that the network cannot have, and images of a size that it does not take;
-    DamagedFile for unreadable weights.
+    Raises:
+        BadInput: an unknown name, weights that do not fit or cannot be fetched, a stem or a head
+            that the network cannot have, images of a size that it does not accept.
+        DamagedFile: weights that cannot be read.
     """
-    if pretrained and weights:
-        raise BadInput(f"{HERE}.weights: stands beside `pretrained: true`; leave one of them out")
-    check_head(head, HERE)
+    check_one_source(KEY, pretrained, weights)
+    check_head(head, KEY)
     network = _create(model, classes, shape[0], pretrained)
-    own = network.pretrained_cfg
-    mean = own["mean"] if mean is None else mean
-    std = own["std"] if std is None else std
-    whole = Normalised(Normalise(shape[0], mean, std, size), network)
+    config = network.pretrained_cfg
+    mean = config["mean"] if mean is None else mean
+    std = config["std"] if std is None else std
+    classifier = Normalised(Normalise(shape[0], mean, std, size), network)
     if stem_stride is not None:
         _set_stem_stride(network, model, stem_stride)
     if head == "conv":
         network.reset_classifier(0, "")
-    last = _of_black(whole, model, shape, own["input_size"])
+    output = _black_image_output(classifier, model, shape, config["input_size"])
     if head != "linear":
-        _put_head(network, model, head, last, classes)
+        _replace_head(network, model, head, output, classes)
     if weights:
         _load(network, Path(weights), model, classes, shape[0])
-    return whole.train()
+    return classifier.train()
 
 
 def _create(model: str, classes: int, channels: int, pretrained: bool) -> nn.Module:
-    # Seconds to import: only where a configuration asks for one of its networks.
+    # Imported here because it takes seconds.
     import timm
 
     owner, _, repository = model.removeprefix("hf-hub:").removeprefix("hf_hub:").rpartition("/")
     if owner not in ("", "timm"):
         raise BadInput(
-            f"{HERE}.model: {model!r} is a repository of {owner!r}, and none but timm's own is "
-            "read; give the name that the network has in timm, and in `weights` the file"
+            f"{KEY}.model: {model!r} is a repository of {owner!r}, but only timm's own are read; "
+            "use the network's name in timm, and `weights` for the file"
         )
     model = repository
     if model.partition(".")[0] not in timm.list_models():
-        near = difflib.get_close_matches(model, timm.list_models(), n=3)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else SEE
-        raise BadInput(f"{HERE}.model: timm has no network {model!r}; {hint}")
+        matches = difflib.get_close_matches(model, timm.list_models(), n=3)
+        hint = f"did you mean {' or '.join(map(repr, matches))}?" if matches else LIST_ALL
+        raise BadInput(f"{KEY}.model: timm has no network {model!r}; {hint}")
     try:
         return timm.create_model(model, pretrained, num_classes=classes, in_chans=channels)
-    except Exception as error:  # Of the network, the cache or the tag, each of a type of its own.
+    except Exception as error:  # Network, cache and tag each raise a type of their own.
         if not pretrained and "." not in model:
             raise
         raise BadInput(
-            f"{HERE}.model: weights of {model!r} cannot be had ({short(error)}); name a local "
+            f"{KEY}.model: weights of {model!r} cannot be fetched ({short(error)}); name a local "
             "file in `weights`"
         ) from error
 
@@ -101,63 +105,63 @@ def _create(model: str, classes: int, channels: int, pretrained: bool) -> nn.Mod
 def _set_stem_stride(network: nn.Module, model: str, stride: int) -> None:
     name = network.pretrained_cfg.get("first_conv")
     stem = network.get_submodule(name) if isinstance(name, str) else None
-    # Where windows do not overlap they are patches, and what follows counts them.
+    # Windows that do not overlap are patches, whose number the following layers depend on.
     if not isinstance(stem, nn.Conv2d) or stem.kernel_size <= stem.stride:
         raise BadInput(
-            f"{HERE}.stem_stride: {model!r} does not begin with a convolution of overlapping "
+            f"{KEY}.stem_stride: {model!r} does not begin with a convolution of overlapping "
             "windows; leave it out"
         )
     if stride < 1:
-        raise BadInput(f"{HERE}.stem_stride: {stride} is no stride; give 1 or more")
+        raise BadInput(f"{KEY}.stem_stride: must be at least 1, got {stride}")
     stem.stride = (stride, stride)
 
 
-def _put_head(network: nn.Module, model: str, head: str, last: Tensor, classes: int) -> None:
-    """Another head; `last` is what the network gives with its own, for `conv` without any."""
+def _replace_head(network: nn.Module, model: str, head: str, output: Tensor, classes: int) -> None:
+    """Replace the head; `output` is that of the network, for `conv` without a head."""
     name = network.pretrained_cfg.get("classifier")
-    is_map = last.dim() == 4 and last.shape[1] == network.head_hidden_size
+    is_map = output.dim() == 4 and output.shape[1] == network.head_hidden_size
     if not isinstance(name, str) or (head == "conv" and not is_map):
         raise BadInput(
-            f"{HERE}.head: {model!r} does not end in one dense layer behind a map of channels, "
-            f"rows and columns, so it cannot have the head {head!r}; leave it out"
+            f"{KEY}.head: {model!r} does not end in one dense layer after a map of channels, rows "
+            f"and columns, so it cannot have the head {head!r}; leave it out"
         )
     if head == "conv":
-        network.set_submodule(name, convolution(last.shape[1], tuple(last.shape[2:]), classes))
+        network.set_submodule(name, convolution(output.shape[1], tuple(output.shape[2:]), classes))
         network.num_classes = classes
     else:
         network.set_submodule(name, with_activation(network.get_submodule(name), head))
 
 
 def _load(network: nn.Module, path: Path, model: str, classes: int, channels: int) -> None:
-    here = f"{HERE}.weights"
-    tensors = _with_head(read_tensors(path, here), network.state_dict(), network.pretrained_cfg)
+    key = f"{KEY}.weights"
+    tensors = _with_head(read_tensors(path, key), network.state_dict(), network.pretrained_cfg)
     load_tensors(
-        network, tensors, path, here, f"{model!r} for {classes} classes and {channels} channels"
+        network, tensors, path, key, f"{model!r} for {classes} classes and {channels} channels"
     )
 
 
 def _with_head(
-    tensors: dict[str, Tensor], wanted: dict[str, Tensor], own: dict
+    tensors: dict[str, Tensor], expected: dict[str, Tensor], config: dict
 ) -> dict[str, Tensor]:
-    """What the file holds; in the place of a head for timm's own classes, unless it fits, a new."""
-    head = f"{own.get('classifier')}."
+    """The tensors; a head for timm's classes that does not fit is replaced by the network's."""
+    head = f"{config.get('classifier')}."
     stored = {name: tensor for name, tensor in tensors.items() if name.startswith(head)}
-    fits = all(n in wanted and wanted[n].shape == tensor.shape for n, tensor in stored.items())
-    if fits or len(stored.get(f"{head}weight", ())) != own["num_classes"]:
+    fits = all(n in expected and expected[n].shape == tensor.shape for n, tensor in stored.items())
+    if fits or len(stored.get(f"{head}weight", ())) != config["num_classes"]:
         return tensors
-    new = {name: tensor for name, tensor in wanted.items() if name.startswith(head)}
+    new = {name: tensor for name, tensor in expected.items() if name.startswith(head)}
     return {name: tensor for name, tensor in tensors.items() if name not in stored} | new
 
 
-def _of_black(
-    network: nn.Module, model: str, shape: tuple[int, int, int], usual: tuple[int, int, int]
+def _black_image_output(
+    network: nn.Module, model: str, shape: tuple[int, int, int], default_size: tuple[int, int, int]
 ) -> Tensor:
-    """What the network gives for a black image; many take one size, or sizes from a least one."""
+    """The output for a black image; many networks accept one size only, or have a minimum."""
     try:
         with torch.no_grad():
             return network.eval()(torch.zeros(1, *shape))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise BadInput(
-            f"{HERE}.size: {model!r} does not take the images of {shape[1]}x{shape[2]} "
-            f"({short(error)}); set the side to which they are resized, as {usual[-1]}"
+            f"{KEY}.size: {model!r} does not accept images of {shape[1]}x{shape[2]} "
+            f"({short(error)}); set the side to which they are resized, such as {default_size[-1]}"
         ) from error

@@ -18,15 +18,15 @@ OUTPUTS = ("residual", "sigmoid", "relu")
 def seven_layer(shape: Shape, *, channels: tuple[Size, Size] = (16, 8)) -> nn.Module:
     """The autoencoder of "feature losses", section on the denoiser: 28x28 -> 2x2 -> 28x28.
 
-    5,729 parameters for grey images; both ends work on [-1,1], so it is fed 2x - 1 and gives
-    (tanh + 1) / 2. Raises BadInput for sides that its strides do not bring back, which are all but
-    12 k + 4.
+    5,729 parameters for grey images. Input and output are scaled to [-1,1] inside: 2x - 1, and
+    (tanh + 1) / 2. Raises BadInput for sides that its strides do not restore, which are all but
+    12 k + 4 with k >= 1.
     """
     depth, height, width = shape
     if any(side < 16 or side % 12 != 4 for side in (height, width)):
         raise BadInput(
-            f"autoencoders.seven_layer cannot give back images of {height}x{width}; it takes sides "
-            "of 16, 28, 40, 52, 64 and so on (12 k + 4), or choose another denoiser"
+            f"autoencoders.seven_layer: sides must be 16, 28, 40, 52, 64 and so on (12 k + 4), got "
+            f"{height}x{width}; choose another denoiser for this data set"
         )
     outer, inner = channels
     return _SevenLayer(
@@ -53,33 +53,36 @@ def red_net(
     batch_norm: bool = True,
     output: Literal["residual", "sigmoid", "relu"] = "residual",
 ) -> nn.Module:
-    """The autoencoder of APuDAE, Table 1: RED-Net (Mao et al. 2016), at half the resolution.
+    """The autoencoder of APuDAE, Table 1: RED-Net (Mao et al. 2016) at half the resolution.
 
-    Half of the `layers` are 3x3 convolutions, the first with stride 2, half transposed
-    convolutions, the last with stride 2; each is followed by ReLU and batch norm. The output of
-    every second convolution is added after its mirror image. 1,041,219 parameters for colour
-    images; four layers, 77,763, are what the table lists.
+    Half of the `layers` are 3x3 convolutions, the first with stride 2; half are transposed
+    convolutions, the last with stride 2. ReLU and batch norm follow each but the last. The output
+    of every second convolution is added to that of the mirrored transposed one. 1,041,219
+    parameters for colour images; the four layers that the table lists have 77,763.
 
-    `output` is what follows the last layer: `residual` adds the image and clamps to [0,1],
-    `relu` adds the image and cuts below 0 only, as the authors' program does (values may exceed
-    1), `sigmoid` is the paper's, without adding the image. In training mode `residual` does not
-    clamp: a clamped element has no gradient, so an output that starts outside [0,1] would never
-    come back, while the squared error to an image in [0,1] only falls when it is clamped later.
+    `output` follows the last layer. `residual` adds the image and clamps to [0,1]; `relu` adds the
+    image and clamps below at 0 only, as the authors' program does (values may exceed 1); `sigmoid`
+    is the paper's, without adding the image. In training mode `residual` does not clamp: clamped
+    elements have no gradient and would never return to [0,1], and clamping later can only decrease
+    the squared error to an image in [0,1].
 
-    Raises BadInput for odd sides, which halving loses, odd or too few layers and unknown outputs.
+    Raises BadInput for odd sides, for an odd number of layers or fewer than 4, and for an unknown
+    output.
     """
     depth, height, side = shape
     if height % 2 or side % 2:
         raise BadInput(
-            f"autoencoders.red_net cannot give back images of {height}x{side}; it takes even sides"
+            f"autoencoders.red_net: sides must be even, got {height}x{side}; choose another "
+            "denoiser for this data set"
         )
     if layers < 4 or layers % 2:
         raise BadInput(
-            f"autoencoders.red_net: settings.layers: {layers} is not an even number from 4 on"
+            f"autoencoders.red_net: settings.layers: must be even and at least 4, got {layers}"
         )
     if output not in OUTPUTS:
         raise BadInput(
-            f"autoencoders.red_net: settings.output: {output!r} is none of {', '.join(OUTPUTS)}"
+            f"autoencoders.red_net: settings.output: must be one of {', '.join(OUTPUTS)}, "
+            f"got {output!r}"
         )
     return _RedNet(depth, layers // 2, width, batch_norm, output)
 
@@ -89,12 +92,12 @@ def elu_skips(
     *,
     channels: Annotated[Sequence[Size], Interval(ge=1, le=5)] = (64, 128, 256, 512, 512),
 ) -> nn.Module:
-    """The autoencoder of "dapas", Figure 2: one strided convolution a halving, with added skips.
+    """The autoencoder of "dapas", Figure 2: strided convolutions with additive skips.
 
-    3x3 convolutions of stride 2 bring each of `channels`, transposed ones lead back, 513 -> 257 ->
-    129 -> 65 -> 33 -> 17 and the same way up; ELU after each, the output of the encoder's layer of
-    the same size added behind it, a sigmoid at the end. Nothing is pooled, and nothing leads from
-    the image past the code. 7,821,059 parameters for colour images.
+    3x3 convolutions of stride 2 with the output `channels` (sides 513 -> 257 -> 129 -> 65 -> 33 ->
+    17), then transposed ones back. ELU follows each, in the decoder the encoder's output of the
+    same size is added after it, and a sigmoid ends the network. There is no pooling and no skip
+    from the image. 7,821,059 parameters for colour images.
 
     Raises BadInput for sides that are not 32k+1.
     """
@@ -105,17 +108,17 @@ def elu_skips(
 def magnet(shape: Shape, *, pooling: bool) -> nn.Module:
     """The reformers of MagNet (Meng and Chen 2017) for grey images, sigmoids throughout.
 
-    With `pooling` autoencoder I, 310 parameters: two 3x3 convolutions of 3 channels, with average
-    pooling between, two more, with doubling between, and one that ends it. Without it autoencoder
-    II, 142 parameters: a convolution to 3 channels, one of 3, one that ends it.
+    With `pooling` autoencoder I (310 parameters): two 3x3 convolutions of 3 channels with average
+    pooling between them, two more with upsampling between them, and a last one. Without it
+    autoencoder II (142 parameters): two convolutions of 3 channels and a last one.
 
-    Raises BadInput for odd sides, which pooling loses.
+    Raises BadInput for odd sides with `pooling`.
     """
     depth, height, side = shape
     if pooling and (height % 2 or side % 2):
         raise BadInput(
-            f"autoencoders.magnet with pooling cannot give back images of {height}x{side}; it "
-            "takes even sides, or set pooling to false"
+            f"autoencoders.magnet: sides must be even with pooling, got {height}x{side}; set "
+            "pooling to false"
         )
     first, last = _sigmoid(depth, 3), _sigmoid(3, depth)
     if not pooling:
@@ -135,12 +138,12 @@ class _EluSkips(nn.Module):
         super().__init__()
         pairs = list(zip([depth, *channels[:-1]], channels, strict=True))
         self.encoder = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(last, out, 3, stride=2, padding=1), nn.ELU())
-            for last, out in pairs
+            nn.Sequential(nn.Conv2d(c_in, c_out, 3, stride=2, padding=1), nn.ELU())
+            for c_in, c_out in pairs
         )
         self.decoder = nn.ModuleList(
-            nn.Sequential(nn.ConvTranspose2d(out, last, 3, stride=2, padding=1), nn.ELU())
-            for last, out in reversed(pairs[1:])
+            nn.Sequential(nn.ConvTranspose2d(c_out, c_in, 3, stride=2, padding=1), nn.ELU())
+            for c_in, c_out in reversed(pairs[1:])
         )
         self.last = nn.ConvTranspose2d(channels[0], depth, 3, stride=2, padding=1)
 
@@ -160,11 +163,11 @@ class _RedNet(nn.Module):
         super().__init__()
         self._output = output
         self.encoder = nn.ModuleList(
-            _after(nn.Conv2d(last, width, 3, stride, padding=1), batch_norm)
-            for last, stride in [(depth, 2)] + [(width, 1)] * (half - 1)
+            _relu_and_norm(nn.Conv2d(c_in, width, 3, stride, padding=1), batch_norm)
+            for c_in, stride in [(depth, 2)] + [(width, 1)] * (half - 1)
         )
         self.decoder = nn.ModuleList(
-            _after(nn.ConvTranspose2d(width, width, 3, padding=1), batch_norm)
+            _relu_and_norm(nn.ConvTranspose2d(width, width, 3, padding=1), batch_norm)
             for _ in range(half - 1)
         )
         self.last = nn.ConvTranspose2d(width, depth, 3, stride=2, padding=1, output_padding=1)
@@ -190,11 +193,11 @@ class _RedNet(nn.Module):
         return maps if self.training else maps.clamp(0, 1)
 
 
-def _after(layer: nn.Module, batch_norm: bool) -> nn.Module:
-    """The layer, then ReLU and batch norm in the authors' order."""
+def _relu_and_norm(layer: nn.Module, batch_norm: bool) -> nn.Module:
+    """The layer followed by ReLU and batch norm, in the authors' order."""
     norm = [nn.BatchNorm2d(layer.out_channels)] if batch_norm else []
     return nn.Sequential(layer, nn.ReLU(), *norm)
 
 
-def _sigmoid(last: int, width: int) -> list[nn.Module]:
-    return [nn.Conv2d(last, width, 3, padding=1), nn.Sigmoid()]
+def _sigmoid(c_in: int, c_out: int) -> list[nn.Module]:
+    return [nn.Conv2d(c_in, c_out, 3, padding=1), nn.Sigmoid()]

@@ -1,4 +1,4 @@
-"""Generators: codes -> images, which are no autoencoders and take no images."""
+"""Generators: latent codes -> images. They take no images, unlike the autoencoders."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from advdenoise.errors import BadInput
 from advdenoise.ranges import Size
 
 Shape = tuple[int, int, int]
-# What a function returns whose networks are generators: the configuration reads it without a call.
+# Return annotation of functions that build generators: the configuration reads it without a call.
 Generator = nn.Module
 _SLOPE = 0.2  # of the critic's leaky ReLUs
 PRIORS = ("normal", "scaled")
@@ -25,26 +25,29 @@ def wgan(
 ) -> Generator:
     """Generator and critic of Defense-GAN (Samangouei et al. 2018) for grey images of 28x28.
 
-    The generator turns a code [N, latent, 1, 1] into an image in [0,1]: a dense layer to 4 `width`
-    maps of 4x4, three 5x5 transposed convolutions of stride 2 to 2 `width`, `width` and 1 map, the
-    first of whose results is cut to 7x7; ReLU between, sigmoid at the end. The critic mirrors it
-    with convolutions and leaky ReLU, and gives one number for an image. 1,554,177 and 1,030,145
-    parameters.
+    The generator maps codes [N, latent, 1, 1] to images [N,1,28,28] in [0,1]: a dense layer to 4
+    `width` maps of 4x4, then three 5x5 transposed convolutions of stride 2 to 2 `width`, `width`
+    and 1 maps, with the first result cropped to 7x7; ReLU between them, sigmoid at the end. The
+    critic mirrors it with convolutions and leaky ReLU and returns one number per image. 1,554,177
+    and 1,030,145 parameters.
 
-    `prior` is what the elements of a code are drawn from in training: `normal` N(0, 1), as the
-    authors' program does, `scaled` N(0, 1 / latent), from which that program starts a
-    reconstruction in both cases.
+    `prior` is the distribution of the elements of a code in training: `normal` is N(0, 1), as in
+    the authors' program; `scaled` is N(0, 1 / latent), from which that program starts
+    reconstructions in both cases.
 
-    The module itself is the generator, `critic` what it is trained with, `codes` the shape of a
-    code and `deviation` that of its elements in training. Raises BadInput for images of another
-    shape and unknown priors.
+    The module itself is the generator. Its `critic` is used in training, `code_shape` is the shape
+    of a code, and `code_std` the standard deviation of its elements in training.
+
+    Raises BadInput for images of another shape and for an unknown prior.
     """
     if prior not in PRIORS:
-        raise BadInput(f"gan.wgan: settings.prior: {prior!r} is none of {', '.join(PRIORS)}")
+        raise BadInput(
+            f"gan.wgan: settings.prior: must be one of {', '.join(PRIORS)}, got {prior!r}"
+        )
     if tuple(shape) != (1, 28, 28):
         raise BadInput(
-            f"gan.wgan makes grey images of 28x28, not {'x'.join(map(str, shape))} (channels, "
-            "height, width); choose another denoiser for this data set"
+            f"gan.wgan: images must be 1x28x28 (channels, height, width), got "
+            f"{'x'.join(map(str, shape))}; choose another denoiser for this data set"
         )
     return _Gan(latent, width, prior)
 
@@ -57,15 +60,15 @@ class _Gan(nn.Module):
         self.generator = nn.ModuleDict(
             {
                 "dense": nn.Linear(latent, 4 * width * 4 * 4),
-                "first": _doubling(4 * width, 2 * width),
-                "second": _doubling(2 * width, width),
-                "last": _doubling(width, 1),
+                "first": _upsampling(4 * width, 2 * width),
+                "second": _upsampling(2 * width, width),
+                "last": _upsampling(width, 1),
             }
         )
         self.critic = nn.Sequential(
-            *_halving(1, width),
-            *_halving(width, 2 * width),
-            *_halving(2 * width, 4 * width),
+            *_downsampling(1, width),
+            *_downsampling(width, 2 * width),
+            *_downsampling(2 * width, 4 * width),
             nn.Flatten(),
             nn.Linear(4 * width * 4 * 4, 1),
         )
@@ -77,9 +80,9 @@ class _Gan(nn.Module):
         return torch.sigmoid(self.generator["last"](maps))
 
 
-def _doubling(last: int, width: int) -> nn.Module:
-    return nn.ConvTranspose2d(last, width, 5, stride=2, padding=2, output_padding=1)
+def _upsampling(c_in: int, c_out: int) -> nn.Module:
+    return nn.ConvTranspose2d(c_in, c_out, 5, stride=2, padding=2, output_padding=1)
 
 
-def _halving(last: int, width: int) -> list[nn.Module]:
-    return [nn.Conv2d(last, width, 5, stride=2, padding=2), nn.LeakyReLU(_SLOPE)]
+def _downsampling(c_in: int, c_out: int) -> list[nn.Module]:
+    return [nn.Conv2d(c_in, c_out, 5, stride=2, padding=2), nn.LeakyReLU(_SLOPE)]

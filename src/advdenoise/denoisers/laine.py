@@ -18,14 +18,15 @@ def unet(
 ) -> nn.Module:
     """The network without blind spot of "High-quality self-supervised deep image denoising".
 
-    3x3 convolutions of `width` maps: two at full size, one at each size below, halved by max
-    pooling. On the way back, at each size twice as large by nearest neighbours, the maps that were
-    pooled to the size below, at full size the image, are put beside, and two 3x3 convolutions of
-    2 `width` maps follow; three 1x1 convolutions end it. All but the last are followed by leaky
-    ReLU of slope 0.1; initial weights are He's. 1,102,371 parameters for colour images. In training
-    mode the output is not clamped to [0,1]: a clamped element has no gradient.
+    The encoder has 3x3 convolutions of `width` maps, two at full resolution and one at each scale
+    below, with max-pooling between the scales. In the decoder, maps are doubled in size (nearest
+    neighbours) and concatenated with the encoder's pooled maps of that size, at full resolution
+    with the image; two 3x3 convolutions of 2 `width` maps follow at each scale, and three 1x1
+    convolutions at the end. Leaky ReLU of slope 0.1 follows all but the last. Weights are
+    initialised as in He et al. 2015. 1,102,371 parameters for colour images. In training mode the
+    output is not clamped to [0,1], since clamped elements have no gradient.
 
-    Raises BadInput for sides that halving does not bring back: multiples of 32 with 5 poolings.
+    Raises BadInput for sides that are not multiples of 2^poolings.
     """
     check_sides("laine.unet", shape, poolings)
     network = _UNet(shape[0], width, poolings)
@@ -42,15 +43,15 @@ class _UNet(nn.Module):
         self.first = _convolution(depth, width)
         self.down = nn.ModuleList(_convolution(width, width) for _ in range(poolings))
         self.bottom = _convolution(width, width)
-        wide = 2 * width
-        below = [width] + [wide] * (poolings - 1)
-        beside = [width] * (poolings - 1) + [depth]
+        inner = 2 * width
+        inputs = [width] + [inner] * (poolings - 1)
+        skips = [width] * (poolings - 1) + [depth]
         self.up = nn.ModuleList(
-            nn.Sequential(_convolution(low + skip, wide), _convolution(wide, wide))
-            for low, skip in zip(below, beside, strict=True)
+            nn.Sequential(_convolution(c_in + c_skip, inner), _convolution(inner, inner))
+            for c_in, c_skip in zip(inputs, skips, strict=True)
         )
         self.last = nn.Sequential(
-            _convolution(wide, wide, 1), _convolution(wide, wide, 1), nn.Conv2d(wide, depth, 1)
+            _convolution(inner, inner, 1), _convolution(inner, inner, 1), nn.Conv2d(inner, depth, 1)
         )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -67,5 +68,5 @@ class _UNet(nn.Module):
         return denoised if self.training else denoised.clamp(0, 1)
 
 
-def _convolution(last: int, width: int, kernel: int = 3) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(last, width, kernel, padding=kernel // 2), nn.LeakyReLU(_SLOPE))
+def _convolution(c_in: int, c_out: int, kernel: int = 3) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2), nn.LeakyReLU(_SLOPE))

@@ -19,16 +19,16 @@ def hgd(
     widths: Annotated[Sequence[Size], Interval(ge=1, le=11)] = (32, 64, 128),
     convolutions: Annotated[int, Interval(ge=1, le=100)] = 2,
 ) -> nn.Module:
-    """The denoising U-Net of Liao et al. 2018 (HGD), which estimates the noise.
+    """The denoising U-Net of Liao et al. 2018 (HGD), which predicts the noise.
 
-    One scale for each of `widths`, halved by the first convolution of the scale below and doubled
-    bilinearly; on the way back the maps of a scale's way down are put beside. Each scale has
-    `convolutions` 3x3 convolutions with batch norm and ReLU on each way (the lowest on one), a 1x1
-    convolution ends it, and the image is added. Widths and number are for small images; the
-    original has 64, 128, 256, 256, 256 and 2 or 3. In training mode the output is not clamped to
-    [0,1]: a clamped element has no gradient.
+    One scale for each of `widths`. In the encoder and in the decoder each scale has `convolutions`
+    3x3 convolutions with batch norm and ReLU, the lowest in the encoder only. The first convolution
+    of a scale halves the sides; the decoder doubles them bilinearly and concatenates the encoder's
+    maps. A 1x1 convolution follows, and the image is added. The defaults are for small images; the
+    original has widths of 64, 128, 256, 256, 256 and 2 or 3 convolutions. In training mode the
+    output is not clamped to [0,1], since clamped elements have no gradient.
 
-    Raises BadInput for sides that halving does not bring back.
+    Raises BadInput for sides that are not multiples of 2^(len(widths) - 1).
     """
     check_sides("unet.hgd", shape, len(widths) - 1)
     return _Hgd(shape[0], widths, convolutions)
@@ -43,15 +43,15 @@ def classic(
 ) -> nn.Module:
     """The U-Net of Ronneberger et al. 2015 with padded convolutions, a denoiser of "propagation".
 
-    Two 3x3 convolutions with batch norm and ReLU at each size: `width` maps at full size, twice as
-    many at each size below, halved by `poolings` max-pools. On the way back 2x2 transposed
-    convolutions of stride 2 double the sides and halve the maps, and those that were pooled are put
-    beside; a 1x1 convolution ends it. Both ends work on [-1,1] (section 2.3 of "propagation"): it
-    is fed 2x - 1, and gives (output + 1) / 2. 31,037,763 parameters for colour images, without
-    `batch_norm` 31,031,875. In training mode the output is not clamped to [0,1]: a clamped element
-    has no gradient.
+    Two 3x3 convolutions with batch norm and ReLU at each scale: `width` maps at full resolution,
+    twice as many after each of `poolings` max-pools. In the decoder, 2x2 transposed convolutions of
+    stride 2 double the sides and halve the maps, which are concatenated with the encoder's; a 1x1
+    convolution ends it. Input and output are scaled to [-1,1] inside (section 2.3 of
+    "propagation"): 2x - 1, and (output + 1) / 2. 31,037,763 parameters for colour images,
+    31,031,875 without `batch_norm`. In training mode the output is not clamped to [0,1], since
+    clamped elements have no gradient.
 
-    Raises BadInput for sides that halving does not bring back: multiples of 16 with 4 poolings.
+    Raises BadInput for sides that are not multiples of 2^poolings.
     """
     check_sides("unet.classic", shape, poolings)
     return _Classic(shape[0], [width * 2**level for level in range(poolings + 1)], batch_norm)
@@ -60,14 +60,14 @@ def classic(
 class _Hgd(nn.Module):
     def __init__(self, depth: int, widths: Sequence[int], convolutions: int):
         super().__init__()
-        above = [depth, *widths[:-1]]
+        inputs = [depth, *widths[:-1]]
         self.down = nn.ModuleList(
-            _block(last, width, convolutions, stride=1 if place == 0 else 2)
-            for place, (last, width) in enumerate(zip(above, widths, strict=True))
+            _block(c_in, c_out, convolutions, stride=1 if i == 0 else 2)
+            for i, (c_in, c_out) in enumerate(zip(inputs, widths, strict=True))
         )
         pairs = list(zip(widths[1:], widths[:-1], strict=True))
         self.up = nn.ModuleList(
-            _block(below + width, width, convolutions) for below, width in reversed(pairs)
+            _block(c_below + c_out, c_out, convolutions) for c_below, c_out in reversed(pairs)
         )
         self.last = nn.Conv2d(widths[0], depth, 1)
 
@@ -87,17 +87,17 @@ class _Hgd(nn.Module):
 class _Classic(nn.Module):
     def __init__(self, depth: int, widths: list[int], batch_norm: bool):
         super().__init__()
-        above = [depth, *widths[:-1]]
+        inputs = [depth, *widths[:-1]]
         self.down = nn.ModuleList(
-            _block(last, width, 2, batch_norm=batch_norm)
-            for last, width in zip(above, widths, strict=True)
+            _block(c_in, c_out, 2, batch_norm=batch_norm)
+            for c_in, c_out in zip(inputs, widths, strict=True)
         )
         pairs = list(zip(widths[1:], widths[:-1], strict=True))[::-1]
         self.doubled = nn.ModuleList(
-            nn.ConvTranspose2d(below, width, 2, stride=2) for below, width in pairs
+            nn.ConvTranspose2d(c_below, c_out, 2, stride=2) for c_below, c_out in pairs
         )
         self.up = nn.ModuleList(
-            _block(2 * width, width, 2, batch_norm=batch_norm) for _, width in pairs
+            _block(2 * c_out, c_out, 2, batch_norm=batch_norm) for _, c_out in pairs
         )
         self.last = nn.Conv2d(widths[0], depth, 1)
 
@@ -106,19 +106,19 @@ class _Classic(nn.Module):
         for block in self.down[1:]:
             skips.append(maps)
             maps = block(functional.max_pool2d(maps, 2))
-        for double, block in zip(self.doubled, self.up, strict=True):
-            maps = block(torch.cat([skips.pop(), double(maps)], dim=1))
+        for upsample, block in zip(self.doubled, self.up, strict=True):
+            maps = block(torch.cat([skips.pop(), upsample(maps)], dim=1))
         denoised = (self.last(maps) + 1) / 2
         return denoised if self.training else denoised.clamp(0, 1)
 
 
 def _block(
-    last: int, width: int, convolutions: int, stride: int = 1, batch_norm: bool = True
+    c_in: int, c_out: int, convolutions: int, stride: int = 1, batch_norm: bool = True
 ) -> nn.Sequential:
     layers: list[nn.Module] = []
     for number in range(convolutions):
         step = stride if number == 0 else 1
-        layers.append(nn.Conv2d(last, width, 3, step, padding=1, bias=not batch_norm))
-        layers += [nn.BatchNorm2d(width), nn.ReLU()] if batch_norm else [nn.ReLU()]
-        last = width
+        layers.append(nn.Conv2d(c_in, c_out, 3, step, padding=1, bias=not batch_norm))
+        layers += [nn.BatchNorm2d(c_out), nn.ReLU()] if batch_norm else [nn.ReLU()]
+        c_in = c_out
     return nn.Sequential(*layers)
