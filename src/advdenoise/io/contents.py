@@ -13,13 +13,8 @@ if TYPE_CHECKING:
 
 # Columns that identify a row beside its image: each image has a row per combination of them.
 _KEYS = (
-    "threat",
-    "attack_point",
-    "purifier",
-    "purifier_point",
-    "draw",
-    "layer",
-    "attribution_point",
+    *("threat", "attack_point", "purifier", "purifier_point"),
+    *("draw", "layer", "attribution_point"),
 )
 # Columns of classes, and columns of finite values.
 _CLASSES = ("label", "prediction")
@@ -71,23 +66,21 @@ def _missing_row(table: "pa.Table", settings: dict) -> str | None:
 
 def _missing_key(table: "pa.Table", settings: dict) -> str | None:
     """The threat, point or layer of the settings that has no rows."""
+    purifier, attribution = settings.get("purifier") or {}, settings.get("attribution") or {}
     expected = {
-        "purifier_point": (settings.get("purifier") or {}).get("points", []),
-        "attribution_point": (settings.get("attribution") or {}).get("points", []),
-        "attack_point": settings.get("attack", {}).get("points") or {},
-        "layer": settings.get("taps", []),
+        ("purifier_point",): purifier.get("points", []),
+        ("attribution_point",): attribution.get("points", []),
+        ("attack_point",): settings.get("attack", {}).get("points") or {},
+        ("layer",): settings.get("taps", []),
+        ("threat",): [] if "pairs" in settings else settings.get("threats", []),
+        ("threat", "purifier"): settings.get("pairs", []),
     }
-    if "pairs" in settings:
-        expected |= {("threat", "purifier"): [tuple(pair) for pair in settings["pairs"]]}
-    else:
-        expected |= {"threat": settings.get("threats", [])}
-    for names, values in expected.items():
-        columns = [names] if isinstance(names, str) else [*names]
+    for columns, values in expected.items():
         if {*columns} <= {*table.column_names}:
             rows = table.group_by(columns).aggregate([]).to_pydict()
             present = {*zip(*(rows[name] for name in columns), strict=True)}
-            expected_rows = {(v,) if isinstance(names, str) else v for v in values}
-            if missing := expected_rows - present:
+            wanted = {(v,) if isinstance(v, str) else tuple(v) for v in values}
+            if missing := wanted - present:
                 return f"it lacks rows of {' and '.join(columns)} {', '.join(min(missing))}"
     return _missing_combination(table)
 

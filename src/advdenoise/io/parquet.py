@@ -26,7 +26,7 @@ def write_table(path: str | Path, table: "pa.Table", provenance: dict) -> None:
     import pyarrow.parquet as pq
 
     columns = [
-        [field.name, str(field.type), _sha256_of(column)]
+        [field.name, str(field.type), _ColumnHash(column).hexdigest()]
         for field, column in zip(table.schema, table.columns, strict=True)
     ]
     contents = json.dumps({"provenance": provenance, "columns": columns})
@@ -147,17 +147,13 @@ def _float_paths(schema: "pa.Schema") -> list[str]:
     return paths
 
 
-def _sha256_of(column: "pa.ChunkedArray") -> str:
-    column_hash = _ColumnHash()
-    column_hash.update(column)
-    return column_hash.hexdigest()
-
-
 class _ColumnHash:
     """SHA-256 of a column's values, whatever its chunks and what is stored under its nulls."""
 
-    def __init__(self):
+    def __init__(self, column: "pa.ChunkedArray | None" = None):
         self._hashes = [hashlib.sha256() for _ in range(3)]
+        if column is not None:
+            self.update(column)
 
     def update(self, column: "pa.ChunkedArray") -> None:
         for chunk in column.chunks:

@@ -15,19 +15,8 @@ from advdenoise.errors import BadInput
 from advdenoise.io import hdf5, json_files, parquet, weights
 
 _PACKAGES = (
-    "h5py",
-    "hdf5plugin",
-    "numpy",
-    "pyarrow",
-    "safetensors",
-    "scikit-image",
-    "scikit-learn",
-    "scipy",
-    "segmentation-models-pytorch",
-    "snakemake",
-    "timm",
-    "torch",
-    "torchvision",
+    *("h5py", "hdf5plugin", "numpy", "pyarrow", "safetensors", "scikit-image", "scikit-learn"),
+    *("scipy", "segmentation-models-pytorch", "snakemake", "timm", "torch", "torchvision"),
     "xgboost",
 )
 

@@ -37,11 +37,10 @@ def check_site() -> None:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise BadInput(f"{path} cannot be read ({reason}); see site.example.yaml") from None
-    known = ("account", "partitions")
-    for key in site if isinstance(site, dict) else {}:
-        if key not in known:
-            raise BadInput(f"{path}: unknown key {key!r}; {suggest(key, known)}")
-    partitions = site.get("partitions") if isinstance(site, dict) else None
+    site, known = site if isinstance(site, dict) else {}, ("account", "partitions")
+    if unknown := [key for key in site if key not in known]:
+        raise BadInput(f"{path}: unknown key {unknown[0]!r}; {suggest(unknown[0], known)}")
+    partitions = site.get("partitions")
     if not isinstance(partitions, dict) or not partitions:
         raise BadInput(f"{path}: partitions is missing; name the cluster's, see site.example.yaml")
     for name, limits in partitions.items():
@@ -64,11 +63,9 @@ def _check_partition(path: Path, name: str, limits) -> None:
             f"{path}: partitions.{name} is not a mapping of limits; write `{name}: {{}}` for none, "
             f"or some of {', '.join(known)}"
         )
-    for key in limits:
-        if key not in known:
-            raise BadInput(
-                f"{path}: unknown limit partitions.{name}.{key}; {suggest(str(key), known)}"
-            )
+    if unknown := [str(key) for key in limits if key not in known]:
+        hint = suggest(unknown[0], known)
+        raise BadInput(f"{path}: unknown limit partitions.{name}.{unknown[0]}; {hint}")
 
 
 def patch_executor() -> None:

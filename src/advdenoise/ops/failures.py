@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 from advdenoise.ops.system import memory_remedy
 
-_BLOCK = re.compile(r"^Error in rule (\w+):\n((?:    .*\n?)+)", re.MULTILINE)
-_DONE = re.compile(r"^Finished jobid: (\d+) ", re.MULTILINE)
+_EVENT = re.compile(
+    r"^Error in rule (?P<rule>\w+):\n(?P<fields>(?:    .*\n?)+)|^Finished jobid: (?P<done>\d+) ",
+    re.MULTILINE,
+)
 _PREEMPTED = re.compile(r"SLURM-job '(\d+)' was preempted")
 _STATUS = re.compile(r"SLURM status is: '(\w+)'")
 _OUT_OF_MEMORY = re.compile(
@@ -52,33 +54,27 @@ class Failure(NamedTuple):
 
 def failed_jobs(text: str) -> list[Failure]:
     """The jobs that failed in the end according to a run's log, each with its last attempt."""
-    events = [(match.start(), match) for match in _BLOCK.finditer(text)]
-    events += [(match.start(), match) for match in _DONE.finditer(text)]
     ended = list(_ENDED.finditer(text))
     preempted = set(_PREEMPTED.findall(text))
     failures: dict[str, Failure] = {}
-    for _, match in sorted(events, key=lambda event: event[0]):
-        if match.re is _DONE:
-            failures.pop(match[1], None)
+    for event in _EVENT.finditer(text):
+        if event["done"]:
+            failures.pop(event["done"], None)
             continue
-        fields = dict(re.findall(r"^    (\w+): (.*)$", match[2], re.MULTILINE))
-        status = _STATUS.search(fields.get("message", ""))
+        fields = dict(re.findall(r"^    (\w+): (.*)$", event["fields"], re.M))
         external = fields.get("external_jobid")
         logs = fields.get("log", "").removesuffix(" (check log file(s) for error details)")
         logs = [Path(path) for path in logs.split(", ") if path]
         if external is None:
-            status = _signal(ended, match.start(), logs)
+            status = _signal(ended, event.start(), logs)
         elif external in preempted:
             status = "PREEMPTED"
         else:
-            status = status and status[1]
-        failures[fields.get("jobid", str(match.start()))] = Failure(
-            rule=match[1],
-            output=fields.get("output", "").partition(", ")[0],
-            logs=logs,
-            status=status,
-            external=external,
-        )
+            match = _STATUS.search(fields.get("message", ""))
+            status = match and match[1]
+        output = fields.get("output", "").partition(", ")[0]
+        failure = Failure(event["rule"], output, logs, status, external)
+        failures[fields.get("jobid", str(event.start()))] = failure
     return list(failures.values())
 
 
@@ -107,12 +103,10 @@ def summary(logs: Iterable[str]) -> list[str]:
 def _reason(failure: Failure) -> str:
     last_line = _last_line(failure.logs[0]) if failure.logs else ""
     status = failure.status
-    tails = [_tail(path) for path in failure.logs]
-    if any(_OUT_OF_MEMORY.search(tail) for tail in tails):
+    tails = "\n".join(_tail(path) for path in failure.logs)
+    if _OUT_OF_MEMORY.search(tails):
         status = "OUT_OF_MEMORY"
-    elif status == "FAILED" and any(
-        match[2] in _KILLED for tail in tails for match in _ENDED.finditer(tail)
-    ):
+    elif status == "FAILED" and any(match[2] in _KILLED for match in _ENDED.finditer(tails)):
         status = "KILLED"
     reason = _REASONS.get(status or "", "").format(rule=failure.rule)
     job = f"SLURM job {failure.external} " if failure.external else "the job "

@@ -207,7 +207,7 @@ def _created(pid: int) -> float | None:
         except ProcessLookupError:
             return None
         except PermissionError:
-            return math.nan
+            pass
         return math.nan
 
 
