@@ -1,6 +1,7 @@
 """Denoising autoencoders against adversarial examples: five papers, one graph.
 
-Rules know stages, the configuration knows papers. Every path below results/ is a target.
+Rules know stages, the configuration knows experiments, whose names are targets. So is every path
+below results/.
 """
 
 from snakemake.utils import min_version
@@ -38,34 +39,15 @@ rule all:
     """Every table and figure of every experiment."""
     default_target: True
     input:
-        [flow.targets(paper) for paper in flow.config["experiments"]],
+        [flow.targets(name) for name in flow.config["experiments"]],
 
 
-rule dapas:
-    """Denoising autoencoders trained on noise."""
-    input:
-        papers("dapas"),
+for name, experiment in flow.config["experiments"].items():
 
+    rule:
+        name:
+            name
+        input:
+            targets(name),
 
-rule propagation:
-    """Layer-wise distances of adversarial and denoised images."""
-    input:
-        papers("propagation"),
-
-
-rule feature_losses:
-    """Autoencoders trained on adversarial examples."""
-    input:
-        papers("feature_losses"),
-
-
-rule apudae:
-    """Purification by reducing the reconstruction error."""
-    input:
-        papers("apudae"),
-
-
-rule segfault:
-    """Leave-one-out detection of adversarial examples."""
-    input:
-        papers("segfault"),
+    set_docstring(name, experiment.get("title"))

@@ -77,6 +77,8 @@ if "scale" not in config:
 
     configfile: default
 
+    config["scale"] = flow.config["scale"]  # for the report
+
 
 if not IS_MODULE:
     logger.addFilter(explained(flow, workflow))
@@ -121,9 +123,16 @@ def minutes(limit):
     return lambda wildcards, attempt: min(limit * attempt, 24 * 60)
 
 
-def papers(name):
-    """The targets of one paper, asked for only when its rule is."""
+def targets(name):
+    """The tables and figures of one experiment, asked for only when its rule is."""
     return one_sentence()(lambda wildcards: flow.targets(name))
+
+
+def set_docstring(name, text):
+    """What `snakemake --list` shows of a rule whose name comes from the configuration."""
+    name = workflow.modifier.modify_rulename(name)
+    if workflow.is_rule(name):  # and none that a module's user leaves out
+        workflow.get_rule(name).docstring = text
 
 
 def written(job):

@@ -215,7 +215,7 @@ BROKEN = {
             "denoisers.red_bimodal.training.function": "logits.guided",
             "denoisers.red_bimodal.training.network": "cnn4",
         },
-        ["denoisers.red_bimodal.training.network", "'patches'", "datasets"],
+        ["denoisers.red_bimodal.training.network", "'scenes'", "datasets"],
     ),
     "a start that is not configured": (
         {"classifiers.cnn4.training.start": "cnn5"},
@@ -372,9 +372,21 @@ BROKEN = {
         },
         ["experiments.dapas.tables.accuracy.predictions", "'classifier'"],
     ),
-    "table made from nothing": (
-        {"experiments.dapas.tables.accuracy": {"function": "accuracy.by_threat"}},
-        ["experiments.dapas.tables.accuracy", "nothing"],
+    "an experiment made from nothing": (
+        {"experiments.mine": {"tables": {"mine": {"function": "accuracy.by_threat"}}}},
+        ["experiments.mine.tables.mine", "made from nothing", "predictions"],
+    ),
+    "an experiment with the name of a stage": (
+        {"experiments.attack": {}},
+        ["experiments.attack", "name of a rule", "another name"],
+    ),
+    "an experiment with the name of another's figures": (
+        {"experiments.figures_dapas": {}},
+        ["experiments.figures_dapas", "name of a rule", "another name"],
+    ),
+    "an include that no file has": (
+        {"include": ["mine.yaml"]},
+        ["include", "in a configuration file only"],
     ),
     "table made from what its function does not read": (
         {
@@ -468,6 +480,14 @@ def test_reading_changes_nothing_of_what_is_given(quick):
     before = copy.deepcopy(quick)
     configuration.read(quick)
     assert quick == before
+
+
+def test_tables_that_read_nothing_at_a_scale_are_left_out(quick):
+    assert "worst_case_imagenet" in quick["experiments"]["apudae"]["tables"]
+    config = configuration.read(quick)
+    assert "worst_case_imagenet" not in config["experiments"]["apudae"]["tables"]
+    assert "figure1" in config["experiments"]["dapas"]["figures"]
+    assert "figure1_targeted" not in config["experiments"]["dapas"]["figures"]
 
 
 def test_entries_that_nothing_uses_are_fine(quick):

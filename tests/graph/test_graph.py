@@ -149,7 +149,6 @@ REDUCED = {
 PAPERS = ("dapas", "propagation", "feature_losses", "apudae", "segfault")
 SHIPPED = sorted(p.stem for p in (mini.REPOSITORY / "config").glob("*.yaml"))
 SHIPPED.remove("schema")
-CUT = sorted(p.stem for p in (mini.REPOSITORY / "config" / "reduced").glob("*.yaml"))
 
 # Entries of one's own, put everywhere.
 MINE = """
@@ -216,10 +215,23 @@ def test_jobs_of_a_shipped_configuration_without_any_data(shipped, name):
     assert mini.counts(shipped, "--configfile", f"config/{name}.yaml") == COUNTS[name]
 
 
-@pytest.mark.parametrize("paper", CUT)
+@pytest.mark.parametrize("paper", PAPERS)
 def test_jobs_of_a_paper_with_reduced_counts(shipped, paper):
-    files = ("config/papers.yaml", f"config/reduced/{paper}.yaml")
-    assert mini.counts(shipped, paper, "--configfile", *files) == REDUCED[paper]
+    file = f"experiments/{paper}/reduced.yaml"
+    assert mini.counts(shipped, paper, "--configfile", file) == REDUCED[paper]
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_reduced_counts_may_be_laid_over_the_papers_settings_that_they_include(paper):
+    reduced = mini.REPOSITORY / "experiments" / paper / "reduced.yaml"
+    papers = mini.REPOSITORY / "config" / "papers.yaml"
+    assert read_files(papers, reduced) == read_files(reduced)
+
+
+def test_every_experiment_is_a_target_with_its_title(shipped):
+    listed = mini.snakemake(shipped, "--list").stdout.splitlines()
+    assert "dapas (Denoising autoencoders trained on noise)" in listed
+    assert {line.partition(" ")[0] for line in listed} >= {*PAPERS, "all"}
 
 
 # Jobs of a paper at the quick scale that start torch: those of all rules but these and figures.

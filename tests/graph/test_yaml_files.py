@@ -1,14 +1,17 @@
 """Configuration files: what YAML would take in silence ends in one sentence with key and line."""
 
+import json
+import os
 from pathlib import Path
 
 import pytest
 import yaml
 
 from advdenoise.errors import BadInput
-from advdenoise.graph import yaml_files
+from advdenoise.graph import configuration, yaml_files
 
-CONFIG = Path(__file__).parents[2] / "config"
+REPOSITORY = Path(__file__).parents[2]
+SHIPPED = [*REPOSITORY.glob("config/*.yaml"), *REPOSITORY.glob("experiments/*/*.yaml")]
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{i}: &a{i} [{', '.join(9 * [f'*a{i - 1}'])}]\n" for i in range(1, 9)
 )
@@ -110,7 +113,7 @@ def test_what_yaml_reads_as_it_stands_is_taken(tmp_path):
     assert yaml_files.read_file(file) == {"a": 0.001, "b": [1, None]}
 
 
-@pytest.mark.parametrize("path", sorted(CONFIG.rglob("*.yaml")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted(SHIPPED), ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_shipped_files_are_read_as_snakemake_reads_them(path):
     assert yaml_files.read_file(path) == yaml.safe_load(path.read_text(encoding="utf-8"))
 
@@ -131,3 +134,125 @@ def test_shipped_files_are_read_as_snakemake_reads_them(path):
 )  # fmt: skip
 def test_options_are_read_by_type(text, value):
     assert yaml_files.override(text) == {text.partition("=")[0]: value}
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Writes a file into the working directory; its path."""
+    monkeypatch.chdir(tmp_path)
+
+    def file(name: str, text: str) -> Path:
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return file
+
+
+def test_included_files_lie_below_in_their_order(write):
+    write("below/a.yaml", "{batch: 1, seeds: [1], attacks: {x: {a: 1, b: 1}, y: {c: 1}}}")
+    write("below/b.yaml", "{batch: 2, include: [deeper/c.yaml], attacks: {x: {b: 2}}}")
+    write("below/deeper/c.yaml", "{batch: 3, scale: deep, attacks: {x: {b: 3, d: 3}}}")
+    top = write(
+        "top.yaml", "{attacks: {y: null}, include: [below/a.yaml, below/b.yaml], seeds: [0]}"
+    )
+    assert yaml_files.read_files(top) == {
+        "scale": "deep",
+        "batch": 2,
+        "seeds": [0],
+        "attacks": {"x": {"a": 1, "b": 2, "d": 3}, "y": None},
+    }
+
+
+def test_a_file_that_several_include_lies_below_all_of_them(write):
+    write("shared.yaml", "{batch: 1, seeds: [0]}")
+    write("a.yaml", "{include: [shared.yaml], batch: 2}")
+    write("b.yaml", "{include: [./shared.yaml], seeds: [1]}")
+    top = write("top.yaml", "include: [a.yaml, b.yaml, a.yaml, shared.yaml]")
+    assert yaml_files.read_files(top) == {"batch": 2, "seeds": [1]}
+    over = write("over.yaml", "{include: [top.yaml], batch: 3}")
+    assert yaml_files.read_files(top, over) == {"batch": 3, "seeds": [1]}
+    between = write("between.yaml", "seeds: [2]")
+    assert yaml_files.read_files(top, between, over) == {"batch": 3, "seeds": [2]}
+
+
+def test_files_are_included_by_relative_absolute_and_home_paths(write, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    write("home/a.yaml", "batch: 1")
+    write("b.yaml", "seeds: [0]")
+    names = ["~/a.yaml", str(tmp_path / "b.yaml"), "../b.yaml"]
+    top = write("folder/top.yaml", json.dumps({"include": names}))
+    assert yaml_files.read_files(top) == {"batch": 1, "seeds": [0]}
+
+
+def test_files_named_in_an_included_file_are_relative_to_it(write):
+    entry = "{function: 'net.py:Net', weights: net.pt}"
+    write("own/nets.yaml", f"classifiers: {{a: &a {entry}, b: *a, c: {{<<: *a, x: 1}}}}")
+    write("own/net.py", "class Net: ...")
+    top = write("runs/top.yaml", "include: [../own/nets.yaml]")
+    entry = {"function": "own/net.py:Net", "weights": "own/net.pt"}
+    assert yaml_files.read_files(top)["classifiers"] == {
+        "a": entry,
+        "b": entry,
+        "c": entry | {"x": 1},
+    }
+
+
+def test_a_file_laid_over_an_alias_changes_one_entry(write):
+    below = write("below.yaml", "attacks: {a: &a {settings: {x: 1}}, b: *a}")
+    over = write("over.yaml", "attacks: {b: {settings: {x: 2}}}")
+    assert yaml_files.read_files(below, over)["attacks"] == {
+        "a": {"settings": {"x": 1}},
+        "b": {"settings": {"x": 2}},
+    }
+
+
+def test_a_file_outside_the_checkout_includes_a_shipped_one(write):
+    shipped = os.path.relpath(REPOSITORY / "config" / "config.yaml", "mine")
+    text = f"{{include: [{shipped}], scale: mine, everywhere: {{attacks: [bounded]}}}}"
+    config = configuration.read(yaml_files.read_files(write("mine/own.yaml", text)))
+    assert config["scale"] == "mine"
+    table = config["experiments"]["apudae"]["tables"]["table3"]
+    assert table["function"] == "experiments/apudae/tables.py:purifiers"
+    assert "bounded" in config["suites"]["segfault"]["threats"]
+
+
+# The text of `include` and what the one sentence must hold.
+NOT_INCLUDED = {
+    "no file": ("[none.yaml]", ["none.yaml does not exist", "relative to this one"]),
+    "no file of an absolute path": ("[/none/a.yaml]", ["/none/a.yaml does not exist"]),
+    "a folder": ("[folder]", ["folder is a folder, not a file", "name a YAML file"]),
+    "itself": ("[mine.yaml]", ["mine.yaml is this file or includes it", "take it out"]),
+    "no path": ('["a\\0b"]', ["is no path"]),
+    "a text": ("other.yaml", ["must be a list of files", "write [FILE]"]),
+    "nothing": ("null", ["must be a list of files"]),
+    "a mapping": ("{a: b}", ["must be a list of files"]),
+    "a list of lists": ("[[other.yaml]]", ["must be a list of files"]),
+    "a number": ("[1]", ["must be a list of files"]),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), NOT_INCLUDED.values(), ids=NOT_INCLUDED)
+def test_what_cannot_be_included_is_refused_in_one_sentence(write, text, expected):
+    Path("folder").mkdir()
+    with pytest.raises(BadInput) as mistake:
+        yaml_files.read_files(write("mine.yaml", f"include: {text}\nbatch: 1"))
+    sentence = str(mistake.value)
+    assert sentence.startswith("mine.yaml: include: ") and "\n" not in sentence
+    for part in expected:
+        assert part in sentence
+
+
+def test_a_circle_of_files_is_refused(write):
+    write("a.yaml", "include: [b.yaml]")
+    write("b.yaml", "include: [folder/c.yaml]")
+    write("folder/c.yaml", "include: [../a.yaml]")
+    with pytest.raises(BadInput, match=r"^folder/c.yaml: include: ../a.yaml is this file or incl"):
+        yaml_files.read_files(Path("a.yaml"))
+
+
+def test_a_mistake_in_an_included_file_names_that_file(write):
+    write("own/a.yaml", "a: {b: 1, b: 2}")
+    with pytest.raises(BadInput, match=r"^own/a.yaml: a.b: the key is given twice"):
+        yaml_files.read_files(write("runs/top.yaml", "include: [../own/a.yaml]"))

@@ -46,6 +46,7 @@ def complete(config: dict) -> None:
     for entry in config["attributions"].values():
         entry.setdefault("masking", 0.0)
         entry.setdefault("quantile", "linear")
+    _leave_out_empty_products(config)
     _put_everywhere(config)
     for experiment in config["experiments"].values():
         experiment.setdefault("seeds", config["seeds"])
@@ -112,6 +113,23 @@ def _is_number(value) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _leave_out_empty_products(config: dict) -> None:
+    """Tables and figures that read nothing at this scale; an experiment must have one that does."""
+    for name, experiment in config["experiments"].items():
+        parts = {part: experiment.setdefault(part, {}) for part in ("tables", "figures")}
+        empty = [
+            (part, product)
+            for part, products in parts.items()
+            for product, entry in products.items()
+            if not any(stage in entry for stage in crossings())
+        ]
+        if empty and len(empty) == sum(map(len, parts.values())):
+            key = ".".join(("experiments", name, *empty[0]))
+            raise BadInput(f"{key}: is made from nothing; add one of {', '.join(crossings())}")
+        for part, product in empty:
+            del parts[part][product]
+
+
 def _put_everywhere(config: dict) -> None:
     everywhere = config.setdefault("everywhere", {})
     for kind in ("purifiers", "detectors"):
@@ -125,7 +143,7 @@ def _put_everywhere(config: dict) -> None:
             present += [item for item in everywhere.get(key, []) if item not in present]
     for experiment in config["experiments"].values():
         for part in ("tables", "figures"):
-            for product in experiment.setdefault(part, {}).values():
+            for product in experiment[part].values():
                 _list_crossings(product, everywhere.get("detectors", []))
 
 

@@ -23,6 +23,8 @@ def read(raw: dict) -> dict:
     Fractions such as `8/255` become numbers, another `epsilon_unit` becomes pixels of [0,1],
     `everywhere` is put into the crossings, every entry holds its points in full. Raises `BadInput`.
     """
+    if "include" in raw:
+        raise BadInput("include: is read in a configuration file only; write it in one")
     config = with_numbers(copy.deepcopy(raw), "")
     leave_out_nulls(config)
     check_schema(config)

@@ -1,7 +1,7 @@
 """What tables and figures cross: names, splits, and that the entries fit each other."""
 
 from advdenoise.errors import BadInput, suggest
-from advdenoise.graph import choices
+from advdenoise.graph import choices, stages
 from advdenoise.graph.combinations import combinations
 from advdenoise.graph.kinds import BUILT_IN_SPLITS, DENSE, KIND_OF, SEGMENTER, returned
 from advdenoise.graph.names import check_threat, known
@@ -9,7 +9,14 @@ from advdenoise.graph.stages import crossings
 
 
 def check_products(config: dict) -> None:
+    """Refuse tables and figures that cannot be made, and names of experiments that rules have."""
+    figures = {f"figures_{name}" for name in config["experiments"]}
     for name, experiment in config["experiments"].items():
+        if name in {"all", *stages.stages(), *figures}:
+            raise BadInput(
+                f"experiments.{name}: {name!r} is the name of a rule, and an experiment has a rule "
+                "of its own name; take another name"
+            )
         for part in ("tables", "figures"):
             for product_name, product in experiment[part].items():
                 _check_product(config, f"experiments.{name}.{part}.{product_name}", product)
@@ -18,14 +25,12 @@ def check_products(config: dict) -> None:
 def _check_product(config: dict, key: str, product: dict) -> None:
     if "on_demand" in product and ".figures." in key:
         raise BadInput(f"{key}.on_demand: figures are drawn in one job; take it out")
-    stages = [stage for stage in crossings() if stage in product]
-    if not stages:
-        raise BadInput(f"{key}: is made from nothing; add one of {', '.join(crossings())}")
-    for stage in stages:
+    read = [stage for stage in crossings() if stage in product]
+    for stage in read:
         for crossing in product[stage]:
             _check_crossing(config, f"{key}.{stage}", stage, crossing)
     combined, left_out = combinations(config, product)
-    for stage in stages:
+    for stage in read:
         if stage not in combined:
             reason = f" ({left_out[0]})" if left_out else " (the suite has no purifiers)"
             raise BadInput(f"{key}.{stage}: nothing is left of it{reason}; cross other entries")

@@ -177,7 +177,8 @@ def _of_type(name: str, node: dict) -> str:
         )
         return words if bounds == Interval() else f"{words} {bounds}"
     if name == "array":
-        count = f" of {node['minItems']}" if node.get("minItems") == node.get("maxItems") else ""
+        exact = "minItems" in node and node["minItems"] == node.get("maxItems")
+        count = f" of {node['minItems']}" if exact else ""
         return f"{words}{count}, each {_values(node['items'])}"
     inner = node.get("additionalProperties")
     if isinstance(inner, dict) and _is_shared(inner):

@@ -43,14 +43,7 @@ def check_target(flow: Flow, target: str, rules: list[str], outputs: list[str]) 
     if "/" in target:
         _check_path(flow, target, outputs)
     elif target not in rules:
-        raise BadInput(f"{target}: {_no_rule(flow, target, rules)}")
-
-
-def _no_rule(flow: Flow, target: str, rules: list[str]) -> str:
-    if target not in flow.config["experiments"]:
-        return f"is no target; {suggest(target, rules)}"
-    paths = flow.targets(target)
-    return f"has no rule of its own; ask for its files, such as {paths[0]}" if paths else "is empty"
+        raise BadInput(f"{target}: is no target; {suggest(target, rules)}")
 
 
 def _check_path(flow: Flow, target: str, outputs: list[str]) -> None:

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from advdenoise.errors import BadInput
@@ -43,16 +43,19 @@ def read_file(path: Path) -> dict:
     return value
 
 
-def read_files(path: Path, above: tuple[Path, ...] = ()) -> dict:
-    """A file laid over those that its `include` lists, earlier ones below later ones.
+def read_files(*paths: Path) -> dict:
+    """Files laid over each other, each over those that its `include` lists, earlier below later.
 
-    Paths of sources, weights and published numbers in a file are relative to it; they become
-    relative to the repository or to the working directory.
+    A file that several include is read once, below all of them. Paths of sources, weights and
+    published numbers in a file are relative to it; they become relative to the repository or to the
+    working directory. Raises `BadInput`.
     """
-    place = path.resolve()
-    if place in above:
-        raise BadInput(f"{path}: includes itself; take it out of `include` in {above[-1].name}")
-    return _with_included(read_file(path), f"{path}", (path.parent,), (*above, place))
+    config: dict = {}
+    read: set[Path] = set()
+    for path in paths:
+        for layer in _layers_of_file(path, (), read):
+            lay_over(config, layer)
+    return config
 
 
 def of_module(values: dict, default: Path) -> dict:
@@ -61,29 +64,51 @@ def of_module(values: dict, default: Path) -> dict:
     As in files, it may `include` files, and with a `scale` it replaces the default. Its paths are
     relative to the working directory or, where that has no such file, to the default's folder.
     """
-    folders = (Path(), default.parent)
-    config = _with_included(copy.deepcopy(values), "config", folders, ())
+    config: dict = {}
+    for layer in _layers(copy.deepcopy(values), "config", (Path(), default.parent), (), set()):
+        lay_over(config, layer)
     return config if "scale" in config else lay_over(read_files(default), config)
 
 
-def _with_included(
-    own: dict, source: str, folders: tuple[Path, ...], above: tuple[Path, ...]
-) -> dict:
-    """The values of one source laid over the files that it includes.
+def _layers_of_file(path: Path, above: tuple[Path, ...], read: set[Path]) -> Iterator[dict]:
+    """What a file includes and has not been read yet, then the file itself."""
+    own = read_file(path)
+    place = path.resolve()
+    read.add(place)
+    yield from _layers(own, f"{path}", (path.parent,), (*above, place), read)
 
-    Its paths are relative to the first of `folders` that has the file.
+
+def _layers(
+    own: dict,
+    source: str,
+    folders: tuple[Path, ...],
+    above: tuple[Path, ...],
+    read: set[Path],
+) -> Iterator[dict]:
+    """What the values of one source include and has not been read yet, then those values.
+
+    Their paths are relative to the first of `folders` that has the file.
     """
     included = own.pop("include", [])
     if not isinstance(included, list) or not all(isinstance(name, str) for name in included):
         raise BadInput(f"{source}: include: must be a list of files; write [FILE]")
-    config: dict = {}
     for name in included:
-        lay_over(config, read_files(_folder(name, folders) / name, above))
-    return lay_over(config, _with_paths(own, folders))
+        path = _folder(name, folders) / os.path.expanduser(name)
+        if reason := why_not_readable(path):
+            raise BadInput(
+                f"{source}: include: {name} {reason}; name a YAML file, relative to this one"
+            )
+        path = path.resolve()
+        if path in above:
+            raise BadInput(f"{source}: include: {name} is this file or includes it; take it out")
+        if path not in read:
+            yield from _layers_of_file(Path(os.path.relpath(path)), above, read)
+    yield _with_paths(own, folders)
 
 
 def _with_paths(config: dict, folders: tuple[Path, ...]) -> dict:
     """A source's values with what they say of files as paths from the working directory."""
+    config = _with_sources(config, folders)
     for kind in ("classifiers", "denoisers"):
         for entry in _mappings(config.get(kind)):
             if isinstance(entry.get("weights"), str):
@@ -91,10 +116,11 @@ def _with_paths(config: dict, folders: tuple[Path, ...]) -> dict:
     for experiment in _mappings(config.get("experiments")):
         if isinstance(experiment.get("published"), str):
             experiment["published"] = _place(experiment["published"], folders)
-    return _with_sources(config, folders)
+    return config
 
 
 def _with_sources(value, folders: tuple[Path, ...]):
+    """A copy in which no two mappings are one object, as aliases make them."""
     if isinstance(value, list):
         return [_with_sources(item, folders) for item in value]
     if not isinstance(value, dict):
@@ -123,10 +149,7 @@ def _mappings(value) -> list[dict]:
 
 def merged(paths: Iterable[Path], named: dict, default: Path) -> dict:
     """Files laid over each other, `--config` over them, over the default where none has a scale."""
-    config: dict = {}
-    for path in paths:
-        lay_over(config, read_files(path))
-    lay_over(config, named)
+    config = lay_over(read_files(*paths), named)
     return config if "scale" in config else lay_over(read_files(default), config)
 
 
