@@ -224,7 +224,7 @@ NOT_INCLUDED = {
     "no file of an absolute path": ("[/none/a.yaml]", ["/none/a.yaml does not exist"]),
     "a folder": ("[folder]", ["folder is a folder, not a file", "name a YAML file"]),
     "itself": ("[mine.yaml]", ["mine.yaml is this file or includes it", "take it out"]),
-    "no path": ('["a\\0b"]', ["is no path"]),
+    "no path": ('["a\\0b"]', ["is not a path"]),
     "a text": ("other.yaml", ["must be a list of files", "write [FILE]"]),
     "nothing": ("null", ["must be a list of files"]),
     "a mapping": ("{a: b}", ["must be a list of files"]),
