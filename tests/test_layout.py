@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import advdenoise
+
 REPOSITORY = Path(__file__).parents[1]
 SOURCE = REPOSITORY / "src"
 LIBRARY = SOURCE / "advdenoise"
@@ -16,7 +18,7 @@ RULES = sorted((REPOSITORY / "rules").glob("*.smk"))
 
 # Imports go down this list, or stay on a line.
 ORDER = [
-    ["__main__"],
+    ["__main__", "api"],
     ["stages"],
     ["reporting"],
     ["graph"],
@@ -110,19 +112,29 @@ def test_no_room_but_the_stages_imports_a_component_by_name():
                 assert room_of(module) == room_of(other), f"{module} imports {other}"
 
 
-def test_only_sources_and_stages_import_dynamically():
+DYNAMIC = ["__init__.py", "graph/sources.py", "graph/stages.py"]
+# Rooms that notebooks reach as attributes: `advdenoise.attacks.gradient.pgd`
+PUBLIC = [room for room in advdenoise.__all__ if (LIBRARY / room).is_dir()]
+
+
+def test_only_sources_stages_and_the_package_itself_import_dynamically():
     for path in SOURCES:
         text = path.read_text(encoding="utf-8")
         dynamic = "importlib.import_module" in text or "__import__" in text
-        assert dynamic == (
-            path.parent.name == "graph" and path.name in ("sources.py", "stages.py")
-        ), path
+        assert dynamic == (path.relative_to(LIBRARY).as_posix() in DYNAMIC), path
 
 
-def test_init_files_are_empty():
-    folders = {path.parent for path in SOURCES}
-    for folder in folders:
-        assert (folder / "__init__.py").read_bytes() == b"", folder
+def test_init_files_are_empty_or_import_modules_at_first_use():
+    lazy = "from advdenoise import submodules\n\n__getattr__, __dir__ = submodules(__name__)\n"
+    for folder in {path.parent for path in SOURCES} - {LIBRARY}:
+        text = (folder / "__init__.py").read_text(encoding="utf-8")
+        assert text == (lazy if folder.relative_to(LIBRARY).as_posix() in PUBLIC else ""), folder
+
+
+def test_every_public_module_is_an_attribute():
+    for room in PUBLIC:
+        for path in (LIBRARY / room).glob("[!_]*.py"):
+            assert path.stem in dir(getattr(advdenoise, room)), path
 
 
 @pytest.mark.parametrize("path", [p for p in RULES if p.stem != "common"], ids=lambda p: p.stem)

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from advdenoise.graph.packages import SOURCES, is_installed, parsed, root_of, roots
 
-# Rooms and modules of the library whose text decides no number. What stages and writers import does.
-UNCOVERED = ("__main__", "errors", "calls", "graph", "io", "ops", "ranges", "stages")
+# Rooms and modules of the library whose text decides no number; what stages and writers import
+# does.
+UNCOVERED = ("__main__", "api", "calls", "errors", "graph", "io", "ops", "ranges", "stages")
 WRITERS = {f"advdenoise/reporting/{name}.py" for name in ("latex", "write")}
 # Packages of the pinned environment that this project imports. Another version of them reruns
 # nothing, for then everything would run again: every file says which ones made it.
@@ -66,9 +67,11 @@ def closure(files: tuple[Path, ...]) -> tuple[frozenset[tuple[str, Path]], froze
 
 
 def _is_covered(source: str) -> bool:
-    """Whether a source of the library decides numbers."""
-    room = source.split("/")[1].removesuffix(".py")
-    return room not in UNCOVERED and source not in WRITERS
+    """Whether a source of the library decides numbers; a room's `__init__.py` names its modules."""
+    _, *within = source.split("/")
+    if len(within) <= 2 and within[-1] == "__init__.py":
+        return False
+    return within[0].removesuffix(".py") not in UNCOVERED and source not in WRITERS
 
 
 def _is_followed(source: str) -> bool:

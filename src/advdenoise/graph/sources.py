@@ -171,9 +171,14 @@ def _beside(start: Path, module: str) -> Path | None:
 
 
 def load(kind: str, entry: dict) -> functools.partial:
-    """The entry's function or class with its settings bound. The only dynamic import here."""
+    """The entry's function or class with its settings bound. The only dynamic import here.
+
+    `function` may be the function itself, as in a notebook.
+    """
     function = entry["function"]
-    if not is_own(function):
+    if callable(function):
+        found = function
+    elif not is_own(function):
         module, _, name = function.partition(".")
         found = getattr(imported(kind, module), name)
     else:

@@ -24,8 +24,13 @@ def leave_one_out_of(
 
 
 def segments(point: dict, network: nn.Module, images: Tensor) -> Tensor:
-    """Superpixel labels int64 [N,H,W] of images in the classifier's own units, not its size."""
+    """Superpixel labels int64 [N,H,W] of images in the classifier's own units, not its size.
+
+    A network without a normalisation of its own takes images as they are.
+    """
     function = load("attributions", point)
+    normalise = getattr(network, "normalise", None)
     with torch.inference_mode():
-        normalised = network.normalise.scale(images).permute(0, 2, 3, 1).cpu().numpy()
+        normalised = normalise.scale(images) if normalise is not None else images
+        normalised = normalised.permute(0, 2, 3, 1).cpu().numpy()
     return torch.from_numpy(np.stack([function(image) for image in normalised]))
