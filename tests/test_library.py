@@ -18,6 +18,7 @@ from advdenoise.noise import Noise
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "docs" / "library.md"
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,13 @@ def test_the_examples_of_the_page_run():
         exec(compile(block, str(PAGE), "exec"), names)
     assert names["attacked"].shape == (100,)
     assert names["features"]["hidden"].shape == (100, 30)
+    (short,) = re.findall(r"```python\n(import advdenoise.*?)```", README, re.S)
+    exec(compile(short, "README.md", "exec"), names)
+
+
+def test_the_links_of_the_page_lead_somewhere():
+    links = re.findall(r"\]\(([^)#]+)\)", PAGE.read_text(encoding="utf-8"))
+    assert links and not [link for link in links if not (PAGE.parent / link).exists()]
 
 
 def test_importing_the_package_imports_no_torch():

@@ -1,5 +1,6 @@
 """The reference of keys and functions, and the command that prints it."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,15 @@ def test_list_prints_ranges_and_defaults(capsys):
 def test_list_prints_keys(capsys):
     assert "datasets.NAME.splits.NAME.size" in listed(capsys, "keys")
     assert "split_seeds" in listed(capsys, "keys", "detection")
+
+
+def test_the_commands_of_the_readme_print_something(capsys, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^python -m advdenoise list (.*?)(?: +#.*)?$", text, re.M)
+    assert len(commands) > 2
+    for command in commands:
+        assert len(listed(capsys, *command.split()).splitlines()) > 5, command
 
 
 def test_list_prints_your_own_function(capsys, tmp_path, monkeypatch):
