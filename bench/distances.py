@@ -176,16 +176,14 @@ class Bare:
             open_images(given["images"]) as clean,
             open_threats(["clean", *settings["threats"]], given["adversarial"], clean) as threats,
         ):
-            self._network = models.trained(
+            self._network = models.load_frozen(
                 "classifiers", given["classifier"], settings["classifier"], clean
             )
             (entry,) = (p["denoiser_entry"] for p in settings["purifiers"] if "denoiser" in p)
-            self._denoise = models.trained("denoisers", *given["denoiser"], entry, clean)
+            self._denoise = models.load_frozen("denoisers", *given["denoiser"], entry, clean)
             self._seen = []
             for batch in clean.batches(settings["batch"], device, settings["images"]):
-                for met in threats.meet(batch):
-                    noise = 0 if met.perturbation is None else met.perturbation
-                    self._seen.append(batch.images + noise)
+                self._seen += [threat.images for threat in threats.iter_batches(batch)]
         self.passes = 2 * sum(map(len, self._seen))
 
     def __call__(self) -> None:

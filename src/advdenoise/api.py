@@ -29,7 +29,7 @@ from advdenoise.inference.fold import fold
 from advdenoise.noise import Noise
 from advdenoise.outputs import predicted
 from advdenoise.stages import models
-from advdenoise.stages.attack import Attacker, image_epsilons
+from advdenoise.stages.attack import AttackRun, image_epsilons
 from advdenoise.stages.calibrate import calibration_of
 from advdenoise.stages.data import Batch
 from advdenoise.stages.evaluate import judged
@@ -158,10 +158,10 @@ class Attack(_Entry):
         self._check_needs(purifier)
         goal = self._options["labels"]
         goal = goal["target"] if isinstance(goal, dict) else None
-        attacker = Attacker(settings, victim, source, known, goal)
+        attack_run = AttackRun(settings, victim, source, known, goal)
         epsilons = image_epsilons(self._point, len(whole))
         found = [
-            attacker(self._point, some, epsilons[some.rows])
+            attack_run(self._point, some, epsilons[some.rows])
             for some in _batches(whole, _labels(labels, whole), batch, device)
         ]
         perturbations, success = (

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from advdenoise.attacks import adaptive, gradient
 from advdenoise.errors import BadInput
-from advdenoise.noise import Noise
+from advdenoise.inference.purified import purified_classifier
 from advdenoise.stages import models
 
 EPSILON, ALPHA, STEPS = 0.1, 0.03, 6
@@ -52,7 +52,7 @@ SETTINGS = {"epsilon": EPSILON, "alpha": ALPHA, "steps": STEPS}
 def test_bim_through_the_denoiser_is_counter_attack_a(networks, images):
     """Equation 14: the gradient of CE(f(A(X)), y), whatever the purifier does with A."""
     classifier, denoiser = networks
-    predict = models.behind(None, classifier, "denoiser", denoiser, Noise(0, range(6), "test"))
+    predict = purified_classifier(None, classifier, "denoiser", denoiser.denoise)
     result = images + gradient.bim(images, LABELS, False, predict, **SETTINGS)
     for image, label, actual in zip(images, LABELS, result, strict=True):
 

@@ -7,9 +7,9 @@ from torch import nn
 from advdenoise.attacks import blackbox, gradient, minimal, stopped
 from advdenoise.attacks._ascent import ascend, cross_entropy_gradient
 from advdenoise.attacks._predict import margin
+from advdenoise.inference.purified import PurifiedClassifier
 from advdenoise.noise import Noise
-from advdenoise.stages import models
-from advdenoise.stages.gradients import Watched
+from advdenoise.stages.gradients import GradientMonitor
 
 NAN, INF = float("nan"), float("inf")
 LABELS = torch.tensor([0, 1, 2, 0])
@@ -124,9 +124,9 @@ def test_a_draw_without_a_finite_gradient_is_left_out(network):
 def test_the_mean_over_draws_is_that_of_finite_outputs(network):
     noises = [Noise(0, range(4), "x", draw=draw) for draw in range(3)]
     networks = dict(zip(noises, ThreeDraws(network).per_draw, strict=True))
-    result = models.Behind(lambda inputs, noise: networks[noise](inputs), noises)(images())
+    result = PurifiedClassifier(lambda inputs, noise: networks[noise](inputs), noises)(images())
     assert torch.allclose(result, network(images()))
-    all_broken = models.Behind(lambda inputs, noise: broken(network)(inputs), noises)(images())
+    all_broken = PurifiedClassifier(lambda inputs, noise: broken(network)(inputs), noises)(images())
     assert all_broken[BROKEN].isnan().all()
     assert torch.allclose(all_broken[~BROKEN], network(images())[~BROKEN])
 
@@ -134,7 +134,7 @@ def test_the_mean_over_draws_is_that_of_finite_outputs(network):
 @pytest.mark.parametrize("draws", [1, 3])
 def test_images_without_finite_gradients_are_recorded(network, draws):
     lost = torch.zeros(4, dtype=torch.bool)
-    predict = Watched(broken(network) if draws == 1 else ThreeDraws(network), lost)
+    predict = GradientMonitor(broken(network) if draws == 1 else ThreeDraws(network), lost)
     if draws == 1:
         minimal.deepfool(images(), LABELS, predict)  # which takes no gradient of the broken images
         assert not lost.any()

@@ -6,8 +6,8 @@ from torch import nn
 
 from advdenoise.attacks import gradient
 from advdenoise.errors import BadInput
+from advdenoise.inference.purified import purified_classifier
 from advdenoise.noise import Noise
-from advdenoise.stages import models
 
 EPSILON, ALPHA, STEPS = 0.1, 0.03, 6
 LABELS = torch.arange(8) % 5
@@ -87,7 +87,7 @@ def test_the_gradient_is_the_mean_over_draws_of_the_purifier(network, images):
         return inputs + 0.2 * signs * inputs.square()
 
     noises = [Noise(0, range(8), "p", draw=draw) for draw in range(4)]
-    purified = models.behind(purify, network, "full", None, *noises)
+    purified = purified_classifier(purify, network, "full", None, *noises)
     result = attack(purified, images, steps=1, random_start=False)
     total = torch.zeros_like(images)
     for noise in [Noise(0, range(8), "p", draw=draw) for draw in range(4)]:

@@ -13,7 +13,7 @@ from advdenoise.stages import attack, command, finished
 def main() -> None:
     stop_at, *options = sys.argv[1:]
     batches = iter(range(1000))
-    make = attack.Attacker.__call__
+    make = attack.AttackRun.__call__
 
     def stopping(*arguments):
         number = next(batches)
@@ -22,7 +22,7 @@ def main() -> None:
             sys.stdin.readline()
         return make(*arguments)
 
-    attack.Attacker.__call__ = stopping
+    attack.AttackRun.__call__ = stopping
     finished.FLUSH_SECONDS = 0.0
     command.main(attack.run, options)
 

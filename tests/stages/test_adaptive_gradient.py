@@ -11,6 +11,7 @@ from advdenoise.denoisers.autoencoders import seven_layer
 from advdenoise.denoisers.unet import hgd
 from advdenoise.errors import BadInput
 from advdenoise.inference.fold import fold
+from advdenoise.inference.purified import purified_classifier
 from advdenoise.noise import Noise
 from advdenoise.stages import attack, models
 
@@ -40,7 +41,7 @@ def predict(request):
     denoiser = denoisers()[request.param].double().eval().requires_grad_(False)
     using = models.Denoiser(denoiser)
     purify = models.purifier({"function": "basic.direct"}, using)
-    return models.behind(purify, classifier, "full", using, Noise(0, range(N), "x"))
+    return purified_classifier(purify, classifier, "full", using.denoise, Noise(0, range(N), "x"))
 
 
 @pytest.fixture
@@ -106,7 +107,8 @@ def purified(request):
     purify = models.purifier({"function": f"apudae.{request.param}", "settings": settings}, using)
 
     def behind(through: str):
-        return models.behind(purify, classifier, through, using, Noise(0, range(N), "x"))
+        noise = Noise(0, range(N), "x")
+        return purified_classifier(purify, classifier, through, using.denoise, noise)
 
     return classifier, purify, behind
 

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from advdenoise.errors import BadInput
+from advdenoise.inference.purified import check_frozen, purified_classifier
 from advdenoise.io.hdf5 import open_hdf5
 from advdenoise.io.provenance import read_provenance
 from advdenoise.noise import Noise
@@ -35,7 +36,7 @@ def few(world):
             other = models.classifier(
                 world.make(WEIGHTS.format("classifiers", "other")), entry["surrogate"], clean
             )
-            denoise = models.trained(
+            denoise = models.load_frozen(
                 "denoisers",
                 world.make(WEIGHTS.format("denoisers", "of_noise")),
                 world.settings(FEW.format("bim@small+direct"))["denoiser"],
@@ -257,7 +258,7 @@ def test_of_a_linear_network_a_target_gives_the_sign_of_its_weights():
     entry = {"name": "aimed", "labels": {"target": "odd"}, "points": {"default": settings}}
     clean = data.ImageSet("images.h5", None, np.arange(3), np.arange(3), ["even", "odd"])
     goal = clean.target_of(entry)
-    attacker = attack.Attacker(
+    attacker = attack.AttackRun(
         {"attack": entry, "seed": 0, "purifier": None}, network, network, None, goal
     )
     batch = data.Batch(slice(0, 3), images, torch.tensor([0, 1, 0]), np.arange(3))
@@ -325,7 +326,7 @@ def test_through_the_denoiser_puts_it_in_the_purifiers_place(world, few, compone
 
 def test_through_a_denoiser_that_is_not_there_is_refused():
     with pytest.raises(BadInput, match="uses no denoiser"):
-        models.behind(lambda images, noise: images, lambda images: images, "denoiser", None, None)
+        purified_classifier(lambda images, noise: images, lambda images: images, "denoiser", None)
 
 
 def test_gradients_through_a_purifier_by_hand():
@@ -342,7 +343,7 @@ def test_gradients_through_a_purifier_by_hand():
         ("full", 6 * images.detach() ** 5 * weights),
         ("identity", 3 * images.detach() ** 4 * weights),
     ):
-        behind = models.behind(purify, predict, through, None, None)
+        behind = purified_classifier(purify, predict, through, None, None)
         value = behind(images)
         assert value.item() == pytest.approx((images**6 * weights).sum().item(), rel=1e-5)
         assert torch.allclose(torch.autograd.grad(value.sum(), images)[0], expected, atol=1e-6)
@@ -446,8 +447,8 @@ def test_weights_of_another_network_are_told(world, tmp_path):
 def test_networks_under_attack_are_frozen_and_in_eval_mode():
     network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout())
     with pytest.raises(RuntimeError, match="training mode"):
-        models.check_frozen(network.requires_grad_(False))
+        check_frozen(network.requires_grad_(False))
     network.eval()
-    models.check_frozen(None, network)
-    with pytest.raises(RuntimeError, match="ask for a gradient"):
-        models.check_frozen(network.requires_grad_(True))
+    check_frozen(None, network)
+    with pytest.raises(RuntimeError, match="require gradients"):
+        check_frozen(network.requires_grad_(True))

@@ -53,13 +53,13 @@ def run(world, tmp_path):
 def made(monkeypatch) -> list[int]:
     """The first image's id of each batch that is attacked from now on; some numbers end the job."""
     seen: list[int] = []
-    make = attack.Attacker.__call__
+    make = attack.AttackRun.__call__
 
     def noting(attacker, point, batch, epsilons):
         seen.append(int(batch.ids[0]))
         return make(attacker, point, batch, epsilons)
 
-    monkeypatch.setattr(attack.Attacker, "__call__", noting)
+    monkeypatch.setattr(attack.AttackRun, "__call__", noting)
     return seen
 
 
@@ -68,7 +68,7 @@ def signalled(monkeypatch):
     """Lets a signal come while the batch of that number, from now, is at work."""
 
     def put(batch: int, number=signal.SIGTERM) -> None:
-        make, left = attack.Attacker.__call__, [batch]
+        make, left = attack.AttackRun.__call__, [batch]
 
         def raising(*arguments):
             if left[0] == 0:
@@ -76,7 +76,7 @@ def signalled(monkeypatch):
             left[0] -= 1
             return make(*arguments)
 
-        monkeypatch.setattr(attack.Attacker, "__call__", raising)
+        monkeypatch.setattr(attack.AttackRun, "__call__", raising)
 
     return put
 

@@ -6,6 +6,7 @@ import torch
 
 from advdenoise.denoisers.autoencoders import red_net
 from advdenoise.denoisers.laine import unet
+from advdenoise.inference import capacity
 from advdenoise.io.json_files import read_json
 from advdenoise.io.provenance import read_provenance
 from advdenoise.stages import models
@@ -20,7 +21,7 @@ def test_mean_and_deviation_over_the_held_out_images(world):
     with open_images(world.make("images/digits/held_out.h5")) as clean:
         weights = world.make("seed0/digits/denoisers/of_noise.safetensors")
         entry = world.settings(FILE)["denoiser"]
-        denoise = models.trained("denoisers", weights, entry, clean)
+        denoise = models.load_frozen("denoisers", weights, entry, clean)
         images = torch.from_numpy(clean.stored[:] / np.float32(255))
     with torch.no_grad():
         errors = [float(((x.double() - denoise(x[None])[0].double()) ** 2).sum()) for x in images]
@@ -49,9 +50,9 @@ def test_layers_of_the_papers_networks_add_up():
         (red_net((3, 32, 32), layers=4), 4, 77_763),
         (unet((3, 32, 32)), 20, 1_102_371),
     ):
-        layers = models.layers(network)
+        layers = capacity.layers(network)
         assert len(layers) == count and sum(layer["parameters"] for layer in layers) == total
-    dense = models.layers(torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.ReLU()))
+    dense = capacity.layers(torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.ReLU()))
     assert [tuple(layer.values()) for layer in dense] == [("Linear+Relu", None, None, None, 5, 20)]
 
 
@@ -65,7 +66,7 @@ def test_a_purifier_that_lists_it_is_handed_the_calibration(world):
             clean,
         )
         (batch,) = clean.batches(12, torch.device("cpu"))
-    offers = using.offers()
-    assert offers["calibration"] == value
-    by_hand = (batch.images - offers["denoise"](batch.images)).square().sum((1, 2, 3))
-    assert torch.allclose(offers["error"](batch.images), by_hand)
+    injected = using.injected()
+    assert injected["calibration"] == value
+    by_hand = (batch.images - injected["denoise"](batch.images)).square().sum((1, 2, 3))
+    assert torch.allclose(injected["error"](batch.images), by_hand)

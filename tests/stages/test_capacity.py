@@ -6,6 +6,7 @@ import torch
 from advdenoise.classifiers import convnets
 from advdenoise.classifiers.convnets import elu_cnn, lenet
 from advdenoise.errors import BadInput
+from advdenoise.inference import capacity
 from advdenoise.io.parquet import read_table
 from advdenoise.io.provenance import read_provenance
 from advdenoise.stages import models
@@ -22,7 +23,7 @@ def test_layers_and_parameters_are_counted():
         if isinstance(m, torch.nn.Linear)
         for p in m.parameters()
     )
-    assert models.capacity(network) == {
+    assert capacity.capacity(network) == {
         "parameters": convolutions + dense,
         "statistics": 0,
         "layers": 4,
@@ -31,7 +32,7 @@ def test_layers_and_parameters_are_counted():
 
 
 def test_the_cnn_of_segfault_has_the_size_that_keras_tells():
-    size = models.capacity(elu_cnn((3, 32, 32), 10))
+    size = capacity.capacity(elu_cnn((3, 32, 32), 10))
     assert (size["modules"], size["parameters"] + size["statistics"]) == (26, 309_290)
     assert (size["layers"], size["parameters"]) == (7, 308_394)
 

@@ -37,7 +37,7 @@ def test_every_column_by_hand(world):
     found = rows(world.make(PLAIN))
     settings = world.settings(PLAIN)
     with open_images(world.make("images/digits/few.h5")) as clean:
-        network = models.trained(
+        network = models.load_frozen(
             "classifiers",
             world.make(WEIGHTS.format("classifiers", "small")),
             settings["classifier"],
@@ -45,7 +45,7 @@ def test_every_column_by_hand(world):
         )
         entry = settings["purifiers"][1]["denoiser_entry"]
         weights = world.make(WEIGHTS.format("denoisers", "of_noise"))
-        denoise = models.trained("denoisers", weights, entry, clean)
+        denoise = models.load_frozen("denoisers", weights, entry, clean)
         images = torch.from_numpy(clean.stored[:] / np.float32(255))
     with open_hdf5(world.make("seed0/digits/adversarial/cycled@small/few.h5")) as file:
         seen = images + torch.from_numpy(file["points/pgd/perturbation"][:])

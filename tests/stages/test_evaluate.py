@@ -31,12 +31,12 @@ def by_hand(world):
         weights = "seed0/digits/classifiers/small.safetensors"
         found = {}
         with open_images(path) as clean:
-            network = models.trained(
+            network = models.load_frozen(
                 "classifiers", world.make(weights), settings["classifier"], clean
             )
             denoise = None
             if settings["denoiser"]:
-                denoise = models.trained(
+                denoise = models.load_frozen(
                     "denoisers",
                     world.make("seed0/digits/denoisers/of_noise.safetensors"),
                     settings["denoiser"],
@@ -47,7 +47,7 @@ def by_hand(world):
         for threat, point, perturbation, epsilon in perturbations(world, settings["threats"]):
             for place, image in enumerate(pixels):
                 seen = image if perturbation is None else image + perturbation[place]
-                found[threat, point, int(ids[place])] = judged(
+                found[threat, point, int(ids[place])] = finite_logits(
                     image, seen, labels[place], network, denoise
                 ) | {"epsilon": np.nan if epsilon is None else epsilon[place]}
         return found
@@ -66,7 +66,7 @@ def perturbations(world, threats):
 
 
 @torch.no_grad()
-def judged(image, seen, label, network, denoise) -> dict:
+def finite_logits(image, seen, label, network, denoise) -> dict:
     def error(x):
         return float(((x.double() - denoise(x[None])[0].double()) ** 2).sum())
 

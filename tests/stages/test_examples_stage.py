@@ -134,7 +134,7 @@ def test_the_target_of_an_attack_is_told(world):
 def test_maps_are_those_of_the_channels_that_the_attack_changes_most(world):
     path = world.make(FILE.format("cycled@small", "direct"))
     with open_hdf5(path) as file, open_images(world.make("images/digits/few.h5")) as clean:
-        network = models.trained(
+        network = models.load_frozen(
             "classifiers",
             world.make("seed0/digits/classifiers/small.safetensors"),
             world.settings(FILE.format("cycled@small", "direct"))["classifier"],

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from advdenoise.attacks import adaptive, blackbox, gradient, minimal
+from advdenoise.inference.purified import probabilities, purified_classifier
 from advdenoise.noise import Noise
 from advdenoise.stages import attack, data, models
 
@@ -55,7 +56,7 @@ def behind(networks, point, rows=range(N), draws=1, through="full", who="attacke
     ids = [IDS[row] for row in rows]
     noises = [Noise(0, ids, "best", who, draw=draw) for draw in range(draws)]
     purify = models.purifier(point, using)
-    return models.behind(purify, classifier, through, using, *noises)
+    return purified_classifier(purify, classifier, through, using and using.denoise, *noises)
 
 
 ATTACKS = {
@@ -159,11 +160,11 @@ def test_rows_go_on_drawing_where_they_are(networks, images):
 # ---------------------------------------------------------------- the stage
 
 
-def attacker(networks, entry, point) -> attack.Attacker:
+def attacker(networks, entry, point) -> attack.AttackRun:
     classifier, using = networks
     purifier = {"name": "best", "points": {"default": point}}
     settings = {"attack": entry, "seed": 0, "purifier": purifier, "threat": "eot@small+best"}
-    return attack.Attacker(settings, classifier, classifier, using, None)
+    return attack.AttackRun(settings, classifier, classifier, using, None)
 
 
 def run(networks, entry, point, images, labels, rows=range(N)) -> torch.Tensor:
@@ -220,7 +221,7 @@ def test_one_draw_is_made_of_a_purifier_without_noise(networks, images, labels, 
 def test_softened_outputs_are_softened_draw_by_draw(networks, images, labels):
     point = points()["g"]
     found = run(networks, entry(draws=2, output="probabilities"), point, images, labels)
-    soft = (models.probabilities(networks[0]), networks[1])
+    soft = (probabilities(networks[0]), networks[1])
     predict = behind(soft, point, draws=2)
     expected = gradient.bim(images, labels, False, predict, **BIM["settings"])
     assert torch.equal(found, expected)
@@ -243,7 +244,7 @@ def test_without_a_purifier_counter_attack_b_is_bim(networks, images, labels):
     asked = {"name": "b", "points": {"default": point}}
     known = {"attack": asked, "seed": 0, "purifier": None, "threat": "b@small"}
     batch = data.Batch(slice(0, N), images, labels, np.array(IDS))
-    bare = attack.Attacker(known, classifier, classifier, None, None)
+    bare = attack.AttackRun(known, classifier, classifier, None, None)
     found, _ = bare(point, batch, np.full(N, 0.1))
     assert torch.equal(found, gradient.bim(images, labels, False, classifier, **BIM["settings"]))
 
@@ -257,7 +258,7 @@ def test_a_targeted_cw_reaches_random_wrong_targets(networks, images, labels):
     classifier, _ = networks
     known = {"attack": asked, "seed": 0, "purifier": None, "threat": "cw@small"}
     batch = data.Batch(slice(0, N), images, labels, np.array(IDS))
-    attacking = attack.Attacker(known, classifier, classifier, None, None)
+    attacking = attack.AttackRun(known, classifier, classifier, None, None)
     found, fooled = attacking(point, batch, np.full(N, np.nan))
     targets, targeted = attacking._labels(asked, batch, classifier, Noise(0, IDS, "cw"))
     assert targeted and (targets != labels).all() and len(set(targets.tolist())) > 1

@@ -38,7 +38,12 @@ def using(world, weights):
 def test_it_denoises_no_image(using):
     assert not using.reconstructs
     images = torch.zeros(2, 1, 28, 28)
-    for call in (using.denoise, using.error, using.offers()["denoise"], using.offers()["error"]):
+    for call in (
+        using.denoise,
+        using.error,
+        using.injected()["denoise"],
+        using.injected()["error"],
+    ):
         with pytest.raises(BadInput, match="denoisers.mine: gan.wgan makes images of codes"):
             call(images)
     purify = models.purifier({"function": "basic.direct", "settings": {}}, using)

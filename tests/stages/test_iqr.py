@@ -28,7 +28,7 @@ def few(world):
         with open_images(world.make("images/digits/few.h5")) as clean:
             images = torch.from_numpy(clean.stored[:] / np.float32(255))
             labels, ids = clean.labels, clean.ids
-            network = models.trained(
+            network = models.load_frozen(
                 "classifiers",
                 world.make("seed0/digits/classifiers/small.safetensors"),
                 world.settings(FILE.format("clean", "blocks"))["classifier"],

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from advdenoise.errors import BadInput
+from advdenoise.inference.purified import check_frozen
 from advdenoise.io.hdf5 import open_hdf5
 from advdenoise.io.parquet import read_table
 from advdenoise.io.provenance import read_provenance
@@ -57,7 +58,7 @@ def test_a_classifier_is_written_with_its_history(world, name):
     assert set(found["metric"]) == {"accuracy"}
     assert np.isfinite(found.drop(columns="metric")).all(axis=None)
     with open_images(world.make("images/digits/held_out.h5")) as held_out:
-        network = models.trained("classifiers", path, settings["classifier"], held_out)
+        network = models.load_frozen("classifiers", path, settings["classifier"], held_out)
         images = torch.from_numpy(held_out.stored[:] / np.float32(255))
         with torch.no_grad():
             right = network(images).argmax(1).numpy() == held_out.labels
@@ -111,7 +112,7 @@ def test_a_classifier_stops_early_and_another_goes_on_from_it(world):
     assert read_provenance(late)["settings"]["start"]["name"] == "early"
     settings = world.settings(CLASSIFIER.format("late"))["classifier"]
     with open_images(world.make("images/digits/train.h5")) as clean:
-        network = models.trained("classifiers", late, settings, clean)
+        network = models.load_frozen("classifiers", late, settings, clean)
         images = torch.from_numpy(clean.stored[:] / np.float32(255))
         with torch.no_grad():
             right = network(images).argmax(1).numpy() == clean.labels
@@ -279,7 +280,7 @@ def test_a_classifier_may_be_left_as_it_comes(world):
     assert history(path).empty
     settings = world.settings(CLASSIFIER.format("untrained"))["classifier"]
     with open_images(world.make("images/digits/few.h5")) as clean:
-        network = models.trained("classifiers", path, settings, clean)
+        network = models.load_frozen("classifiers", path, settings, clean)
     assert network.layers.conv5_3.bias.abs().max() == 0  # He's start
 
 
@@ -291,13 +292,13 @@ def test_weights_to_start_from_are_not_fetched_where_weights_are_stored(world):
         # There are none for so narrow a network.
         with pytest.raises(BadInput, match="ImageNet weights are those of width 64"):
             models.build("classifiers", settings, clean.shape, 10)
-        models.trained("classifiers", path, settings, clean)
+        models.load_frozen("classifiers", path, settings, clean)
 
 
 def test_a_step_is_handed_the_frozen_network_that_its_entry_names(world, examples):
     given = examples(DENOISER.format("of_features"))
     network, path = given["network"], world.make(CLASSIFIER.format("untrained"))
-    models.check_frozen(network)
+    check_frozen(network)
     stored, _ = read_weights(path)
     assert all(torch.equal(t, stored[name]) for name, t in network.state_dict().items())
     settings = world.settings(DENOISER.format("of_features"))

@@ -11,7 +11,7 @@ from advdenoise.training._steps import attacked, hits
 BUDGET = {"epsilon": 0.1, "alpha": 0.04, "steps": 4}
 
 
-class Watched(nn.Module):
+class GradientMonitor(nn.Module):
     """A classifier that notes each call: its mode, and whether its weights take gradients."""
 
     def __init__(self):
@@ -39,7 +39,7 @@ def noise() -> Noise:
 
 
 def test_the_attack_meets_frozen_weights_in_eval_mode_and_learning_train_mode(batch):
-    model = Watched().train()
+    model = GradientMonitor().train()
     loss, metrics = adversarial.pgd(model, *batch, noise(), 0, **BUDGET)
     *attack, update = model.calls
     assert [call[:2] for call in attack] == [(False, False)] * BUDGET["steps"]
@@ -53,14 +53,14 @@ def test_the_attack_meets_frozen_weights_in_eval_mode_and_learning_train_mode(ba
 
 
 def test_running_statistics_see_the_adversarial_batch_once(batch):
-    model = Watched().train()
+    model = GradientMonitor().train()
     adversarial.pgd(model, *batch, noise(), 0, **BUDGET)
     assert model.layers[1].num_batches_tracked == 1
 
 
 def test_learns_at_images_inside_the_ball_that_raise_the_loss(batch):
     images, labels = batch
-    model = Watched().train()
+    model = GradientMonitor().train()
     adversarial.pgd(model, images, labels, noise(), 0, **BUDGET)
     found = model.calls[-1][2]
     assert (found - images).abs().max() <= BUDGET["epsilon"] + 1e-6
@@ -72,7 +72,7 @@ def test_learns_at_images_inside_the_ball_that_raise_the_loss(batch):
 
 def test_a_random_start_is_optional(batch):
     images, labels = batch
-    with_start, without = Watched().eval(), Watched().eval()
+    with_start, without = GradientMonitor().eval(), GradientMonitor().eval()
     adversarial.pgd(with_start, images, labels, noise(), 0, **BUDGET)
     adversarial.pgd(without, images, labels, noise(), 0, **BUDGET, random_start=False)
     assert torch.equal(without.calls[0][2], images)
@@ -89,7 +89,7 @@ def test_the_budget_grows_over_the_warmup(batch, monkeypatch, epoch, share):
         return pgd(*inputs, **budget)
 
     monkeypatch.setattr(adversarial.gradient, "pgd", watched)
-    model = Watched().train()
+    model = GradientMonitor().train()
     adversarial.pgd(model, *batch, noise(), epoch, **BUDGET, warmup=4)
     assert budgets == [{"epsilon": 0.1 * share, "alpha": 0.04 * share, "steps": 4}]
     assert (model.calls[-1][2] - batch[0]).abs().max() <= 0.1 * share + 1e-6
@@ -98,7 +98,7 @@ def test_the_budget_grows_over_the_warmup(batch, monkeypatch, epoch, share):
 
 
 def test_held_out_images_are_attacked_without_gradient_and_not_augmented(batch):
-    model = Watched().eval()
+    model = GradientMonitor().eval()
     with torch.no_grad():
         loss, _ = adversarial.pgd(model, *batch, noise(), 0, **BUDGET, crop=4, flip=True)
     assert not model.training and not loss.requires_grad
@@ -107,7 +107,7 @@ def test_held_out_images_are_attacked_without_gradient_and_not_augmented(batch):
 
 
 def test_modes_and_freezing_are_put_back():
-    model = Watched().train()
+    model = GradientMonitor().train()
     model.layers[1].eval()
     with attacked(model):
         assert not any(p.requires_grad for p in model.parameters())
@@ -120,7 +120,7 @@ def test_modes_and_freezing_are_put_back():
 
 def test_classify_augments_in_train_mode_only(batch):
     images, labels = batch
-    model = Watched().train()
+    model = GradientMonitor().train()
     plain.classify(model, images, labels, noise(), shift=0.2, flip=True)
     assert torch.equal(model.calls[0][2], augment(images, noise(), shift=0.2, flip=True))
     model.eval()

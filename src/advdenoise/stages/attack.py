@@ -20,6 +20,7 @@ from advdenoise.calls import call_with
 from advdenoise.datasets._source import IGNORED
 from advdenoise.errors import BadInput
 from advdenoise.graph.sources import load
+from advdenoise.inference.purified import check_frozen, probabilities, purified_classifier
 from advdenoise.io.digests import state_digest
 from advdenoise.io.hdf5 import add_array, create_hdf5
 from advdenoise.io.provenance import collect_provenance
@@ -37,7 +38,7 @@ from advdenoise.stages.data import (
     why_impossible,
 )
 from advdenoise.stages.finished import FinishedRows, finished_rows
-from advdenoise.stages.gradients import Watched
+from advdenoise.stages.gradients import GradientMonitor
 
 
 def run(
@@ -55,7 +56,7 @@ def run(
     started = time.time()
     state = state_folder(resume, output)
     with open_images(images) as clean:
-        attacker = open_attacker(settings, clean, victim, surrogate, denoiser, calibration)
+        attacker = open_attack(settings, clean, victim, surrogate, denoiser, calibration)
         inputs = filter(None, (images, victim, surrogate, denoiser, calibration))
         digest = state_digest(settings, code, *inputs)
         made_by = collect_provenance(settings, started)
@@ -76,7 +77,7 @@ def run(
 
 def _write_point(
     group: h5py.Group,
-    attacker: "Attacker",
+    attacker: "AttackRun",
     name: str,
     clean: ImageSet,
     settings: dict,
@@ -135,41 +136,41 @@ def errs(predictions: Tensor, labels: Tensor) -> Tensor:
     return 2 * (wrong & labelled).flatten(1).sum(1) > labelled.flatten(1).sum(1)
 
 
-def open_attacker(
+def open_attack(
     settings: dict,
     clean: ImageSet,
     victim: Path,
     surrogate: Path | None,
     denoiser: Path | None,
     calibration: Path | None,
-) -> "Attacker":
+) -> "AttackRun":
     """The attack of a job's settings on images, with the networks of these files."""
     goal = clean.target_of(settings["attack"])
     target = models.classifier(victim, settings["victim"], clean)
     source = target
     if surrogate:
         source = models.classifier(surrogate, settings["surrogate"], clean)
-    using = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
-    models.check_frozen(target, source, using.network if using else None)
+    autoencoder = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
+    check_frozen(target, source, autoencoder.network if autoencoder else None)
     if settings["purifier"]:
-        models.purifiers(settings["purifier"], using, clean, settings["seed"])
-    return Attacker(settings, target, source, using, goal)
+        models.purifiers(settings["purifier"], autoencoder, clean, settings["seed"])
+    return AttackRun(settings, target, source, autoencoder, goal)
 
 
 def _no_op(perturbation: Tensor) -> None:
     """The callback of jobs that do not look at intermediate perturbations."""
 
 
-class Attacker:
+class AttackRun:
     """One attack entry with the networks that it looks at; `goal` is its one target class.
 
     `lost` tells at which images [N] of the last batch outputs or a gradient were not finite.
     """
 
     def __init__(
-        self, settings: dict, victim, surrogate, using: models.Denoiser | None, goal: int | None
+        self, settings: dict, victim, surrogate, denoiser: models.Denoiser | None, goal: int | None
     ):
-        self.settings, self.using, self.goal = settings, using, goal
+        self.settings, self.denoiser, self.goal = settings, denoiser, goal
         self.victim, self.surrogate = victim, surrogate
         self.draws = _draws(settings)
         self.lost = torch.zeros(0, dtype=torch.bool)
@@ -183,12 +184,12 @@ class Attacker:
         BadInput where a perturbation is not finite.
         """
         entry = self.settings["attack"]
-        victim = self._behind(self.victim, batch, "trial", "full", self.draws)
+        victim = self._purified(self.victim, batch, "trial", "full", self.draws)
         predict = self.surrogate
         if entry.get("output") == "probabilities":
-            predict = models.probabilities(predict)
+            predict = probabilities(predict)
         through = entry.get("through", "full")
-        predict = self._behind(predict, batch, "attacker", through, self.draws)
+        predict = self._purified(predict, batch, "attacker", through, self.draws)
         noise = Noise(self.settings["seed"], batch.ids, entry["name"])
         labels, targeted = self._labels(entry, batch, victim, noise)
         self.lost = torch.zeros(len(batch.ids), dtype=torch.bool, device=batch.images.device)
@@ -197,18 +198,18 @@ class Attacker:
             images=batch.images,
             labels=labels,
             targeted=targeted,
-            predict=Watched(predict, self.lost),
+            predict=GradientMonitor(predict, self.lost),
             victim=victim,
-            classifier=Watched(self.victim, self.lost),
+            classifier=GradientMonitor(self.victim, self.lost),
             noise=noise,
             callback=callback,
-            **self._offers(),
+            **self._injected(),
         )
         self._check(point, perturbation, batch, epsilons)
-        # Judged as evaluation will: with the defender's first draws, which the attack never met.
-        judge = self._behind(self.victim, batch, "defender", "full")
+        # As in the evaluation: with the defender's first draw, which the attack did not use.
+        defended = self._purified(self.victim, batch, "defender", "full")
         with torch.no_grad():
-            predictions = predicted(judge(batch.images + perturbation))
+            predictions = predicted(defended(batch.images + perturbation))
         return perturbation, errs(predictions, batch.labels)
 
     def _check(self, point: dict, perturbation: Tensor, batch: Batch, epsilons: np.ndarray) -> None:
@@ -222,26 +223,28 @@ class Attacker:
                 f"({reason}); clamp what it returns to `_ball.limits`"
             )
 
-    def _offers(self) -> dict:
-        """What the known purifier uses; without one, a denoiser that changes nothing."""
+    def _injected(self) -> dict:
+        """What the purifier uses; without one, a denoiser that returns its images."""
         if self.settings["purifier"] is None:
-            return models.Denoiser(lambda images: images).offers()
-        return self.using.offers() if self.using else {}
+            return models.Denoiser(lambda images: images).injected()
+        return self.denoiser.injected() if self.denoiser else {}
 
-    def _behind(
-        self, predict: Callable, batch: Batch, who: str, through: str, draws: int = 1
+    def _purified(
+        self, predict: Callable, batch: Batch, stream: str, through: str, draws: int = 1
     ) -> Callable:
+        """`predict` behind the purifier that the attack is adaptive to; itself without one."""
         purifier = self.settings["purifier"]
         if purifier is None:
             return predict
         # A known purifier has one point.
         (point,) = purifier["points"].values()
         seed, name = self.settings["seed"], purifier["name"]
-        noises = [Noise(seed, batch.ids, name, who, draw=draw) for draw in range(draws)]
-        purify = models.purifier(point, self.using)
+        noises = [Noise(seed, batch.ids, name, stream, draw=draw) for draw in range(draws)]
+        purify = models.purifier(point, self.denoiser)
         if through == "full":
             purify = _with_gradient(purify, f"attacks.{self.settings['attack']['name']}", name)
-        return models.behind(purify, predict, through, self.using, *noises)
+        denoise = self.denoiser.denoise if self.denoiser else None
+        return purified_classifier(purify, predict, through, denoise, *noises)
 
     def _labels(
         self, entry: dict, batch: Batch, victim: Callable, noise: Noise

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from advdenoise.errors import BadInput
+from advdenoise.inference import capacity
 from advdenoise.io.json_files import write_json
 from advdenoise.io.provenance import collect_provenance
 from advdenoise.stages import models
@@ -16,14 +17,14 @@ from advdenoise.stages.data import Batch, open_images
 def run(settings: dict, images: Path, denoiser: Path, output: Path) -> None:
     """Write mean and standard deviation of the reconstruction error, and the number of images.
 
-    Beside them stand the denoiser's `layers`, as `models.layers` gives them.
+    Beside them stand the denoiser's `layers`, as `capacity.layers` gives them.
     """
     started = time.time()
     with open_images(images) as clean:
         network = models.denoiser(denoiser, None, settings["denoiser"], clean)
         batches = clean.batches(settings["batch"], models.device())
         value = calibration_of(f"denoisers.{settings['denoiser']['name']}", network, batches)
-    value["layers"] = models.layers(network.denoise)
+    value["layers"] = capacity.layers(network.denoise)
     write_json(output, value, collect_provenance(settings, started))
 
 

@@ -20,9 +20,9 @@ from advdenoise.io.provenance import collect_provenance
 from advdenoise.noise import Noise
 from advdenoise.outputs import predicted
 from advdenoise.stages import models
-from advdenoise.stages.attack import Attacker, errs, image_epsilons, open_attacker
+from advdenoise.stages.attack import AttackRun, errs, image_epsilons, open_attack
 from advdenoise.stages.data import Batch, ImageSet, open_images
-from advdenoise.stages.evaluate import judged
+from advdenoise.stages.evaluate import finite_logits
 
 GREY = 255**2  # squared differences are told on the scale 0..255
 MSE, CLEAN, ROBUST, SCORE = "MSE", "clean accuracy", "robust accuracy", "mean of both"
@@ -41,18 +41,18 @@ def run(
 
     Of an attack's setting that is the candidate whose mean squared perturbation is nearest to the
     one asked for; of a purifier's the one with the highest mean of clean accuracy and accuracy
-    under an attack on the classifier alone, each image judged with one draw. `images` says
+    under an attack on the classifier alone, each image with one draw. `images` says
     how many of the file's first images are looked at.
     """
     started = time.time()
     with open_images(images) as clean:
         alone = settings | {"purifier": None, "denoiser": None}
-        attacker = open_attacker(alone, clean, victim, surrogate, None, None)
+        attack = open_attack(alone, clean, victim, surrogate, None, None)
         if settings["kind"] == "attacks":
-            choices = _for_attack(settings, attacker, clean)
+            choices = _for_attack(settings, attack, clean)
         else:
-            using = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
-            choices = _for_purifier(settings, attacker, using, clean)
+            autoencoder = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
+            choices = _for_purifier(settings, attack, autoencoder, clean)
         value = {
             "entry": settings["entry"],
             "classifier": settings["victim"]["name"],
@@ -70,10 +70,10 @@ def _batches(settings: dict, clean: ImageSet, title: str) -> Iterator[Batch]:
 # ---------------------------------------------------------------- attacks
 
 
-def _for_attack(settings: dict, attacker: Attacker, clean: ImageSet) -> Iterator[dict]:
+def _for_attack(settings: dict, attack: AttackRun, clean: ImageSet) -> Iterator[dict]:
     for choice in settings["choices"]:
         batches = _batches(settings, clean, choice["point"])
-        noise = [_perturbed(settings, attacker, choice, batch, len(clean)) for batch in batches]
+        noise = [_perturbed(settings, attack, choice, batch, len(clean)) for batch in batches]
         noise = GREY * np.concatenate(noise, axis=1)
         measures = [{MSE: values} for values in noise]
         scores = [-abs(values.mean() - choice["wanted"]) for values in noise]
@@ -81,7 +81,7 @@ def _for_attack(settings: dict, attacker: Attacker, clean: ImageSet) -> Iterator
 
 
 def _perturbed(
-    settings: dict, attacker: Attacker, choice: dict, batch: Batch, count: int
+    settings: dict, attack: AttackRun, choice: dict, batch: Batch, count: int
 ) -> np.ndarray:
     """The mean squared perturbation of each image with each candidate: [candidates, N].
 
@@ -94,7 +94,7 @@ def _perturbed(
     def attack(value, callback=None) -> Tensor:
         tried = {**point, "settings": point["settings"] | {choice["setting"]: value}}
         epsilons = image_epsilons(tried, count)[batch.rows]
-        return attacker(tried, batch, epsilons, *([callback] if callback else []))[0]
+        return attack(tried, batch, epsilons, *([callback] if callback else []))[0]
 
     if choice["setting"] == "steps" and "callback" in injected_parameters(load("attacks", point)):
         path: list[Tensor] = []
@@ -114,18 +114,18 @@ def _squares(perturbation: Tensor) -> Tensor:
 
 
 def _for_purifier(
-    settings: dict, attacker: Attacker, using: models.Denoiser | None, clean: ImageSet
+    settings: dict, attack: AttackRun, denoiser: models.Denoiser | None, clean: ImageSet
 ) -> Iterator[dict]:
     by = settings["choices"][0]["by"]["attack"]
     attacked = settings["attack"]["points"][by.partition(" ")[2] or "default"]
     epsilons = image_epsilons(attacked, len(clean))
     right: dict[tuple[int, object], list[np.ndarray]] = {}
     for batch in _batches(settings, clean, f"under {by}"):
-        perturbation, _ = attacker(attacked, batch, epsilons[batch.rows])
+        perturbation, _ = attack(attacked, batch, epsilons[batch.rows])
         for number, choice in enumerate(settings["choices"]):
             for place, value in enumerate(choice["candidates"]):
                 pair = [
-                    _right(settings, choice, value, batch, shown, attacker, using)
+                    _right(settings, choice, value, batch, shown, attack, denoiser)
                     for shown in (batch.images, batch.images + perturbation)
                 ]
                 right.setdefault((number, place), []).append(np.stack(pair))
@@ -138,14 +138,14 @@ def _for_purifier(
 
 @torch.no_grad()
 def _right(
-    settings: dict, choice: dict, value, batch: Batch, images: Tensor, attacker: Attacker, using
+    settings: dict, choice: dict, value, batch: Batch, images: Tensor, attack: AttackRun, denoiser
 ) -> np.ndarray:
     """Whether each image is classified rightly once purified with a candidate: float64 [N]."""
     entry = settings["purifier"]
     point = entry["points"][choice["point"]]
     tried = {**point, "settings": point["settings"] | {choice["setting"]: value}}
     noise = Noise(settings["seed"], batch.ids, entry["name"], "choose")
-    logits = judged(attacker.victim, models.purifier(tried, using)(images, noise))
+    logits = finite_logits(attack.victim, models.purifier(tried, denoiser)(images, noise))
     return (~errs(predicted(logits), batch.labels)).cpu().double().numpy()
 
 

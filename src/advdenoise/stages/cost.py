@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from advdenoise.attributions._loo import LeaveOneOut
 from advdenoise.attributions._masks import Masks, masks_of
 from advdenoise.attributions._nodes import Nodes
+from advdenoise.inference import capacity
 from advdenoise.io.parquet import write_table
 from advdenoise.io.provenance import collect_provenance
 from advdenoise.io.schemas import COST
@@ -38,7 +39,7 @@ def run(settings: dict, images: Path, classifier: Path, output: Path) -> None:
     entry, repetitions = settings["attribution"], settings["repetitions"]
     columns = Columns(COST)
     with open_images(images) as clean:
-        network = models.trained("classifiers", classifier, settings["classifier"], clean)
+        network = models.load_frozen("classifiers", classifier, settings["classifier"], clean)
         batch = next(clean.batches(settings["images"], device))
         ways = _ways(settings, network, batch.images[:1])
         for name, point in entry["points"].items():
@@ -57,7 +58,7 @@ def run(settings: dict, images: Path, classifier: Path, output: Path) -> None:
                     segmentation_seconds=segmentation,
                     **_measured(way, representation, masks, labels, entry, repetitions),
                 )
-        about = settings | {"classifier": settings["classifier"] | models.capacity(network)}
+        about = settings | {"classifier": settings["classifier"] | capacity.capacity(network)}
         write_table(output, columns.table(), collect_provenance(about, started))
 
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from advdenoise.distances import Comparison, Distance, Taps, layer_distances
 from advdenoise.errors import BadInput
+from advdenoise.inference import capacity
 from advdenoise.io.digests import ids_digest
 from advdenoise.io.parquet import write_table
 from advdenoise.io.provenance import collect_provenance
@@ -21,7 +22,7 @@ from advdenoise.outputs import finite_rows
 from advdenoise.stages import models
 from advdenoise.stages.columns import Columns
 from advdenoise.stages.data import Batch, ImageSet, open_images
-from advdenoise.stages.threats import Met, open_threats
+from advdenoise.stages.threats import ThreatBatch, open_threats
 
 
 def run(
@@ -44,7 +45,7 @@ def run(
         open_images(images) as clean,
         open_threats(met_names, adversarial, clean) as threats,
     ):
-        network = models.trained("classifiers", classifier, settings["classifier"], clean)
+        network = models.load_frozen("classifiers", classifier, settings["classifier"], clean)
         purifiers = _purifiers(settings, denoiser or [], calibration or [], clean)
         columns = Columns(DISTANCES)
         count = min(settings["images"], len(clean))
@@ -60,17 +61,17 @@ def run(
                 compare.clean = None  # of the clean pass copies are kept
                 compare.clean = maps = _observed(network, taps, batch.images)
                 shapes = {name: list(map_.shape[1:]) for name, map_ in maps.items()}
-                for met in threats.meet(batch):
-                    for entry, point, purify in _meeting(settings, purifiers, met.threat):
+                for threat_batch in threats.iter_batches(batch):
+                    for entry, point, purify in _meeting(settings, purifiers, threat_batch.threat):
                         noise = Noise(settings["seed"], batch.ids, entry["name"], "defender")
-                        purified = purify(_seen(batch, met), noise)
+                        purified = purify(threat_batch.images, noise)
                         # Images that nobody touched need no pass of their own.
                         if purified is batch.images:
                             found = layer_distances(maps, maps)
                         else:
                             found = _observed(network, taps, purified)
-                        _add(columns, batch, met, entry["name"], point, found)
-        entry = settings["classifier"] | models.capacity(network) | {"shapes": shapes}
+                        _add(columns, batch, threat_batch, entry["name"], point, found)
+        entry = settings["classifier"] | capacity.capacity(network) | {"shapes": shapes}
         about = settings | {"classifier": entry, "ids": ids_digest(clean.ids[:count])}
         provenance = collect_provenance(about, started)
         write_table(output, columns.table(), provenance)
@@ -83,15 +84,17 @@ def _purifiers(settings: dict, denoisers: list[Path], calibrations: list[Path], 
     found = []
     for entry in settings["purifiers"]:
         name = entry.get("denoiser")
-        using = models.denoiser(weights.get(name), errors.get(name), entry["denoiser_entry"], clean)
-        points = models.purifiers(entry, using, clean, settings["seed"])
+        autoencoder = models.denoiser(
+            weights.get(name), errors.get(name), entry["denoiser_entry"], clean
+        )
+        points = models.purifiers(entry, autoencoder, clean, settings["seed"])
         found += [(entry, point, purify) for point, purify in points.items()]
     return found
 
 
 def _meeting(settings: dict, purifiers, threat: str):
     """The purifiers that meet a threat: under an adaptive one just the one that it knows."""
-    meetings = [purifier for met, purifier in settings["pairs"] if met == threat]
+    meetings = [purifier for threat_batch, purifier in settings["pairs"] if threat_batch == threat]
     return [found for found in purifiers if found[0]["name"] in meetings]
 
 
@@ -101,14 +104,10 @@ def _observed(network: torch.nn.Module, taps: Taps, images: torch.Tensor) -> dic
     return taps.take()
 
 
-def _seen(batch: Batch, met: Met) -> torch.Tensor:
-    return batch.images if met.perturbation is None else batch.images + met.perturbation
-
-
 def _add(
     columns: Columns,
     batch: Batch,
-    met: Met,
+    threat_batch: ThreatBatch,
     purifier: str,
     point: str,
     distances: dict[str, Distance],
@@ -117,15 +116,15 @@ def _add(
         finite = finite_rows(torch.stack([found.l2, found.cos_d], dim=1).float())
         if not bool(finite.all()):
             raise BadInput(
-                f"distances: under {met.threat}, behind purifiers.{purifier}, the maps of layer "
-                f"{layer} are not finite for {int((~finite).sum())} of {len(finite)} images; take "
-                "the purifier out of this suite, or change it so that its images are finite"
+                f"distances: under {threat_batch.threat}, behind purifiers.{purifier}, the maps of "
+                f"layer {layer} are not finite for {int((~finite).sum())} of {len(finite)} images; "
+                "take the purifier out of this suite, or change it so that its images are finite"
             )
         columns.add(
             len(batch.ids),
             id=batch.ids,
-            threat=met.threat,
-            attack_point=met.point,
+            threat=threat_batch.threat,
+            attack_point=threat_batch.point,
             purifier=purifier,
             purifier_point=point,
             layer_index=index,

@@ -18,7 +18,7 @@ from advdenoise.outputs import NO_CLASS, finite_rows, label_rank, predicted
 from advdenoise.stages import models
 from advdenoise.stages.columns import Columns
 from advdenoise.stages.data import Batch, open_images
-from advdenoise.stages.threats import Met, Threats, open_threats
+from advdenoise.stages.threats import ThreatBatch, Threats, open_threats
 
 _PLACE = ("threat", "attack_point", "purifier_point")
 
@@ -45,15 +45,15 @@ def run(
         open_images(images) as clean,
         open_threats(settings["threats"], adversarial, clean) as threats,
     ):
-        judge = models.classifier(classifier, settings["classifier"], clean)
-        using = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
-        purifiers = models.purifiers(settings["purifier"], using, clean, settings["seed"])
+        network = models.classifier(classifier, settings["classifier"], clean)
+        autoencoder = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
+        purifiers = models.purifiers(settings["purifier"], autoencoder, clean, settings["seed"])
         columns = Columns(segmentation_schema(len(clean.classes)) if clean.dense else PREDICTIONS)
         lost: dict[tuple[str, str, str], set] = {}
         batches = clean.batches(settings["batch"], device)
         for batch in tqdm(batches, desc=f"evaluate {settings['suite']}", disable=None):
-            for met in threats.meet(batch):
-                for row in _rows(settings, purifiers, batch, met, judge, using):
+            for threat_batch in threats.iter_batches(batch):
+                for row in _rows(settings, purifiers, batch, threat_batch, network, autoencoder):
                     columns.add(len(batch.ids), **row)
                     place = tuple(row[name] for name in _PLACE)
                     lost.setdefault(place, set()).update(_without_class(row["prediction"], batch))
@@ -63,58 +63,60 @@ def run(
         write_table(output, columns.table(), collect_provenance(about, started))
 
 
-def _rows(settings: dict, purifiers: dict, batch: Batch, met: Met, judge, using) -> Iterator[dict]:
+def _rows(
+    settings: dict, purifiers: dict, batch: Batch, threat_batch: ThreatBatch, classifier, denoiser
+) -> Iterator[dict]:
     """What becomes of a batch under one threat: the columns for every point and draw."""
     name = settings["purifier"]["name"]
     for point, purify in purifiers.items():
         for draw in range(_draws(settings["purifier"], point)):
             noise = Noise(settings["seed"], batch.ids, name, "defender", draw=draw)
-            row = judge_batch(batch, met, judge, purify, noise, using)
+            row = evaluate_batch(batch, threat_batch, classifier, purify, noise, denoiser)
             yield {"purifier": name, "purifier_point": point, "draw": draw, **row}
 
 
 def _draws(purifier: dict, point: str) -> int:
-    """How often a point is judged on an image: one without `noise` gives the same each time."""
+    """How often a point is evaluated on an image: without `noise` every draw is the same."""
     return purifier.get("draws", 1) if models.draws_noise(purifier["points"][point]) else 1
 
 
 @torch.no_grad()  # and not in inference mode: a purifier may take gradients of its own
-def judge_batch(
+def evaluate_batch(
     batch: Batch,
-    met: Met,
-    judge: Callable[[Tensor], Tensor],
+    threat_batch: ThreatBatch,
+    classifier: Callable[[Tensor], Tensor],
     purify: Callable[[Tensor, Noise], Tensor],
     noise: Noise,
-    using: models.Denoiser | None,
+    denoiser: models.Denoiser | None,
 ) -> dict:
-    """What becomes of a batch under one threat: the columns of its rows.
+    """The columns of a batch under one threat.
 
     `prediction` is of the purified images: [N], or masks [N,H,W], which are no column; `NO_CLASS`
     where images or outputs are not finite.
     """
-    seen = batch.images if met.perturbation is None else batch.images + met.perturbation
-    purified = purify(seen, noise)
-    logits = judged(judge, purified)
-    change = (seen - batch.images).flatten(1)
-    error = using.error if using and using.reconstructs else None
+    inputs = threat_batch.images
+    purified = purify(inputs, noise)
+    logits = finite_logits(classifier, purified)
+    change = (inputs - batch.images).flatten(1)
+    error = denoiser.error if denoiser and denoiser.reconstructs else None
     return {
         "id": batch.ids,
-        "threat": met.threat,
-        "attack_point": met.point,
+        "threat": threat_batch.threat,
+        "attack_point": threat_batch.point,
         **(_of_pixels if batch.labels.ndim > 1 else _of_images)(logits, batch.labels),
         "mse_before": change.square().mean(1),
         "mse_after": (purified - batch.images).flatten(1).square().mean(1),
-        "error_before": error(seen) if error else None,
+        "error_before": error(inputs) if error else None,
         "error_after": error(purified) if error else None,
         "l2": change.norm(dim=1),
         "linf": change.abs().amax(1),
-        "epsilon": met.epsilon,
+        "epsilon": threat_batch.epsilon,
     }
 
 
-def judged(judge: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """The outputs for images, NaN for those that are not finite, whatever comes of these."""
-    logits = judge(images).float()
+def finite_logits(classifier: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """The logits of images [N,C,H,W] in float32, NaN for images that are not finite."""
+    logits = classifier(images).float()
     return logits.where(finite_rows(images).view(-1, *[1] * (logits.ndim - 1)), torch.nan)
 
 

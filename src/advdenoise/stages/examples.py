@@ -17,7 +17,7 @@ from advdenoise.noise import Noise
 from advdenoise.outputs import NO_CLASS, predicted
 from advdenoise.stages import models
 from advdenoise.stages.data import Batch, ImageSet, open_images
-from advdenoise.stages.evaluate import judge_batch
+from advdenoise.stages.evaluate import evaluate_batch
 from advdenoise.stages.leave_one_out import segments
 from advdenoise.stages.threats import open_threats
 
@@ -42,8 +42,8 @@ def run(
     drives all images to, if it has one. Where asked for also superpixel labels int32 [N,H,W] of
     each attribution and point (`superpixels/attribution/point`), and maps of the classifier's
     modules (`point/purifier_point/maps/module`): of each image the channels that the attack
-    changes most, the most changed one first (`channels` [N,k]), for the clean image, as it is seen
-    and purified (`clean`, `seen`, `purified` [N,k,H,W]).
+    changes most, the most changed one first (`channels` [N,k]), for the clean, the perturbed
+    and the purified image (`clean`, `seen`, `purified` [N,k,H,W]).
 
     Of a dense image set they are the split's first images; `masks` uint8 [N,H,W] stand in the place
     of `labels`, `prediction` and `seen_prediction` uint8 [N,H,W] in that of the other predictions.
@@ -59,8 +59,8 @@ def run(
         create_hdf5(output, collect_provenance(settings, started), "examples") as file,
     ):
         _write_target(file, settings["attacks"], clean)
-        judge = models.classifier(classifier, entry, clean)
-        using = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
+        network = models.classifier(classifier, entry, clean)
+        autoencoder = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
         labels = np.zeros(len(clean)) if clean.dense else clean.labels
         picked = in_turn(labels, settings["images"])
         # A file is read in its own order and its images written in that of the classes.
@@ -68,29 +68,27 @@ def run(
         order = np.searchsorted(batch.rows, picked)
         _write_images(file, clean, batch, order)
         if settings["superpixels"] or settings["maps"]:
-            network = models.trained("classifiers", classifier, entry, clean)
+            network = models.load_frozen("classifiers", classifier, entry, clean)
         if settings["superpixels"]:
             _write_superpixels(file, settings["superpixels"], network, batch.images[order])
-        purifiers = models.purifiers(settings["purifier"], using, clean, settings["seed"])
-        for met in threats.meet(batch):
-            seen = batch.images
-            if met.perturbation is not None:
-                seen = seen + met.perturbation
+        purifiers = models.purifiers(settings["purifier"], autoencoder, clean, settings["seed"])
+        for threat_batch in threats.iter_batches(batch):
+            inputs = threat_batch.images
             with torch.no_grad():
-                seen_logits = judge(seen).float()
+                seen_logits = network(inputs).float()
             for name, purify in purifiers.items():
-                group = file.create_group(f"{met.point}/{name}")
+                group = file.create_group(f"{threat_batch.point}/{name}")
                 who = (settings["purifier"]["name"], "defender")
                 # Streams go on from draw to draw: the same numbers twice need two of them.
                 noise, again = (Noise(settings["seed"], batch.ids, *who) for _ in range(2))
                 with torch.no_grad():
-                    purified = purify(seen, again)
-                _add(group, "seen", seen, order)
+                    purified = purify(inputs, again)
+                _add(group, "seen", inputs, order)
                 _add(group, "purified", purified, order)
                 if settings["maps"]:
-                    versions = {"clean": batch.images, "seen": seen, "purified": purified}
+                    versions = {"clean": batch.images, "seen": inputs, "purified": purified}
                     _write_maps(group, network, settings["maps"], versions, order)
-                row = judge_batch(batch, met, judge, purify, noise, using)
+                row = evaluate_batch(batch, threat_batch, network, purify, noise, autoencoder)
                 if clean.dense:
                     masks = {"seen_prediction": predicted(seen_logits)}
                     masks["prediction"] = row["prediction"]
@@ -146,13 +144,13 @@ def _write_maps(
             network(images)
             maps[name] = taps.take()
     for module in modules:
-        clean, seen = maps["clean"][module], maps["seen"][module]
+        clean, inputs = maps["clean"][module], maps["seen"][module]
         if clean.ndim != 4:
             raise BadInput(
                 f"examples.maps: module {module!r} gives no maps but an output of shape "
                 f"{tuple(clean.shape[1:])} for an image; name a convolution or what follows it"
             )
-        change = (seen - clean).square().flatten(2).sum(2)
+        change = (inputs - clean).square().flatten(2).sum(2)
         channels = change.argsort(dim=1, descending=True, stable=True)[:, :_CHANNELS]
         found = group.create_group(f"maps/{module}")
         _add(found, "channels", channels, order)

@@ -1,4 +1,4 @@
-"""Images at which an attack's outputs or gradient were not finite, which lead it nowhere."""
+"""Images at which an attack's outputs or gradients were not finite."""
 
 import torch
 from torch import Tensor
@@ -7,11 +7,11 @@ from advdenoise.attacks._predict import Predict, for_rows, per_draw
 from advdenoise.outputs import finite_rows
 
 
-class Watched:
-    """A network that notes in `lost` (bool, of the whole batch) where a gradient leads nowhere.
+class GradientMonitor:
+    """A network that sets `lost` (bool, of the whole batch) where a gradient is not finite.
 
-    It is asked as the network itself is, see `attacks._predict`; `rows` are the places of its
-    images in the batch.
+    It is called as the network itself, see `attacks._predict`; `rows` are the places of its images
+    in the batch.
     """
 
     def __init__(self, predict: Predict, lost: Tensor, rows: Tensor | None = None):
@@ -25,14 +25,16 @@ class Watched:
             self._note(outputs.detach())  # whose gradient may be 0 where the outputs are NaN
         return outputs
 
-    def take(self, rows: Tensor) -> "Watched":
+    def take(self, rows: Tensor) -> "GradientMonitor":
         """The same for some rows of the batch."""
-        return Watched(for_rows(self._predict, rows), self._lost, self._rows[rows])
+        return GradientMonitor(for_rows(self._predict, rows), self._lost, self._rows[rows])
 
     @property
-    def per_draw(self) -> list["Watched"]:
-        """Itself for each draw of the network alone."""
-        return [Watched(predict, self._lost, self._rows) for predict in per_draw(self._predict)]
+    def per_draw(self) -> list["GradientMonitor"]:
+        """A monitor for each draw of the network."""
+        return [
+            GradientMonitor(predict, self._lost, self._rows) for predict in per_draw(self._predict)
+        ]
 
     def _note(self, values: Tensor) -> None:
         self._lost[self._rows] |= ~finite_rows(values)

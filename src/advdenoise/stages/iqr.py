@@ -15,7 +15,7 @@ from advdenoise.stages import models
 from advdenoise.stages.columns import Columns
 from advdenoise.stages.data import Batch, open_images
 from advdenoise.stages.leave_one_out import hidden_nodes, leave_one_out_of, segments
-from advdenoise.stages.threats import Met, open_threats
+from advdenoise.stages.threats import ThreatBatch, open_threats
 
 
 def run(
@@ -33,7 +33,7 @@ def run(
         open_images(images) as clean,
         open_threats([settings["threat"]], paths, clean) as threats,
     ):
-        network = models.trained("classifiers", classifier, settings["classifier"], clean)
+        network = models.load_frozen("classifiers", classifier, settings["classifier"], clean)
         (first,) = clean.batches(1, device, 1)
         nodes = hidden_nodes(settings, network, first.images)
         leave_one_out = leave_one_out_of(settings, network, nodes, first.images)
@@ -41,8 +41,8 @@ def run(
         begin = time.perf_counter()
         batches = clean.batches(settings["batch"], device)
         for batch in tqdm(batches, desc=f"iqr {settings['threat']}", disable=None):
-            for met in threats.meet(batch):
-                _add(columns, batch, met, settings, network, leave_one_out)
+            for threat_batch in threats.iter_batches(batch):
+                _add(columns, batch, threat_batch, settings, network, leave_one_out)
         about = {
             "nodes": nodes.indices,
             "classes": len(clean.classes),
@@ -56,28 +56,28 @@ def run(
 def _add(
     columns: Columns,
     batch: Batch,
-    met: Met,
+    threat_batch: ThreatBatch,
     settings: dict,
     network: nn.Module,
     leave_one_out: LeaveOneOut,
 ) -> None:
     """The rows of one batch under one threat, for every point of the attribution."""
     entry = settings["attribution"]
-    seen = batch.images if met.perturbation is None else batch.images + met.perturbation
+    inputs = threat_batch.images
     for point, settled in entry["points"].items():
-        labels = segments(settled, network, seen)
+        labels = segments(settled, network, inputs)
         whole, spread = leave_one_out.features(
-            seen, labels, entry["masking"], entry["quantile"], entry.get("channels") == "apart"
+            inputs, labels, entry["masking"], entry["quantile"], entry.get("channels") == "apart"
         )
         columns.add(
             len(batch.ids),
             id=batch.ids,
-            attack_point=met.point,
+            attack_point=threat_batch.point,
             attribution_point=point,
             label=batch.labels,
             prediction=whole.argmax(1),
-            epsilon=met.epsilon,
-            success=met.success,
+            epsilon=threat_batch.epsilon,
+            success=threat_batch.success,
             segments=labels.flatten(1).amax(1) + 1,
             **representations(whole, spread),
         )

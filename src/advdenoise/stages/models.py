@@ -1,6 +1,6 @@
 """Trained networks as the jobs use them: frozen, in eval mode, on the device at hand."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,11 @@ from advdenoise.graph.components import without_first_weights
 from advdenoise.graph.sources import load
 from advdenoise.inference.elu import use_fast_elu
 from advdenoise.inference.fold import fold
-from advdenoise.inference.normalise import Normalise
 from advdenoise.io.contents import check_value
 from advdenoise.io.json_files import read_json
 from advdenoise.io.weights import read_weights
 from advdenoise.noise import Noise
 from advdenoise.ops.devices import device
-from advdenoise.outputs import finite_rows
 from advdenoise.stages.data import Batch, ImageSet
 from advdenoise.stages.repeats import FEW, check_network, check_purifier
 
@@ -54,7 +52,7 @@ def _network(kind: str, entry: dict, shape: tuple[int, int, int], classes: int) 
         ) from error
 
 
-def started(kind: str, path: Path, entry: dict, images: ImageSet) -> nn.Module:
+def load_network(kind: str, path: Path, entry: dict, images: ImageSet) -> nn.Module:
     """A network with its stored weights.
 
     Raises BadInput where weights and network do not fit, DamagedFile where the file is damaged or
@@ -74,20 +72,20 @@ def started(kind: str, path: Path, entry: dict, images: ImageSet) -> nn.Module:
     return network
 
 
-def trained(kind: str, path: Path, entry: dict, images: ImageSet) -> nn.Module:
-    """As `started`, but frozen, in eval mode and channels-last.
+def load_frozen(kind: str, path: Path, entry: dict, images: ImageSet) -> nn.Module:
+    """As `load_network`, but frozen, in eval mode and channels-last.
 
     Raises BadInput where it gives the set's first images two outputs each.
     """
-    network = started(kind, path, entry, images)
+    network = load_network(kind, path, entry, images)
     network.eval().requires_grad_(False)
     network.to(device(), memory_format=torch.channels_last)
     if not hasattr(network, "code_shape"):  # a generator takes no images
-        check_network(f"{kind}.{entry['name']}", network, _first(images).images)
+        check_network(f"{kind}.{entry['name']}", network, _first_images(images).images)
     return network
 
 
-def _first(images: ImageSet) -> Batch:
+def _first_images(images: ImageSet) -> Batch:
     return images.batch(slice(0, min(FEW, len(images))), device())
 
 
@@ -124,7 +122,7 @@ def _check_outputs(
 
 def classifier(path: Path, entry: dict, images: ImageSet) -> nn.Module:
     """A trained classifier, folded for inference: equal outputs up to rounding, faster."""
-    return fold(trained("classifiers", path, entry, images))
+    return fold(load_frozen("classifiers", path, entry, images))
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,8 @@ class Denoiser:
         """Sum over all elements of (X - A(X))^2 for each image: [N] (APuDAE, equation 7)."""
         return (images - self.denoise(images)).square().flatten(1).sum(1)
 
-    def offers(self) -> dict:
+    def injected(self) -> dict:
+        """What components are handed of it, by name."""
         return {
             "denoise": self.denoise,
             "error": self.error,
@@ -169,14 +168,14 @@ def denoiser(
     if path is None:
         return None
     value = check_value(calibration, read_json(calibration)) if calibration else None
-    network = trained("denoisers", path, entry, images)
+    network = load_frozen("denoisers", path, entry, images)
     if hasattr(network, "code_shape"):
-        return Denoiser(_refuses(entry), generate=network)
+        return Denoiser(_no_denoiser(entry), generate=network)
     _check_shape(network, entry, images.shape)
     return Denoiser(network, value)
 
 
-def _refuses(entry: dict) -> Images:
+def _no_denoiser(entry: dict) -> Images:
     """In the place of a denoiser, where there is a generator."""
 
     def refuse(images: Tensor) -> Tensor:
@@ -193,167 +192,45 @@ def _check_shape(network: nn.Module, entry: dict, shape: tuple[int, int, int]) -
     words = "x".join(map(str, shape))
     try:
         with torch.no_grad():
-            given_back = tuple(network(torch.zeros(1, *shape, device=device())).shape[1:])
+            returned = tuple(network(torch.zeros(1, *shape, device=device())).shape[1:])
     except RuntimeError as failure:
         raise BadInput(
             f"denoisers.{entry['name']}: {entry['function']} does not take images of {words} "
             f"({failure}); choose another function"
         ) from None
-    if given_back != shape:
+    if returned != shape:
         raise BadInput(
             f"denoisers.{entry['name']}: {entry['function']} turns images of {words} into "
-            f"{'x'.join(map(str, given_back))}; a denoiser gives back the shape it takes"
+            f"{'x'.join(map(str, returned))}; a denoiser gives back the shape it takes"
         )
 
 
-_NAMES = {"ConvTranspose2d": "DeConv2d", "ReLU": "Relu"}  # in APuDAE's Table 1
-
-
-def layers(network: nn.Module) -> list[dict]:
-    """Convolutions and dense layers in the order of their definition, for a table.
-
-    Of each its name with those of the norms and activations that follow it, kernel, stride, padding
-    (None of a dense layer), filters, and parameters with those of the norms.
-    """
-    found: list[dict] = []
-    for module in network.modules():
-        if next(module.children(), None) is not None:
-            continue
-        name = type(module).__name__
-        count = sum(parameter.numel() for parameter in module.parameters())
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            convolves = not isinstance(module, nn.Linear)
-            sizes = [
-                getattr(module, size)[0] if convolves else None
-                for size in ("kernel_size", "stride", "padding")
-            ]
-            filters = module.out_channels if convolves else module.out_features
-            values = (_NAMES.get(name, name), *sizes, filters, count)
-            keys = ("layer", "kernel", "stride", "padding", "filters", "parameters")
-            found.append(dict(zip(keys, values, strict=True)))
-        elif found:
-            found[-1]["layer"] += f"+{_NAMES.get(name, name)}"
-            found[-1]["parameters"] += count
-    return found
-
-
-def capacity(network: nn.Module) -> dict:
-    """What a table says of a network's size.
-
-    `parameters`, `statistics` (running means and variances), `layers` (convolutions and dense
-    ones) and `modules` (all that have no parts, without the normalisation of the images).
-    """
-    leaves = [module for module in network.modules() if next(module.children(), None) is None]
-    norms = [module for module in leaves if isinstance(module, nn.modules.batchnorm._NormBase)]
-    running = [norm for norm in norms if norm.running_mean is not None]
-    return {
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "statistics": sum(2 * norm.running_mean.numel() for norm in running),
-        "layers": len(layers(network)),
-        "modules": sum(not isinstance(module, Normalise) for module in leaves),
-    }
-
-
-def purifier(point: dict, using: Denoiser | None) -> Callable[[Tensor, Noise], Tensor]:
+def purifier(point: dict, denoiser: Denoiser | None) -> Callable[[Tensor, Noise], Tensor]:
     """One point of a purifier's entry as `purify(images, noise)`."""
     function = load("purifiers", point)
-    offers = using.offers() if using else {}
+    injected = denoiser.injected() if denoiser else {}
 
     def purify(images: Tensor, noise: Noise) -> Tensor:
-        return call_with(function, images=images, noise=noise, **offers)
+        return call_with(function, images=images, noise=noise, **injected)
 
     return purify
 
 
 def purifiers(
-    entry: dict, using: Denoiser | None, images: ImageSet, seed: int
+    entry: dict, denoiser: Denoiser | None, images: ImageSet, seed: int
 ) -> dict[str, Callable[[Tensor, Noise], Tensor]]:
     """Every point of a purifier's entry, tried on the set's first images.
 
     Raises BadInput for one that gives two results for one image and one noise, or another shape.
     """
-    found = {}
+    functions = {}
     for name, point in entry["points"].items():
         key = f"purifiers.{entry['name']}" + (f".points.{name}" if len(entry["points"]) > 1 else "")
-        found[name] = purifier(point, using)
-        check_purifier(f"{key}: {point['function']}", found[name], _first(images), seed)
-    return found
+        functions[name] = purifier(point, denoiser)
+        check_purifier(f"{key}: {point['function']}", functions[name], _first_images(images), seed)
+    return functions
 
 
 def draws_noise(point: dict) -> bool:
     """Whether a purifier's point is handed `noise`: another is the same at every draw."""
     return "noise" in injected_parameters(load("purifiers", point))
-
-
-class Behind:
-    """A network behind a purifier, for the images of one batch: images -> outputs, over all draws.
-
-    `ask` gives outputs of images with the noise of one draw. What it draws goes on from call to
-    call, image by image: no two calls draw alike, and which rows are asked together changes
-    nothing.
-    """
-
-    def __init__(self, ask: Callable[[Tensor, Noise], Tensor], noises: Sequence[Noise]):
-        self._ask, self._noises = ask, noises
-
-    def __call__(self, images: Tensor) -> Tensor:
-        outputs = [self._ask(images, noise) for noise in self._noises]
-        mean = sum(outputs) / len(outputs)
-        if len(outputs) == 1 or bool(mean.isfinite().all()):
-            return mean
-        # Where a draw leaves no finite output the mean is that of the others, NaN where none does.
-        finite = [finite_rows(some).view(-1, *[1] * (some.ndim - 1)) for some in outputs]
-        pairs = zip(outputs, finite, strict=True)
-        return sum(some.where(is_finite, 0) for some, is_finite in pairs) / sum(finite)
-
-    def take(self, rows: Tensor) -> "Behind":
-        """The same for some rows of the batch, which share these streams."""
-        return Behind(self._ask, [noise.take(rows) for noise in self._noises])
-
-    @property
-    def per_draw(self) -> list["Behind"]:
-        """Itself for each draw alone."""
-        return [Behind(self._ask, [noise]) for noise in self._noises]
-
-
-def behind(
-    purify: Callable[[Tensor, Noise], Tensor],
-    predict: Images,
-    through: str,
-    using: Denoiser | None,
-    *noises: Noise,
-) -> Images:
-    """`predict` behind a purifier, with the gradient that an attacker who knows it takes.
-
-    `through` full differentiates the purifier, identity passes the gradient by it (BPDA with
-    identity, Athalye et al. 2018), denoiser puts the denoiser in its place (APuDAE, counter
-    attack A). `noises` are the purifier's, one for each draw (expectation over transformation).
-    """
-
-    def full(images: Tensor, noise: Noise) -> Tensor:
-        return predict(purify(images, noise))
-
-    def identity(images: Tensor, noise: Noise) -> Tensor:
-        with torch.no_grad():
-            purified = purify(images, noise)
-        return predict(images + (purified - images).detach())
-
-    if through == "denoiser":
-        if using is None:
-            raise BadInput("through: the purifier uses no denoiser; take `through: full`")
-        return lambda images: predict(using.denoise(images))
-    return Behind(identity if through == "identity" else full, noises)
-
-
-def probabilities(predict: Images) -> Images:
-    """Softmax outputs in the place of logits."""
-    return lambda images: predict(images).softmax(1)
-
-
-def check_frozen(*networks: nn.Module | None) -> None:
-    """Attacks and evaluation need eval mode and frozen weights; a caller's mistake otherwise."""
-    for network in filter(None, networks):
-        if any(module.training for module in network.modules()):
-            raise RuntimeError("a network under attack is in training mode")
-        if any(weight.requires_grad for weight in network.parameters()):
-            raise RuntimeError("a network under attack has weights that ask for a gradient")

@@ -1,4 +1,4 @@
-"""What a suite's images look like to a job: clean and adversarial, threat by threat."""
+"""The images of a suite, clean and adversarial, batch by batch and threat by threat."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +15,15 @@ from advdenoise.stages.data import AdversarialSet, Batch, ImageSet, open_sets
 NO_POINT = "default"
 
 
-class Met(NamedTuple):
-    """One threat's images of a batch: perturbation None for clean ones, budget of each [N]."""
+class ThreatBatch(NamedTuple):
+    """A batch under one threat: images float32 [N,C,H,W] in [0,1], budgets [N], NaN without one.
+
+    `success` tells where the victim erred [N]; None for clean images.
+    """
 
     threat: str
     point: str
-    perturbation: Tensor | None
+    images: Tensor
     epsilon: np.ndarray
     success: np.ndarray | None
 
@@ -31,22 +34,23 @@ class Threats:
     def __init__(self, names: list[str], sets: dict[str, AdversarialSet]):
         self._names, self._sets = names, sets
         self._stored = {
-            (name, point): (made.epsilon(point), made.success(point))
-            for name, made in sets.items()
-            for point in made.points
+            (name, point): (adversarial.epsilon(point), adversarial.success(point))
+            for name, adversarial in sets.items()
+            for point in adversarial.points
         }
 
-    def meet(self, batch: Batch, names: list[str] | None = None) -> Iterator[Met]:
-        """Every threat (or those named) and every point of it for these images."""
+    def iter_batches(self, batch: Batch, names: list[str] | None = None) -> Iterator[ThreatBatch]:
+        """Every point of every threat, or of those named, for these images."""
         for name in self._names if names is None else names:
             if name == CLEAN:
                 unknown = np.full(len(batch.ids), np.nan, dtype=np.float32)
-                yield Met(name, NO_POINT, None, unknown, None)
+                yield ThreatBatch(name, NO_POINT, batch.images, unknown, None)
                 continue
             for point in self._sets[name].points:
                 epsilon, success = self._stored[name, point]
-                perturbation = self._sets[name].perturbation(point, batch)
-                yield Met(name, point, perturbation, epsilon[batch.rows], success[batch.rows])
+                images = batch.images + self._sets[name].perturbation(point, batch)
+                rows = batch.rows
+                yield ThreatBatch(name, point, images, epsilon[rows], success[rows])
 
     def gradients_not_finite(self) -> dict[tuple[str, str], int]:
         """At how many images an attack had no finite gradient, by threat and point."""

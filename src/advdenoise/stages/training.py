@@ -88,7 +88,7 @@ def train_denoiser(
             test = Mixture(its_pixels, other.labels[:], other.ids, parts)
         looked_at = None
         if network:
-            looked_at = models.trained("classifiers", network, settings["network"], clean)
+            looked_at = models.load_frozen("classifiers", network, settings["network"], clean)
         read = [images, *adversarial, *filter(None, [network, start])]
         digest = state_digest(settings, code, *read)
         job = _Job("denoisers", entry, settings, state_folder(resume, weights), digest, start)
@@ -151,7 +151,7 @@ class _Job:
         name = f"{self.kind}.{self.entry['name']}"
         torch.manual_seed(derive_seed(self.settings["seed"], name))
         if self.start:
-            network = models.started(self.kind, self.start, self.entry, clean)
+            network = models.load_network(self.kind, self.start, self.entry, clean)
         else:
             network = models.build(self.kind, self.entry, clean.shape, len(clean.classes))
         rows = train(

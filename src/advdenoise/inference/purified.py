@@ -1,0 +1,94 @@
+"""Classifiers behind purifiers, as adaptive attacks and evaluations see them."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from advdenoise.errors import BadInput
+from advdenoise.noise import Noise
+from advdenoise.outputs import finite_rows
+
+Images = Callable[[Tensor], Tensor]
+
+
+class PurifiedClassifier:
+    """A classifier behind a purifier, for the images of one batch: images -> mean outputs.
+
+    `predict` returns the outputs of images [N,C,H,W] with the noise of one draw; outputs are means
+    over all of `noises`. Each image has a stream of random numbers per draw, which continues from
+    call to call, so that outputs do not depend on which rows are passed together.
+    """
+
+    def __init__(self, predict: Callable[[Tensor, Noise], Tensor], noises: Sequence[Noise]):
+        self._predict, self._noises = predict, noises
+
+    def __call__(self, images: Tensor) -> Tensor:
+        outputs = [self._predict(images, noise) for noise in self._noises]
+        mean = sum(outputs) / len(outputs)
+        if len(outputs) == 1 or bool(mean.isfinite().all()):
+            return mean
+        # Where a draw leaves no finite output the mean is that of the others, NaN where none does.
+        finite = [finite_rows(some).view(-1, *[1] * (some.ndim - 1)) for some in outputs]
+        pairs = zip(outputs, finite, strict=True)
+        return sum(some.where(is_finite, 0) for some, is_finite in pairs) / sum(finite)
+
+    def take(self, rows: Tensor) -> "PurifiedClassifier":
+        """The same for some rows of the batch, with the same streams."""
+        return PurifiedClassifier(self._predict, [noise.take(rows) for noise in self._noises])
+
+    @property
+    def per_draw(self) -> list["PurifiedClassifier"]:
+        """A classifier for each draw."""
+        return [PurifiedClassifier(self._predict, [noise]) for noise in self._noises]
+
+
+def purified_classifier(
+    purify: Callable[[Tensor, Noise], Tensor],
+    predict: Images,
+    through: str,
+    denoise: Images | None,
+    *noises: Noise,
+) -> Images:
+    """`predict` behind a purifier, with the gradient of an adaptive attack.
+
+    Args:
+        purify: images [N,C,H,W] in [0,1] and noise -> purified images.
+        predict: images -> outputs.
+        through: `full` differentiates the purifier; `identity` replaces its gradient by the
+            identity (BPDA, Athalye et al. 2018); `denoiser` replaces the purifier by its denoiser
+            in both directions (counter attack A).
+        denoise: the purifier's denoiser, None where it has none.
+        noises: the purifier's, one for each draw (expectation over transformation).
+
+    Raises:
+        BadInput: `through` is `denoiser` and the purifier has none.
+    """
+
+    def full(images: Tensor, noise: Noise) -> Tensor:
+        return predict(purify(images, noise))
+
+    def identity(images: Tensor, noise: Noise) -> Tensor:
+        with torch.no_grad():
+            purified = purify(images, noise)
+        return predict(images + (purified - images).detach())
+
+    if through == "denoiser":
+        if denoise is None:
+            raise BadInput("through: the purifier uses no denoiser; write `through: full`")
+        return lambda images: predict(denoise(images))
+    return PurifiedClassifier(identity if through == "identity" else full, noises)
+
+
+def probabilities(predict: Images) -> Images:
+    """Softmax outputs in the place of logits."""
+    return lambda images: predict(images).softmax(1)
+
+
+def check_frozen(*networks: nn.Module | None) -> None:
+    """Raises RuntimeError for a network in training mode or with weights that require gradients."""
+    for network in filter(None, networks):
+        if any(module.training for module in network.modules()):
+            raise RuntimeError("a network under attack is in training mode")
+        if any(weight.requires_grad for weight in network.parameters()):
+            raise RuntimeError("a network under attack has weights that require gradients")
