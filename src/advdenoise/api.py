@@ -32,7 +32,7 @@ from advdenoise.stages import models
 from advdenoise.stages.attack import AttackRun, image_epsilons
 from advdenoise.stages.calibrate import calibration_of
 from advdenoise.stages.data import Batch
-from advdenoise.stages.evaluate import judged
+from advdenoise.stages.evaluate import finite_logits
 from advdenoise.stages.leave_one_out import hidden_nodes, leave_one_out_of, segments
 from advdenoise.stages.repeats import FEW, check_network, check_purifier
 
@@ -267,7 +267,7 @@ def predict(
     for some in _batches(whole, None, batch, device):
         seen = _purified(purify, some, purifier.name, seed, draw) if purify else some.images
         with torch.no_grad():
-            found.append(predicted(judged(network, seen)))
+            found.append(predicted(finite_logits(network, seen)))
     return torch.cat(found).to(whole.device)
 
 
