@@ -13,7 +13,8 @@ from advdenoise.ops import running
 
 REPOSITORY = Path(__file__).parents[1]
 CODE = ("Snakefile", "rules", "scripts", "src", "experiments", "tools", "config", "envs")
-CODE += ("profiles", "report", "Makefile", "pyproject.toml")
+CODE += ("workflow", "profiles", "report", "Makefile", "pyproject.toml")
+CODE += (".gitattributes", ".git_archival.txt")
 CONFIG = Path(__file__).with_name("mini.yaml")
 ROOT = "results/mini"
 PATIENCE = 300  # seconds that a command may take on a busy machine
@@ -28,6 +29,19 @@ def copy_code(folder: Path, config: Path = CONFIG) -> Path:
     (folder / "slurm").symlink_to("profiles/slurm")
     shutil.copy2(config, folder / "config" / "config.yaml")
     return folder
+
+
+def commit(folder: Path) -> str:
+    """Make a git repository of a folder; its commit."""
+    git = ("git", "-C", str(folder), "-c", "user.name=Test", "-c", "user.email=test@localhost")
+    for command in (
+        ("init", "-q", "-b", "main"),
+        ("add", "-A"),
+        ("commit", "-q", "-m", "Add code"),
+    ):
+        subprocess.run([*git, *command], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    return head.stdout.strip()
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import torch
 
-from advdenoise.io.provenance import collect_provenance
+from advdenoise.io.provenance import _exported, collect_provenance
 from tests.io.samples import ROOT, python
 
 
@@ -32,7 +32,7 @@ def test_commit_and_dirty_flag(tmp_path):
 
     def checkout():
         code = (
-            "from advdenoise.io.provenance import collect_provenance; import json;"
+            "from advdenoise.io.provenance import _exported, collect_provenance; import json;"
             "provenance = collect_provenance({}, 0);"
             "print(json.dumps([provenance['commit'], provenance['dirty']]))"
         )
@@ -57,3 +57,12 @@ def test_commit_and_dirty_flag(tmp_path):
     assert checkout()[1] is False
     (library / "errors.py").write_text((library / "errors.py").read_text() + "\n")
     assert checkout()[1] is True
+
+
+def test_an_archive_names_its_commit(tmp_path):
+    archived = tmp_path / ".git_archival.txt"
+    assert _exported(archived) is None
+    archived.write_text((ROOT / ".git_archival.txt").read_text())
+    assert _exported(archived) is None
+    archived.write_text(f"node: {'0123456789' * 4}\n")
+    assert _exported(archived) == "0123456789" * 4

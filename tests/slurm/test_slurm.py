@@ -310,3 +310,22 @@ def test_the_quick_scale_gives_the_tables_of_a_local_run(cluster, run, tmp_path)
         else:
             assert re.fullmatch(f"{PLACE}, partition cpu: no GPU", first)
     assert {"train_classifier", "attack", "iqr", "detect"} <= seen
+
+
+def test_a_module_from_git_runs_on_the_cluster(cluster, run, tmp_path):
+    repository = mini.copy_code(tmp_path / "repository")
+    commit = mini.commit(repository)
+    folder = tmp_path / "outer"
+    folder.mkdir()
+    (folder / "site.yaml").write_text(SITE)
+    (folder / "slurm").symlink_to(repository / "profiles" / "slurm")
+    source = f"git+file://{repository}/workflow/Snakefile@main"
+    (folder / "Snakefile").write_text(
+        f'module adv:\n    snakefile: "{source}"\n    prefix: "adv"\nuse rule * from adv\n'
+    )
+    submitted = run(folder, f"adv/{mini.ROOT}/{WEIGHTS}")
+    assert submitted.ends() == 0, submitted.text()
+    assert [copy.name for copy in (folder / ".snakemake" / "modules").iterdir()] == [commit]
+    assert read_weights(folder / "adv" / mini.ROOT / WEIGHTS)
+    (log,) = (folder / "adv/logs/mini/train_classifier").rglob("*.log")
+    assert re.match(PLACE, log.read_text(encoding="utf-8"))

@@ -1,10 +1,12 @@
 """How a file was made: settings, code, libraries, machine and time."""
 
+import contextlib
 import functools
 import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -43,6 +45,8 @@ def collect_provenance(settings: dict, started: float) -> dict:
 @functools.cache
 def _checkout() -> dict:
     folder = Path(__file__).resolve().parents[1]
+    if exported := _exported(folder.parents[1] / ".git_archival.txt"):
+        return {"commit": exported, "dirty": None}
     command = ["git", "-C", str(folder), "status", "--porcelain=v2", "--branch", "--", "."]
     # A git hook sets GIT_DIR to another folder. Without locks, jobs do not disturb each other.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
@@ -56,6 +60,14 @@ def _checkout() -> dict:
     lines = done.stdout.splitlines()
     commit = next((x.split()[-1] for x in lines if x.startswith("# branch.oid ")), None)
     return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
+
+
+def _exported(path: Path) -> str | None:
+    """The commit that `git archive` has put into a file of its archive; None in a checkout."""
+    with contextlib.suppress(OSError):
+        match = re.fullmatch(r"node: ([0-9a-f]{40,64})\n", path.read_text(encoding="utf-8"))
+        return match and match[1]
+    return None
 
 
 @functools.cache
