@@ -100,19 +100,19 @@ class Way:
 
         from advdenoise.denoisers.autoencoders import seven_layer
         from advdenoise.training._optimisers import Optimiser
-        from advdenoise.training._references import References, maker
+        from advdenoise.training._references import References, reference_function
 
         self._examples, self._step, self._network = examples, step, network
         self._model = seven_layer((1, 28, 28)).to(memory_format=torch.channels_last)
         self._optimiser = Optimiser(self._model, {"name": "adam", "lr": LR}, "bench")
         self._references = None
-        if make := maker(step, network):
+        if function := reference_function(step, network):
             # Without gradients, as the loop makes them.
-            make = torch.no_grad()(make)
-            self._references = References(make, examples, BATCH, torch.device("cpu"))
+            function = torch.no_grad()(function)
+            self._references = References(function, examples, BATCH, torch.device("cpu"))
 
     def keep(self) -> None:
-        for _ in self._references.keep():
+        for _ in self._references.fill_cache():
             pass
 
     def epoch(self) -> None:
@@ -124,7 +124,7 @@ class Way:
         for index in torch.randperm(len(self._examples)).split(BATCH):
             batch = self._examples.batch(index, Noise(0, index, "bench"), 0)
             if self._references:
-                batch["reference"] = self._references.of(index, batch["targets"])
+                batch["reference"] = self._references.get(index, batch["targets"])
             self._optimiser.zero_grad()
             loss, _ = call_with(self._step, model=self._model, network=self._network, **batch)
             loss.backward()

@@ -28,7 +28,7 @@ from advdenoise.metrics import roc_auc
 from advdenoise.noise import Noise
 from advdenoise.purifiers import apudae
 from advdenoise.ranges import fault, numbers
-from advdenoise.training._references import maker
+from advdenoise.training._references import reference_function
 
 # Settings that make a component small enough for a test; those without defaults belong here too.
 MINIATURE = {
@@ -626,7 +626,7 @@ def test_a_step_gives_a_loss_to_descend(name, training):
     given, targets = images(6), images(6, seed=1)
     step, network = component("training", name), Learner(denoises=False).eval()
     network.requires_grad_(False)
-    make = maker(step, network)
+    make = reference_function(step, network)
     loss, metrics = call_with(
         step,
         model=model,

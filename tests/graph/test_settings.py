@@ -173,17 +173,17 @@ def test_settings_of_purifiers(function, key, value, words):
         (
             "classifiers",
             {"optimiser": {"name": "adam", "lr": 0.1, "momentum": 0.9}},
-            "optimiser.momentum: optimiser adam has no such setting; it knows lr, ",
+            "optimiser.momentum: optimiser adam has no such setting; it has lr, ",
         ),
         (
             "classifiers",
             {"optimiser": SGD | {"betas": [0.9, 0.99]}},
-            "optimiser.betas: optimiser sgd has no such setting; it knows lr, ",
+            "optimiser.betas: optimiser sgd has no such setting; it has lr, ",
         ),
         (
             "denoisers",
             {"phases": [{"epochs": 1, "optimiser": {"name": "rmsprop", "lr": 1, "momentum": 0}}]},
-            "phases.0.optimiser.momentum: optimiser rmsprop has no such setting; it knows ",
+            "phases.0.optimiser.momentum: optimiser rmsprop has no such setting; it has ",
         ),
         ("classifiers", {"optimiser": SGD | {"lr": 1e300}}, "optimiser.lr: must be "),
         ("classifiers", {"optimiser": SGD | {"momentum": 1}}, "optimiser.momentum: must be "),

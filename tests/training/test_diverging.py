@@ -1,4 +1,4 @@
-"""Trainings whose weights, losses or held-out losses are not finite end in one sentence."""
+"""Trainings with weights, losses or metrics that are not finite end in one error message."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def examples(count=8) -> Clean:
     return Clean(images, torch.arange(count) % 3, range(count))
 
 
-def trained(tmp_path, step=plain.classify, epochs=0, held_out=None, weight=0.1):
+def run_training(tmp_path, step=plain.classify, epochs=0, held_out=None, weight=0.1):
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     nn.init.constant_(network[1].weight, weight)
     loop = {"epochs": epochs, "batch": 4, "optimiser": {"name": "sgd", "lr": 0.01}}
@@ -27,10 +27,10 @@ def trained(tmp_path, step=plain.classify, epochs=0, held_out=None, weight=0.1):
 
 @pytest.mark.parametrize("epochs", [0, 1])
 @pytest.mark.parametrize("value", [NAN, float("inf")])
-def test_weights_to_begin_with(tmp_path, epochs, value):
-    with pytest.raises(BadInput, match="net: the weights that it begins with are not finite"):
-        trained(tmp_path, epochs=epochs, weight=value)
-    assert trained(tmp_path / "fine") == []
+def test_initial_weights(tmp_path, epochs, value):
+    with pytest.raises(BadInput, match="net: the initial weights are not finite"):
+        run_training(tmp_path, epochs=epochs, weight=value)
+    assert run_training(tmp_path / "fine") == []
 
 
 def test_a_held_out_loss(tmp_path):
@@ -38,8 +38,8 @@ def test_a_held_out_loss(tmp_path):
         loss, metrics = plain.classify(model, images, labels, None)
         return (loss if model.training else loss * NAN), metrics
 
-    with pytest.raises(BadInput, match="net: the held-out loss is not a finite number in epoch 1"):
-        trained(tmp_path, step, epochs=1, held_out=examples())
+    with pytest.raises(BadInput, match="net: the held-out loss is not finite in epoch 1"):
+        run_training(tmp_path, step, epochs=1, held_out=examples())
 
 
 def test_a_metric(tmp_path):
@@ -47,10 +47,10 @@ def test_a_metric(tmp_path):
         loss, _ = plain.classify(model, images, labels, None)
         return loss, {"share": loss.detach() * NAN}
 
-    with pytest.raises(BadInput, match="net: the share is not a finite number in epoch 1, batch 1"):
-        trained(tmp_path, step, epochs=1)
+    with pytest.raises(BadInput, match="net: the share is not finite in epoch 1, batch 1"):
+        run_training(tmp_path, step, epochs=1)
 
 
-def test_outputs_of_no_class_are_no_hit():
+def test_outputs_that_are_not_finite_are_incorrect():
     logits = torch.tensor([[1.0, 0.0], [NAN, NAN], [NAN, 1.0]])
-    assert _steps.hits(logits, torch.tensor([0, 0, 0])).tolist() == [1, 0, 0]
+    assert _steps.correct_share(logits, torch.tensor([0, 0, 0])).tolist() == [1, 0, 0]

@@ -29,7 +29,7 @@ def constant(value: float) -> np.ndarray:
 
 
 def added(batch: dict) -> torch.Tensor:
-    """What was added to each image, which in these tests is one number per image."""
+    """The perturbation of each image, which is constant in these tests."""
     return (batch["images"] - batch["targets"]).amax((1, 2, 3))
 
 
@@ -46,12 +46,13 @@ def test_clean_images_are_exact_and_channels_last():
     assert len(clean) == N
 
 
-def test_masks_are_examples_too():
+def test_examples_with_masks():
     masks = torch.arange(N, dtype=torch.uint8)[:, None, None].expand(-1, 4, 4)
-    for made in (Clean(images(), masks, range(N)), Mixture(images(), masks, range(N), [Part(1)])):
+    clean, mixed = (images(), masks, range(N)), (images(), masks, range(N), [Part(1)])
+    for examples in (Clean(*clean), Mixture(*mixed)):
         index = torch.tensor([5, 3])
-        batch = made.batch(index, noise(index), 0)
-        assert made.truth == "masks" and "labels" not in batch
+        batch = examples.batch(index, noise(index), 0)
+        assert examples.label_name == "masks" and "labels" not in batch
         assert batch["masks"].dtype == torch.int64
         assert torch.equal(batch["masks"], masks[index].long())
 
@@ -64,17 +65,17 @@ def test_lengths_must_agree():
 
 
 @given(st.lists(st.floats(0.01, 1), min_size=1, max_size=6), st.integers(1, 300))
-def test_largest_remainder_keeps_the_quota(shares, seats):
-    counts = largest_remainder(shares, seats)
-    exact = np.array(shares) * seats / sum(shares)
-    assert sum(counts) == seats
+def test_largest_remainder_keeps_the_quota(shares, total):
+    counts = largest_remainder(shares, total)
+    exact = np.array(shares) * total / sum(shares)
+    assert sum(counts) == total
     assert all(
         np.floor(e) - 1e-6 <= c <= np.ceil(e) + 1e-6 for c, e in zip(counts, exact, strict=True)
     )
 
 
 def test_largest_remainder_of_known_shares():
-    # Propagated perturbation: 0.05 : 0.30 : 0.05 : 0.30 : 0.30 of batches of 40.
+    # "propagation": 0.05 : 0.30 : 0.05 : 0.30 : 0.30 of batches of 40.
     assert largest_remainder([0.05, 0.3, 0.05, 0.3, 0.3], 40) == [2, 12, 2, 12, 12]
     assert largest_remainder([0.05, 0.3, 0.05, 0.3, 0.3], 20) == [1, 6, 1, 6, 6]
     assert largest_remainder([0.5, 0.5], 5) == [3, 2]
@@ -87,7 +88,7 @@ def test_largest_remainder_of_known_shares():
     st.integers(1, N),
     st.integers(0, 3),
 )
-def test_every_batch_holds_the_shares(shares, order, size, epoch):
+def test_every_batch_contains_the_shares(shares, order, size, epoch):
     parts = [Part(s, [constant(0.01 * (i + 1))]) for i, s in enumerate(shares)]
     index = torch.tensor(order[:size])
     batch = mixture(*parts).batch(index, noise(index, epoch), epoch)
@@ -96,7 +97,7 @@ def test_every_batch_holds_the_shares(shares, order, size, epoch):
         assert (added(batch) - 0.01 * (i + 1)).abs().lt(1e-4).sum() == count
 
 
-def test_places_are_shuffled_and_change_from_epoch_to_epoch():
+def test_positions_are_random_in_each_epoch():
     half = mixture(Part(0.5), Part(0.5, [constant(0.1)]))
     index = torch.arange(N)
     first, second = (added(half.batch(index, noise(index, e), e)) > 0.05 for e in (0, 1))
@@ -105,13 +106,13 @@ def test_places_are_shuffled_and_change_from_epoch_to_epoch():
     assert 0 < first[: N // 2].sum() < N // 2
 
 
-def test_a_threat_s_points_are_used_in_turn():
+def test_points_are_cycled_through():
     points = [constant(v) for v in (0.01, 0.02, 0.03)]
     threat = mixture(Part(1, points))
     index = torch.tensor([7, 8, 9])
-    seen = torch.stack([added(threat.batch(index, noise(index, e), e)) for e in range(3)])
+    perturbations = torch.stack([added(threat.batch(index, noise(index, e), e)) for e in range(3)])
     expected = torch.tensor([[0.02, 0.03, 0.01], [0.03, 0.01, 0.02], [0.01, 0.02, 0.03]])
-    torch.testing.assert_close(seen, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(perturbations, expected, atol=1e-6, rtol=0)
 
 
 def test_inputs_are_clipped_and_targets_stay_clean():
@@ -123,20 +124,20 @@ def test_inputs_are_clipped_and_targets_stay_clean():
 
 
 @pytest.mark.parametrize("in_memory", [0, 1 << 30])
-def test_arrays_and_hdf5_give_the_same(tmp_path, monkeypatch, in_memory):
+def test_arrays_and_hdf5_datasets_are_equivalent(tmp_path, monkeypatch, in_memory):
     monkeypatch.setattr(_examples, "_IN_MEMORY", in_memory)
     rows = np.random.default_rng(1).normal(0, 0.05, (N, 3, 4, 4)).astype(np.float32)
     with h5py.File(tmp_path / "x.h5", "w") as file:
         stored = file.create_dataset("perturbation", data=rows, chunks=(7, 3, 4, 4))
         index = torch.randperm(N, generator=torch.Generator().manual_seed(0))[:33]
-        one = mixture(Part(1, [rows])).batch(index, noise(index), 0)
-        other = mixture(Part(1, [stored])).batch(index, noise(index), 0)
-    assert torch.equal(one["images"], other["images"])
+        from_array = mixture(Part(1, [rows])).batch(index, noise(index), 0)
+        from_file = mixture(Part(1, [stored])).batch(index, noise(index), 0)
+    assert torch.equal(from_array["images"], from_file["images"])
     expected = (images()[index].float() / 255 + torch.from_numpy(rows)[index]).clamp(0, 1)
-    assert torch.equal(one["images"], expected)
+    assert torch.equal(from_array["images"], expected)
 
 
-def test_noise_functions_get_what_they_list_and_each_image_its_own():
+def test_noise_functions_use_the_random_stream_of_each_image():
     def gaussian(images, noise, *, std=0.1):
         return noise.normal(images, std)
 
@@ -150,7 +151,7 @@ def test_noise_functions_get_what_they_list_and_each_image_its_own():
     assert not torch.equal(batch["images"], other_epoch["images"])
 
 
-def test_clean_part_of_a_mixture_is_the_image():
+def test_a_part_without_points_is_clean():
     index = torch.arange(10)
     batch = mixture(Part(1)).batch(index, noise(index), 0)
     assert torch.equal(batch["images"], batch["targets"])

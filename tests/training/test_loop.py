@@ -57,13 +57,13 @@ def assert_equal(model: nn.Module, other: nn.Module) -> None:
         assert torch.equal(value, expected), name
 
 
-def ending(step, *at: tuple[int, bool], number=signal.SIGTERM):
-    """The step, with a signal while a batch of the given (iteration, training) is at work."""
-    left = set(at)
+def with_signals(step, *at: tuple[int, bool], number=signal.SIGTERM):
+    """The step, raising a signal in the batches with these (iteration, training)."""
+    pending = set(at)
 
     def signalled(model, images, labels, noise, iteration):
-        if (iteration, model.training) in left:
-            left.remove((iteration, model.training))
+        if (iteration, model.training) in pending:
+            pending.remove((iteration, model.training))
             signal.raise_signal(number)
         return step(model, images, labels, noise)
 
@@ -80,17 +80,17 @@ def ending(step, *at: tuple[int, bool], number=signal.SIGTERM):
     ids=lambda o: o["name"],
 )
 def test_interrupted_after_every_batch_is_bit_equal(tmp_path, optimiser, train):
-    whole = network()
-    expected = train(whole, tmp_path / "whole", optimiser=optimiser)
-    # Anywhere: in the midst of an epoch, in its last batch, while held-out images are evaluated.
+    uninterrupted = network()
+    expected = train(uninterrupted, tmp_path / "whole", optimiser=optimiser)
+    # Within an epoch, in its last batch, and during the evaluation of held-out images.
     moments = [(iteration, True) for iteration in range(3 * BATCHES)]
-    step = ending(STEP, *moments, (BATCHES, False), (2 * BATCHES, False))
+    step = with_signals(STEP, *moments, (BATCHES, False), (2 * BATCHES, False))
     for _ in range(len(moments) + 2):
         with pytest.raises(Preempted):
             train(network(), tmp_path / "often", step=step, optimiser=optimiser)
     resumed = network()
     history = train(resumed, tmp_path / "often", step=step, optimiser=optimiser)
-    assert_equal(resumed, whole)
+    assert_equal(resumed, uninterrupted)
     assert without_seconds(history) == without_seconds(expected)
     assert not resumed.training
 
@@ -102,60 +102,60 @@ PHASES = [
 
 
 def test_phases_interrupted_after_every_batch_are_bit_equal(tmp_path, train):
-    """Also where the next phase has another optimiser, and while the stop rule measures."""
+    """Also before a phase with another optimiser, and during the measurement for the stop rule."""
     settings = {"epochs": 1, "phases": PHASES, "stop": {"measured_on": "held_out", "accuracy": 1.1}}
-    whole = network()
-    expected = train(whole, tmp_path / "whole", **settings)
+    uninterrupted = network()
+    expected = train(uninterrupted, tmp_path / "whole", **settings)
     moments = [(iteration, True) for iteration in range(4 * BATCHES)]
-    step = ending(STEP, *moments, (BATCHES, False), (2 * BATCHES, False))
+    step = with_signals(STEP, *moments, (BATCHES, False), (2 * BATCHES, False))
     for _ in range(len(moments) + 2):
         with pytest.raises(Preempted):
             train(network(), tmp_path / "often", step=step, **settings)
     resumed = network()
     history = train(resumed, tmp_path / "often", step=step, **settings)
-    assert_equal(resumed, whole)
+    assert_equal(resumed, uninterrupted)
     assert without_seconds(history) == without_seconds(expected)
 
 
-def test_a_phase_begins_as_a_training_of_its_own_would(tmp_path, train):
-    """By hand: the weights go on, and optimiser, schedule and decay begin anew."""
-    seen = []
+def test_a_phase_starts_a_new_optimiser_schedule_and_decay(tmp_path, train):
+    """Only the weights are kept from the previous phase."""
+    counters = []
 
-    def noting(model, images, labels, noise, iteration, epoch):
+    def recording(model, images, labels, noise, iteration, epoch):
         if model.training:
-            seen.append((epoch, iteration))
+            counters.append((epoch, iteration))
         return STEP(model, images, labels, noise)
 
     model = network()
-    history = train(model, tmp_path / "a", step=noting, epochs=1, schedule={}, phases=PHASES)
+    history = train(model, tmp_path / "a", step=recording, epochs=1, schedule={}, phases=PHASES)
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
-    assert seen == [(i // BATCHES, i) for i in range(4 * BATCHES)]
+    assert counters == [(i // BATCHES, i) for i in range(4 * BATCHES)]
     rates = [0.003 / (1 + 0.01 * 3), 0.02 / (1 + 0.5 * 3), 0.01, 0.001]
     assert [row["lr"] for row in history] == pytest.approx(rates)
 
     first = network()
     train(first, tmp_path / "b", epochs=1, schedule={})
     assert not torch.equal(first[0].weight, model[0].weight)
-    # A second phase of no epochs changes nothing; one of a tiny rate hardly anything.
-    same, near = network(), network()
+    # A second phase without epochs changes nothing, one with a tiny rate almost nothing.
+    same, almost_same = network(), network()
     none = {"epochs": 0, "optimiser": {"name": "adam", "lr": 1.0}}
     train(same, tmp_path / "c", epochs=1, schedule={}, phases=[none])
     assert_equal(same, first)
     tiny = {"epochs": 1, "optimiser": {"name": "sgd", "lr": 1e-9}}
-    train(near, tmp_path / "d", epochs=1, schedule={}, phases=[tiny])
-    assert (near[0].weight - first[0].weight).abs().max() < 1e-7
+    train(almost_same, tmp_path / "d", epochs=1, schedule={}, phases=[tiny])
+    assert (almost_same[0].weight - first[0].weight).abs().max() < 1e-7
 
 
-def test_the_moments_of_a_phase_are_not_those_of_the_one_before(tmp_path, train):
-    """Momentum alone would go on moving: without a gradient nothing may move any more."""
+def test_a_phase_starts_without_moments(tmp_path, train):
+    """With zero gradients only old momentum could move the weights."""
 
-    def still(model, images, labels, epoch):
+    def without_gradient(model, images, labels, epoch):
         scale = 1.0 if epoch == 0 else 0.0
         return scale * plain_loss(model, images, labels), {}
 
     momentum = {"name": "sgd", "lr": 0.05, "momentum": 0.9}
     once, twice = network(), network()
-    common = {"step": still, "optimiser": momentum, "schedule": {}, "epochs": 1}
+    common = {"step": without_gradient, "optimiser": momentum, "schedule": {}, "epochs": 1}
     train(once, tmp_path / "a", **common)
     train(twice, tmp_path / "b", phases=[{"epochs": 1, "optimiser": momentum}], **common)
     assert torch.equal(once[0].weight, twice[0].weight)
@@ -169,21 +169,21 @@ def test_training_stops_at_a_clean_accuracy(tmp_path, on, first, last, train, di
     history = train(model, tmp_path / "a", epochs=20, stop=stop, **settings)
     column, other = ("value", "held_out_value")[:: 1 if on == "train" else -1]
     rows = [row for row in history if row["metric"] == _loop.CLEAN_ACCURACY]
-    told = [row[column] for row in rows]
+    accuracies = [row[column] for row in rows]
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
     assert all(row[other] is None for row in rows)
-    assert 1 < len(told) < 20 and told[-1] >= 0.6 and max(told[:-1]) < 0.6
+    assert 1 < len(accuracies) < 20 and accuracies[-1] >= 0.6 and max(accuracies[:-1]) < 0.6
     batch = digits(first, last).batch(torch.arange(last - first), None, 0)
     with torch.no_grad():
-        right = (model(batch["images"]).argmax(1) == batch["labels"]).float().mean()
-    assert told[-1] == pytest.approx(right.item())
-    # The weights are those of a training of so many epochs.
-    plainly = network()
-    train(plainly, tmp_path / "b", epochs=len(told), **settings)
-    assert_equal(model, plainly)
+        correct = (model(batch["images"]).argmax(1) == batch["labels"]).float().mean()
+    assert accuracies[-1] == pytest.approx(correct.item())
+    # The weights are those of a training with this number of epochs.
+    without_stop = network()
+    train(without_stop, tmp_path / "b", epochs=len(accuracies), **settings)
+    assert_equal(model, without_stop)
 
 
-def test_a_stop_ends_the_later_phases_too_and_is_kept(tmp_path, train):
+def test_a_stop_skips_later_phases_and_is_saved(tmp_path, train):
     never = {"name": "sgd", "lr": 0.1}
     settings = {"stop": {"measured_on": "train", "accuracy": 0.0}, "epochs": 1, "phases": PHASES}
     model = network()
@@ -194,19 +194,19 @@ def test_a_stop_ends_the_later_phases_too_and_is_kept(tmp_path, train):
     assert_equal(again, model)
 
 
-def test_an_accuracy_that_is_not_reached_is_told(tmp_path, train, caplog):
+def test_an_accuracy_that_is_not_reached_is_logged(tmp_path, train, caplog):
     train(network(), tmp_path, epochs=1, stop={"measured_on": "held_out", "accuracy": 1.0})
     assert "net: an accuracy of 1 on held_out was not reached in 1 epochs" in caplog.text
 
 
-def test_usr1_asks_the_same_and_handlers_are_put_back(tmp_path, train):
+def test_sigusr1_interrupts_and_handlers_are_restored(tmp_path, train):
     before = signal.getsignal(signal.SIGUSR1)
     with pytest.raises(Preempted, match="SIGUSR1 received; the state after epoch 0, batch 2"):
-        train(network(), tmp_path, step=ending(STEP, (1, True), number=signal.SIGUSR1))
+        train(network(), tmp_path, step=with_signals(STEP, (1, True), number=signal.SIGUSR1))
     assert signal.getsignal(signal.SIGUSR1) == before
 
 
-def test_seed_and_name_decide(tmp_path, digits):
+def test_weights_depend_on_seed_and_name(tmp_path, digits):
     def weights(number, **settings):
         model = network()
         common = {"seed": 0, "name": "a", "digest": "d", "device": "cpu"}
@@ -240,7 +240,7 @@ def test_history_has_a_row_per_epoch_and_metric(tmp_path, caplog, train, digits)
     assert len(lines) == 3 and "held-out a" in lines[0]
 
 
-def test_a_terminal_shows_a_bar_and_a_log_does_not(tmp_path, train, monkeypatch, caplog, capsys):
+def test_a_progress_bar_on_terminals_only(tmp_path, train, monkeypatch, caplog, capsys):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
@@ -276,7 +276,7 @@ def test_metrics_may_alternate_and_may_be_missing(tmp_path, train):
     assert row["metric"] == "loss" and row["value"] == row["loss"]
 
 
-def test_parameters_without_gradient_stay(tmp_path, train):
+def test_parameters_without_gradient_are_unchanged(tmp_path, train):
     def head_only(model, images, labels):
         with torch.no_grad():
             features = model[:-1](images)
@@ -316,7 +316,7 @@ def diverging(at: int, poison):
     return step
 
 
-def infinite(loss, model):
+def infinite_loss(loss, model):
     return loss * math.inf
 
 
@@ -325,45 +325,45 @@ def bad_gradient(loss, model):
 
 
 @pytest.mark.parametrize(
-    ("poison", "place"),
+    ("poison", "message"),
     [
-        (infinite, "the loss is not a finite number in epoch 2, batch 2, at learning rate"),
-        (bad_gradient, "the loss is not a finite number in epoch 2, batch 3"),
+        (infinite_loss, "the loss is not finite in epoch 2, batch 2, at learning rate"),
+        (bad_gradient, "the loss is not finite in epoch 2, batch 3"),
     ],
 )
-def test_divergence_is_told_and_no_rerun_is_led_into_it_for_ever(tmp_path, poison, place, train):
+def test_divergence_is_reported_and_retried_once(tmp_path, poison, message, train):
     step = diverging(BATCHES + 1, poison)
-    with pytest.raises(BadInput, match=place) as told:
+    with pytest.raises(BadInput, match=message) as error:
         train(network(), tmp_path, step=step)
-    assert "lower `optimiser: lr`" in str(told.value) and "once more" in str(told.value)
-    # The last good epoch is there, in case it was a passing fault ...
+    assert "lower `optimiser: lr`" in str(error.value) and "once more" in str(error.value)
+    # The last valid epoch is kept, in case the cause was transient ...
     state = torch.load(tmp_path / "d" / "state.pt", weights_only=True)
     assert state["epoch"] == 1 and state["batch"] == 0
     # ... but it is resumed only once.
-    with pytest.raises(BadInput, match="a rerun begins anew"):
+    with pytest.raises(BadInput, match="a rerun starts over"):
         train(network(), tmp_path, step=step)
     assert not (tmp_path / "d").exists()
 
 
-def test_a_passing_fault_is_survived(tmp_path, train):
+def test_training_resumes_after_a_transient_failure(tmp_path, train):
     expected = network()
-    train(expected, tmp_path / "a", step=diverging(99, infinite))
+    train(expected, tmp_path / "a", step=diverging(99, infinite_loss))
     with pytest.raises(BadInput):
-        train(network(), tmp_path / "b", step=diverging(BATCHES + 1, infinite))
+        train(network(), tmp_path / "b", step=diverging(BATCHES + 1, infinite_loss))
     model = network()
-    train(model, tmp_path / "b", step=diverging(99, infinite))
+    train(model, tmp_path / "b", step=diverging(99, infinite_loss))
     assert_equal(model, expected)
     assert sorted(p.name for p in (tmp_path / "b" / "d").iterdir()) == ["state.pt"]
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path, train):
-    step = diverging(BATCHES - 1, bad_gradient)  # seen in no loss: it is the epoch's last batch
-    with pytest.raises(BadInput, match="weights are not finite numbers in epoch 1, batch 4"):
+    step = diverging(BATCHES - 1, bad_gradient)  # the last batch of the epoch, so no loss shows it
+    with pytest.raises(BadInput, match="weights are not finite in epoch 1, batch 4"):
         train(network(), tmp_path, step=step)
     assert not (tmp_path / "d").exists()
 
 
-def test_too_little_gpu_memory_is_told(tmp_path, train):
+def test_out_of_gpu_memory(tmp_path, train):
     def step(model, images):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
 
@@ -371,27 +371,27 @@ def test_too_little_gpu_memory_is_told(tmp_path, train):
         train(network(), tmp_path, step=step)
 
 
-def test_a_batch_of_one_under_batch_norm_is_told(tmp_path, train):
+def test_a_batch_of_one_under_batch_norm(tmp_path, train):
     def step(model, images, labels):
         nn.BatchNorm2d(1)(images.mean((2, 3), keepdim=True))
         return plain_loss(model, images, labels), {}
 
-    with pytest.raises(BadInput, match=r"^net\.training\.batch: a batch of one image .*; give a "):
+    with pytest.raises(BadInput, match=r"^net\.training\.batch: must be at least 2 "):
         train(network(), tmp_path, step=step, batch=1)
     train(network(), tmp_path, step=step, epochs=1, batch=2)
 
 
-def test_other_errors_of_a_step_are_left_as_they_are(tmp_path, train):
+def test_other_errors_of_a_step_are_not_changed(tmp_path, train):
     def step(model, images):
-        raise ValueError("of its own")
+        raise ValueError("some reason")
 
-    with pytest.raises(ValueError, match="of its own"):
+    with pytest.raises(ValueError, match="some reason"):
         train(network(), tmp_path, step=step)
 
 
-def test_another_digest_is_not_resumed_and_removed(tmp_path, train):
+def test_a_state_with_another_digest_is_removed(tmp_path, train):
     with pytest.raises(Preempted):
-        train(network(), tmp_path, step=ending(STEP, (5, True)))
+        train(network(), tmp_path, step=with_signals(STEP, (5, True)))
     model, fresh = network(), network()
     train(model, tmp_path, digest="e")
     train(fresh, tmp_path / "fresh", digest="e")
@@ -400,11 +400,11 @@ def test_another_digest_is_not_resumed_and_removed(tmp_path, train):
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "text"])
-def test_a_damaged_state_is_told_and_training_starts_anew(tmp_path, damage, caplog, train):
+def test_training_starts_over_if_the_state_is_damaged(tmp_path, damage, caplog, train):
     expected = network()
     train(expected, tmp_path / "expected")
     with pytest.raises(Preempted):
-        train(network(), tmp_path, step=ending(STEP, (5, True)))
+        train(network(), tmp_path, step=with_signals(STEP, (5, True)))
     path = tmp_path / "d" / "state.pt"
     raw = bytearray(path.read_bytes())
     if damage == "flip":
@@ -415,11 +415,11 @@ def test_a_damaged_state_is_told_and_training_starts_anew(tmp_path, damage, capl
     )
     model = network()
     train(model, tmp_path)
-    assert "is damaged" in caplog.text and "starts anew" in caplog.text
+    assert "is damaged" in caplog.text and "starts over" in caplog.text
     assert_equal(model, expected)
 
 
-def test_a_finished_state_is_returned_without_training(tmp_path, train):
+def test_a_finished_state_needs_no_training(tmp_path, train):
     first = network()
     history = train(first, tmp_path)
 
@@ -447,7 +447,7 @@ def test_learns_real_digits(tmp_path, digits):
     assert history[-1]["loss"] < history[0]["loss"]
 
 
-def test_adversarial_training_makes_digits_robust(tmp_path, digits):
+def test_adversarial_training_increases_robust_accuracy(tmp_path, digits):
     budget = {"epsilon": 0.15, "alpha": 0.05, "steps": 5}
     loop = {"epochs": 6, "batch": 64, "optimiser": {"name": "adam", "lr": 0.01}}
     attack = partial(adversarial.pgd, **budget)
@@ -463,14 +463,14 @@ def test_adversarial_training_makes_digits_robust(tmp_path, digits):
     assert robust_accuracy(attack, "pgd") > robust_accuracy(plain.classify, "plain") + 0.1
 
 
-def test_state_folder_is_made(tmp_path, train):
+def test_the_state_folder_is_created(tmp_path, train):
     state = tmp_path / "resume" / "seed0" / "net.safetensors"
     train(network(), state, epochs=1)
     assert (state / "d" / "state.pt").exists()
 
 
 @pytest.mark.parametrize("precision", [None, "float32", "bfloat16"])
-def test_precision_is_asked_for_and_float32_by_default(tmp_path, train, precision):
+def test_precision_is_float32_by_default(tmp_path, train, precision):
     precisions = set()
 
     def step(model, images, labels):

@@ -52,7 +52,7 @@ def descend(model: nn.Module, step, iterations: int = 20) -> nn.Module:
         ),
     ],
 )
-def test_updates_are_torch_s(settings, reference):
+def test_updates_equal_torchs(settings, reference):
     ours, theirs = network(), network()
     optimiser, expected = Optimiser(ours, settings, "net"), reference(theirs.parameters())
     descend(ours, lambda: optimiser.step(settings["lr"]))
@@ -63,7 +63,7 @@ def test_updates_are_torch_s(settings, reference):
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "rmsprop"])
-def test_state_goes_on_exactly(name):
+def test_a_restored_state_continues_exactly(name):
     settings = {"name": name, "lr": 0.01, **({"momentum": 0.9} if name == "sgd" else {})}
     model = network()
     optimiser = Optimiser(model, settings, "net")
@@ -77,8 +77,8 @@ def test_state_goes_on_exactly(name):
         assert torch.equal(value, other)
 
 
-def test_parameters_without_gradient_count_no_step():
-    """As in the alternate updates of a GAN: each half has its own bias correction."""
+def test_parameters_without_gradient_do_not_count_steps():
+    """As in the alternating updates of a GAN, whose halves have their own bias corrections."""
     model, reference = network(), network()
     optimiser = Optimiser(model, {"name": "adam", "lr": 0.01}, "net")
     expected = torch.optim.Adam(reference.parameters(), lr=0.01)
@@ -122,21 +122,24 @@ def test_weight_decay_on_convolutions_is_an_l2_term_of_the_loss():
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"name": "sdg", "lr": 1}, "net.name: optimiser 'sdg' is unknown; take sgd, adam"),
+        ({"name": "sdg", "lr": 1}, "net.name: must be one of sgd, adam, rmsprop, got 'sdg'"),
         (
             {"name": "adam", "lr": 1, "momentum": 0.9},
             "net.momentum: optimiser adam has no such setting",
         ),
-        ({"name": "sgd", "lr": 1, "weight_decay_on": "x"}, "'x'; take all or convolutions"),
+        (
+            {"name": "sgd", "lr": 1, "weight_decay_on": "x"},
+            "net.weight_decay_on: must be all or convolutions, got 'x'",
+        ),
     ],
 )
-def test_a_wrong_setting_is_told(settings, sentence):
+def test_wrong_settings_are_refused(settings, sentence):
     with pytest.raises(BadInput, match=sentence):
         Optimiser(network(), settings, "net")
 
 
 def test_learning_rate_follows_schedule_and_decay():
-    # The CIFAR ResNets' schedule of APuDAE's classifier.
+    # The schedule of APuDAE's ResNet-18.
     loop = {"optimiser": {"lr": 0.1}, "schedule": {"100": 0.01, "150": 0.001}}
     rates = [learning_rate(loop, epoch, 0) for epoch in (0, 99, 100, 149, 150, 199)]
     assert rates == [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]

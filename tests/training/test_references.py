@@ -1,4 +1,4 @@
-"""What steps compare with is made once for each image, and training does not depend on that."""
+"""References are computed once for each image; training does not depend on how they are kept."""
 
 import logging
 import signal
@@ -12,7 +12,7 @@ from advdenoise.errors import Preempted
 from advdenoise.training import _references, features, logits, plain
 from advdenoise.training._examples import Clean, Mixture, Part
 from advdenoise.training._loop import train
-from advdenoise.training._references import References, maker
+from advdenoise.training._references import References, reference_function
 
 N, BATCH = 23, 5
 LOOP = {"epochs": 3, "batch": BATCH, "optimiser": {"name": "adam", "lr": 0.01}}
@@ -21,7 +21,7 @@ STEP = partial(features.reconstruct, layers=LAYERS, weights=[0.01, 0.02])
 CPU = torch.device("cpu")
 
 
-def looked_at() -> nn.Module:
+def classifier() -> nn.Module:
     torch.manual_seed(0)
     layers = [nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 4)]
     return nn.Sequential(*layers).eval().requires_grad_(False)
@@ -42,12 +42,12 @@ def examples(first: int = 0, count: int = N) -> Mixture:
 
 @pytest.fixture
 def fit(tmp_path):
-    """Trains a denoiser; its weights and history."""
+    """A function that trains a denoiser and returns weights and history."""
 
     def run(name: str, step=STEP, **loop):
         model = denoiser()
         common = {"seed": 0, "name": "dae", "state": tmp_path / name, "digest": "d", "device": CPU}
-        others = {"held_out": examples(100, 7), "network": looked_at()}
+        others = {"held_out": examples(100, 7), "network": classifier()}
         history = train(model, step, examples(), LOOP | loop, **common, **others)
         rows = [{k: v for k, v in row.items() if k != "epoch_seconds"} for row in history]
         return model.state_dict(), rows
@@ -55,87 +55,87 @@ def fit(tmp_path):
     return run
 
 
-def kept_as(monkeypatch, way: str) -> None:
-    """Let memory just suffice for single precision, for half precision, or not."""
+def limit_memory(monkeypatch, storage: str) -> None:
+    """Limit the memory to just single precision, half precision, or less."""
     values = N * (3 * 6 * 6 + 3 * 6 * 6)
-    limit = {"single": 4 * values, "half": 2 * values, "nothing": 2 * 7 * 216 - 1}[way]
+    limit = {"single": 4 * values, "half": 2 * values, "nothing": 2 * 7 * 216 - 1}[storage]
     monkeypatch.setattr(_references, "_IN_MEMORY", limit)
 
 
-@pytest.mark.parametrize("way", ["single", "half", "nothing"])
-def test_kept_references_are_those_of_the_images(monkeypatch, caplog, way):
+@pytest.mark.parametrize("storage", ["single", "half", "nothing"])
+def test_cached_references_are_those_of_the_images(monkeypatch, caplog, storage):
     caplog.set_level(logging.INFO)
-    kept_as(monkeypatch, way)
-    make, calls = maker(STEP, looked_at()), []
+    limit_memory(monkeypatch, storage)
+    function, calls = reference_function(STEP, classifier()), []
 
     def counted(targets):
         calls.append(len(targets))
-        return make(targets)
+        return function(targets)
 
-    some = examples()
-    references = References(counted, some, BATCH, CPU)
-    steps = sum(1 for _ in references.keep())
-    assert calls == ([5, 5, 5, 5, 3] if way != "nothing" else [5])
-    assert steps == (5 if way != "nothing" else 0)
+    data = examples()
+    references = References(counted, data, BATCH, CPU)
+    steps = sum(1 for _ in references.fill_cache())
+    assert calls == ([5, 5, 5, 5, 3] if storage != "nothing" else [5])
+    assert steps == (5 if storage != "nothing" else 0)
     index = torch.tensor([22, 3, 11])
-    targets = some.targets(index)
-    found, expected = references.of(index, targets), make(targets)
-    assert len(calls) == (5 if way != "nothing" else 2)
-    tolerance = {"single": 1e-6, "half": 1e-3, "nothing": 0}[way]
-    for mine, other in zip(found, expected, strict=True):
-        assert mine.dtype == torch.float32
-        torch.testing.assert_close(mine, other, rtol=tolerance, atol=tolerance)
-    said = "made anew in each epoch" if way == "nothing" else "kept in memory"
-    assert f"references of {N} images" in caplog.text and said in caplog.text
+    targets = data.targets(index)
+    result, expected = references.get(index, targets), function(targets)
+    assert len(calls) == (5 if storage != "nothing" else 2)
+    tolerance = {"single": 1e-6, "half": 1e-3, "nothing": 0}[storage]
+    for actual, other in zip(result, expected, strict=True):
+        assert actual.dtype == torch.float32
+        torch.testing.assert_close(actual, other, rtol=tolerance, atol=tolerance)
+    message = "computed again in each epoch" if storage == "nothing" else "kept in memory"
+    assert f"references of {N} images" in caplog.text and message in caplog.text
 
 
-def test_what_half_precision_cannot_hold_is_made_anew(monkeypatch, caplog):
+def test_values_beyond_half_precision_are_not_cached(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(_references, "_IN_MEMORY", 2 * N)
-    some = examples()
-    references = References(lambda x: [x.sum((1, 2, 3)) * 1e5], some, BATCH, CPU)
-    assert not list(references.keep())
+    data = examples()
+    references = References(lambda x: [x.sum((1, 2, 3)) * 1e5], data, BATCH, CPU)
+    assert not list(references.fill_cache())
     assert "exceed half precision" in caplog.text
     index = torch.tensor([4, 2])
-    (found,) = references.of(index, some.targets(index))
-    assert torch.equal(found, some.targets(index).sum((1, 2, 3)) * 1e5)
+    (result,) = references.get(index, data.targets(index))
+    assert torch.equal(result, data.targets(index).sum((1, 2, 3)) * 1e5)
 
 
-def test_a_step_without_references_has_no_maker():
-    assert maker(plain.reconstruct, None) is None
-    assert maker(partial(plain.classify, flip=True), looked_at()) is None
+def test_steps_without_references():
+    assert reference_function(plain.reconstruct, None) is None
+    assert reference_function(partial(plain.classify, flip=True), classifier()) is None
 
 
-def test_a_maker_gets_the_step_s_settings_and_defaults():
-    assert len(maker(STEP, looked_at())(torch.rand(2, 1, 8, 8))) == 2
-    assert maker(features.reconstruct, None).keywords["layers"][0] == "layers.relu5_3"
-    assert not maker(partial(logits.guided, norm="mse"), None).keywords
+def test_the_reference_function_gets_settings_and_defaults():
+    assert len(reference_function(STEP, classifier())(torch.rand(2, 1, 8, 8))) == 2
+    assert reference_function(features.reconstruct, None).keywords["layers"][0] == "layers.relu5_3"
+    assert not reference_function(partial(logits.guided, norm="mse"), None).keywords
 
 
-@pytest.mark.parametrize("way", ["half", "nothing"])
-def test_training_does_not_depend_on_what_is_kept(fit, monkeypatch, way):
+@pytest.mark.parametrize("storage", ["half", "nothing"])
+def test_training_does_not_depend_on_the_cache(fit, monkeypatch, storage):
     expected, history = fit("single")
-    kept_as(monkeypatch, way)
-    found, others = fit(way)
+    limit_memory(monkeypatch, storage)
+    result, others = fit(storage)
     for name, weight in expected.items():
-        torch.testing.assert_close(found[name], weight, rtol=0.02, atol=2e-3)
+        torch.testing.assert_close(result[name], weight, rtol=0.02, atol=2e-3)
     for row, other in zip(history, others, strict=True):
         assert row["metric"] == other["metric"]
         assert other["value"] == pytest.approx(row["value"], rel=1e-3)
         assert other["held_out_value"] == pytest.approx(row["held_out_value"], rel=1e-3)
 
 
-@pytest.mark.parametrize("way", ["single", "half", "nothing"])
-def test_resumed_training_is_bit_equal(fit, monkeypatch, way):
-    kept_as(monkeypatch, way)
+@pytest.mark.parametrize("storage", ["single", "half", "nothing"])
+def test_resumed_training_is_bit_equal(fit, monkeypatch, storage):
+    limit_memory(monkeypatch, storage)
     expected, history = fit("whole")
-    seen = iter([(1, True), (6, True), (10, False)])
-    moment = next(seen)
+    moments = iter([(1, True), (6, True), (10, False)])
+    moment = next(moments)
 
     def step(model, images, targets, network, reference, iteration):
         nonlocal moment
         if (iteration, model.training) == moment:
-            moment = next(seen, None)
+            moment = next(moments, None)
             signal.raise_signal(signal.SIGTERM)
         return STEP(model, images, targets, network, reference)
 
@@ -143,30 +143,30 @@ def test_resumed_training_is_bit_equal(fit, monkeypatch, way):
     for _ in range(3):
         with pytest.raises(Preempted):
             fit("often", step)
-    found, others = fit("often", step)
+    result, others = fit("often", step)
     assert others == history
-    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+    assert all(torch.equal(result[name], weight) for name, weight in expected.items())
 
 
-def test_training_that_is_stopped_while_references_are_made_stops_there(fit):
+def test_training_can_be_stopped_while_references_are_computed(fit):
     def step(model, images, targets, network, reference):
         raise AssertionError("trained")
 
-    def make(network, targets):
+    def function(network, targets):
         signal.raise_signal(signal.SIGTERM)
         return [targets]
 
-    step.reference = make
+    step.reference = function
     with pytest.raises(Preempted, match="after epoch 0, batch 0"):
         fit("stopped", step)
 
 
-def test_nothing_is_kept_for_a_single_epoch(fit, monkeypatch):
-    monkeypatch.setattr(References, "keep", lambda self: pytest.fail("kept"))
+def test_no_cache_for_a_single_epoch(fit, monkeypatch):
+    monkeypatch.setattr(References, "fill_cache", lambda self: pytest.fail("cached"))
     fit("once", epochs=1)
 
 
-def test_clean_examples_are_their_own_targets():
+def test_targets_are_the_clean_images():
     images = torch.randint(0, 256, (4, 1, 3, 3), dtype=torch.uint8)
-    found = Clean(images, torch.zeros(4), range(4)).targets(torch.tensor([2, 0]))
-    assert torch.equal(found, images[[2, 0]].float() / 255)
+    result = Clean(images, torch.zeros(4), range(4)).targets(torch.tensor([2, 0]))
+    assert torch.equal(result, images[[2, 0]].float() / 255)

@@ -1,4 +1,4 @@
-"""A state that a training cannot go on from is put away with a line in the log."""
+"""Saved states that do not fit are removed, with a line in the log."""
 
 import os
 from functools import partial
@@ -10,7 +10,7 @@ import torch
 from advdenoise.errors import Preempted
 from advdenoise.ops.resume import prepare_state, state_lock
 from tests.training import worker
-from tests.training.test_loop import STEP, assert_equal, ending, network, one_thread  # noqa: F401
+from tests.training.test_loop import STEP, assert_equal, network, one_thread, with_signals  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +22,10 @@ def train(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stopped(train, tmp_path_factory) -> dict:
-    """The state of a training that was stopped in its second epoch."""
+    """The state of a training stopped in its second epoch."""
     folder = tmp_path_factory.mktemp("stopped")
     with pytest.raises(Preempted):
-        train(network(), state=folder, step=ending(STEP, (5, True)))
+        train(network(), state=folder, step=with_signals(STEP, (5, True)))
     return torch.load(folder / "d" / "state.pt", weights_only=True)
 
 
@@ -85,7 +85,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_state_that_does_not_fit_is_told_and_training_starts_anew(
+def test_training_starts_over_if_the_state_does_not_fit(
     tmp_path, wrong, train, stopped, undisturbed, caplog
 ):
     path = tmp_path / "d" / "state.pt"
@@ -93,12 +93,12 @@ def test_a_state_that_does_not_fit_is_told_and_training_starts_anew(
     WRONG[wrong](path, stopped)
     model = network()
     train(model, state=tmp_path)
-    (line,) = [line for line in caplog.messages if "starts anew" in line]
+    (line,) = [line for line in caplog.messages if "starts over" in line]
     assert line.startswith(f"{path} is damaged (")
     assert_equal(model, undisturbed)
 
 
-def test_the_state_by_itself_is_gone_on_from(tmp_path, train, stopped, undisturbed, caplog):
+def test_a_valid_state_is_resumed(tmp_path, train, stopped, undisturbed, caplog):
     (tmp_path / "d").mkdir()
     torch.save(stopped, tmp_path / "d" / "state.pt")
     model = network()
@@ -109,7 +109,7 @@ def test_the_state_by_itself_is_gone_on_from(tmp_path, train, stopped, undisturb
 
 @pytest.mark.parametrize("place", [".", "lock", "d", ".."])
 @pytest.mark.parametrize("kind", ["file", "folder", "link", "pipe"])
-def test_what_is_no_folder_of_states_is_put_away(tmp_path, train, place, kind, caplog):
+def test_other_files_in_place_of_the_folder_are_removed(tmp_path, train, place, kind, caplog):
     state = tmp_path / "resume" / "output"
     path = Path(os.path.normpath(state / place))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,8 +120,8 @@ def test_what_is_no_folder_of_states_is_put_away(tmp_path, train, place, kind, c
         "pipe": lambda: os.mkfifo(path),
     }[kind]()
     with state_lock(state):
-        own = prepare_state(state, "d")
-    assert own.parent.is_dir() and (not own.exists() or own.is_dir())
+        folder = prepare_state(state, "d")
+    assert folder.parent.is_dir() and (not folder.exists() or folder.is_dir())
     lines = [line for line in caplog.messages if "is damaged" in line]
     harmless = kind == "folder" and place != "lock" or (place, kind) == ("lock", "file")
     assert bool(lines) != harmless

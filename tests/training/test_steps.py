@@ -6,13 +6,13 @@ from torch.nn import functional
 from advdenoise.noise import Noise
 from advdenoise.training import adversarial, plain
 from advdenoise.training._augment import augment
-from advdenoise.training._steps import attacked, hits
+from advdenoise.training._steps import correct_share, frozen
 
 BUDGET = {"epsilon": 0.1, "alpha": 0.04, "steps": 4}
 
 
-class GradientMonitor(nn.Module):
-    """A classifier that notes each call: its mode, and whether its weights take gradients."""
+class Recorder(nn.Module):
+    """A classifier that records its mode, whether its weights require gradients, and its inputs."""
 
     def __init__(self):
         super().__init__()
@@ -38,8 +38,8 @@ def noise() -> Noise:
     return Noise(0, range(6), "step")
 
 
-def test_the_attack_meets_frozen_weights_in_eval_mode_and_learning_train_mode(batch):
-    model = GradientMonitor().train()
+def test_attack_in_eval_mode_and_update_in_train_mode(batch):
+    model = Recorder().train()
     loss, metrics = adversarial.pgd(model, *batch, noise(), 0, **BUDGET)
     *attack, update = model.calls
     assert [call[:2] for call in attack] == [(False, False)] * BUDGET["steps"]
@@ -52,27 +52,27 @@ def test_the_attack_meets_frozen_weights_in_eval_mode_and_learning_train_mode(ba
     assert 0 <= metrics["accuracy"] <= 1
 
 
-def test_running_statistics_see_the_adversarial_batch_once(batch):
-    model = GradientMonitor().train()
+def test_running_statistics_are_updated_once(batch):
+    model = Recorder().train()
     adversarial.pgd(model, *batch, noise(), 0, **BUDGET)
     assert model.layers[1].num_batches_tracked == 1
 
 
-def test_learns_at_images_inside_the_ball_that_raise_the_loss(batch):
+def test_adversarial_images_are_inside_the_ball_and_increase_the_loss(batch):
     images, labels = batch
-    model = GradientMonitor().train()
+    model = Recorder().train()
     adversarial.pgd(model, images, labels, noise(), 0, **BUDGET)
-    found = model.calls[-1][2]
-    assert (found - images).abs().max() <= BUDGET["epsilon"] + 1e-6
-    assert found.min() >= 0 and found.max() <= 1
+    attacked = model.calls[-1][2]
+    assert (attacked - images).abs().max() <= BUDGET["epsilon"] + 1e-6
+    assert attacked.min() >= 0 and attacked.max() <= 1
     model.eval()
     loss = functional.cross_entropy(model(images), labels)
-    assert functional.cross_entropy(model(found), labels) > loss + 0.05
+    assert functional.cross_entropy(model(attacked), labels) > loss + 0.05
 
 
 def test_a_random_start_is_optional(batch):
     images, labels = batch
-    with_start, without = GradientMonitor().eval(), GradientMonitor().eval()
+    with_start, without = Recorder().eval(), Recorder().eval()
     adversarial.pgd(with_start, images, labels, noise(), 0, **BUDGET)
     adversarial.pgd(without, images, labels, noise(), 0, **BUDGET, random_start=False)
     assert torch.equal(without.calls[0][2], images)
@@ -84,12 +84,12 @@ def test_the_budget_grows_over_the_warmup(batch, monkeypatch, epoch, share):
     budgets = []
     pgd = adversarial.gradient.pgd
 
-    def watched(*inputs, **budget):
+    def recorded(*inputs, **budget):
         budgets.append(budget)
         return pgd(*inputs, **budget)
 
-    monkeypatch.setattr(adversarial.gradient, "pgd", watched)
-    model = GradientMonitor().train()
+    monkeypatch.setattr(adversarial.gradient, "pgd", recorded)
+    model = Recorder().train()
     adversarial.pgd(model, *batch, noise(), epoch, **BUDGET, warmup=4)
     assert budgets == [{"epsilon": 0.1 * share, "alpha": 0.04 * share, "steps": 4}]
     assert (model.calls[-1][2] - batch[0]).abs().max() <= 0.1 * share + 1e-6
@@ -98,7 +98,7 @@ def test_the_budget_grows_over_the_warmup(batch, monkeypatch, epoch, share):
 
 
 def test_held_out_images_are_attacked_without_gradient_and_not_augmented(batch):
-    model = GradientMonitor().eval()
+    model = Recorder().eval()
     with torch.no_grad():
         loss, _ = adversarial.pgd(model, *batch, noise(), 0, **BUDGET, crop=4, flip=True)
     assert not model.training and not loss.requires_grad
@@ -106,10 +106,10 @@ def test_held_out_images_are_attacked_without_gradient_and_not_augmented(batch):
     assert (model.calls[-1][2] - batch[0]).abs().max() <= BUDGET["epsilon"] + 1e-6
 
 
-def test_modes_and_freezing_are_put_back():
-    model = GradientMonitor().train()
+def test_modes_and_gradients_are_restored():
+    model = Recorder().train()
     model.layers[1].eval()
-    with attacked(model):
+    with frozen(model):
         assert not any(p.requires_grad for p in model.parameters())
         assert not any(module.training for module in model.modules())
     assert model.training
@@ -120,7 +120,7 @@ def test_modes_and_freezing_are_put_back():
 
 def test_classify_augments_in_train_mode_only(batch):
     images, labels = batch
-    model = GradientMonitor().train()
+    model = Recorder().train()
     plain.classify(model, images, labels, noise(), shift=0.2, flip=True)
     assert torch.equal(model.calls[0][2], augment(images, noise(), shift=0.2, flip=True))
     model.eval()
@@ -142,21 +142,21 @@ def test_the_loss_of_masks_is_the_mean_over_labelled_pixels():
     logits = torch.randn(2, 3, 2, 2, generator=generator)
     masks = torch.tensor([[[0, 255], [2, 1]], [[255, 255], [255, 0]]])
     loss, metrics = segment(logits, masks)
-    each = [
+    losses = [
         -logits[n, :, y, x].log_softmax(0)[masks[n, y, x]]
         for n in range(2)
         for y in range(2)
         for x in range(2)
         if masks[n, y, x] != 255
     ]
-    assert loss.item() == pytest.approx(torch.stack(each).mean().item())
+    assert loss.item() == pytest.approx(torch.stack(losses).mean().item())
     right = logits.argmax(1) == masks
     shares = [right[0][masks[0] != 255].float().mean(), right[1, 1, 1].float()]
-    assert torch.allclose(hits(logits, masks), torch.stack(shares))
+    assert torch.allclose(correct_share(logits, masks), torch.stack(shares))
     assert metrics["accuracy"].item() == pytest.approx(sum(map(float, shares)) / 2)
 
 
-class Fixed(nn.Module):
+class Constant(nn.Module):
     def __init__(self, logits):
         super().__init__()
         self.logits = logits
@@ -166,26 +166,26 @@ class Fixed(nn.Module):
 
 
 def segment(logits, masks):
-    return plain.segment(Fixed(logits).eval(), torch.zeros(2, 3, 2, 2), masks, None)
+    return plain.segment(Constant(logits).eval(), torch.zeros(2, 3, 2, 2), masks, None)
 
 
-def test_masks_without_any_labelled_pixel_teach_nothing():
+def test_masks_without_labelled_pixels_give_no_gradient():
     logits = torch.randn(2, 3, 2, 2, requires_grad=True)
     loss, metrics = segment(logits, torch.full((2, 2, 2), 255))
     loss.backward()
     assert loss.item() == 0 and metrics["accuracy"] == 0 and not logits.grad.any()
 
 
-def test_segmenters_are_taught_moved_pairs_in_train_mode_only():
+def test_segment_augments_in_train_mode_only():
     masks = torch.randint(0, 3, (6, 33, 33))
-    seen = []
+    recorded = []
 
-    class Seeing(nn.Module):
+    class Segmenter(nn.Module):
         def forward(self, images):
-            seen.append(images)
+            recorded.append(images)
             return torch.zeros(len(images), 3, *images.shape[2:])
 
     images = (masks / 2)[:, None].expand(-1, 3, -1, -1)
-    for model in (Seeing().train(), Seeing().eval()):
+    for model in (Segmenter().train(), Segmenter().eval()):
         plain.segment(model, images, masks, noise(), flip=True, scale=[0.5, 2.0])
-    assert not torch.equal(seen[0], images) and torch.equal(seen[1], images)
+    assert not torch.equal(recorded[0], images) and torch.equal(recorded[1], images)

@@ -1,4 +1,4 @@
-"""Jobs that are stopped, killed, or run twice: real processes, synchronised by what they print."""
+"""Jobs that are stopped, killed or run twice: real processes, synchronised by their output."""
 
 import os
 import signal
@@ -72,11 +72,11 @@ def start(digits):
 
 @pytest.fixture(scope="module")
 def undisturbed(digits, tmp_path_factory) -> dict:
-    return trained(digits, tmp_path_factory.mktemp("undisturbed"))
+    return train_here(digits, tmp_path_factory.mktemp("undisturbed"))
 
 
-def trained(digits: Path, state: Path) -> dict:
-    """What a job writes, made in this process."""
+def train_here(digits: Path, state: Path) -> dict:
+    """The weights and history of a job, computed in this process."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     model = worker.network()
@@ -85,10 +85,10 @@ def trained(digits: Path, state: Path) -> dict:
     return {"weights": model.state_dict(), "history": history}
 
 
-def assert_same(made: dict, expected: dict) -> None:
+def assert_same(result: dict, expected: dict) -> None:
     for name, value in expected["weights"].items():
-        assert torch.equal(made["weights"][name], value), name
-    for row, other in zip(made["history"], expected["history"], strict=True):
+        assert torch.equal(result["weights"][name], value), name
+    for row, other in zip(result["history"], expected["history"], strict=True):
         assert row == {**other, "epoch_seconds": row["epoch_seconds"]}
 
 
@@ -96,20 +96,18 @@ def load(path: Path) -> dict:
     return torch.load(path, weights_only=True)
 
 
-def test_sigterm_finishes_the_batch_and_a_rerun_ends_alike(tmp_path, start, digits, undisturbed):
+def test_sigterm_finishes_the_batch_and_a_rerun_is_bit_equal(tmp_path, start, digits, undisturbed):
     job = start(tmp_path / "state", tmp_path / "weights.pt", stop_at=5)
     job.wait_at(5)
     job.process.send_signal(signal.SIGTERM)
-    code, out, err = job.end()  # closes its standard input, so that the batch goes on
+    code, out, err = job.end()  # closes its standard input, which lets the batch continue
     assert code == EXIT_PREEMPTED
     assert out == ""  # no further batch
     assert "SIGTERM received; the state after epoch 1, batch 2 is saved" in err
-    assert_same(trained(digits, tmp_path / "state"), undisturbed)
+    assert_same(train_here(digits, tmp_path / "state"), undisturbed)
 
 
-def test_a_second_job_waits_for_an_orphan_and_goes_on_where_it_was_killed(
-    tmp_path, start, undisturbed
-):
+def test_a_second_job_waits_for_an_orphan_and_continues_after_it(tmp_path, start, undisturbed):
     state, weights = tmp_path / "state", tmp_path / "weights.pt"
     orphan = start(state, weights, stop_at=5)
     orphan.wait_at(5)

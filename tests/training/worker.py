@@ -1,4 +1,4 @@
-"""One small training of real digits, called in tests as a job of its own.
+"""A small training of real digits, run by tests as a separate job.
 
 python -m tests.training.worker DIGITS STATE WEIGHTS [--stop-at ITERATION]: prints `at ITERATION`
 before each batch and, at the one of --stop-at, waits for a line on its standard input.
@@ -29,7 +29,7 @@ STEP = partial(plain.classify, shift=0.1, rotation=10.0)
 
 
 def write_digits(path: Path) -> None:
-    """scikit-learn's 8x8 digits, in a file: a job then starts without scikit-learn."""
+    """Write scikit-learn's 8x8 digits to a file, so that jobs start without scikit-learn."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -44,7 +44,7 @@ def digits(path: Path, first: int, last: int) -> Clean:
 
 
 def network() -> nn.Module:
-    """Convolution, batch statistics and dropout: all that a state has to hold."""
+    """A network with running statistics and dropout, which a state must restore."""
     torch.manual_seed(5)
     return nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1),

@@ -1,4 +1,4 @@
-"""What a batch of training images consists of; 8-bit images stay 8-bit until they are used."""
+"""Training examples: batches of images, targets and labels. Images stay 8-bit until used."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,18 +10,18 @@ from torch import Tensor
 from advdenoise.calls import call_with
 from advdenoise.noise import Noise
 
-# Perturbations that together take no more bytes are kept in memory: random rows of a compressed
-# file cost more than the training step of a small denoiser.
+# Perturbations are loaded into memory if together they take at most this many bytes: reading random
+# rows of a compressed file costs more than a training step of a small denoiser.
 _IN_MEMORY = 8 << 30
 
 
 class Clean:
-    """Images as they are, for classifiers: inputs and targets are the same.
+    """Clean images, for classifiers: inputs and targets are the same.
 
     Args:
         images: [N, C, H, W] uint8.
-        labels: [N] int64, or masks [N, H, W] uint8, 255 where a pixel has no class.
-        ids: [N] image ids, which the random numbers of an image derive from.
+        labels: [N] int64, or masks [N, H, W] uint8 with 255 for pixels without a class.
+        ids: [N] image ids, from which the random numbers of an image derive.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, ids: Sequence[int]):
@@ -34,8 +34,8 @@ class Clean:
         return len(self._images)
 
     @property
-    def truth(self) -> str:
-        """What a batch calls what is to be learnt: `labels`, or `masks` where it has them."""
+    def label_name(self) -> str:
+        """The key of the labels in a batch: `labels`, or `masks` for dense data sets."""
         return "labels" if self._labels.ndim == 1 else "masks"
 
     def targets(self, index: Tensor, device: torch.device | str = "cpu") -> Tensor:
@@ -48,20 +48,19 @@ class Clean:
     ) -> dict[str, Tensor]:
         """The examples at `index` as `images`, `targets` and `labels` or `masks` on `device`.
 
-        Images and targets are as `targets` gives them; labels [N] and masks [N, H, W] are int64.
+        Images and targets are as in `targets`; labels [N] and masks [N, H, W] are int64.
         """
-        images, truth = self.targets(index, device), self._labels[index].to(device).long()
-        return {"images": images, "targets": images, self.truth: truth}
+        images, labels = self.targets(index, device), self._labels[index].to(device).long()
+        return {"images": images, "targets": images, self.label_name: labels}
 
 
 @dataclass(frozen=True)
 class Part:
-    """A share of every batch and what is added to its images.
+    """A share of every batch, and the perturbations that are added to its images.
 
-    `points` are used in turn, so that an image meets another one in each epoch: arrays
-    [N, C, H, W] of float32 perturbations, row by row those of the training images (numpy or an
-    open HDF5 dataset), or noise functions that are handed `images` and `noise`. Without points the
-    images stay clean.
+    `points` are cycled through, so that an image gets another one in each epoch. Each is an array
+    [N, C, H, W] of float32 perturbations, one for each training image (numpy or an open HDF5
+    dataset), or a noise function of `images` and `noise`. Without points the images stay clean.
     """
 
     share: float
@@ -69,10 +68,10 @@ class Part:
 
 
 class Mixture(Clean):
-    """Images to be denoised: inputs are perturbed as the parts say, targets are clean.
+    """Images to be denoised: inputs are perturbed according to `parts`, targets are clean.
 
-    Every batch holds the parts in their shares (largest remainder), at random places; an epoch
-    goes over all images once. Arguments as `Clean`'s.
+    Every batch contains the parts in their shares (largest remainder) at random positions; an epoch
+    contains each image once. The other arguments are those of `Clean`.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, ids: Sequence[int], parts: Sequence[Part]):
@@ -92,35 +91,36 @@ class Mixture(Clean):
         """As `Clean.batch`; inputs are clipped to [0, 1]."""
         batch = super().batch(index, noise, epoch, device)
         images = batch["targets"].clone()
-        places = torch.arange(len(index))
+        positions = torch.arange(len(index))
         if len(self._parts) > 1:
-            places = noise.uniform(torch.empty(len(index), 1)).flatten().argsort()
+            positions = noise.uniform(torch.empty(len(index), 1)).flatten().argsort()
         counts = largest_remainder([part.share for part in self._parts], len(index))
-        for part, rows in zip(self._parts, places.split(counts), strict=True):
-            turns = (index[rows] + epoch) % max(len(part.points), 1)
-            for turn, point in enumerate(part.points):
-                chosen = rows[turns == turn]
-                if len(chosen):
-                    clean = images[chosen.to(device)]
-                    perturbation = _perturbation(point, clean, index[chosen], noise.take(chosen))
-                    images[chosen.to(device)] = (clean + perturbation).clamp_(0, 1)
+        for part, rows in zip(self._parts, positions.split(counts), strict=True):
+            point_index = (index[rows] + epoch) % max(len(part.points), 1)
+            for i, point in enumerate(part.points):
+                selected = rows[point_index == i]
+                if len(selected):
+                    clean = images[selected.to(device)]
+                    own_noise = noise.take(selected)
+                    perturbation = _perturbation(point, clean, index[selected], own_noise)
+                    images[selected.to(device)] = (clean + perturbation).clamp_(0, 1)
         return {**batch, "images": images}
 
 
-def largest_remainder(shares: Sequence[float], seats: int) -> list[int]:
-    """Whole numbers in proportion to `shares` that add up to `seats` (Hamilton's method)."""
-    exact = np.asarray(shares, dtype=np.float64) * seats / sum(shares)
+def largest_remainder(shares: Sequence[float], total: int) -> list[int]:
+    """Whole numbers in proportion to `shares` with the sum `total` (Hamilton's method)."""
+    exact = np.asarray(shares, dtype=np.float64) * total / sum(shares)
     counts = np.floor(exact + 1e-9).astype(int)
-    # Equal remainders go to the first; the small term above keeps 0.3 * 40 from being 11.99...
+    # Of equal remainders the first wins; the small term above prevents 0.3 * 40 = 11.99...
     order = np.argsort(counts - exact, kind="stable")
-    counts[order[: seats - counts.sum()]] += 1
+    counts[order[: total - counts.sum()]] += 1
     return counts.tolist()
 
 
 def _perturbation(point, clean: Tensor, rows: Tensor, noise: Noise) -> Tensor:
     if callable(point):
         return call_with(point, images=clean, noise=noise)
-    # An HDF5 dataset wants increasing rows.
+    # HDF5 datasets require increasing row numbers.
     order = rows.argsort()
     stored = np.empty((len(rows), *clean.shape[1:]), dtype=np.float32)
     stored[order.numpy()] = point[rows[order].numpy()]

@@ -1,7 +1,7 @@
-"""Optimisers: gradient descent with momentum, Adam, RMSprop.
+"""Optimisers: SGD with momentum, Adam, RMSprop.
 
-The updates are `torch.optim`'s functions. Its classes would import torch's compiler when the first
-is made, which takes longer than all of the rest of a small job's start.
+The updates are `torch.optim`'s functions. Its classes import torch's compiler when the first one is
+created, which takes longer than the rest of a small job's start.
 """
 
 import torch
@@ -15,16 +15,17 @@ from advdenoise.training._settings import check_optimiser
 
 
 class Optimiser:
-    """Updates the parameters of a model that take gradients and have one.
+    """Updates those trainable parameters of a model that have a gradient, in place.
 
     Args:
-        model: its parameters are moved in place.
-        settings: `name`; `lr`; `decay` (0): the learning rate is divided by 1 + decay * iteration,
-            as Keras does; `weight_decay` (0), added to the gradient as weight_decay * parameter,
-            on `weight_decay_on: all` (parameters) or `convolutions` (their kernels only). Further
-            `sgd`: momentum (0), nesterov (false); `adam` (Kingma & Ba 2015): betas (0.9, 0.999),
-            eps (1e-8); `rmsprop` (Tieleman & Hinton 2012): alpha (0.9), eps (1e-7), as in Keras.
-        key: the entry's place in the configuration, for messages.
+        model: the model.
+        settings: `name`, `lr` and, with defaults, `decay` (0): the learning rate is divided by
+            1 + decay * iteration, as in Keras; `weight_decay` (0), added to the gradient as
+            weight_decay * parameter, of all parameters or, with `weight_decay_on: convolutions`,
+            of the kernels of convolutions only. `sgd` also has momentum (0) and nesterov (false);
+            `adam` (Kingma & Ba 2015) betas (0.9, 0.999) and eps (1e-8); `rmsprop` (Tieleman &
+            Hinton 2012) alpha (0.9) and eps (1e-7), as in Keras.
+        key: key of the entry in the configuration, for messages.
 
     Raises:
         BadInput: an unknown optimiser or setting.
@@ -35,44 +36,43 @@ class Optimiser:
         self._settings = settings
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._decayed = _decayed(model, settings, key)
-        memories = {"sgd": ("velocity",), "adam": ("mean", "square"), "rmsprop": ("square",)}
-        self._memory = {
+        moment_names = {"sgd": ("velocity",), "adam": ("mean", "square"), "rmsprop": ("square",)}
+        self._moments = {
             name: [torch.zeros_like(p) for p in self._parameters]
-            for name in memories[settings["name"]]
+            for name in moment_names[settings["name"]]
         }
-        self._memory["steps"] = [torch.zeros(()) for _ in self._parameters]
+        self._moments["steps"] = [torch.zeros(()) for _ in self._parameters]
 
     def zero_grad(self) -> None:
-        """Take all gradients away."""
+        """Set all gradients to None."""
         for parameter in self._parameters:
             parameter.grad = None
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
-        """One update of every parameter that has a gradient; others keep value and memory."""
+        """Update every parameter that has a gradient; others keep their value and moments."""
         update = getattr(self, f"_{self._settings['name']}")
         for decayed in (True, False):
-            places = [
-                place
-                for place, parameter in enumerate(self._parameters)
-                if parameter.grad is not None and self._decayed[place] == decayed
+            indices = [
+                i
+                for i, parameter in enumerate(self._parameters)
+                if parameter.grad is not None and self._decayed[i] == decayed
             ]
-            if places:
-                parameters = [self._parameters[place] for place in places]
-                memory = {
-                    name: [tensors[place] for place in places]
-                    for name, tensors in self._memory.items()
+            if indices:
+                parameters = [self._parameters[i] for i in indices]
+                moments = {
+                    name: [tensors[i] for i in indices] for name, tensors in self._moments.items()
                 }
                 decay = self._settings.get("weight_decay", 0.0) if decayed else 0.0
-                update(parameters, [p.grad for p in parameters], memory, lr, decay)
+                update(parameters, [p.grad for p in parameters], moments, lr, decay)
 
     def state_dict(self) -> dict:
-        """Tensors by name."""
-        return self._memory
+        """The moments and step counts: lists of tensors by name."""
+        return self._moments
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from `state_dict()`; tensors are moved to their parameter's device."""
-        self._memory = {
+        """Restore `state_dict()`; tensors are moved to the device of their parameter."""
+        self._moments = {
             name: [
                 tensor if name == "steps" else tensor.to(parameter.device)
                 for tensor, parameter in zip(tensors, self._parameters, strict=True)
@@ -80,11 +80,11 @@ class Optimiser:
             for name, tensors in state.items()
         }
 
-    def _sgd(self, parameters, gradients, memory, lr: float, decay: float) -> None:
+    def _sgd(self, parameters, gradients, moments, lr: float, decay: float) -> None:
         sgd(
             parameters,
             gradients,
-            memory["velocity"],
+            moments["velocity"],
             foreach=True,
             weight_decay=decay,
             momentum=self._settings.get("momentum", 0.0),
@@ -94,33 +94,33 @@ class Optimiser:
             maximize=False,
         )
 
-    def _adam(self, parameters, gradients, memory, lr: float, decay: float) -> None:
-        first, second = self._settings.get("betas", (0.9, 0.999))
+    def _adam(self, parameters, gradients, moments, lr: float, decay: float) -> None:
+        beta1, beta2 = self._settings.get("betas", (0.9, 0.999))
         adam(
             parameters,
             gradients,
-            memory["mean"],
-            memory["square"],
+            moments["mean"],
+            moments["square"],
             [],
-            memory["steps"],
+            moments["steps"],
             foreach=True,
             amsgrad=False,
-            beta1=first,
-            beta2=second,
+            beta1=beta1,
+            beta2=beta2,
             lr=lr,
             weight_decay=decay,
             eps=self._settings.get("eps", 1e-8),
             maximize=False,
         )
 
-    def _rmsprop(self, parameters, gradients, memory, lr: float, decay: float) -> None:
+    def _rmsprop(self, parameters, gradients, moments, lr: float, decay: float) -> None:
         rmsprop(
             parameters,
             gradients,
-            memory["square"],
+            moments["square"],
             [],
             [],
-            memory["steps"],
+            moments["steps"],
             foreach=True,
             lr=lr,
             alpha=self._settings.get("alpha", 0.9),
@@ -132,24 +132,27 @@ class Optimiser:
 
 
 def learning_rate(loop: dict, epoch: int, iteration: int) -> float:
-    """The rate in an epoch (from 0) and iteration (from 0) by `optimiser` and `schedule`."""
+    """The learning rate of an epoch and iteration, both counted from 0.
+
+    `loop` has `optimiser` (lr, decay) and optionally `schedule: {epochs: lr}`.
+    """
     settings = loop["optimiser"]
     lr = settings["lr"]
-    schedule = {int(after): value for after, value in loop.get("schedule", {}).items()}
-    for after in sorted(schedule):
-        if epoch >= after:
-            lr = schedule[after]
+    schedule = {int(start): value for start, value in loop.get("schedule", {}).items()}
+    for start in sorted(schedule):
+        if epoch >= start:
+            lr = schedule[start]
     return lr / (1 + settings.get("decay", 0.0) * iteration)
 
 
 def _decayed(model: nn.Module, settings: dict, key: str) -> list[bool]:
-    """Whether weight decay falls on each of the parameters that take gradients."""
-    on = settings.get("weight_decay_on", "all")
-    if on not in ("all", "convolutions"):
-        raise BadInput(f"{key}: weight_decay_on is {on!r}; take all or convolutions")
+    """Whether weight decay applies, for each trainable parameter."""
+    decays = settings.get("weight_decay_on", "all")
+    if decays not in ("all", "convolutions"):
+        raise BadInput(f"{key}.weight_decay_on: must be all or convolutions, got {decays!r}")
     kernels = {
         id(module.weight)
         for module in model.modules()
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
     }
-    return [on == "all" or id(p) in kernels for p in model.parameters() if p.requires_grad]
+    return [decays == "all" or id(p) in kernels for p in model.parameters() if p.requires_grad]

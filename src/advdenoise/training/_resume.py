@@ -1,4 +1,4 @@
-"""The state of a training: what it is resumed from."""
+"""The saved state of a training, from which it is resumed."""
 
 import logging
 import os
@@ -22,26 +22,26 @@ DIVERGED = "diverged"
 class State:
     """The state file of one training, `folder/digest/state.pt`.
 
-    States of other digests are removed: what made them has changed. Use it under the lock.
+    States of other digests are removed, since settings or code have changed. Requires the lock.
     """
 
     def __init__(self, folder: Path, digest: str):
         self._digest = digest
-        own = prepare_state(folder, digest)
-        self.path = own / STATE
-        self._diverged = own / DIVERGED
+        folder_of_digest = prepare_state(folder, digest)
+        self.path = folder_of_digest / STATE
+        self._diverged = folder_of_digest / DIVERGED
 
     def save(self, state: dict) -> None:
         """Write a dictionary of tensors, numbers, strings, lists and dictionaries atomically."""
-        # A file of Python's says why it cannot be written, torch's own does not.
+        # Errors of Python's files give the reason, those of torch's own do not.
         with atomic_write(self.path) as temporary, temporary.open("wb") as file:
             torch.save({**state, "digest": self._digest}, file)
         remove(self._diverged)
 
     def load(self) -> dict | None:
-        """The state on the CPU; None where there is none or no state of this training.
+        """The state, on the CPU; None if there is none.
 
-        What stands in its place is then removed.
+        A file that is damaged or belongs to another training is removed.
         """
         if not os.path.lexists(self.path):
             return None
@@ -49,14 +49,14 @@ class State:
             if reason := why_not_readable(self.path):
                 raise ValueError(reason)
             with zipfile.ZipFile(self.path) as archive:
-                if archive.testzip() is not None:  # torch.load itself checks no checksums
+                if archive.testzip() is not None:  # torch.load does not verify checksums
                     raise ValueError("wrong checksum")
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             if not isinstance(state, dict) or state.get("digest") != self._digest:
-                raise ValueError("it is of another training")
+                raise ValueError("it belongs to another training")
             return state
         except Exception as error:
-            if reason := refusal_message(error, self.path):  # it may be whole
+            if reason := refusal_message(error, self.path):  # the file may be intact
                 raise Refusal(reason) from error
             if is_out_of_memory(error):
                 raise
@@ -64,15 +64,15 @@ class State:
             return None
 
     def discard(self, reason: str) -> None:
-        """Remove a state that this training cannot go on from."""
-        log.warning("%s is damaged (%s): training starts anew", self.path, reason)
+        """Remove a state from which this training cannot continue."""
+        log.warning("%s is damaged (%s): training starts over", self.path, reason)
         remove(self.path)
 
     def diverged(self) -> bool:
-        """Note that training came to nothing from this state; is there anything to resume?
+        """Record that training diverged from this state; return whether it can be resumed.
 
-        The first time the state stays, since the cause may have been a passing fault. The second
-        time it is removed, so that no rerun is led into the same failure for ever.
+        After the first failure the state is kept, since the cause may have been transient. After
+        the second it is removed, so that reruns do not repeat the failure forever.
         """
         if self.path.exists() and not self._diverged.exists():
             self._diverged.touch()

@@ -1,4 +1,4 @@
-"""Which settings each optimiser has. No torch: the configuration is checked with it."""
+"""The settings of each optimiser. Does not import torch, since it checks configurations."""
 
 from advdenoise.errors import BadInput
 
@@ -11,14 +11,13 @@ _OPTIMISERS = {
 
 
 def check_optimiser(key: str, settings: dict) -> None:
-    """Raises BadInput, which begins with `key`, for an unknown optimiser or another's setting."""
+    """Raise BadInput, naming `key`, for an unknown optimiser or a setting that it does not have."""
     name = settings["name"]
     if name not in _OPTIMISERS:
-        raise BadInput(f"{key}.name: optimiser {name!r} is unknown; take {', '.join(_OPTIMISERS)}")
-    knows = _COMMON + _OPTIMISERS[name]
+        raise BadInput(f"{key}.name: must be one of {', '.join(_OPTIMISERS)}, got {name!r}")
+    known = _COMMON + _OPTIMISERS[name]
     for setting in settings:
-        if setting not in ("name", *knows):
+        if setting not in ("name", *known):
             raise BadInput(
-                f"{key}.{setting}: optimiser {name} has no such setting; it knows "
-                f"{', '.join(knows)}"
+                f"{key}.{setting}: optimiser {name} has no such setting; it has {', '.join(known)}"
             )

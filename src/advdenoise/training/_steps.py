@@ -1,4 +1,4 @@
-"""What several steps have in common."""
+"""What several training steps share."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,48 +11,49 @@ from advdenoise.outputs import predicted
 Update = tuple[Tensor, dict[str, Tensor]]
 
 
-def compares_with(make: Callable) -> Callable:
-    """Marks a step that takes a `reference`, which is the same in each epoch.
+def with_reference(function: Callable) -> Callable:
+    """Mark a step that takes a `reference`, computed from the clean images by a frozen network.
 
-    `make(network, targets, **settings)` gives it for clean images: a list of tensors [N, ...]. It
-    gets those of the step's settings that it lists; the loop keeps what it gives if it can.
+    `function(network, targets, **settings)` returns a list of tensors [N, ...] for clean images; it
+    gets the settings of the step that it lists. The loop keeps the references in memory if it can,
+    since they are the same in each epoch.
     """
 
     def mark(step: Callable) -> Callable:
-        step.reference = make
+        step.reference = function
         return step
 
     return mark
 
 
-def hits(logits: Tensor, labels: Tensor) -> Tensor:
-    """How right the largest logits are for each image: float [N] in [0, 1].
+def correct_share(logits: Tensor, labels: Tensor) -> Tensor:
+    """The correctness of the predictions for each image: float [N] in [0, 1].
 
-    Logits [N, K] of labels [N] are right or wrong; of logits [N, K, H, W] it is the share of right
-    pixels among those that the masks [N, H, W] do not ignore (0 where they ignore all).
+    0 or 1 for logits [N, K] and labels [N]. For logits [N, K, H, W] and masks [N, H, W], the share
+    of correct pixels among those that the mask does not ignore, 0 if it ignores all.
     """
-    right = predicted(logits) == labels
+    correct = predicted(logits) == labels
     if labels.ndim == 1:
-        return right.float()
+        return correct.float()
     labelled = (labels != IGNORED).flatten(1)
-    return (right.flatten(1) & labelled).sum(1) / labelled.sum(1).clamp(min=1)
+    return (correct.flatten(1) & labelled).sum(1) / labelled.sum(1).clamp(min=1)
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Share of rows [N, K] whose largest logit is the label's; of masks the mean of `hits`."""
-    return hits(logits, labels).mean()
+    """The mean of `correct_share` over the images of a batch."""
+    return correct_share(logits, labels).mean()
 
 
 @contextmanager
-def attacked(model: nn.Module) -> Iterator[None]:
-    """Eval mode and frozen weights, as an attack wants them; afterwards all is as before."""
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Eval mode and frozen weights, as attacks require; restores the previous state at the end."""
     modes = {module: module.training for module in model.modules()}
-    trained = [p for p in model.parameters() if p.requires_grad]
+    trainable = [p for p in model.parameters() if p.requires_grad]
     model.eval().requires_grad_(False)
     try:
         yield
     finally:
         for module, mode in modes.items():
             module.training = mode
-        for parameter in trained:
+        for parameter in trainable:
             parameter.requires_grad_(True)

@@ -1,4 +1,4 @@
-"""Training on images that are attacked anew in every batch."""
+"""Adversarial training: images are attacked in every batch."""
 
 from typing import Annotated
 
@@ -18,7 +18,7 @@ from advdenoise.ranges import (
     StepSize,
 )
 from advdenoise.training._augment import augment
-from advdenoise.training._steps import Update, accuracy, attacked
+from advdenoise.training._steps import Update, accuracy, frozen
 
 
 def pgd(
@@ -39,24 +39,26 @@ def pgd(
     scale: Share = 1.0,
     flip: bool = False,
 ) -> Update:
-    """Cross-entropy at the adversarial images of PGD (Madry et al. 2018, equation 2.1).
+    """Cross-entropy of the adversarial images of PGD (Madry et al. 2018, equation 2.1).
 
-    The attack meets the classifier in eval mode and takes no gradient of its weights; then the
-    classifier learns in the mode it had. One step of alpha = epsilon without a random start is FGSM
-    training. Metric `accuracy`: on the adversarial images; also in eval mode, for held-out ones.
+    The attack uses the classifier in eval mode with frozen weights; the update uses the mode that
+    the classifier was in. One step of alpha = epsilon without a random start is FGSM training.
+    Metric `accuracy`: on the adversarial images, also in eval mode for held-out images.
 
     Args:
-        epsilon, alpha: radius of the L-infinity ball and step, in pixel units.
-        warmup: epochs over which both grow to these values, by equal amounts from one of its parts
-            in the first; 0 for none. A network that large budgets keep from learning may learn so.
-        crop, shift, rotation, scale, flip: augmentation before the attack, as `plain.classify`'s.
+        epsilon, alpha: radius of the L-infinity ball and step size, in pixel units.
+        steps: steps of the attack.
+        random_start: start at a random point of the ball; otherwise at the image (BIM).
+        warmup: epochs over which epsilon and alpha increase linearly to their values, starting at a
+            fraction 1 / warmup; 0 for none. Helps networks that do not train with large budgets.
+        crop, shift, rotation, scale, flip: augmentation before the attack, as in `plain.classify`.
     """
     if model.training:
         moves = {"crop": crop, "shift": shift, "rotation": rotation, "scale": scale, "flip": flip}
         images = augment(images, noise, **moves)
     share = min((epoch + 1) / warmup, 1) if warmup else 1
     budget = {"epsilon": share * epsilon, "alpha": share * alpha, "steps": steps}
-    with attacked(model):
+    with frozen(model):
         if random_start:
             perturbation = gradient.pgd(images, labels, False, model, noise, **budget)
         else:

@@ -1,10 +1,15 @@
-"""Training on images as they are given.
+"""Supervised training of classifiers, segmenters and denoisers.
 
-What steps are handed: `model` in train mode (in eval mode for held-out examples); `images` float32
-[N,C,H,W] in [0,1], its inputs; `targets`, the clean images; `labels` int64 [N], or `masks` int64
-[N,H,W], 255 where a pixel has no class; `noise`, one random stream per image; `network`, the
-trained classifier that the entry names, and `reference`, what it makes of the clean images. They
-return the loss and the batch means of their metrics.
+A step returns the loss and the batch means of its metrics. Its arguments, by name:
+
+    model: in train mode, or in eval mode for held-out examples.
+    images: the inputs, float32 [N,C,H,W] in [0,1].
+    targets: the clean images.
+    labels: int64 [N]; or masks: int64 [N,H,W] with 255 for pixels without a class.
+    noise: one random stream per image.
+    iteration, epoch: counted from 0.
+    network: the frozen classifier that the entry names.
+    reference: its outputs for the clean images, for steps marked with `_steps.with_reference`.
 """
 
 from typing import Annotated
@@ -33,9 +38,10 @@ def classify(
 ) -> Update:
     """Cross-entropy of a classifier; metric `accuracy`.
 
-    In train mode images are cut out of themselves padded by `crop` pixels of zero, shifted by up to
-    the fraction `shift`, turned by up to `rotation` degrees, enlarged to leave a random window of
-    the share `scale` of their area or more, and mirrored half of the time (`flip`).
+    In train mode images are augmented: cropped after padding by `crop` zero pixels, translated by
+    up to a fraction `shift` of their sides, rotated by up to `rotation` degrees, cropped to a
+    random window with at least a share `scale` of their area and resized, and mirrored with
+    probability 1/2 (`flip`).
     """
     if model.training:
         moves = {"crop": crop, "shift": shift, "rotation": rotation, "scale": scale, "flip": flip}
@@ -53,22 +59,22 @@ def segment(
     scale: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0),
     flip: bool = False,
 ) -> Update:
-    """Cross-entropy of a segmenter, the mean over the labelled pixels of the batch.
+    """Cross-entropy of a segmenter, averaged over the labelled pixels of the batch.
 
-    Metric `accuracy`, of pixels, the mean over images. In train mode image and mask are enlarged by
-    a random factor from `scale`, such as [0.5, 2] for DeepLab on VOC, at a random place, and
-    mirrored half of the time (`flip`).
+    Metric `accuracy`: pixel accuracy, averaged over images. In train mode image and mask are
+    resized by a random factor between the two of `scale`, such as [0.5, 2] for DeepLab on VOC,
+    placed at random, and mirrored with probability 1/2 (`flip`).
     """
     if model.training:
         images, masks = augment_with_masks(images, masks, noise, scale=scale, flip=flip)
     logits = model(images)
-    # Summed apart: the sum that the loss itself takes has no deterministic kernel on a GPU.
+    # Reduced here: torch's own reduction of masks has no deterministic kernel on a GPU.
     losses = functional.cross_entropy(logits, masks, ignore_index=IGNORED, reduction="none")
     loss = losses.sum() / (masks != IGNORED).sum().clamp(min=1)
     return loss, {"accuracy": accuracy(logits, masks)}
 
 
 def reconstruct(model: nn.Module, images: Tensor, targets: Tensor) -> Update:
-    """Mean squared error of a denoiser to the clean images; metric `mse`, the same number."""
+    """Mean squared error of a denoiser to the clean images; metric `mse` is the same number."""
     loss = functional.mse_loss(model(images).float(), targets)
     return loss, {"mse": loss}
