@@ -290,7 +290,7 @@ def test_weights_to_start_from_are_not_fetched_where_weights_are_stored(world):
     settings["settings"] |= {"pretrained": True}
     with open_images(world.make("images/digits/few.h5")) as clean:
         # There are none for so narrow a network.
-        with pytest.raises(BadInput, match="ImageNet weights are those of width 64"):
+        with pytest.raises(BadInput, match="ImageNet weights are for width 64"):
             models.build("classifiers", settings, clean.shape, 10)
         models.load_frozen("classifiers", path, settings, clean)
 
