@@ -83,14 +83,14 @@ def test_the_version_is_that_of_the_project():
 
 
 def test_an_attack_gives_what_its_function_gives(model, images, labels):
-    found = advdenoise.Attack("gradient.pgd", **PGD)(model, images, labels, seed=3)
+    result = advdenoise.Attack("gradient.pgd", **PGD)(model, images, labels, seed=3)
     noise = Noise(3, range(len(images)), "gradient.pgd")
     frozen = model.eval()
-    wanted = gradient.pgd(images, labels, False, frozen, noise, **PGD)
-    assert torch.allclose(found.perturbations, wanted, atol=1e-6)
-    assert torch.equal(found.images, images + found.perturbations)
-    errs = advdenoise.predict(model, found.images) != labels
-    assert torch.equal(found.success, errs)
+    expected = gradient.pgd(images, labels, False, frozen, noise, **PGD)
+    assert torch.allclose(result.perturbations, expected, atol=1e-6)
+    assert torch.equal(result.images, images + result.perturbations)
+    errs = advdenoise.predict(model, result.images) != labels
+    assert torch.equal(result.success, errs)
     model.train()
 
 
@@ -110,17 +110,17 @@ def test_your_network_stays_as_it_is(model, images, labels):
 
 def test_a_model_may_be_a_function(model, images, labels):
     frozen = model.eval()
-    found = advdenoise.Attack("gradient.fgsm", epsilon=0.1)(lambda x: frozen(x), images, labels)
+    result = advdenoise.Attack("gradient.fgsm", epsilon=0.1)(lambda x: frozen(x), images, labels)
     model.train()
-    wanted = advdenoise.Attack("gradient.fgsm", epsilon=0.1)(model, images, labels)
-    assert torch.allclose(found.images, wanted.images, atol=1e-6)
+    expected = advdenoise.Attack("gradient.fgsm", epsilon=0.1)(model, images, labels)
+    assert torch.allclose(result.images, expected.images, atol=1e-6)
 
 
 def test_a_target_is_reached_or_approached(model, images, labels):
     attack = advdenoise.Attack("gradient.bim", labels={"target": 1}, **PGD | {"epsilon": 0.3})
-    found = attack(model, images, labels)
+    result = attack(model, images, labels)
     with torch.no_grad():
-        before, after = (model.eval()(x).softmax(1)[:, 1] for x in (images, found.images))
+        before, after = (model.eval()(x).softmax(1)[:, 1] for x in (images, result.images))
     model.train()
     assert (after > before).all()
 
@@ -129,9 +129,9 @@ def test_a_target_is_reached_or_approached(model, images, labels):
 def test_an_adaptive_attack_goes_through_the_purifier(through, model, autoencoder, images, labels):
     purifier = advdenoise.Purifier("basic.direct", autoencoder)
     attack = advdenoise.Attack("gradient.pgd", through=through, **PGD)
-    found = attack(model, images, labels, purifier=purifier)
-    errs = advdenoise.predict(model, found.images, purifier=purifier) != labels
-    assert torch.equal(found.success, errs)
+    result = attack(model, images, labels, purifier=purifier)
+    errs = advdenoise.predict(model, result.images, purifier=purifier) != labels
+    assert torch.equal(result.success, errs)
 
 
 def test_an_attack_may_look_at_the_denoiser(model, autoencoder, images, labels):
@@ -216,6 +216,7 @@ def test_a_mistake_is_one_sentence(wrong, sentence):
         (lambda x, y: (x[0], y), "must be float [N,C,H,W]"),
         (lambda x, y: (x, y[:3]), "labels: must be whole numbers [N]"),
         (lambda x, y: (x, y.float()), "labels: must be whole numbers [N]"),
+        (lambda x, y: (x, y + 3), "labels: must be in [0, 3), the model's classes, got"),
         (lambda x, y: (x.where(x < 0.5, torch.nan), y), "must lie in [0,1]"),
     ],
 )
@@ -232,6 +233,11 @@ def test_a_network_that_is_random_in_eval_mode_is_refused(images, labels):
 
     with pytest.raises(BadInput, match="gives two outputs for one image"):
         advdenoise.Attack("gradient.pgd", **PGD)(Random(), images, labels)
+
+
+def test_a_model_gives_logits(images, labels):
+    with pytest.raises(BadInput, match=r"must give logits \[N,classes\]"):
+        advdenoise.Attack("gradient.pgd", **PGD)(lambda x: (x,), images, labels)
 
 
 def test_objects_are_shown_as_they_are_written():

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from advdenoise.attributions._loo import representations
 from advdenoise.calls import call_with, injected_parameters, required_parameters
+from advdenoise.datasets._source import IGNORED
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph import components, sources
 from advdenoise.graph.kinds import KINDS, OF_DENOISERS
@@ -75,9 +76,10 @@ def _name(kind: str, function: str | Callable) -> str:
 
 
 class Adversarial(NamedTuple):
-    """What an attack found for images: `images + perturbations` are the adversarial ones.
+    """The result of an attack.
 
-    `images` and `perturbations` are float32 [N,C,H,W]. `success` is bool [N]: whether the model
+    `images` float32 [N,C,H,W] in [0,1] are the adversarial images, `perturbations` their
+    differences from the original ones. `success` is bool [N]: whether the model
     errs on the adversarial image, behind the purifier where there is one.
     """
 
@@ -148,26 +150,25 @@ class Attack(_Entry):
         victim = _victim(model, whole, device)
         source = _victim(surrogate, whole, device) if surrogate else victim
         known = purifier.denoiser_on(device) if purifier else None
+        labels, goal = _labels(labels, whole), self._options["labels"]
+        goal = goal["target"] if isinstance(goal, dict) else None
+        _check_classes(victim, whole[:1].to(device), labels if goal is None else [goal])
         settings = {
             "threat": self.name,
             "attack": {"name": self.name, **self._options},
-            "purifier": purifier
-            and {"name": purifier.name, "points": {"default": purifier._point}},
+            "purifier": purifier and purifier.entry,
             "seed": seed,
         }
         self._check_needs(purifier)
-        goal = self._options["labels"]
-        goal = goal["target"] if isinstance(goal, dict) else None
         attack_run = AttackRun(settings, victim, source, known, goal)
         epsilons = image_epsilons(self._point, len(whole))
-        found = [
+        parts = [
             attack_run(self._point, some, epsilons[some.rows])
-            for some in _batches(whole, _labels(labels, whole), batch, device)
+            for some in _batches(whole, labels, batch, device)
         ]
-        perturbations, success = (
-            torch.cat(part).to(whole.device) for part in zip(*found, strict=True)
-        )
-        return Adversarial(whole + perturbations, perturbations, success)
+        perturbations, success = map(torch.cat, zip(*parts, strict=True))
+        perturbations = perturbations.to(whole.device)
+        return Adversarial(whole + perturbations, perturbations, success.to(whole.device))
 
     def _check_needs(self, purifier: "Purifier | None") -> None:
         """BadInput where the attack looks at a denoiser and the known purifier has none."""
@@ -224,11 +225,11 @@ class Purifier(_Entry):
         """Purified images [N,C,H,W] in [0,1]; of one that is random, the result of one draw."""
         whole, device = _images(images), _device(self._denoiser, images)
         purify = self._checked(whole, device, seed)
-        found = [
+        parts = [
             _purified(purify, some, self.name, seed, draw)
             for some in _batches(whole, None, batch, device)
         ]
-        return torch.cat(found).to(whole.device)
+        return torch.cat(parts).to(whole.device)
 
     def denoiser_on(self, device: torch.device) -> models.Denoiser | None:
         """The denoiser as components are handed it; None where there is none."""
@@ -256,19 +257,19 @@ def predict(
     draw: int = 0,
     batch: int = 128,
 ) -> Tensor:
-    """The classes that a model predicts for images, behind a purifier where one is given.
+    """The classes that a model predicts for images, behind a purifier if there is one.
 
     int64 [N], of dense predictions [N,H,W]; -1 where outputs are not finite.
     """
     whole, device = _images(images), _device(model, images)
     network = _victim(model, whole, device)
     purify = purifier._checked(whole, device, seed) if purifier else None
-    found = []
+    parts = []
     for some in _batches(whole, None, batch, device):
-        seen = _purified(purify, some, purifier.name, seed, draw) if purify else some.images
+        inputs = _purified(purify, some, purifier.name, seed, draw) if purify else some.images
         with torch.no_grad():
-            found.append(predicted(finite_logits(network, seen)))
-    return torch.cat(found).to(whole.device)
+            parts.append(predicted(finite_logits(network, inputs)))
+    return torch.cat(parts).to(whole.device)
 
 
 class LeaveOneOut(_Entry):
@@ -331,15 +332,15 @@ class LeaveOneOut(_Entry):
         }
         nodes = hidden_nodes(settings, network, first)
         leave_one_out = leave_one_out_of(settings, network, nodes, first)
-        found = []
+        parts = []
         for some in _batches(whole, None, batch, device):
             labels = segments(self._point, network, some.images)
             features = leave_one_out.features(
                 some.images, labels, self._masking, self._quantile, self._apart
             )
-            found.append(representations(*features))
-        names = [name for name in found[0] if name != "hidden" or self._layers]
-        return {name: torch.cat([part[name] for part in found]).float().numpy() for name in names}
+            parts.append(representations(*features))
+        names = [name for name in parts[0] if name != "hidden" or self._layers]
+        return {name: torch.cat([part[name] for part in parts]).float().numpy() for name in names}
 
 
 class Detector(_Entry):
@@ -413,6 +414,21 @@ def _labels(labels: Tensor, images: Tensor) -> Tensor:
             f"{_words(labels)}"
         )
     return labels.long()
+
+
+@torch.no_grad()
+def _check_classes(model: Model, image: Tensor, labels) -> None:
+    """BadInput where a model gives no logits, or a label is none of its classes."""
+    logits = model(image)
+    if not isinstance(logits, Tensor) or logits.ndim not in (2, 4):
+        words = _words(logits) if isinstance(logits, Tensor) else type(logits).__name__
+        raise BadInput(
+            f"model: must give logits [N,classes], of pixels [N,classes,H,W], but gives {words}"
+        )
+    classes, labels = logits.shape[1], torch.as_tensor(labels)
+    wrong = labels[((labels < 0) | (labels >= classes)) & (labels != IGNORED)]
+    if len(wrong):
+        raise BadInput(f"labels: must be in [0, {classes}), the model's classes, got {wrong[0]}")
 
 
 def _words(values: Tensor) -> str:

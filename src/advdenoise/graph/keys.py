@@ -131,11 +131,11 @@ def _inside(node: dict, path: str) -> Iterator[Key]:
 
 def _options(node: dict) -> list[dict]:
     """What a node may be instead: of `anyOf`, and of conditions that mappings fulfil."""
-    found = list(node.get("anyOf", []))
+    options = list(node.get("anyOf", []))
     for name in ("then", "else") if "if" in node else ():
         inner = node.get(name, {})
-        found += _options(inner) if "if" in inner else [inner]
-    return found
+        options += _options(inner) if "if" in inner else [inner]
+    return options
 
 
 def _key(path: str, node: dict, required: bool) -> Key:

@@ -92,17 +92,19 @@ class Component(NamedTuple):
 
 def component(kind: str, name: str) -> Component:
     """A function of the library or your own; BadInput where there is none of that name."""
-    asked = signature(kind, kind, name)
+    declared = signature(kind, kind, name)
     file, own = sources.locate(kind, kind, name)
     settings = []
-    for setting in asked.settings:
-        default = asked.written.get(setting)
+    for setting in declared.settings:
+        default = declared.written.get(setting)
         if default and default.isidentifier():
             default = _constant(file, default) or default
         default = default and _as_yaml(default)
-        settings.append(Setting(setting, ranges.describe(asked.types.get(setting, Any)), default))
+        settings.append(
+            Setting(setting, ranges.describe(declared.types.get(setting, Any)), default)
+        )
     documentation = ast.get_docstring(sources.definitions(file)[own]) or ""
-    return Component(name, asked.injected, tuple(settings), documentation, file)
+    return Component(name, declared.injected, tuple(settings), documentation, file)
 
 
 def components(kind: str) -> list[Component]:
