@@ -3,6 +3,7 @@
 Keyword-only parameters are settings, which the configuration gives.
 """
 
+import functools
 import inspect
 
 
@@ -23,5 +24,9 @@ def call_with(function, **available):
 
 
 def _positional(function) -> list[inspect.Parameter]:
+    # A `partial` makes keywords of all that follows what it binds.
+    bound = function.keywords if isinstance(function, functools.partial) else {}
+    plain = function.func if isinstance(function, functools.partial) else function
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
-    return [p for p in inspect.signature(function).parameters.values() if p.kind in kinds]
+    parameters = inspect.signature(plain).parameters.values()
+    return [p for p in parameters if p.kind in kinds and p.name not in bound]

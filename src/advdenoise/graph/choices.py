@@ -175,7 +175,7 @@ def check(config: dict) -> None:
     for name, suite in config["suites"].items():
         _check_victims(config, f"suites.{name}.threats", suite["threats"])
     for name, entry in config["denoisers"].items():
-        sources = [source["threat"] for source in entry["trained_on"] if "threat" in source]
+        sources = [source["threat"] for source in entry.get("trained_on", []) if "threat" in source]
         _check_victims(config, f"denoisers.{name}.trained_on", sources)
 
 

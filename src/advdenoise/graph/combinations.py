@@ -88,11 +88,11 @@ def fits(config: dict, kind: str, name: str, dataset: str) -> bool:
     if kind == "attacks" and "surrogate" in entry:
         return fits(config, "classifiers", entry["surrogate"], dataset)
     trained = kind in ("classifiers", "denoisers")
-    start = entry["training"].get("start") if trained else None
+    start = entry.get("training", {}).get("start") if trained else None
     if start and not fits(config, kind, start, dataset):
         return False
     if kind == "denoisers":
-        sources = [threats.parse(s["threat"]) for s in entry["trained_on"] if "threat" in s]
+        sources = [threats.parse(s["threat"]) for s in entry.get("trained_on", []) if "threat" in s]
         return all(_threat_fits(config, threat, dataset) for threat in sources)
     return True
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from advdenoise import ranges
 from advdenoise.errors import BadInput, suggest
-from advdenoise.graph.sources import definitions, is_own, locate
+from advdenoise.graph.sources import definition, definitions, is_own, locate
 from advdenoise.graph.stages import crossings
 
 # What components of each kind can be handed by name; tables and figures are handed products.
@@ -141,7 +141,7 @@ def check(kind: str, key: str, entry: dict, engine: tuple[str, ...] = ()) -> Sig
 def _signature(kind: str, own: bool, file: Path, name: str) -> Signature:
     node = definitions(file)[name]
     if isinstance(node, ast.ClassDef):
-        arguments = _constructor(node).args
+        arguments = _constructor(file, node).args
         arguments = ast.arguments(
             **{f: getattr(arguments, f) for f in arguments._fields if f != "args"},
             args=arguments.args[0 if arguments.posonlyargs else 1 :],
@@ -160,11 +160,22 @@ def _injected(kind: str) -> set[str]:
     return INJECTED[kind]
 
 
-def _constructor(node: ast.ClassDef) -> ast.FunctionDef:
+def _constructor(file: Path, node: ast.ClassDef, depth: int = 8) -> ast.FunctionDef:
+    """The `__init__` of a class, its own or that of a base; one without parameters by default.
+
+    A base that cannot be read takes any settings: they are refused when the job builds it.
+    """
     for inner in node.body:
         if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
             return inner
-    return ast.parse("def __init__(self): ...").body[0]
+    base = ast.unparse(node.bases[0]) if node.bases else "object"
+    if base.rpartition(".")[2] in ("Module", "object"):
+        return ast.parse("def __init__(self): ...").body[0]
+    if depth and (source := definition(file, base)):
+        inner = definitions(source.file)[source.name]
+        if isinstance(inner, ast.ClassDef):
+            return _constructor(source.file, inner, depth - 1)
+    return ast.parse("def __init__(self, **settings): ...").body[0]
 
 
 def _read(arguments: ast.arguments, returns: str, known: set[str] | None) -> Signature:

@@ -9,8 +9,8 @@ from advdenoise.graph.kinds import (
     injected_names,
     point_key,
 )
+from advdenoise.graph.networks import check_network
 from advdenoise.graph.stages import crossings
-from advdenoise.graph.training import check_training
 from advdenoise.sides import both, check_sides
 
 
@@ -23,7 +23,7 @@ def check_entries(config: dict) -> None:
     for kind in ("classifiers", "denoisers"):
         for name, entry in config[kind].items():
             components.check(kind, f"{kind}.{name}", entry)
-            check_training(kind, name, entry)
+            check_network(kind, name, entry)
     for kind in ("attacks", "purifiers", "attributions", "detectors"):
         for name, entry in config[kind].items():
             for point_name, point in entry["points"].items():

@@ -17,7 +17,7 @@ from advdenoise.graph.digests import code_digest
 from advdenoise.graph.jobs import Entries, Job
 from advdenoise.graph.kinds import BUILT_IN_SPLITS, KIND_OF
 from advdenoise.graph.sources import LIBRARY
-from advdenoise.graph.stages import rule_of, stages
+from advdenoise.graph.stages import module_of, rule_of, stages
 from advdenoise.graph.threats import CLEAN
 from advdenoise.io.digests import file_digest, settings_digest
 from advdenoise.ops.files import why_not_readable
@@ -134,9 +134,10 @@ class Flow:
 
         def digest(wildcards) -> str:
             names, stage = fixed or wildcards, stages()[rule]
-            used = self.job(rule, names).components
-            files = {components.module_file(kind, entry) for kind, entry in used}
-            code = f"{stage.format}-{code_digest(stage.module, *sorted(files))}"
+            job = self.job(rule, names)
+            module = module_of(job.module) if job.module else stage.module
+            files = {components.module_file(kind, entry) for kind, entry in job.components}
+            code = f"{stage.format}-{code_digest(module, *sorted(files))}"
             named = [
                 path for path in self._named_files(rule, names) if not why_not_readable(Path(path))
             ]
@@ -182,6 +183,8 @@ class Flow:
         job, files = self.job(rule, wildcards), {}
         trained = {"train_classifier": "classifiers", "train_denoiser": "denoisers"}.get(rule)
         for kind, entry in job.components:
+            if kind == trained and "weights" in entry:
+                files[entry["weights"]] = f"{self._key(kind, entry)}.weights"
             read = entry
             if kind in ("classifiers", "denoisers") and (kind != trained or "start" in job.inputs):
                 read = components.without_first_weights(kind, entry)

@@ -13,11 +13,15 @@ from advdenoise.io.digests import file_digest
 
 
 class Job(NamedTuple):
-    """Input files by name, settings, and components as pairs of kind and entry."""
+    """Input files by name, settings, and components as pairs of kind and entry.
+
+    `module` is the module of the stages that runs it, where that is not its stage's own.
+    """
 
     inputs: dict
     settings: dict
     components: list[tuple[str, dict]]
+    module: str | None = None
 
 
 class Entries:
@@ -54,7 +58,7 @@ class Entries:
 
     def noises(self, denoiser: dict) -> dict:
         """The entries of the noises that a denoiser is trained on, by name."""
-        sources = denoiser["trained_on"]
+        sources = denoiser.get("trained_on", [])
         return {s["noise"]: self.named("attacks", s["noise"]) for s in sources if "noise" in s}
 
     def purifier(self, name: str | None) -> tuple[dict | None, dict | None]:
@@ -137,6 +141,11 @@ class Entries:
         if "held_out" in self.config["datasets"][dataset]["splits"]:
             inputs["held_out"] = self.images(dataset, "held_out")
         return inputs
+
+    def reading(self, kind: str, dataset: str, entry: dict, settings: dict) -> Job:
+        """A job that reads an entry's weights from the file that it names."""
+        inputs = {"images": self.images(dataset, "test")}
+        return Job(inputs, settings, [(kind, entry)], module="weights")
 
     def purifier_inputs(self, seed: str, dataset: str, purifier: dict | None) -> dict:
         """The weights of a purifier's denoiser, and its calibration where it is injected."""

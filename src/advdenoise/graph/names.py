@@ -13,6 +13,7 @@ from advdenoise.graph.kinds import (
     looks_at_model,
     returned,
 )
+from advdenoise.graph.networks import conversion
 from advdenoise.graph.threats import CLEAN, NO_PURIFIER, Threat
 
 
@@ -41,18 +42,20 @@ def check_names(config: dict) -> None:
             _check_chooser(config, f"purifiers.{name}", block)
     for kind in ("classifiers", "denoisers"):
         for name, entry in config[kind].items():
-            if "dataset" in entry["training"]:
+            training = entry.get("training", {})
+            if "dataset" in training:
                 _check_training_dataset(config, kind, name)
-            if "start" in entry["training"]:
+            if "start" in training:
                 _check_start(config, kind, name)
-            if entry["training"].get("stop", {}).get("measured_on") == "held_out":
+            if training.get("stop", {}).get("measured_on") == "held_out":
                 _check_held_out(config, f"{kind}.{name}", entry)
     for kind in ("classifiers", "denoisers"):
         for name, entry in config[kind].items():
             _check_split(config, f"{kind}.{name}", entry)
     for name, entry in config["denoisers"].items():
-        _check_sources(config, f"denoisers.{name}.trained_on", entry["trained_on"])
-        if "network" in entry["training"]:
+        if "trained_on" in entry:
+            _check_sources(config, f"denoisers.{name}.trained_on", entry["trained_on"])
+        if "network" in entry.get("training", {}):
             _check_trained(config, f"denoisers.{name}", entry, "network", "classifiers")
     for name, suite in config["suites"].items():
         for text in suite["threats"]:
@@ -158,12 +161,13 @@ def _check_start(config: dict, kind: str, name: str) -> None:
 
 def _architecture(kind: str, entry: dict) -> tuple[str, dict]:
     """What decides the shapes of an entry's weights, and what the network makes of them."""
-    return entry["function"], components.without_first_weights(kind, entry)["settings"]
+    settings = components.without_first_weights(kind, entry)["settings"]
+    return entry["function"], settings | conversion(entry)
 
 
 def _check_split(config: dict, key: str, entry: dict) -> None:
     """The split that an entry is trained on is one of every data set that the entry names."""
-    split = entry["training"].get("split", BUILT_IN_SPLITS[0])
+    split = entry.get("training", {}).get("split", BUILT_IN_SPLITS[0])
     splits = {n: {*BUILT_IN_SPLITS, *d["splits"]} for n, d in config["datasets"].items()}
     named = entry.get("datasets", [])
     if named or not any(split in own for own in splits.values()):
@@ -286,11 +290,11 @@ def _check_acyclic(config: dict, path: list[str]) -> None:
     name = path[-1]
     entry = config["denoisers"][name]
     reasons = {}
-    if start := entry["training"].get("start"):
+    if start := entry.get("training", {}).get("start"):
         reasons[start] = (
             f"training.start: {start!r} is trained on what knows {name!r}; start from another"
         )
-    for source in entry["trained_on"]:
+    for source in entry.get("trained_on", []):
         purifier = threats.parse(source.get("threat", CLEAN)).purifier
         denoiser = config["purifiers"][purifier].get("denoiser") if purifier else None
         if denoiser:

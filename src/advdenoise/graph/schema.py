@@ -54,8 +54,12 @@ def with_numbers(value, key: str):
 
 
 def leave_out_nulls(config: dict) -> None:
-    """With null a file takes out what one below has: an entry, a table or figure, its crossing."""
+    """With null a file takes out what one below has.
+
+    That is an entry, a key of a network's entry, a table or figure, or its crossing.
+    """
     places = [config.get(kind) for kind in (*KINDS, "suites")]
+    places += [entry for kind in ("classifiers", "denoisers") for entry in _dicts(config.get(kind))]
     for experiment in _dicts(config.get("experiments")):
         for product in ("tables", "figures"):
             places += [experiment.get(product), *_dicts(experiment.get(product))]

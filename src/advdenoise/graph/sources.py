@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -76,16 +77,15 @@ def locate(kind: str, key: str, function: str) -> Source:
         file = _module_file(place)
         if file is None:
             raise BadInput(
-                f"{key}.function: there is no module {place!r}; install its package, add its "
-                "folder to PYTHONPATH, or write file.py:name"
+                f"{key}.function: there is no Python source of a module {place!r}; install its "
+                "package, add its folder to PYTHONPATH, or write file.py:name"
             )
     elif not file.is_file():
         raise BadInput(f"{key}.function: there is no file {file}; correct the path")
-    source = _definition(file, name, _DEEPEST)
+    source = definition(file, name)
     if source is None:
         raise BadInput(
-            f"{key}.function: {place} defines no function or class {name!r}; "
-            f"{suggest(name, definitions(file))}"
+            f"{key}.function: {place} defines no function or class {name!r}{_hint(name, file)}"
         )
     return source
 
@@ -127,22 +127,48 @@ def functions(kind: str) -> tuple[str, ...]:
 
 
 def definitions(file: Path) -> dict[str, ast.FunctionDef | ast.ClassDef]:
-    """The functions and classes at the top of a file."""
-    return {n.name: n for n in parsed(file).body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    """The functions and classes at the top of a file, in any branch of `if` or `try`."""
+    found = (ast.FunctionDef, ast.ClassDef)
+    return {n.name: n for n in _statements(parsed(file).body) if isinstance(n, found)}
 
 
-def _definition(file: Path, name: str, depth: int) -> Source | None:
-    """Where a name of a module is defined, also if the module takes it from another."""
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    for node in body:
+        yield node
+        for part in ("body", "handlers", "orelse", "finalbody"):
+            if isinstance(node, ast.If | ast.Try | ast.ExceptHandler):
+                yield from _statements(getattr(node, part, []))
+
+
+def definition(file: Path, name: str, depth: int = _DEEPEST) -> Source | None:
+    """Where a name of a module is defined, also if the module takes it from another.
+
+    None where it is not a function or class, or is imported from what has no Python source.
+    """
     if name in definitions(file):
         return Source(file, name)
-    for node in parsed(file).body if depth else ():
+    for node in _statements(parsed(file).body) if depth else ():
         if not isinstance(node, ast.ImportFrom):
             continue
         for alias in node.names:
-            if (alias.asname or alias.name) == name:
+            if alias.name == "*" or (alias.asname or alias.name) == name:
+                original = name if alias.name == "*" else alias.name
                 other = imported_file(file, node)
-                return _definition(other, alias.name, depth - 1) if other else None
+                if source := definition(other, original, depth - 1) if other else None:
+                    return source
     return None
+
+
+def _hint(name: str, file: Path) -> str:
+    """The end of the sentence on a name that a module does not define."""
+    for node in _statements(parsed(file).body):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return f" but a variable; write a function {name}() that returns what it calls"
+    imports = [n for n in _statements(parsed(file).body) if isinstance(n, ast.ImportFrom)]
+    imported = {alias.asname or alias.name for node in imports for alias in node.names}
+    names = {n for n in {*definitions(file), *imported} - {"*"} if not n.startswith("_")}
+    return f"; {suggest(name, names)}" if names else "; correct the name"
 
 
 def imported_file(file: Path, node: ast.ImportFrom) -> Path | None:

@@ -44,10 +44,15 @@ def _stage(name: str) -> Stage:
         name,
         declared.OUTPUTS,
         getattr(declared, "PRODUCT", None),
-        LIBRARY / "stages" / f"{getattr(declared, 'MODULE', name)}.py",
+        module_of(getattr(declared, "MODULE", name)),
         declared.FORMAT,
         declared.job,
     )
+
+
+def module_of(name: str) -> Path:
+    """The file of a module of the stages."""
+    return LIBRARY / "stages" / f"{name}.py"
 
 
 @functools.cache

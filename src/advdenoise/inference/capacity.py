@@ -15,7 +15,7 @@ def layers(network: nn.Module) -> list[dict]:
     """
     described: list[dict] = []
     for module in network.modules():
-        if next(module.children(), None) is not None:
+        if next(module.children(), None) is not None or isinstance(module, Normalise):
             continue
         name = type(module).__name__
         count = sum(parameter.numel() for parameter in module.parameters())

@@ -45,6 +45,10 @@ class Normalise(nn.Module):
             images = images - self.mean
         return images if self._scaled else images / self.std
 
+    def unscale(self, images: Tensor) -> Tensor:
+        """images * std + mean at the size that they have: what `scale` was given."""
+        return images * self.std + self.mean
+
     def without_std(self) -> "Normalise":
         """The same with standard deviation 1, for a network that divides by it itself."""
         changed = copy.deepcopy(self)

@@ -127,6 +127,17 @@ def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
+def load_checkpoint(network: nn.Module, path: Path, here: str, what: str) -> None:
+    """Load a local file into a network, described by `what`, as `load_tensors` does.
+
+    Prefixes that all names of the file or of the network share may differ.
+    """
+    own = [*network.state_dict()]
+    names = dict(zip(_unwrapped(dict.fromkeys(own)), own, strict=True))
+    tensors = {names.get(name, name): tensor for name, tensor in read_tensors(path, here).items()}
+    load_tensors(network, tensors, path, here, what)
+
+
 def load_tensors(
     network: nn.Module, tensors: dict[str, Tensor], path: Path, here: str, what: str
 ) -> None:

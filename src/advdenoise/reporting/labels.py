@@ -129,8 +129,8 @@ def classifier(entry: dict) -> str:
 
 
 def precision(entry: dict) -> str:
-    """What the passes of a network's training were in."""
-    return entry["training"].get("precision", "float32")
+    """What the passes of a network's training were in; float32 of one that comes with weights."""
+    return entry.get("training", {}).get("precision", "float32")
 
 
 def denoiser(entry: dict) -> str:

@@ -128,7 +128,8 @@ def _parser(run) -> argparse.ArgumentParser:
         if kind is dict:
             wanted["type"] = json.loads
         elif list[Path] in (kind, *getattr(kind, "__args__", ())):
-            wanted |= {"type": Path, "nargs": "*"}
+            # An input of no files is left out of the command line.
+            wanted = {"type": Path, "nargs": "*", "default": wanted.get("default", [])}
         else:
             # `Path | None` takes a path.
             wanted["type"] = getattr(kind, "__args__", (kind,))[0]

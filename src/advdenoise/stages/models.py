@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from advdenoise.calls import call_with, injected_parameters
 from advdenoise.errors import BadInput, DamagedFile, remedy, short
 from advdenoise.graph.components import without_first_weights
-from advdenoise.graph.sources import load
+from advdenoise.graph.networks import conversion
+from advdenoise.graph.sources import is_own, load
+from advdenoise.inference.adapters import AdaptedClassifier, AdaptedDenoiser, input_shape
 from advdenoise.inference.elu import use_fast_elu
 from advdenoise.inference.fold import fold
 from advdenoise.io.contents import check_value
@@ -27,17 +29,37 @@ Images = Callable[[Tensor], Tensor]
 def build(kind: str, entry: dict, shape: tuple[int, int, int], classes: int) -> nn.Module:
     """A new network of a classifier's or denoiser's entry for images of this shape.
 
-    Its ELUs are the fast ones, which can be differentiated once. Raises BadInput where the function
-    cannot build it for these images, and for a classifier whose outputs are not one number for each
-    class, of an image or of each pixel.
+    It takes images in [0,1] and gives logits, or images: see `adapters` for networks that do
+    otherwise. Its ELUs are the fast ones, which can be differentiated once. Raises BadInput where
+    the function cannot build it for these images, and for a classifier whose outputs are not one
+    number for each class, of an image or of each pixel.
     """
-    network = use_fast_elu(_network(kind, entry, shape, classes))
+    converted = conversion(entry)
+    network = _network(kind, entry, input_shape(shape, **converted), classes)
+    if not isinstance(network, nn.Module):
+        raise BadInput(
+            f"{_key(kind, entry)}: {entry['function']} gives a {type(network).__name__}; a "
+            "function here builds a network, an nn.Module"
+        )
+    network = use_fast_elu(network)
+    if (converted or is_own(entry["function"])) and not hasattr(network, "codes"):
+        try:
+            network = _ADAPTERS[kind](network, shape, **converted)
+        except BadInput as mistake:
+            raise BadInput(f"{_key(kind, entry)}.{mistake}") from None
     if kind == "classifiers":
         _check_outputs(network, entry, shape, classes)
     return network
 
 
-def _network(kind: str, entry: dict, shape: tuple[int, int, int], classes: int) -> nn.Module:
+_ADAPTERS = {"classifiers": AdaptedClassifier, "denoisers": AdaptedDenoiser}
+
+
+def _key(kind: str, entry: dict) -> str:
+    return f"{kind}.{entry['name']}" if "name" in entry else kind
+
+
+def _network(kind: str, entry: dict, shape: tuple[int, int, int], classes: int):
     """What the function gives; what it refuses, and PyTorch's failures, name the entry."""
     key = f"{kind}.{entry['name']}: " if "name" in entry else ""
     try:
@@ -93,7 +115,7 @@ def _check_outputs(
     network: nn.Module, entry: dict, shape: tuple[int, int, int], classes: int
 ) -> None:
     """One black image through a classifier in eval mode; nothing that is random is drawn."""
-    key = f"classifiers.{entry['name']}" if "name" in entry else "classifiers"
+    key = _key("classifiers", entry)
     words = "x".join(map(str, shape))
     modes = {module: module.training for module in network.modules()}
     try:
@@ -101,8 +123,8 @@ def _check_outputs(
             outputs = network.eval()(torch.zeros(1, *shape))
     except RuntimeError as failure:
         raise BadInput(
-            f"{key}: {entry['function']} does not take images of {words} ({failure}); choose "
-            "another function or size"
+            f"{key}: {entry['function']} does not take images of {_given(entry, shape)} "
+            f"({failure}); choose another function or size"
         ) from None
     finally:
         for module, mode in modes.items():
@@ -118,6 +140,33 @@ def _check_outputs(
             f"an image of {words}, but there are {classes} classes; a classifier gives a logit for "
             f"each class, 1x{classes}, and a segmenter one for each class and pixel"
         )
+    _check_probabilities(key, outputs, entry)
+
+
+def _given(entry: dict, shape: tuple[int, int, int]) -> str:
+    """The shape of what a network is given for images of `shape`."""
+    return "x".join(map(str, input_shape(shape, **conversion(entry))))
+
+
+def _check_probabilities(key: str, logits: Tensor, entry: dict) -> None:
+    """Whether an entry says rightly that its network gives probabilities, or logits."""
+    total = float(logits.exp().sum(1).mean())
+    if entry.get("outputs") == "probabilities":
+        if abs(total - 1) > 1e-3:
+            raise BadInput(
+                f"{key}.outputs: {entry['function']} gives values for a black image that add up to "
+                f"{total:.4g}, and so no probabilities; take `outputs` out"
+            )
+    elif is_own(entry["function"]) and _are_probabilities(logits):
+        raise BadInput(
+            f"{key}: {entry['function']} gives probabilities for a black image, no logits; add "
+            "`outputs: probabilities`"
+        )
+
+
+def _are_probabilities(values: Tensor) -> bool:
+    total = values.sum(1)
+    return bool((values >= 0).all() and torch.allclose(total, torch.ones_like(total), atol=1e-5))
 
 
 def classifier(path: Path, entry: dict, images: ImageSet) -> nn.Module:
@@ -195,8 +244,8 @@ def _check_shape(network: nn.Module, entry: dict, shape: tuple[int, int, int]) -
             returned = tuple(network(torch.zeros(1, *shape, device=device())).shape[1:])
     except RuntimeError as failure:
         raise BadInput(
-            f"denoisers.{entry['name']}: {entry['function']} does not take images of {words} "
-            f"({failure}); choose another function"
+            f"denoisers.{entry['name']}: {entry['function']} does not take images of "
+            f"{_given(entry, shape)} ({failure}); choose another function or size"
         ) from None
     if returned != shape:
         raise BadInput(

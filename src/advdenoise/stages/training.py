@@ -19,6 +19,7 @@ from advdenoise.io.weights import write_weights
 from advdenoise.noise import derive_seed
 from advdenoise.ops.resume import remove_state, state_folder
 from advdenoise.stages import models
+from advdenoise.stages import weights as read_weights
 from advdenoise.stages.columns import Columns
 from advdenoise.stages.data import AdversarialSet, ImageSet, open_images, open_sets
 from advdenoise.training._examples import Clean, Mixture, Part
@@ -38,10 +39,14 @@ def train_classifier(
 ) -> None:
     """Train a classifier, from the weights `start`; write its weights and its history.
 
+    One whose entry names a file of weights is not trained: these are checked and written.
     `classes` is an image set of the data set that it will be judged on, where that is another one.
     Raises BadInput where the two have different classes.
     """
     entry = settings["classifier"]
+    if "weights" in entry:
+        read_weights.read("classifiers", entry, settings, images, weights, history)
+        return
     with ExitStack() as files:
         clean, pixels = _open(files, images)
         if classes:
@@ -60,10 +65,10 @@ def train_denoiser(
     settings: dict,
     code: str,
     images: Path,
-    adversarial: list[Path],
     weights: Path,
     history: Path,
     resume: Path,
+    adversarial: list[Path] | None = None,
     held_out: Path | None = None,
     network: Path | None = None,
     start: Path | None = None,
@@ -74,9 +79,13 @@ def train_denoiser(
     that the denoiser has at first.
 
     Held-out loss is told only where all inputs are made afresh from noise: an adversarial set
-    holds the training images alone.
+    holds the training images alone. One whose entry names a file of weights is not trained: these
+    are checked and written.
     """
-    entry = settings["denoiser"]
+    entry, adversarial = settings["denoiser"], adversarial or []
+    if "weights" in entry:
+        read_weights.read("denoisers", entry, settings, images, weights, history)
+        return
     with ExitStack() as files:
         clean, pixels = _open(files, images)
         sets = files.enter_context(open_sets(settings["threats"], adversarial, clean))

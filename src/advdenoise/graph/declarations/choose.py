@@ -21,7 +21,8 @@ def job(entries: Entries, seed: str, dataset: str, entry: str, classifier: str) 
     if kind == "purifiers":
         attack = blocks[0].block["by"]["attack"].partition(" ")[0]
         split = entries.held_out(dataset, f"purifiers.{entry}")
-    inputs, settings, used = attacking.job(entries, seed, dataset, f"{attack}@{classifier}", split)
+    attacked = attacking.job(entries, seed, dataset, f"{attack}@{classifier}", split)
+    inputs, settings, used = attacked.inputs, attacked.settings, attacked.components
     candidate = choices.only(entries.named(kind, entry), blocks)
     settings = settings | {
         "entry": entry,

@@ -38,8 +38,8 @@ def job(
         "classifier": entries.named("classifiers", classifier),
     }
     # For tables, which say what the denoiser was trained with.
-    if denoiser and "network" in denoiser["training"]:
-        settings["network"] = entries.named("classifiers", denoiser["training"]["network"])
+    if denoiser and (network := denoiser.get("training", {}).get("network")):
+        settings["network"] = entries.named("classifiers", network)
     if denoiser and (noises := entries.noises(denoiser)):
         settings["noises"] = noises
     used = [("classifiers", entries.of("classifiers", classifier))]

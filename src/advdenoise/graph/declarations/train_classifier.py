@@ -11,13 +11,18 @@ FORMAT = 1
 
 
 def job(entries: Entries, seed: str, dataset: str, classifier: str) -> Job:
-    """A training on its data set, or on the one that `training: dataset` names."""
+    """A training on its data set, or on the one that `training: dataset` names.
+
+    With `weights` it reads that file, for images like those of the test split.
+    """
     entry = entries.of("classifiers", classifier)
     settings = {
         "seed": int(seed),
         "dataset": dataset,
         "classifier": entries.named("classifiers", classifier),
     }
+    if "weights" in entry:
+        return entries.reading("classifiers", dataset, entry, settings)
     used = [("classifiers", entry), ("training", entry["training"])]
     inputs = entries.training_images(entry["training"].get("dataset", dataset), entry)
     if "dataset" in entry["training"]:

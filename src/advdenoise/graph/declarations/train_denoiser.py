@@ -13,17 +13,24 @@ FORMAT = 1
 
 
 def job(entries: Entries, seed: str, dataset: str, denoiser: str) -> Job:
-    """A training on clean images, noise and adversarial sets, in the shares of `trained_on`."""
+    """A training on clean images, noise and adversarial sets, in the shares of `trained_on`.
+
+    With `weights` it reads that file, for images like those of the test split.
+    """
     entry = entries.of("denoisers", denoiser)
+    settings = {
+        "seed": int(seed),
+        "dataset": dataset,
+        "denoiser": entries.named("denoisers", denoiser),
+    }
+    if "weights" in entry:
+        return entries.reading("denoisers", dataset, entry, settings)
     training = entry["training"]
     split = training.get("split", "train")
     sources = [s["threat"] for s in entry["trained_on"] if s.get("threat", CLEAN) != CLEAN]
     attacked = [threats.parse(text) for text in dict.fromkeys(sources)]
     noises = entries.noises(entry)
-    settings = {
-        "seed": int(seed),
-        "dataset": dataset,
-        "denoiser": entries.named("denoisers", denoiser),
+    settings |= {
         "threats": [str(threat) for threat in attacked],
         "attacks": entries.attacks(attacked),
         "noises": noises,
