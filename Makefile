@@ -102,7 +102,7 @@ bench: .venv/dev.stamp
 	done
 
 clean:
-	rm -rf .venv .venv-benchmark .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-benchmark .pytest_cache .ruff_cache .mypy_cache .hypothesis build src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-results:
@@ -110,14 +110,14 @@ clean-results:
 
 # The stamps: a set is installed again only when its pins are newer.
 
-.venv/run.stamp: envs/run.txt .venv/uv.stamp
+.venv/run.stamp: envs/run.txt pyproject.toml .venv/uv.stamp
 	@$(call install,.venv,run)
 
-.venv/dev.stamp: envs/dev.txt .venv/uv.stamp
+.venv/dev.stamp: envs/dev.txt pyproject.toml .venv/uv.stamp
 	@$(call install,.venv,dev)
 	@touch .venv/run.stamp
 
-.venv-benchmark/benchmark.stamp: envs/benchmark.txt .venv-benchmark/uv.stamp
+.venv-benchmark/benchmark.stamp: envs/benchmark.txt pyproject.toml .venv-benchmark/uv.stamp
 	@$(call install,.venv-benchmark,benchmark)
 
 %/uv.stamp: envs/uv.txt
@@ -135,10 +135,14 @@ clean-results:
 
 # install(environment, set): by uv, which is fast, or else by pip, which knows the user's pip settings.
 # Compiled here, once: where PYTHONDONTWRITEBYTECODE is set, as in many containers, each job would
-# compile what it imports anew, half of its start.
+# compile what it imports anew, half of its start. The library is installed as a link to src/, with
+# the pinned setuptools and without a network.
 define install
 echo "Installing envs/$(2).txt into $(1) (several GB; once)."; \
 $(1)/bin/uv pip install --python $(1)/bin/python --compile-bytecode --require-hashes -r envs/$(2).txt \
 	|| { echo "uv could not; trying pip."; $(1)/bin/python -m pip install --quiet --require-hashes -r envs/$(2).txt; } \
+	&& { $(1)/bin/uv pip install --quiet --python $(1)/bin/python $(linked) \
+	|| $(1)/bin/python -m pip install --quiet $(linked); } \
 	&& touch $(1)/$(2).stamp
 endef
+linked = --no-deps --no-build-isolation --no-index --editable .
