@@ -91,18 +91,18 @@ def _perturbed(
     point = settings["attack"]["points"][choice["point"]]
     candidates = choice["candidates"]
 
-    def attack(value, callback=None) -> Tensor:
+    def perturb(value, callback=None) -> Tensor:
         tried = {**point, "settings": point["settings"] | {choice["setting"]: value}}
         epsilons = image_epsilons(tried, count)[batch.rows]
         return attack(tried, batch, epsilons, *([callback] if callback else []))[0]
 
     if choice["setting"] == "steps" and "callback" in injected_parameters(load("attacks", point)):
         path: list[Tensor] = []
-        attack(max(candidates), lambda perturbation: path.append(_squares(perturbation)))
+        perturb(max(candidates), lambda perturbation: path.append(_squares(perturbation)))
         # Once all images are done, there are no further steps.
         squares = [path[min(steps, len(path) - 1)] for steps in candidates]
     else:
-        squares = [_squares(attack(value)) for value in candidates]
+        squares = [_squares(perturb(value)) for value in candidates]
     return torch.stack(squares).cpu().double().numpy()
 
 
