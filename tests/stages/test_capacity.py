@@ -46,7 +46,7 @@ def test_a_network_that_cannot_be_built_names_its_entry(monkeypatch):
     with pytest.raises(BadInput, match=r"^classifiers\.mine: .* 3x8x8 and 5 classes .*; change"):
         models.build("classifiers", entry, (3, 8, 8), 5)
     entry["function"] = "convnets.lenet"
-    with pytest.raises(BadInput, match=r"^classifiers\.mine: convnets\.lenet takes .* 16x16"):
+    with pytest.raises(BadInput, match=r"^classifiers\.mine: convnets\.lenet: .* 16x16"):
         models.build("classifiers", entry, (3, 8, 8), 5)
 
 

@@ -116,6 +116,6 @@ def test_weights_for_colour_are_refused_for_grey_images(world, tmp_path):
     ],
 )
 def test_a_network_of_other_channels_is_refused(world, monkeypatch, network, message):
-    monkeypatch.setattr(models, "trained", lambda *given: network)
+    monkeypatch.setattr(models, "load_frozen", lambda *given: network)
     with pytest.raises(BadInput, match=message):
         a_denoiser(world)

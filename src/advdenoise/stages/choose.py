@@ -77,7 +77,7 @@ def _for_attack(settings: dict, attack: AttackRun, clean: ImageSet) -> Iterator[
         noise = GREY * np.concatenate(noise, axis=1)
         measures = [{MSE: values} for values in noise]
         scores = [-abs(values.mean() - choice["wanted"]) for values in noise]
-        yield _told(choice, scores, measures)
+        yield _record(choice, scores, measures)
 
 
 def _perturbed(
@@ -85,8 +85,8 @@ def _perturbed(
 ) -> np.ndarray:
     """The mean squared perturbation of each image with each candidate: [candidates, N].
 
-    How far an attack with a stop rule goes does not depend on the limit of its steps, so that one
-    run with the largest tells all of them.
+    The path of an attack with a stop rule does not depend on its limit of steps, so one run with
+    the largest limit gives the perturbations of all.
     """
     point = settings["attack"]["points"][choice["point"]]
     candidates = choice["candidates"]
@@ -119,28 +119,28 @@ def _for_purifier(
     by = settings["choices"][0]["by"]["attack"]
     attacked = settings["attack"]["points"][by.partition(" ")[2] or "default"]
     epsilons = image_epsilons(attacked, len(clean))
-    right: dict[tuple[int, object], list[np.ndarray]] = {}
+    correct: dict[tuple[int, object], list[np.ndarray]] = {}
     for batch in _batches(settings, clean, f"under {by}"):
         perturbation, _ = attack(attacked, batch, epsilons[batch.rows])
         for number, choice in enumerate(settings["choices"]):
             for place, value in enumerate(choice["candidates"]):
                 pair = [
-                    _right(settings, choice, value, batch, shown, attack, denoiser)
+                    _correct(settings, choice, value, batch, shown, attack, denoiser)
                     for shown in (batch.images, batch.images + perturbation)
                 ]
-                right.setdefault((number, place), []).append(np.stack(pair))
+                correct.setdefault((number, place), []).append(np.stack(pair))
     for number, choice in enumerate(settings["choices"]):
         places = range(len(choice["candidates"]))
-        hits = [np.concatenate(right[number, place], axis=1) for place in places]
+        hits = [np.concatenate(correct[number, place], axis=1) for place in places]
         measures = [{CLEAN: own[0], ROBUST: own[1], SCORE: own.mean(0)} for own in hits]
-        yield _told(choice, [own.mean() for own in hits], measures)
+        yield _record(choice, [own.mean() for own in hits], measures)
 
 
 @torch.no_grad()
-def _right(
+def _correct(
     settings: dict, choice: dict, value, batch: Batch, images: Tensor, attack: AttackRun, denoiser
 ) -> np.ndarray:
-    """Whether each image is classified rightly once purified with a candidate: float64 [N]."""
+    """Whether each image is classified correctly, purified with a candidate: float64 [N]."""
     entry = settings["purifier"]
     point = entry["points"][choice["point"]]
     tried = {**point, "settings": point["settings"] | {choice["setting"]: value}}
@@ -152,7 +152,7 @@ def _right(
 # ---------------------------------------------------------------- what both write
 
 
-def _told(choice: dict, scores: list[float], measures: list[dict]) -> dict:
+def _record(choice: dict, scores: list[float], measures: list[dict]) -> dict:
     candidates = choice["candidates"]
     best = max(range(len(candidates)), key=lambda place: np.nan_to_num(scores[place], nan=-np.inf))
     return {
