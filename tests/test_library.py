@@ -14,6 +14,7 @@ from torch import nn
 import advdenoise
 from advdenoise.attacks import gradient
 from advdenoise.errors import BadInput
+from advdenoise.inference.normalise import Normalise, Normalised
 from advdenoise.noise import Noise
 
 REPOSITORY = Path(__file__).parents[1]
@@ -176,6 +177,25 @@ def test_features_have_a_row_for_each_image(model, images):
     }
     assert all(np.allclose(features[name], parts[name], atol=1e-6) for name in features)
     assert "hidden" not in advdenoise.LeaveOneOut("superpixels.pixels")(model, images)
+
+
+def test_a_wrapped_network_is_attacked_in_pixels(model, images):
+    """Mean and deviation belong to the network: budgets stay pixels of [0,1]."""
+    wrapped = advdenoise.Classifier(model, images.shape[1:], mean=0.5, std=0.2)
+    labels = advdenoise.predict(wrapped, images)
+    assert torch.equal(labels, advdenoise.predict(lambda x: model.eval()((x - 0.5) / 0.2), images))
+    result = advdenoise.Attack("gradient.pgd", **PGD)(wrapped, images, labels)
+    assert 0.05 < result.perturbations.abs().max() <= 0.1
+    model.train()
+
+
+def test_superpixels_are_those_of_normalised_images(model, images):
+    """Felzenszwalb's scale is in the units of the image."""
+    extract = advdenoise.LeaveOneOut("superpixels.felzenszwalb", scale=2.0, min_size=2)
+    wrapped = advdenoise.Classifier(model, images.shape[1:], mean=0.5, std=0.2)
+    own = Normalised(Normalise(1, 0.5, 0.2), model)
+    one, other = extract(wrapped, images), extract(own, images)
+    assert np.allclose(one["probabilities"], other["probabilities"], atol=1e-6)
 
 
 def test_a_detector_is_fitted_and_scores():

@@ -13,7 +13,16 @@ from collections.abc import Callable
 
 __version__ = "0.1.0"
 
-_API = ("Attack", "Detector", "LeaveOneOut", "Purifier", "list_functions", "predict")
+_API = (
+    "Attack",
+    "Classifier",
+    "Denoiser",
+    "Detector",
+    "LeaveOneOut",
+    "Purifier",
+    "list_functions",
+    "predict",
+)
 _MODULES = (
     "attacks",
     "attributions",

@@ -6,7 +6,8 @@ what follows by name are its settings. `python -m advdenoise list` prints them a
 by what the jobs of the workflow call, so equal settings give equal results.
 
 A model is a network from images float32 [N,C,H,W] in [0,1] to logits [N,classes], for masks
-[N,classes,H,W]. Networks are copied, frozen and put into eval mode; yours stay as they are. They
+[N,classes,H,W]; `Classifier` and `Denoiser` make one of a network that takes or gives something
+else. Networks are copied, frozen and put into eval mode; yours stay as they are. They
 compute where their weights are, and results come back to the device of the images. Images are
 numbered by their place, and what is random belongs to seed and number alone, so results do not
 depend on `batch`, the number of images that are computed at once.
@@ -26,6 +27,8 @@ from advdenoise.datasets._source import IGNORED
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph import components, sources
 from advdenoise.graph.kinds import KINDS, OF_DENOISERS
+from advdenoise.inference.adapters import AdaptedClassifier as Classifier  # noqa: F401
+from advdenoise.inference.adapters import AdaptedDenoiser as Denoiser  # noqa: F401
 from advdenoise.inference.fold import fold
 from advdenoise.noise import Noise
 from advdenoise.outputs import predicted

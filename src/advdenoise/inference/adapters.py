@@ -28,6 +28,14 @@ def input_shape(
     return channels or shape[0], height, width
 
 
+def own_units(network: nn.Module, images: Tensor) -> Tensor:
+    """Images in the units and channels that a network computes with, at the size that they have."""
+    if isinstance(network, _Adapter):
+        return own_units(network._network, network.scale(images))
+    normalise = getattr(network, "normalise", None)
+    return normalise.scale(images) if isinstance(normalise, Normalise) else images
+
+
 class _Adapter(nn.Module):
     """A network that is given images of `shape` [C, H, W] in [0,1], converted to what it takes.
 
@@ -71,6 +79,10 @@ class _Adapter(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         inputs = self._normalise(self._in_channels(images)) if self._converts else images
         return self._outputs(self._network(inputs))
+
+    def scale(self, images: Tensor) -> Tensor:
+        """Images in the channels and units that the network takes, at the size that they have."""
+        return self._normalise.scale(self._in_channels(images)) if self._converts else images
 
     def _in_channels(self, images: Tensor) -> Tensor:
         if self._taken[0] == self._shape[0]:

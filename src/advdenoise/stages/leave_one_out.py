@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from advdenoise.attributions._loo import LeaveOneOut
 from advdenoise.attributions._nodes import Nodes, draw, map_shapes
 from advdenoise.graph.sources import load
+from advdenoise.inference.adapters import own_units
 
 
 def hidden_nodes(settings: dict, network: nn.Module, image: Tensor) -> Nodes:
@@ -24,13 +25,8 @@ def leave_one_out_of(
 
 
 def segments(point: dict, network: nn.Module, images: Tensor) -> Tensor:
-    """Superpixel labels int64 [N,H,W] of images in the classifier's own units, not its size.
-
-    A network without a normalisation of its own takes images as they are.
-    """
+    """Superpixel labels int64 [N,H,W] of images in the classifier's own units, not its size."""
     function = load("attributions", point)
-    normalise = getattr(network, "normalise", None)
     with torch.inference_mode():
-        normalised = normalise.scale(images) if normalise is not None else images
-        normalised = normalised.permute(0, 2, 3, 1).cpu().numpy()
+        normalised = own_units(network, images).permute(0, 2, 3, 1).cpu().numpy()
     return torch.from_numpy(np.stack([function(image) for image in normalised]))
