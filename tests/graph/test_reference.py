@@ -125,6 +125,13 @@ def test_a_mistake_is_one_sentence(arguments, sentence, capsys):
     assert sentence in capsys.readouterr().err
 
 
+def test_keys_need_the_repository(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(keys, "SCHEMA", tmp_path / "schema.yaml")
+    keys.sections.cache_clear()
+    assert main(["list", "keys"]) == 1
+    assert "use the library of a clone of the repository" in capsys.readouterr().err
+
+
 def test_list_imports_no_component():
     code = (
         "import sys\n"

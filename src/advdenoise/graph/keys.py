@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from advdenoise.graph.schema import schema
+from advdenoise.errors import BadInput
+from advdenoise.graph.schema import SCHEMA, schema
 from advdenoise.ranges import Interval
 
 _NOUNS = {
@@ -51,7 +52,12 @@ class Section(NamedTuple):
 
 @functools.cache
 def sections() -> tuple[Section, ...]:
-    """The keys at the top, those of each mapping at the top, then those of shared mappings."""
+    """The keys at the top, those of each mapping at the top, then those of shared mappings.
+
+    Raises BadInput where the library is installed without the repository.
+    """
+    if not SCHEMA.is_file():
+        raise BadInput(f"keys: there is no {SCHEMA}; use the library of a clone of the repository")
     whole = schema()
     top, inner = [], []
     for name, node in whole["properties"].items():
