@@ -14,22 +14,11 @@ if hasattr(workflow.current_basedir, "repo_path"):
 
 
 include: "rules/common.smk"
-include: "rules/images.smk"
-include: "rules/train_classifier.smk"
-include: "rules/attack.smk"
-include: "rules/choose.smk"
-include: "rules/train_denoiser.smk"
-include: "rules/calibrate.smk"
-include: "rules/evaluate.smk"
-include: "rules/distances.smk"
-include: "rules/iqr.smk"
-include: "rules/cost.smk"
-include: "rules/detect.smk"
-include: "rules/examples.smk"
-include: "rules/export.smk"
-include: "rules/table.smk"
-include: "rules/rows.smk"
-include: "rules/figures.smk"
+
+
+for stage in stages():
+
+    include: f"rules/{stage}.smk"
 
 
 report: "report/workflow.rst"

@@ -19,7 +19,13 @@ def repository(rules) -> Path:
     includes. The copy is below .snakemake of the working directory, which cluster nodes can read.
     """
     if not hasattr(rules, "ref"):
-        return Path(str(rules)).resolve().parent
+        folder = Path(str(rules)).resolve()
+        if not folder.exists():
+            raise SystemExit(
+                f"{rules}: jobs need more files than Snakemake fetches from there; name a folder, "
+                "git+file://, github() or gitlab() as the module's `snakefile`"
+            )
+        return folder.parent
     import git
 
     repo = rules.hosted_repo.repo if hasattr(rules, "hosted_repo") else git.Repo(rules.repo_path)
@@ -46,6 +52,7 @@ import advdenoise
 from advdenoise.graph import configuration, yaml_files
 from advdenoise.graph.combinations import all_left_out
 from advdenoise.graph.flow import Flow, one_sentence, prepare_environment
+from advdenoise.graph.stages import stages
 from advdenoise.graph.targets import explained
 from advdenoise.ops import cluster, failures, running, system, terminal
 from advdenoise.ops.files import check_paths, check_times

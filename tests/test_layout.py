@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import advdenoise
+from advdenoise.graph.stages import stages
 
 REPOSITORY = Path(__file__).parents[1]
 SOURCE = REPOSITORY / "src"
@@ -151,18 +152,9 @@ def test_a_rule_its_script_log_and_benchmark_share_a_name(path):
     assert "main(" in main[-1]
 
 
-def test_the_snakefile_includes_every_rule_file():
-    text = (REPOSITORY / "Snakefile").read_text(encoding="utf-8")
-    included = re.findall(r'include: "rules/(\w+)\.smk"', text)
-    assert sorted(included) == [path.stem for path in RULES]
-    assert included[0] == "common"
-
-
-def test_every_stage_script_has_its_rule():
-    named = {path.stem for path in RULES}
-    for path in (REPOSITORY / "scripts").glob("*.py"):
-        if "stages.command" in path.read_text(encoding="utf-8"):
-            assert path.stem in named
+def test_every_stage_has_its_rule_and_its_script():
+    scripts = sorted(path.stem for path in (REPOSITORY / "scripts").glob("*.py"))
+    assert sorted(stages()) == scripts == [path.stem for path in RULES if path.stem != "common"]
 
 
 def run(code: str) -> None:
