@@ -54,7 +54,7 @@ def _expected(settings: dict, inputs: dict) -> dict[Path, str]:
     expected = {}
     for name, digests in settings.get("input_digests", {}).items():
         files = inputs.get(name)
-        files = files if isinstance(files, list) else [files]
+        files = files if isinstance(files, list) else [files] if files else []
         if name in inputs and len(files) != len(digests):
             raise BadInput(f"--{name}: must be {len(digests)} files, got {len(files)}")
         expected |= dict(zip(files, digests, strict=False))
