@@ -16,17 +16,15 @@ from advdenoise.reporting import labels
 from advdenoise.reporting.claims import Claim, Claims, Range
 from advdenoise.reporting.measures import correct, top
 from advdenoise.reporting.read import Results
-from advdenoise.reporting.write import published_lines
 from advdenoise.statistics import Estimate
 
 from . import errors
 from . import results as known
-from .results import Places
+from .results import PUBLISHED, Places
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PAPER = "apudae"
 FEWEST, MOST = "A, fewest steps", "A, most steps"
 _ROBUST = ("FGSM", "R-FGSM", known.BIM, known.FIRST, known.SECOND, known.CW)
 _STRONG = (known.BIM, known.FIRST, known.SECOND, known.CW)
@@ -191,7 +189,7 @@ def _printed(dataset: str) -> Printed:
     """The tables' accuracies on a data set, by our kinds of attacks and defences."""
     found: Printed = {}
     for table in ("table2", "table3", "table4", "table5"):
-        for line in published_lines(PAPER, table):
+        for line in PUBLISHED.lines(table):
             if line["dataset"] != dataset:
                 continue
             attack, defence = line["column"], line["row"]

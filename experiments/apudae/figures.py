@@ -18,6 +18,7 @@ from advdenoise.reporting.read import Results
 from advdenoise.reporting.sheet import CROSS, Row, Tile, sheet
 from advdenoise.reporting.subject import of_what
 
+from .labels import LABELS
 from .results import Places, defence
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def strips(
     for seen in of_one_replicate(read_seen(examples, images)):
         about = seen.about
         name = labels.with_point(about["purifier"], about["purifier_point"])
-        if about["printed_attack"] != attack or (purifiers and name not in purifiers):
+        if seen.attack_name(LABELS) != attack or (purifiers and name not in purifiers):
             continue
         where = tuple(about[key] for key in ("dataset", "classifier", "threat", "attack_point"))
         if where not in begun:
@@ -107,7 +108,7 @@ def strips(
             f"figures: no example images are under {attack!r} behind the purifiers asked for; "
             "correct `attack` or `purifiers`, or cross others"
         )
-    where = "; ".join(of_what([examples]))
+    where = "; ".join(of_what([examples], LABELS))
     return sheet(rows, title=where, note=f"above an image: the predicted class; {CROSS}: wrong")
 
 

@@ -1,11 +1,17 @@
 """Which attack and which defence of "APuDAE" a result belongs to."""
 
+from pathlib import Path
+
 from advdenoise.graph import components
 from advdenoise.graph.threats import CLEAN, parse
+from advdenoise.io.published import Published
 from advdenoise.reporting import labels
 from advdenoise.reporting.points import value_text, with_defaults
 from advdenoise.reporting.read import Results
 
+from .labels import LABELS
+
+PUBLISHED = Published(Path(__file__).parent / "published")
 RANDOM, BIM, CW, UNBOUNDED = "random", "BIM", "CW", "C&W, unbounded L2"
 FIRST, SECOND = "BIM first setting", "BIM second setting"
 COUNTER_A, COUNTER_B = "counter attack A", "counter attack B"
@@ -44,7 +50,7 @@ class Places:
         entry = self._predictions.attack(threat.attack)
         if threat.purifier is not None:
             return counter_attack(entry, point) or own
-        method = labels.attack(entry, point, threat.attack)
+        method = LABELS.attack(entry, point, threat.attack)
         printed = _ATTACKS.get(method, method)
         if printed == BIM:
             same = sorted(_of_one_method(entry, point), key=lambda name: _steps(entry, name))

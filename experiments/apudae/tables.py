@@ -13,11 +13,11 @@ from advdenoise.reporting.cells import Cell, Cells
 from advdenoise.reporting.measures import accuracy, chosen, top
 from advdenoise.reporting.points import differing, shown
 from advdenoise.reporting.read import Results, read_values
-from advdenoise.reporting.write import published_lines, published_numbers
 from advdenoise.statistics import Estimate
 
 from . import results as known
-from .results import Places
+from .labels import LABELS
+from .results import PUBLISHED, Places
 
 _WORST = (
     "Counter attack B: of its scan the point with the lowest accuracy counts for each defence; all "
@@ -61,7 +61,7 @@ def architecture(calibration: list[Path]) -> Cells:
     found = layers.architecture(calibration, _printed_sizes)
     notes = [
         f"The paper's layer {line['row']}: {line['column']}, {line['raw']}."
-        for line in published_lines("apudae", "table1")
+        for line in PUBLISHED.lines("table1")
         if not line["value"].startswith("(")
     ]
     for _, settings in read_values(calibration):
@@ -101,7 +101,7 @@ def epsilons(predictions: Results) -> Cells:
 
     def label(about: dict) -> tuple[str, str]:
         entry = predictions.attack(about["threat"])
-        method = labels.attack(entry, about["attack_point"], entry["name"])
+        method = LABELS.attack(entry, about["attack_point"], entry["name"])
         column = "PGD" if method == known.BIM else method
         return f"{places.defence(about)}, epsilon = {_epsilon(places, about):g}", column
 
@@ -110,7 +110,7 @@ def epsilons(predictions: Results) -> Cells:
     cells.sort(
         key=lambda cell: (order.index(places.defence(cell.about)), _epsilon(places, cell.about))
     )
-    lines, printed, notes = published_numbers("apudae", "table2"), {}, [_NO_EPSILON]
+    lines, printed, notes = PUBLISHED.numbers("table2"), {}, [_NO_EPSILON]
     curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for cell in cells:
         place = cell.column, places.defence(cell.about)
@@ -231,7 +231,7 @@ def authors_log(predictions: Results, calibration: list[Path]) -> Cells:
     wanted = _of_points(predictions, lambda point: point["function"] in ("apudae.e", "apudae.f"))
     cells = accuracy(wanted, label, unit="fraction") if len(wanted.frame) else []
     cells = [cell for cell in cells if cell.column in columns]
-    lines = published_lines("apudae", "source_repo_log")
+    lines = PUBLISHED.lines("source_repo_log")
     logged = {line["attack"]: line for line in lines if line["unit"] == "fraction"}
     printed = {
         (cell.row, cell.column): _told(logged[cell.column])
@@ -375,7 +375,7 @@ def _scan(scan: list[Cell], places: Places) -> list[Cell]:
 
 def _printed_sizes(layer: dict) -> list[tuple[str, dict]]:
     """The paper's sizes of the layer of the same kind and stride; c are the image's channels."""
-    for line in published_lines("apudae", "table1"):
+    for line in PUBLISHED.lines("table1"):
         sizes = dict(zip(layers.SIZES, line["raw"].strip("()").split(","), strict=False))
         kind = line["column"].partition("+")[0]
         if kind == layer["layer"].partition("+")[0] and sizes.get("stride") == str(layer["stride"]):

@@ -15,10 +15,11 @@ from advdenoise import statistics
 from advdenoise.graph.threats import CLEAN
 from advdenoise.reporting.claims import Claim, Claims, Range
 from advdenoise.reporting.read import Results
-from advdenoise.reporting.write import published_numbers
 
-from .results import FGSM, I_FGSM, NOISES, NONE, PAPER, Attack, Group, World, worlds
+from . import labels
+from .results import FGSM, I_FGSM, NONE, PUBLISHED, Attack, Group, World, worlds
 
+NOISES = tuple(labels.NOISES.values())
 GAUSSIAN, UNIFORM, BIMODAL = NOISES
 # The text rounds its numbers to whole percents, and gives no bound for "similar".
 _ROUNDING, _SIMILAR, _LARGE = 0.5, 2.0, 0.008
@@ -134,7 +135,7 @@ def _printed() -> Shares:
     """The tables' ratios."""
     found: Shares = {}
     for table in ("table1", "table2", "table3", "table4"):
-        for line in published_numbers(PAPER, table).values():
+        for line in PUBLISHED.numbers(table).values():
             if line["metric"].startswith("Ratio"):
                 is_clean = line["attack"] == "none"
                 attack = (
@@ -198,7 +199,7 @@ def _of_the_results(sources: Sources) -> Iterator[Claim]:
 
 
 def _told_ratios() -> list[tuple[dict, Side]]:
-    lines = published_numbers(PAPER, "textnumbers").values()
+    lines = PUBLISHED.numbers("textnumbers").values()
     return [(line, Side(I_FGSM, NONE)) for line in lines if "ratio of attack" in line["column"]]
 
 
@@ -399,7 +400,7 @@ def _less_worst(share: np.ndarray, *others: np.ndarray) -> np.ndarray:
 
 def _lines(column: str) -> list[dict]:
     """What the text says in numbers."""
-    lines = published_numbers(PAPER, "textnumbers").values()
+    lines = PUBLISHED.numbers("textnumbers").values()
     return [line for line in lines if line["column"] == column]
 
 

@@ -28,9 +28,9 @@ from advdenoise.reporting.palette import BLACK, Style, Styles, colour, coloured
 from advdenoise.reporting.read import Results
 from advdenoise.reporting.sheet import SIDE, Row, Tile, sheet
 from advdenoise.reporting.subject import of_what
-from advdenoise.reporting.write import published_numbers
 
-from .results import NONE, PAPER, Group, Places, World, method, worlds
+from .labels import LABELS, NOISES
+from .results import NONE, PUBLISHED, Group, Places, World, method, worlds
 
 _LARGEST = 256  # side of a tile in pixels: larger pictures are reduced
 _BEFORE = ("dataset", "split", "classifier")
@@ -75,9 +75,7 @@ def denoised(examples: list[Path], *, noise: str | None = None, images: Positive
             name = labels.with_point(scenes.attack["name"], scenes.about["attack_point"])
             noises.setdefault(name, []).append(scenes)
             function = scenes.attack["points"][scenes.about["attack_point"]]["function"]
-            printed[name] = (
-                f"{labels.NOISES[function]} noise\n" if function in labels.NOISES else ""
-            )
+            printed[name] = f"{NOISES[function]} noise\n" if function in NOISES else ""
     if not noises:
         raise BadInput("figures: no example images are noisy; cross an attack that sees no model")
     if noise and noise not in noises:
@@ -236,7 +234,7 @@ def _rated(name: str, picture: np.ndarray, clean: np.ndarray) -> str:
 
 
 def _where(examples: list[Path]) -> str:
-    return "; ".join([*of_what([examples]), "epsilon in pixels of [0,1]"])
+    return "; ".join([*of_what([examples], LABELS), "epsilon in pixels of [0,1]"])
 
 
 def _with_legend(rows: list[Row], of: Scenes, masks: list[np.ndarray], title: str) -> Figure:
@@ -344,7 +342,7 @@ def _published(attack: str, noise: str) -> tuple[list[float], list[float], list[
     lines = [
         line
         for table in ("table2", "table3", "table4")
-        for line in published_numbers(PAPER, table).values()
+        for line in PUBLISHED.numbers(table).values()
         if line["metric"].startswith("Ratio")
         and (line["attack"], line["noise"] or NONE) == (attack, noise)
     ]

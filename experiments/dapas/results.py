@@ -1,20 +1,23 @@
 """Which attack, budget and noise of "DAPAS" a result belongs to, and the mIoU of each."""
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from advdenoise.graph.kinds import looks_at_model
 from advdenoise.graph.threats import CLEAN, parse
+from advdenoise.io.published import Published
 from advdenoise.reporting import labels
 from advdenoise.reporting.measures import Miou, mious
 from advdenoise.reporting.read import Results
 
-PAPER = "dapas"
+from .labels import LABELS, NOISES
+
+PUBLISHED = Published(Path(__file__).parent / "published")
 NONE = "no defence"
 FGSM, I_FGSM = "FGSM", "I-FGSM"
-NOISES = tuple(labels.NOISES.values())
 _METHODS = {"gradient.segpgd": "SegPGD"}  # which the paper does not know
 _STEP = 0.25 / 255  # of the paper's I-FGSM
 
@@ -137,7 +140,7 @@ class Places:
     def trained_on(self, denoiser: str) -> str | None:
         """The printed name of the one noise that a denoiser was trained on; None without one."""
         points = self.noise_points(denoiser)
-        return labels.NOISES.get(points[0]["function"]) if len(points) == 1 else None
+        return NOISES.get(points[0]["function"]) if len(points) == 1 else None
 
     def noise_points(self, denoiser: str) -> list[dict]:
         """The points of all noises that a denoiser was trained on."""
@@ -149,7 +152,7 @@ class Places:
 def method(entry: dict, point: str) -> str:
     """The printed name of an attack's method, with what it has of its own."""
     settled = entry["points"][point]
-    name = _METHODS.get(settled["function"]) or labels.attack(entry, point, entry["name"])
+    name = _METHODS.get(settled["function"]) or LABELS.attack(entry, point, entry["name"])
     if settled["function"] == "gradient.bim" and settled["settings"].get("steps") == "kurakin":
         name, alpha = I_FGSM, settled["settings"].get("alpha")
         if alpha is None:

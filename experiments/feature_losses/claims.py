@@ -14,12 +14,13 @@ import numpy as np
 
 from advdenoise import statistics
 from advdenoise.graph.threats import CLEAN, NO_PURIFIER
+from advdenoise.io.published import Published
 from advdenoise.reporting import labels
 from advdenoise.reporting.claims import Claim, Claims, Range
 from advdenoise.reporting.examples import Seen, read_seen
 from advdenoise.reporting.measures import chance, correct
 from advdenoise.reporting.read import Results
-from advdenoise.reporting.write import is_copied, published_lines
+from advdenoise.reporting.write import is_copied
 from advdenoise.statistics import Estimate
 
 from .results import HGD, MADRY, OURS, UNSECURED, Defences, Place
@@ -27,7 +28,7 @@ from .results import HGD, MADRY, OURS, UNSECURED, Defences, Place
 if TYPE_CHECKING:
     import pandas as pd
 
-PAPER = "feature_losses"
+PUBLISHED = Published(Path(__file__).parent / "published")
 ATTACKS = ("FGSM", "PGD")
 PLAIN = "plain MSE"
 # How other entries of the two attacks are told apart from the paper's.
@@ -127,7 +128,7 @@ def _measured(predictions: Results, defences: Defences) -> dict[tuple[str, str],
 def _printed(dataset: str) -> Printed:
     """The tables' numbers for a data set, those left out that are another's."""
     name = labels.DATASETS.get(dataset)
-    lines = [*published_lines(PAPER, "table1"), *published_lines(PAPER, "table2")]
+    lines = [*PUBLISHED.lines("table1"), *PUBLISHED.lines("table2")]
     found = {}
     for line in lines:
         if line["dataset"] == name and not is_copied(line):
@@ -285,7 +286,7 @@ def _of_knowledge(found: Measured, chance: float) -> Iterator[Claim]:
 
 def _of_the_text(measured: dict[tuple[str, str], Measured]) -> Iterator[Claim]:
     """Accuracies that the text gives for a data set, on both sides of its images."""
-    for line in published_lines(PAPER, "textnumbers"):
+    for line in PUBLISHED.lines("textnumbers"):
         if line["row"] == "baseline":
             sentence = _BASELINE.format(line["value"], line["dataset"])
             for split in ("train", "test"):
@@ -293,7 +294,7 @@ def _of_the_text(measured: dict[tuple[str, str], Measured]) -> Iterator[Claim]:
                 place, printed = Place(CLEAN, UNSECURED), float(line["value"])
                 claimed = Range(printed - _POINTS, printed + _POINTS)
                 yield _accuracy(sentence, quantity, claimed, measured, line, split, place)
-    for line in (*published_lines(PAPER, "table1"), *published_lines(PAPER, "table2")):
+    for line in (*PUBLISHED.lines("table1"), *PUBLISHED.lines("table2")):
         if line["row"] == f"PGD / {OURS}":
             sentence = _ACHIEVED.format(line["value"], line["dataset"])
             place = Place("PGD", OURS)
@@ -317,7 +318,7 @@ def _of_confidence(shown: list[Seen]) -> Iterator[Claim]:
     """The target's confidence in each figure's images, all replicates together."""
     lines = {
         line["dataset"]: line
-        for line in published_lines(PAPER, "textnumbers")
+        for line in PUBLISHED.lines("textnumbers")
         if line["column"] == "target confidence"
     }
     # The same images before several purifiers are one.

@@ -12,6 +12,8 @@ from advdenoise.reporting.examples import NO_CLASS, Maps, Seen, of_one_replicate
 from advdenoise.reporting.sheet import CROSS, Row, Tile, sheet
 from advdenoise.reporting.subject import of_what
 
+from .labels import LABELS
+
 _BEFORE = ("dataset", "classifier", "threat", "attack_point")  # a purifier
 _CROSSED = f"{CROSS}: not the image's own class"
 _TOLD = (
@@ -64,13 +66,13 @@ def feature_noise(examples: list[Path], *, images: PositiveInt = 1) -> Figure:
     rows = [
         row for seen in found for place in range(len(seen.images)) for row in _noise(seen, place)
     ]
-    attacks = dict.fromkeys(seen.about["printed_attack"] for seen in found)
+    attacks = dict.fromkeys(seen.attack_name(LABELS) for seen in found)
     title = f"{_where(examples)}; attack: {', '.join(attacks)}"
     return sheet(rows, title=title, note=_MAPS.format(_MAGNIFIED))
 
 
 def _where(examples: list[Path]) -> str:
-    return "; ".join(of_what([examples]))
+    return "; ".join(of_what([examples], LABELS))
 
 
 def _block(found: list[Seen]) -> list[Row]:
@@ -79,7 +81,7 @@ def _block(found: list[Seen]) -> list[Row]:
     clean = [Tile(picture, name) for picture, name in zip(first.images, named, strict=True)]
     about = first.about
     threat = labels.threat(about["threat"], about["attack_point"], about["classifier"])
-    printed = about["printed_attack"]
+    printed = first.attack_name(LABELS)
     if first.target is not None:
         printed += f" to {first.classes[first.target]}"
     rows = [Row("clean", clean), Row(f"{printed}\n{threat}", _as_seen(first))]

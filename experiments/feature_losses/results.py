@@ -7,6 +7,8 @@ from advdenoise.graph.threats import CLEAN, Threat, parse
 from advdenoise.reporting import labels
 from advdenoise.reporting.read import Results
 
+from .labels import LABELS
+
 UNSECURED, MADRY, HGD, OURS = "UNSECURED", "MADRY (2017)", "HGD (2018)", "OURS"
 # The paper's PGD starts at the image itself, so that its method may be BIM.
 _ATTACKS = {"BIM": "PGD"}
@@ -120,7 +122,7 @@ class Defences:
         own = labels.with_point(threat.attack, point)
         if isinstance(entry.get("labels"), dict) or entry.get("labels") == "random_target":
             return own
-        method = labels.attack(entry, point, threat.attack)
+        method = LABELS.attack(entry, point, threat.attack)
         printed = _ATTACKS.get(method, method)
         return self._holders.name(printed, _other_name(entry, point, printed), own, adaptive)
 

@@ -6,22 +6,25 @@ mean over them. A published value follows from printed numbers as ours does.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from advdenoise.graph.threats import CLEAN
+from advdenoise.io.published import Published
 from advdenoise.reporting import labels
 from advdenoise.reporting.claims import Claim, Claims, Range
 from advdenoise.reporting.read import Results
-from advdenoise.reporting.write import published_lines
 
 from . import layer_claims
 from . import results as known
-from .results import FN, NONE, PAPER, SETS, UN, Curves, Means, Places
+from .labels import LABELS
+from .results import FN, NONE, SETS, UN, Curves, Means, Places
 
 RESNET, DENSENET, EARLY = "ResNet V2-50", "DenseNet-201", "Inception-ResNet V2"
-CONV, PRELU, RELU = (labels.HEADS[head] for head in ("conv", "prelu", "relu"))
+PUBLISHED = Published(Path(__file__).parent / "published")
+CONV, PRELU, RELU = (LABELS.heads[head] for head in ("conv", "prelu", "relu"))
 # What "disappeared" leaves at most of the layer before, and what "no big difference" may change.
 _VANISHED, _LITTLE, _POINTS = 0.1, Range(0.5, 2), Range(-5, 5)
 # What "explosively" multiplies by at least, and a rank correlation that is an exact dependency.
@@ -318,7 +321,7 @@ def _printed(dataset: str, split: str) -> dict[str, Judged]:
     found: dict[str, Judged] = {}
     if split == _VALIDATION:
         right, noise = {}, {}
-        for line in published_lines(PAPER, "table1"):
+        for line in PUBLISHED.lines("table1"):
             if line["row"] in SETS:
                 setting = FN if "DN(" in line["column"] else NONE
                 side = noise if line["column"].startswith("MSE") else right
@@ -326,10 +329,9 @@ def _printed(dataset: str, split: str) -> dict[str, Judged]:
         return {EARLY: Judged(Means(right, ()), Means(noise, ()))}
     settings = {"Primary": NONE, "FusionNet": FN, "U-Net": UN}
     noise = {
-        (line["row"], settings[line["column"]]): _number(line)
-        for line in published_lines(PAPER, "table4")
+        (line["row"], settings[line["column"]]): _number(line) for line in PUBLISHED.lines("table4")
     }
-    for line in [*published_lines(PAPER, "table5"), *published_lines(PAPER, "table7")]:
+    for line in [*PUBLISHED.lines("table5"), *PUBLISHED.lines("table7")]:
         network, _, setting = line["column"].partition(" w/")
         judged = found.setdefault(network, Judged(Means({}, ()), Means(noise, ())))
         judged.right.values[line["row"], f"w/{setting}"] = _number(line)

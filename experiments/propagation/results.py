@@ -15,11 +15,12 @@ from advdenoise.graph.threats import CLEAN, parse
 from advdenoise.reporting import labels
 from advdenoise.reporting.read import Results
 
+from .labels import DENOISERS, LABELS
+
 if TYPE_CHECKING:
     import pandas as pd
 
-PAPER = "propagation"
-SETS = tuple(labels.SETS.values())
+SETS = tuple(LABELS.sets.values())
 ALL = "all sets"
 NONE, FN, UN = "w/o DN", "w/ FN", "w/ UN"
 _SETTINGS = {"FusionNet": FN, "U-Net": UN}
@@ -54,7 +55,7 @@ class Places:
             return CLEAN
         own = labels.threat(about["threat"], point, about["classifier"])
         entry = self._results.attack(threat.attack)
-        printed = labels.adversarial_set(entry, about["threat"], point)
+        printed = LABELS.adversarial_set(entry, about["threat"], point)
         if printed is None or threat.purifier is not None:
             return own
         where = (about["dataset"], about["classifier"])
@@ -75,13 +76,13 @@ class Places:
         if function != "basic.direct":
             return f"w/ {own}"
         denoiser = self._results.entry("denoiser", entry["denoiser"])
-        printed = _SETTINGS.get(labels.denoiser(denoiser))
+        printed = _SETTINGS.get(DENOISERS.get(denoiser["function"]))
         return self._holders.name(printed, own, own, about["dataset"]) if printed else f"w/ {own}"
 
     def network(self, about: dict) -> str:
         """The classifier's printed name."""
         name = about["classifier"]
-        printed = labels.classifier(self._results.entry("classifier", name))
+        printed = LABELS.classifier(self._results.entry("classifier", name))
         return self._holders.name(printed, name, name, about["dataset"], about["split"])
 
     def labelled(self) -> "pd.DataFrame":

@@ -13,6 +13,7 @@ from advdenoise.reporting.read import Results
 from advdenoise.statistics import Estimate
 
 from . import results as known
+from .labels import LABELS
 from .results import ALL, Curves, Places
 
 _UNIT = "pixel^2"
@@ -76,7 +77,7 @@ def configurations(predictions: Results) -> Cells:
             ("classifier", parse(about["threat"]).victim),
         ):
             if name in clean:
-                printed = labels.classifier(predictions.entry("classifier", name))
+                printed = LABELS.classifier(predictions.entry("classifier", name))
                 column = "classifier (target)" if role == "classifier" else role
                 told = {key: about[key] for key in ("dataset", "split", "threat")}
                 told |= {"classifier": name}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from advdenoise.reporting import labels
+from .labels import PIXELS
 
 _SLIC = "slic "  # how its printed settings begin
 
@@ -88,17 +88,17 @@ def slic_gain(source: Source, attacks: list[str]) -> np.ndarray:
 def below_pixels(source: Source, attacks: list[str]) -> np.ndarray:
     """Areas of single pixels less the mean of all superpixel settings."""
     settings = {setting for _, setting, _ in source.areas}
-    others = sorted(settings - {labels.PIXELS})
-    if not others or labels.PIXELS not in settings:
+    others = sorted(settings - {PIXELS})
+    if not others or PIXELS not in settings:
         raise Lacking("the same images do not have both pixels and superpixels")
-    areas = _by_setting(source, [labels.PIXELS, *others], attacks)
+    areas = _by_setting(source, [PIXELS, *others], attacks)
     return areas[0] - areas[1:].mean(axis=0)
 
 
 def _superpixels(source: Source) -> list[str]:
     """Superpixel settings with areas and a known number of segments."""
     settings = dict.fromkeys(setting for _, setting, _ in source.areas)
-    return [name for name in settings if name != labels.PIXELS and name in source.segments]
+    return [name for name in settings if name != PIXELS and name in source.segments]
 
 
 def _by_setting(source: Source, settings: list[str], attacks: list[str]) -> np.ndarray:

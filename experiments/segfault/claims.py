@@ -8,26 +8,28 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from advdenoise import statistics
 from advdenoise.graph.threats import CLEAN, NO_PURIFIER
+from advdenoise.io.published import Published
 from advdenoise.reporting import labels
 from advdenoise.reporting.claims import Claim, Claims, Range
 from advdenoise.reporting.read import Results
-from advdenoise.reporting.write import published_numbers
 from advdenoise.statistics import Estimate, Scored
 
 from .areas import Lacking, Source, below_pixels, correlation, easier, gain, slic_gain
 from .costs import Cost, costs, over_runs
+from .labels import LABELS, PIXELS, REPRESENTATIONS, superpixel_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PAPER = "segfault"
-ONE, TEN, HIDDEN = labels.REPRESENTATIONS.values()
+PUBLISHED = Published(Path(__file__).parent / "published")
+ONE, TEN, HIDDEN = REPRESENTATIONS.values()
 XGB, SVC, SEARCHED = "trees.xgboost", "svm.svc", "svm.svc_grid_search"
 FOREST = "trees.random_forest"
 CW, FGSM = labels.ATTACKS["minimal.carlini_wagner"], labels.ATTACKS["gradient.fgsm"]
@@ -179,14 +181,14 @@ def _compared(
 
 
 def _about_search(detection: Results, rows: "pd.DataFrame", protocol: str) -> Claim:
-    line = published_numbers(PAPER, "textnumbers")["SVC, grid search", "improvement FGSM 4K-D"]
+    line = PUBLISHED.numbers("textnumbers")["SVC, grid search", "improvement FGSM 4K-D"]
     claim = Claim(
         _SEARCH.format(line["raw"]),
         f"AUC of the SVC after a grid search - AUC by default, {FGSM}, {HIDDEN}, pixels",
         Range(0),
         published=_told(float(line["value"]) / 100) if protocol == "paper" else "",
     )
-    place = (FGSM, labels.PIXELS, HIDDEN)
+    place = (FGSM, PIXELS, HIDDEN)
     tried, plain = (_scored(detection, rows, name).get(place) for name in (SEARCHED, SVC))
     if tried is None or plain is None:
         return replace(claim, lacking="the SVC was not judged there with and without the search")
@@ -199,10 +201,10 @@ def _about_many_dimensions(detection: Results, rows: "pd.DataFrame", protocol: s
     for sentence, function, row in ((_FOREST, FOREST, "Random Forest"), (_SVC, SVC, "SVC")):
         printed = _printed_detectors(row) if protocol == "paper" else Source({}, {}, 0)
         whole = _areas(detection, rows, function, {})
-        areas = {place: area for place, area in whole.areas.items() if place[1] == labels.PIXELS}
+        areas = {place: area for place, area in whole.areas.items() if place[1] == PIXELS}
         ours = whole._replace(areas=areas)
         attacks = list(dict.fromkeys([*_printed_detectors(row).attacks, *ours.attacks]))
-        change = f"AUC of {row} on {HIDDEN} - that on {TEN}, {labels.PIXELS}"
+        change = f"AUC of {row} on {HIDDEN} - that on {TEN}, {PIXELS}"
         if function == SVC:
             quantities = {f"{change}, least of all attacks": partial(_least_gain, attacks=attacks)}
         else:
@@ -228,10 +230,10 @@ def _least_gain(source: Source, attacks: list[str]) -> np.ndarray:
 def _printed_detectors(row: str) -> Source:
     """One detector's areas of Table 2, which are those of single pixels."""
     areas = {}
-    for (detector, column), line in published_numbers(PAPER, "table2").items():
+    for (detector, column), line in PUBLISHED.numbers("table2").items():
         if detector == row:
             attack, shown = column.rsplit(" ", 1)
-            areas[attack, labels.PIXELS, shown] = np.array([float(line["value"])])
+            areas[attack, PIXELS, shown] = np.array([float(line["value"])])
     return Source(areas, {}, 0)
 
 
@@ -257,9 +259,9 @@ def _scored(detection: Results, rows: "pd.DataFrame", function: str) -> dict[tup
         detector, detector_point, threat, attack_point, attribution, point, shown = values
         if detection.entry("detector", detector)["points"][detector_point]["function"] != function:
             continue
-        attack = labels.attack(detection.attack(threat), attack_point, threat.partition("@")[0])
-        setting = labels.superpixels(detection.entry("attribution", attribution)["points"][point])
-        place = (attack, setting, labels.REPRESENTATIONS[shown])
+        attack = LABELS.attack(detection.attack(threat), attack_point, threat.partition("@")[0])
+        setting = superpixel_name(detection.entry("attribution", attribution)["points"][point])
+        place = (attack, setting, REPRESENTATIONS[shown])
         if place not in found:
             columns = (part[name].to_numpy() for name in ("score", "is_adversarial", "id"))
             runs = part["seed"] * (1 + rows["split_seed"].max()) + part["split_seed"]
@@ -270,7 +272,7 @@ def _scored(detection: Results, rows: "pd.DataFrame", function: str) -> dict[tup
 def _printed() -> Source:
     """Table 6, and segments by what an image's attributions take in Table 7."""
     areas = {}
-    for (row, column), line in published_numbers(PAPER, "table6").items():
+    for (row, column), line in PUBLISHED.numbers("table6").items():
         attack, shown = column.rsplit(" ", 1)
         areas[attack, row, shown] = np.array([float(line["value"])])
     memory = _printed_costs("memory")
@@ -287,12 +289,12 @@ def _of_iqr(iqr: Results, frame: "pd.DataFrame") -> list[Claim]:
     if not frame.empty:
         sizes = frame.groupby(["attribution", "attribution_point"], sort=False)["segments"].mean()
         attribution, point = sizes.idxmax()
-        setting = labels.superpixels(iqr.entry("attribution", attribution)["points"][point])
+        setting = superpixel_name(iqr.entry("attribution", attribution)["points"][point])
         here = (frame["attribution"] == attribution) & (frame["attribution_point"] == point)
         clean = frame[here & (frame["threat"] == CLEAN)]
         made = frame[here & (frame["threat"] != CLEAN)]
         for (threat, point), part in made.groupby(["threat", "attack_point"], sort=False):
-            name = labels.attack(iqr.attack(threat), point, threat.partition("@")[0])
+            name = LABELS.attack(iqr.attack(threat), point, threat.partition("@")[0])
             attacked.setdefault(name, part)
     names = dict.fromkeys([*_printed().attacks, *attacked])
     return [claim for name in names for claim in _larger(name, setting, attacked.get(name), clean)]
@@ -388,7 +390,7 @@ def _of_time(frame: "pd.DataFrame") -> Claim:
 def _of_costs(paid: list[Cost]) -> list[Claim]:
     ours: dict[tuple[str, str], Cost] = {}
     for each in paid:
-        ours.setdefault((each.setting, labels.REPRESENTATIONS[each.representation]), each)
+        ours.setdefault((each.setting, REPRESENTATIONS[each.representation]), each)
     return [_about_speed(ours), *_about_memory(ours), *_about_pixels(ours)]
 
 
@@ -416,7 +418,7 @@ def _slowest(seconds: dict[tuple[str, str], np.ndarray | float]) -> np.ndarray:
 
 
 def _about_memory(ours: dict[tuple[str, str], Cost]) -> list[Claim]:
-    numbers = published_numbers(PAPER, "textnumbers")
+    numbers = PUBLISHED.numbers("textnumbers")
     found = []
     for more, fewer in ((TEN, ONE), (HIDDEN, TEN)):
         line = numbers["memory", f"{more} / {fewer}"]
@@ -448,14 +450,14 @@ def _about_memory(ours: dict[tuple[str, str], Cost]) -> list[Claim]:
 def _about_pixels(ours: dict[tuple[str, str], Cost]) -> list[Claim]:
     """How many times cheaper each setting is than single pixels, for 10-D."""
     time, memory = _printed_costs("time"), _printed_costs("memory")
-    settings = dict.fromkeys(setting for setting, _ in [*time, *ours] if setting != labels.PIXELS)
-    whole = ours.get((labels.PIXELS, TEN))
+    settings = dict.fromkeys(setting for setting, _ in [*time, *ours] if setting != PIXELS)
+    whole = ours.get((PIXELS, TEN))
     found = []
     for setting in settings:
         part = ours.get((setting, TEN))
         seconds, size = _cheaper(setting, "seconds", time), _cheaper(setting, "bytes", memory)
         if part is None or whole is None:
-            absent = labels.PIXELS if whole is None else setting
+            absent = PIXELS if whole is None else setting
             reason = f"the cost of {absent} was not measured"
             found += [replace(claim, lacking=reason) for claim in (seconds, size)]
             continue
@@ -467,12 +469,12 @@ def _about_pixels(ours: dict[tuple[str, str], Cost]) -> list[Claim]:
 
 def _cheaper(setting: str, what: str, printed: dict[tuple[str, str], float]) -> Claim:
     """The claim about one setting, without our own estimate."""
-    numbers = published_numbers(PAPER, "textnumbers")
+    numbers = PUBLISHED.numbers("textnumbers")
     bounds = [numbers["superpixels", f"{end} reduction"] for end in ("least", "greatest")]
-    whole, part = printed[labels.PIXELS, TEN], printed.get((setting, TEN))
+    whole, part = printed[PIXELS, TEN], printed.get((setting, TEN))
     return Claim(
         _CHEAPER.format(*(line["raw"] for line in bounds)),
-        f"{what} of {labels.PIXELS} / {what} of {setting}, {TEN}",
+        f"{what} of {PIXELS} / {what} of {setting}, {TEN}",
         Range(*(float(line["value"]) for line in bounds)),
         published=_told(whole / part) if part else "",
     )
@@ -482,7 +484,7 @@ def _printed_costs(metric: str) -> dict[tuple[str, str], float]:
     """Table 7's seconds (`time`) or bytes (`memory`) by setting and representation."""
     return {
         (row, column.rsplit(" ", 1)[1]): float(line["value"])
-        for (row, column), line in published_numbers(PAPER, "table7").items()
+        for (row, column), line in PUBLISHED.numbers("table7").items()
         if line["metric"] == metric
     }
 
@@ -491,7 +493,7 @@ def _printed_costs(metric: str) -> dict[tuple[str, str], float]:
 
 
 def _of_accuracy(frame: "pd.DataFrame") -> list[Claim]:
-    numbers = published_numbers(PAPER, "textnumbers")
+    numbers = PUBLISHED.numbers("textnumbers")
     plain = frame[(frame["threat"] == CLEAN) & (frame["purifier"] == NO_PURIFIER)]
     found = []
     for split, name in (("train", "training accuracy"), ("test", "testing accuracy")):
@@ -514,21 +516,21 @@ def _of_accuracy(frame: "pd.DataFrame") -> list[Claim]:
 
 def _of_fgsm(predictions: Results, frame: "pd.DataFrame") -> Claim:
     """What FGSM leaves at the largest of the paper's epsilons."""
-    ((row, column),) = (key for key in published_numbers(PAPER, "textnumbers") if key[0] == FGSM)
-    line = published_numbers(PAPER, "textnumbers")[row, column]
+    ((row, column),) = (key for key in PUBLISHED.numbers("textnumbers") if key[0] == FGSM)
+    line = PUBLISHED.numbers("textnumbers")[row, column]
     printed = float(line["value"])
     claim = Claim(
         _LEFT.format(line["epsilon"], line["raw"]),
         f"accuracy in % under {FGSM}, epsilon {line['epsilon']}",
         Range(printed - _AROUND, printed + _AROUND),
-        published=published_numbers(PAPER, "table1")[FGSM, f"eps={line['epsilon']}"]["value"],
+        published=PUBLISHED.numbers("table1")[FGSM, f"eps={line['epsilon']}"]["value"],
     )
     attacked = frame[(frame["threat"] != CLEAN) & (frame["purifier"] == NO_PURIFIER)]
     right, count = 0, 0
     names = ["threat", "attack_point", "epsilon"]
     for (threat, point, epsilon), part in attacked.groupby(names, sort=False):
         entry = predictions.attack(threat)
-        name = labels.attack(entry, point, threat.partition("@")[0])
+        name = LABELS.attack(entry, point, threat.partition("@")[0])
         if (name, labels.epsilon(entry, epsilon)) == (FGSM, line["epsilon"]):
             part = part.drop_duplicates(["seed", "id"])
             right += int((part["prediction"] == part["label"]).sum())
@@ -540,7 +542,7 @@ def _of_fgsm(predictions: Results, frame: "pd.DataFrame") -> Claim:
 
 def _of_size(entry: dict) -> list[Claim]:
     """Layers and parameters as Keras counts them: all modules, and running statistics too."""
-    numbers = published_numbers(PAPER, "textnumbers")
+    numbers = PUBLISHED.numbers("textnumbers")
     known = "modules" in entry
     counted = {
         "layers": entry["modules"] if known else 0,

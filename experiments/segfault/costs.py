@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from advdenoise.reporting import labels
 from advdenoise.reporting.read import Results
 from advdenoise.statistics import Estimate
+
+from .labels import superpixel_name
 
 _PLACE = ("dataset", "split", "classifier", "attribution", "attribution_point")
 _COMMON = ("dataset", "classifier", "attribution", "attribution_point", "representation")
@@ -43,7 +44,7 @@ def costs(cost: Results) -> list[Cost]:
         segmentation = rows["segmentation_seconds"].to_numpy(np.float64)
         found.append(
             Cost(
-                setting=labels.superpixels(cost.entry("attribution", attribution)["points"][point]),
+                setting=superpixel_name(cost.entry("attribution", attribution)["points"][point]),
                 representation=representation,
                 images=int(rows["images"].max()),
                 values=int(rows["values"].max()),

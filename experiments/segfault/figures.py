@@ -23,6 +23,7 @@ from advdenoise.reporting.subject import of_what
 from advdenoise.statistics import Estimate
 
 from .costs import costs, key
+from .labels import DETECTORS, LABELS, REPRESENTATIONS, detector_name, superpixel_name
 from .superpixels import Example, read_examples
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _SIZE = 6  # of a pixel, so that a border is thin beside it
 _BORDER = (1.0, 1.0, 0.0)
 _GAP = 40  # above each picture, for its title
 _PLACES = ["dataset", "classifier", "attribution", "attribution_point"]
-_PAPER_DETECTOR = labels.DETECTORS["trees.xgboost"]
+_PAPER_DETECTOR = DETECTORS["trees.xgboost"]
 
 
 class _Pair(NamedTuple):
@@ -134,11 +135,11 @@ def tradeoff(
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.tick_params("x", labelsize=8, rotation=30)
         axis.set_xlabel(name)
-    axes[0].set_ylabel(f"AUC, {attack}, {labels.REPRESENTATIONS[representation]}")
+    axes[0].set_ylabel(f"AUC, {attack}, {REPRESENTATIONS[representation]}")
     handles, texts = axes[0].get_legend_handles_labels()
     title = "bars: 95 % intervals over images"
     figure.legend(handles, texts, title=title, fontsize=8, loc="outside right upper")
-    facts = [*of_what([detection]), f"n = {max(value.n for _, value in points)}"]
+    facts = [*of_what([detection], LABELS), f"n = {max(value.n for _, value in points)}"]
     figure.suptitle("; ".join(facts), fontsize=9)
     return figure
 
@@ -173,7 +174,7 @@ def boundaries(examples: list[Path], *, method: str, images: PositiveInt = 10) -
             axis.text(left, top - _GAP / 4, title, fontsize=5.5)
     axis.imshow(canvas)
     axis.axis("off")
-    where = "; ".join(of_what([examples]))
+    where = "; ".join(of_what([examples], LABELS))
     axis.set_title(f"{where}; {method}: the setting and how many segments", fontsize=8)
     return figure
 
@@ -201,8 +202,8 @@ def _pairs(iqr: Results, attack: str, images: int) -> Iterator[_Pair]:
 def _setting(iqr: Results, dataset: str, classifier: str, attribution: str, point: str) -> str:
     """Data set, classifier and superpixels as printed."""
     settled = iqr.entry("attribution", attribution)["points"][point]
-    network = labels.classifier(iqr.entry("classifier", classifier))
-    return ", ".join([labels.dataset(dataset), network, labels.superpixels(settled)])
+    network = LABELS.classifier(iqr.entry("classifier", classifier))
+    return ", ".join([labels.dataset(dataset), network, superpixel_name(settled)])
 
 
 def _named(results: Results, frame: "pd.DataFrame", attack: str) -> tuple[str, str]:
@@ -210,7 +211,7 @@ def _named(results: Results, frame: "pd.DataFrame", attack: str) -> tuple[str, s
     made = frame[frame["threat"] != CLEAN][["threat", "attack_point"]].drop_duplicates()
     printed: dict[str, tuple[str, str]] = {}
     for threat, point in made.itertuples(index=False, name=None):
-        name = labels.attack(results.attack(threat), point, threat.partition("@")[0])
+        name = LABELS.attack(results.attack(threat), point, threat.partition("@")[0])
         printed.setdefault(name, (threat, point))
     if attack not in printed:
         raise BadInput(f"figures: no attack is printed {attack!r}; {suggest(attack, printed)}")
@@ -239,7 +240,7 @@ def _judged(detection: Results, attack: str, representation: str) -> Results:
     frame = frame[frame["protocol"] == frame["protocol"].iloc[0]]
     detectors = frame[["detector", "detector_point"]].drop_duplicates()
     pairs = list(detectors.itertuples(index=False, name=None))
-    shown = {labels.detector(detection.entry("detector", d), p): (d, p) for d, p in pairs[::-1]}
+    shown = {detector_name(detection.entry("detector", d), p): (d, p) for d, p in pairs[::-1]}
     detector, detector_point = shown.get(_PAPER_DETECTOR, pairs[0])
     right = (frame["detector"] == detector) & (frame["detector_point"] == detector_point)
     return detection.of(frame[right])

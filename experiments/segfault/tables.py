@@ -14,6 +14,7 @@ from advdenoise.statistics import Estimate
 
 from .claims import CW
 from .costs import Cost, costs, key, over_runs
+from .labels import LABELS, LENGTHS, REPRESENTATIONS, detector_name, superpixel_name
 from .superpixels import Example, read_examples
 
 _DOUBTFUL = (
@@ -33,7 +34,7 @@ def attacks(predictions: Results) -> list[Cell]:
         entry = predictions.attack(about["threat"])
         name = about["threat"].partition("@")[0]
         epsilon = labels.epsilon(entry, about["epsilon"])
-        return labels.attack(entry, about["attack_point"], name), f"eps={epsilon}"
+        return LABELS.attack(entry, about["attack_point"], name), f"eps={epsilon}"
 
     cells = accuracy(predictions, label, by=("epsilon",))
     is_minimal = any(cell.row == CW for cell in cells)
@@ -82,7 +83,7 @@ def superpixels(detection: Results) -> list[Cell]:
 
     def label(about: dict) -> tuple[str, str]:
         attribution = detection.entry("attribution", about["attribution"])
-        printed = labels.superpixels(attribution["points"][about["attribution_point"]])
+        printed = superpixel_name(attribution["points"][about["attribution_point"]])
         detector = _detector(detection, about)
         named = printed if detector == "XGB" else f"{printed}, {detector}"
         return _row(named, about), _column(detection, about)
@@ -100,7 +101,7 @@ def time_and_memory(cost: Results) -> list[Cell]:
     cells = []
     for found in costs(cost):
         row = found.setting
-        shown = labels.REPRESENTATIONS[found.representation]
+        shown = REPRESENTATIONS[found.representation]
         seconds = over_runs(found.seconds)
         cells.append(Cell(row, f"time {shown}", "time", "s", seconds, about=found.about))
         size = _exactly(found.array_bytes, found.images)
@@ -118,7 +119,7 @@ def tradeoff(detection: Results, cost: Results) -> list[Cell]:
 
     def label(about: dict) -> tuple[str, str]:
         attribution = detection.entry("attribution", about["attribution"])
-        printed = labels.superpixels(attribution["points"][about["attribution_point"]])
+        printed = superpixel_name(attribution["points"][about["attribution_point"]])
         row = f"{printed}, {_column(detection, about)}, {_detector(detection, about)}"
         return _row(row, about), "AUC"
 
@@ -150,9 +151,9 @@ def _lengths(results: Results) -> list[str]:
     if "values" not in frame:
         return []
     notes = []
-    for name, printed in labels.REPRESENTATIONS.items():
+    for name, printed in REPRESENTATIONS.items():
         lengths = frame.loc[frame["representation"] == name, "values"].dropna().unique()
-        other = sorted({int(length) for length in lengths} - {labels.LENGTHS[name]})
+        other = sorted({int(length) for length in lengths} - {LENGTHS[name]})
         if other:
             notes.append(f"{printed} has {' or '.join(map(str, other))} values here.")
     return notes
@@ -179,7 +180,7 @@ def _exactly(value: float, n: int) -> Estimate:
 
 
 def _detector(detection: Results, about: dict) -> str:
-    return labels.detector(detection.entry("detector", about["detector"]), about["detector_point"])
+    return detector_name(detection.entry("detector", about["detector"]), about["detector_point"])
 
 
 def _row(printed: str, about: dict) -> str:
@@ -189,5 +190,5 @@ def _row(printed: str, about: dict) -> str:
 
 def _column(detection: Results, about: dict) -> str:
     entry = detection.attack(about["threat"])
-    attack = labels.attack(entry, about["attack_point"], about["threat"].partition("@")[0])
-    return f"{attack} {labels.REPRESENTATIONS[about['representation']]}"
+    attack = LABELS.attack(entry, about["attack_point"], about["threat"].partition("@")[0])
+    return f"{attack} {REPRESENTATIONS[about['representation']]}"

@@ -15,7 +15,9 @@ from typing import NamedTuple
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph.kinds import looks_at_model
 from advdenoise.graph.resolution import is_block
-from advdenoise.io import published
+from advdenoise.graph.sources import existing
+from advdenoise.io.published import Published
+from advdenoise.ops.files import why_not_readable
 
 KINDS = ("attacks", "purifiers")
 DEFAULT = "default"  # the only point of an entry without points
@@ -208,35 +210,30 @@ def _check_purifier(key: str, name: str, entry: dict, block: dict) -> None:
 
 
 def _wanted(mse) -> float | None:
-    """The mean squared perturbation that is asked for, from the table where it is published."""
+    """The mean squared perturbation that is asked for, of a published one its number."""
     return float(published_number(mse)["value"]) if isinstance(mse, dict) else mse
 
 
 def _check_published(key: str, wanted: dict) -> None:
-    tables = published.names()
-    if wanted["published"] not in tables:
-        raise BadInput(
-            f"{key}.published: there is no config/published/{wanted['published']}.csv; "
-            f"{suggest(wanted['published'], tables)}"
-        )
+    path = wanted["published"]
+    if reason := why_not_readable(existing(path)):
+        raise BadInput(f"{key}.published: {path} {reason}; name a CSV file of published numbers")
     if published_number(wanted) is None:
-        places = {f"{line['row']}, {line['column']}" for line in _lines(wanted["published"])}
+        places = {f"{row}, {column}" for row, column in _numbers(path)}
         place = f"{wanted['row']}, {wanted['column']}"
-        raise BadInput(
-            f"{key}: {wanted['published']} has no row and column {place!r}; "
-            f"{suggest(place, places)}"
-        )
+        raise BadInput(f"{key}: {path} has no row and column {place!r}; {suggest(place, places)}")
 
 
 def published_number(wanted: dict) -> dict | None:
     """The printed number of a table's row and column; None where there is none."""
-    for line in _lines(wanted["published"]):
-        if (line["row"], line["column"]) == (wanted["row"], wanted["column"]):
-            return line
-    return None
+    return _numbers(wanted["published"]).get((wanted["row"], wanted["column"]))
 
 
-_lines = functools.cache(published.lines)  # a graph asks again for each of its jobs
+@functools.cache  # a graph asks again for each of its jobs
+def _numbers(path: str) -> dict[tuple[str, str], dict]:
+    """The lines of a CSV file of published numbers by row and column."""
+    file = existing(path)
+    return Published(file.parent).numbers(file.stem)
 
 
 def _check_victims(config: dict, key: str, texts: list[str]) -> None:

@@ -156,7 +156,7 @@ def _signature(kind: str, own: bool, file: Path, name: str) -> Signature:
 def _injected(kind: str) -> set[str]:
     """What components of a kind can be handed by name."""
     if kind in ("tables", "figures"):
-        return {*crossings(), "styles"}
+        return {*crossings(), "styles", "labels"}
     return INJECTED[kind]
 
 

@@ -10,7 +10,9 @@ from advdenoise.graph.kinds import (
     point_key,
 )
 from advdenoise.graph.networks import check_network
+from advdenoise.graph.sources import existing, locate_object
 from advdenoise.graph.stages import crossings
+from advdenoise.ops.files import why_not_listable
 from advdenoise.sides import both, check_sides
 
 
@@ -39,10 +41,21 @@ def check_entries(config: dict) -> None:
     for name, entry in config["purifiers"].items():
         _check_draws(f"purifiers.{name}", entry)
     for name, experiment in config["experiments"].items():
+        _check_experiment(f"experiments.{name}", experiment)
         for part in ("tables", "figures"):
             for product_name, product in experiment[part].items():
                 key = f"experiments.{name}.{part}.{product_name}"
                 _check_reads(key, product, components.check(part, key, product))
+
+
+def _check_experiment(key: str, experiment: dict) -> None:
+    """Printed names and published numbers are where an experiment says that they are."""
+    if "labels" in experiment:
+        locate_object(f"{key}.labels", experiment["labels"])
+    if "published" in experiment:
+        folder = experiment["published"]
+        if reason := why_not_listable(existing(folder)):
+            raise BadInput(f"{key}.published: {folder} {reason}; name a folder of CSV files")
 
 
 def _check_sides(key: str, entry: dict, signature: components.Signature) -> None:

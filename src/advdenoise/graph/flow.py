@@ -137,7 +137,7 @@ class Flow:
             job = self.job(rule, names)
             module = module_of(job.module) if job.module else stage.module
             files = {components.module_file(kind, entry) for kind, entry in job.components}
-            code = f"{stage.format}-{code_digest(module, *sorted(files))}"
+            code = f"{stage.format}-{code_digest(module, *sorted({*files, *job.sources}))}"
             named = [
                 path for path in self._named_files(rule, names) if not why_not_readable(Path(path))
             ]

@@ -1,27 +1,30 @@
 """What a job needs: its input files, its settings, the components that it runs."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph import choices, components
 from advdenoise.graph.combinations import combinations
 from advdenoise.graph.kinds import BUILT_IN_SPLITS
+from advdenoise.graph.sources import existing, locate_object
 from advdenoise.graph.stages import crossings, product_path
 from advdenoise.graph.threats import Threat
-from advdenoise.io import published
 from advdenoise.io.digests import file_digest
 
 
 class Job(NamedTuple):
     """Input files by name, settings, and components as pairs of kind and entry.
 
-    `module` is the module of the stages that runs it, where that is not its stage's own.
+    `module` is the module of the stages that runs it, where that is not its stage's own; `sources`
+    are further files that decide its numbers.
     """
 
     inputs: dict
     settings: dict
     components: list[tuple[str, dict]]
     module: str | None = None
+    sources: tuple[Path, ...] = ()
 
 
 class Entries:
@@ -197,8 +200,22 @@ class Entries:
         """A table's entry without its crossings: those show in its inputs."""
         return {key: value for key, value in entry.items() if key not in crossings()}
 
+    def labels(self, experiment: str) -> tuple[dict, tuple[Path, ...]]:
+        """The labels of an experiment as settings, and their source; nothing without labels."""
+        text = self.config["experiments"][experiment].get("labels")
+        if text is None:
+            return {}, ()
+        return {"labels": text}, (locate_object(f"experiments.{experiment}.labels", text),)
+
     def published(self, experiment: str, table: str) -> dict:
-        """Digests of the paper's numbers: the table's own, or all that a table may compare with."""
-        own = published.PUBLISHED / f"{experiment}_{table}.csv"
-        files = [own] if own.exists() else sorted(own.parent.glob(f"{experiment}_*.csv"))
-        return {"published": {file.name: file_digest(file) for file in files}}
+        """The folder of published numbers and digests of the table's own, or else of all of them.
+
+        No settings where the experiment names no folder.
+        """
+        folder = self.config["experiments"][experiment].get("published")
+        if folder is None:
+            return {}
+        own = existing(folder) / f"{table}.csv"
+        files = [own] if own.exists() else sorted(own.parent.glob("*.csv"))
+        digests = {file.name: file_digest(file) for file in files}
+        return {"published": {"folder": folder, "digests": digests}}

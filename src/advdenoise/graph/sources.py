@@ -90,6 +90,21 @@ def locate(kind: str, key: str, function: str) -> Source:
     return source
 
 
+def locate_object(key: str, text: str) -> Path:
+    """The source of the module in `file.py:name` or `package.module:name`.
+
+    Raises BadInput naming `key` where there is no such module, or nothing of that name in it.
+    """
+    place, _, name = text.rpartition(":")
+    file = file_of(text) or _module_file(place)
+    if file is None or not file.is_file():
+        raise BadInput(f"{key}: there is no file {place}; correct the path")
+    names = _names(file)
+    if name not in names:
+        raise BadInput(f"{key}: {place} defines no {name!r}; {suggest(name, names)}")
+    return file
+
+
 def _in_library(kind: str, key: str, function: str) -> Source:
     module, _, name = function.partition(".")
     if function not in functions(kind):
@@ -138,6 +153,18 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
         for part in ("body", "handlers", "orelse", "finalbody"):
             if isinstance(node, ast.If | ast.Try | ast.ExceptHandler):
                 yield from _statements(getattr(node, part, []))
+
+
+def _names(file: Path) -> set[str]:
+    """The names that the top of a file defines, assigns or imports."""
+    names = {*definitions(file)}
+    for node in _statements(parsed(file).body):
+        if isinstance(node, ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
 
 
 def definition(file: Path, name: str, depth: int = _DEEPEST) -> Source | None:
@@ -208,10 +235,15 @@ def load(kind: str, entry: dict) -> functools.partial:
         module, _, name = function.partition(".")
         found = getattr(imported(kind, module), name)
     else:
-        place, _, name = function.rpartition(":")
-        file = file_of(function)
-        found = getattr(_import_file(file) if file else _import_module(place), name)
+        found = imported_object(function)
     return functools.partial(found, **entry.get("settings", {}))
+
+
+def imported_object(text: str) -> object:
+    """What `file.py:name` or `package.module:name` is."""
+    place, _, name = text.rpartition(":")
+    file = file_of(text)
+    return getattr(_import_file(file) if file else _import_module(place), name)
 
 
 def imported(kind: str, module: str) -> ModuleType:

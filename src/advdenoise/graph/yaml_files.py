@@ -116,6 +116,8 @@ def _with_paths(config: dict, folders: tuple[Path, ...]) -> dict:
     for experiment in _mappings(config.get("experiments")):
         if isinstance(experiment.get("published"), str):
             experiment["published"] = _place(experiment["published"], folders)
+        if isinstance(experiment.get("labels"), str):
+            experiment["labels"] = _place_object(experiment["labels"], folders)
     return config
 
 
@@ -126,11 +128,19 @@ def _with_sources(value, folders: tuple[Path, ...]):
     if not isinstance(value, dict):
         return value
     value = {name: _with_sources(item, folders) for name, item in value.items()}
-    function = value.get("function")
-    if isinstance(function, str) and sources.file_of(function):
-        file, _, name = function.rpartition(":")
-        value["function"] = f"{_place(file, folders)}:{name}"
+    if isinstance(value.get("function"), str):
+        value["function"] = _place_object(value["function"], folders)
+    if isinstance(value.get("mse"), dict) and isinstance(value["mse"].get("published"), str):
+        value["mse"]["published"] = _place(value["mse"]["published"], folders)
     return value
+
+
+def _place_object(text: str, folders: tuple[Path, ...]) -> str:
+    """`file.py:name` with the file's path from the working directory; other texts as they are."""
+    if sources.file_of(text) is None:
+        return text
+    file, _, name = text.rpartition(":")
+    return f"{_place(file, folders)}:{name}"
 
 
 def _place(text: str, folders: tuple[Path, ...]) -> str:

@@ -1,20 +1,29 @@
-"""The papers' own numbers, as the tables in config/published have them."""
+"""Published numbers, as the CSV files of a folder have them."""
 
 import csv
 from pathlib import Path
+from typing import NamedTuple
 
-PUBLISHED = Path(__file__).parents[3] / "config" / "published"
-
-
-def names() -> list[str]:
-    """The tables that there are, as paper_table."""
-    return sorted(path.stem for path in PUBLISHED.glob("*.csv"))
+_SPELLINGS = {"ImageNet-1000": "ImageNet"}  # one data set under two names
 
 
-def lines(name: str) -> list[dict]:
-    """The numbers of a table, a line each; none where there is no such table."""
-    path = PUBLISHED / f"{name}.csv"
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+class Published(NamedTuple):
+    """A folder of published numbers, a CSV file for each table."""
+
+    folder: Path
+
+    def lines(self, table: str) -> list[dict]:
+        """The numbers of a table, a mapping for each line; none where there is no such table."""
+        path = self.folder / f"{table}.csv"
+        if not path.exists():
+            return []
+        with path.open(encoding="utf-8", newline="") as file:
+            found = list(csv.DictReader(file))
+        for line in found:
+            name = line.get("dataset", "")
+            line["dataset"] = _SPELLINGS.get(name, name)
+        return found
+
+    def numbers(self, table: str) -> dict[tuple[str, str], dict]:
+        """The lines of a table by printed row and column."""
+        return {(line["row"], line["column"]): line for line in self.lines(table)}

@@ -12,7 +12,7 @@ from advdenoise.graph.threats import CLEAN, NO_PURIFIER, parse
 from advdenoise.io.contents import check_lengths
 from advdenoise.io.hdf5 import open_hdf5
 from advdenoise.io.provenance import read_provenance
-from advdenoise.reporting import labels
+from advdenoise.reporting.labels import Labels
 
 if TYPE_CHECKING:
     import h5py
@@ -41,7 +41,7 @@ class Seen(NamedTuple):
     `images`, `seen` and `purified` are [N,H,W,C] in [0,1]. `seen_probabilities` [N,K] are of the
     images before the purifier, `prediction` and `confidence` [N] behind it, -1 and NaN where
     outputs are not finite. `target` is the class that the attack drives all images to, None where
-    it has none.
+    it has none, `attack` the attack's entry, None of clean images.
     """
 
     images: np.ndarray
@@ -54,6 +54,7 @@ class Seen(NamedTuple):
     prediction: np.ndarray
     confidence: np.ndarray
     maps: dict[str, Maps]
+    attack: dict | None
     about: dict
 
     @property
@@ -65,6 +66,12 @@ class Seen(NamedTuple):
         """The classes [N] that are predicted before the purifier, -1 as `prediction`."""
         defined = np.isfinite(self.seen_probabilities).all(1)
         return np.where(defined, self.seen_probabilities.argmax(1), NO_CLASS)
+
+    def attack_name(self, printed: Labels) -> str:
+        """The printed name of the attack."""
+        if self.attack is None:
+            return CLEAN
+        return printed.attack(self.attack, self.about["attack_point"], self.attack["name"])
 
     def name(self, prediction: int) -> str:
         """What a predicted class is called."""
@@ -113,7 +120,6 @@ def of_one_replicate(found: list) -> list:
 
 def _read(path: Path, rows: slice) -> list[Seen]:
     settings = read_provenance(path)["settings"]
-    attack = parse(settings["threat"]).attack
     found = []
     with open_hdf5(path, "examples") as file:
         _check_kind(file, path, "labels")
@@ -123,6 +129,7 @@ def _read(path: Path, rows: slice) -> list[Seen]:
             "labels": file["labels"][rows],
             "classes": json.loads(file.attrs["classes"]),
             "target": None if target is None else int(target),
+            "attack": settings["attacks"].get(parse(settings["threat"]).attack),
         }
         for about, group in _groups(file, settings):
             names = ("seen_probabilities", "prediction", "confidence")
@@ -133,7 +140,6 @@ def _read(path: Path, rows: slice) -> list[Seen]:
                 maps={name: _maps(group[f"maps/{name}"], rows) for name in settings["maps"]},
                 about=about
                 | {
-                    "printed_attack": _printed(settings, attack, about["attack_point"]),
                     "function": settings["purifier"]["points"][about["purifier_point"]]["function"],
                 },
             )
@@ -181,12 +187,6 @@ def _check_kind(file, path: Path, wanted: str) -> None:
             f"figures: {path} holds images with {found}, but the figure shows some with {wanted}; "
             "cross another data set"
         )
-
-
-def _printed(settings: dict, attack: str, point: str) -> str:
-    if attack == CLEAN:
-        return CLEAN
-    return labels.attack(settings["attacks"][attack], point, attack)
 
 
 def _maps(group, rows: slice) -> Maps:

@@ -1,6 +1,101 @@
-"""How the papers spell what the configuration names: the one place for it."""
+"""Printed names of what the configuration names: the usual ones, and those of an experiment."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from advdenoise.errors import BadInput
+from advdenoise.graph.sources import imported_object
 from advdenoise.graph.threats import parse
+
+ATTACKS = {
+    "gradient.fgsm": "FGSM",
+    "gradient.r_fgsm": "R-FGSM",
+    "gradient.bim": "BIM",
+    "gradient.pgd": "PGD",
+    "gradient.mi_fgsm": "mi-FGSM",
+    "minimal.deepfool": "DeepFool",
+    "minimal.carlini_wagner": "C&W",
+}
+# Networks by timm's names, or by the function that builds them.
+CLASSIFIERS = {
+    "resnet18": "ResNet-18",
+    "cifar_resnet18": "ResNet-18",
+    "resnetv2_50": "ResNet V2-50",
+    "vgg19": "VGG-19",
+    "senet154": "SENet-154",
+    "legacy_senet154": "SENet-154",
+    "inception_resnet_v2": "Inception-ResNet V2",
+    "densenet201": "DenseNet-201",
+}
+SUPERPIXELS = {
+    "slic": ("n_segments",),
+    "felzenszwalb": ("scale",),
+    "quickshift": ("sigma", "max_dist"),
+}
+DATASETS = {
+    "mnist": "MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar10_grey": "CIFAR-10 (grey 28x28)",
+    "tiny_imagenet": "TinyImageNet",
+    "imagenet": "ImageNet",
+    "voc2012": "VOC2012",
+}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The printed names of an experiment, before the usual ones.
+
+    `paper` is its own name. `attacks` are named by function, `classifiers` by function or timm's
+    name, modified ones by their head, `sets` of adversarial images by the attack's function and
+    whether the victim gives the gradient itself.
+    """
+
+    paper: str = ""
+    attacks: Mapping[str, str] = field(default_factory=dict)
+    classifiers: Mapping[str, str] = field(default_factory=dict)
+    heads: Mapping[str, str] = field(default_factory=dict)
+    sets: Mapping[tuple[str, bool], str] = field(default_factory=dict)
+
+    def attack(self, entry: dict, point: str, name: str) -> str:
+        """The printed name of an attack's method; its own where it has none."""
+        function = entry["points"][point]["function"]
+        printed = self.attacks.get(function) or ATTACKS.get(function)
+        return printed or with_point(name, point)
+
+    def classifier(self, entry: dict) -> str:
+        """The printed name of a network, of a modified one its head's; its own without one."""
+        settings = entry.get("settings", {})
+        if settings.get("head") in self.heads:
+            return self.heads[settings["head"]]
+        built = entry["function"].partition(".")[2]
+        model = settings.get("model", built).partition(".")[0]
+        return self.classifiers.get(model) or CLASSIFIERS.get(model, entry["name"])
+
+    def adversarial_set(self, entry: dict, threat: str, point: str) -> str | None:
+        """The printed name of the set that an attack makes of a victim; None where it has none."""
+        victim = parse(threat).victim
+        function = entry["points"][point]["function"]
+        return self.sets.get((function, entry.get("surrogate", victim) == victim))
+
+
+USUAL = Labels()
+
+
+def labels_of(settings: dict) -> Labels:
+    """The labels that a table's or the figures' experiment names; the usual ones by default.
+
+    Raises BadInput where it names something else.
+    """
+    if "labels" not in settings:
+        return USUAL
+    found = imported_object(settings["labels"])
+    if not isinstance(found, Labels):
+        raise BadInput(
+            f"experiments.{settings['experiment']}.labels: {settings['labels']} is a "
+            f"{type(found).__name__}; name an advdenoise.reporting.labels.Labels"
+        )
+    return found
 
 
 class Holders:
@@ -16,80 +111,8 @@ class Holders:
         return own if own.startswith(printed) else f"{printed} ({own})"
 
 
-PAPERS = {
-    "dapas": "DAPAS",
-    "propagation": "Propagated Perturbation",
-    "feature_losses": "Feature Losses",
-    "apudae": "APuDAE",
-    "segfault": "Segmentation Fault",
-}
-ATTACKS = {
-    "gradient.fgsm": "FGSM",
-    "gradient.r_fgsm": "R-FGSM",
-    "gradient.bim": "BIM",
-    "gradient.pgd": "PGD",
-    "gradient.mi_fgsm": "mi-FGSM",
-    "gradient.margin_pgd": "CW",
-    "minimal.deepfool": "DeepFool",
-    "minimal.carlini_wagner": "C&W",
-    "noise.uniform": "random",
-}
-# The sets of "propagation" (Table 2) by function and whether the victim gives the gradient itself.
-SETS = {
-    ("stopped.line_search", True): "FGSM v1",
-    ("stopped.line_search", False): "FGSM v2",
-    ("stopped.i_fgsm", True): "i-FGSM v1",
-    ("stopped.i_fgsm", False): "i-FGSM v2",
-    ("stopped.mi_fgsm", False): "mi-FGSM",
-}
-# Networks by timm's names, or by the function that builds what stands in for them.
-CLASSIFIERS = {
-    "resnet18": "ResNet-18",
-    "cifar_resnet18": "ResNet-18",
-    "resnetv2_50": "ResNet V2-50",
-    "resnet_v2": "ResNet V2-50",
-    "vgg19": "VGG-19",
-    "vgg": "VGG-19",
-    "senet154": "SENet-154",
-    "legacy_senet154": "SENet-154",
-    "senet": "SENet-154",
-    "inception_resnet_v2": "Inception-ResNet V2",
-    "inception": "Inception-ResNet V2",
-    "densenet201": "DenseNet-201",
-    "densenet": "DenseNet-201",
-}
-# Of "propagation", Table 7, and the one that did not train.
-HEADS = {"conv": "FC->Conv", "prelu": "PReLU after FC", "relu": "ReLU after FC"}
-DENOISERS = {"fusionnet.fusionnet": "FusionNet", "unet.classic": "U-Net"}
-NOISES = {"noise.gaussian": "Gaussian", "noise.uniform": "Uniform", "noise.bimodal": "Bimodal"}
-DETECTORS = {
-    "trees.random_forest": "Random Forest",
-    "svm.svc": "SVC",
-    "trees.xgboost": "XGB",
-}
-_DETECTORS_HERE = {"svm.svc_grid_search": "SVC, C and gamma searched"}  # which no paper prints
-SUPERPIXELS = {
-    "slic": ("n_segments",),
-    "felzenszwalb": ("scale",),
-    "quickshift": ("sigma", "max_dist"),
-}
-PIXELS = "pixel (ML-LOO)"
-REPRESENTATIONS = {"predicted": "1-D", "probabilities": "10-D", "hidden": "4K-D"}
-# As many values as these names stand for.
-LENGTHS = {"predicted": 1, "probabilities": 10, "hidden": 3810}
-DATASETS = {
-    "mnist": "MNIST",
-    "cifar10": "CIFAR-10",
-    "cifar10_grey": "CIFAR-10 (grey 28x28)",
-    "tiny_imagenet": "TinyImageNet",
-    "imagenet": "ImageNet",
-    "voc2012": "VOC2012",
-}
-SPELLINGS = {"ImageNet-1000": "ImageNet"}  # one data set under two names
-
-
 def dataset(name: str) -> str:
-    """The printed name of a data set; its own where the papers have none."""
+    """The printed name of a data set; its own where it has none."""
     return DATASETS.get(name, name)
 
 
@@ -107,35 +130,9 @@ def with_point(name: str, point: str) -> str:
     return name if point == "default" else f"{name} {point}"
 
 
-def attack(entry: dict, point: str, name: str) -> str:
-    """The printed name of an attack's method; the entry's own where the papers have none."""
-    return ATTACKS.get(entry["points"][point]["function"], with_point(name, point))
-
-
-def adversarial_set(entry: dict, threat: str, point: str) -> str | None:
-    """The printed name of the set that an attack makes of a victim; None where it has none."""
-    victim = parse(threat).victim
-    function = entry["points"][point]["function"]
-    return SETS.get((function, entry.get("surrogate", victim) == victim))
-
-
-def classifier(entry: dict) -> str:
-    """The printed name of a network, of a modified one its head's; its own where there is none."""
-    settings = entry.get("settings", {})
-    if settings.get("head") in HEADS:
-        return HEADS[settings["head"]]
-    built = entry["function"].partition(".")[2]
-    return CLASSIFIERS.get(settings.get("model", built).partition(".")[0], entry["name"])
-
-
 def precision(entry: dict) -> str:
     """What the passes of a network's training were in; float32 of one that comes with weights."""
     return entry.get("training", {}).get("precision", "float32")
-
-
-def denoiser(entry: dict) -> str:
-    """The printed name of an autoencoder; its own where the papers have none."""
-    return DENOISERS.get(entry["function"], entry["name"])
 
 
 def epsilon(entry: dict, value: float) -> str:
@@ -143,27 +140,6 @@ def epsilon(entry: dict, value: float) -> str:
     if value != value:
         return "None"
     return f"{value / entry.get('epsilon_unit', {}).get('pixels', 1.0):.3g}"
-
-
-def detector(entry: dict, point: str) -> str:
-    """The printed name of a detector; the entry's own where the papers have none.
-
-    Of several points of one method, which differ in settings, the first has its name alone, the
-    others stand beside it with their own.
-    """
-    function = entry["points"][point]["function"]
-    first = next(name for name, p in entry["points"].items() if p["function"] == function)
-    own = with_point(entry["name"], point)
-    printed = DETECTORS.get(function) or _DETECTORS_HERE.get(function)
-    return f"{printed} ({own})" if printed and point != first else printed or own
-
-
-def superpixels(point: dict) -> str:
-    """The printed name of a superpixel setting, such as `slic n_segments=64`."""
-    method = point["function"].partition(".")[2]
-    if method == "pixels":
-        return PIXELS
-    return " ".join([method, *superpixel_settings(point)])
 
 
 def superpixel_settings(point: dict) -> list[str]:

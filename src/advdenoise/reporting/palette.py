@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from advdenoise.graph.threats import CLEAN
-from advdenoise.reporting import labels
 
 BLACK, GREY = "#000000", "#777777"
 BLUE, RED, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -20,6 +19,8 @@ WRONG = RED  # what is predicted wrongly, beside a sign that needs no colour
 
 # Yellow is too light for a line on white. No two of the first 42 names have both in common.
 COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)
+# So that one name more among those of an experiment changes no other name's style.
+RESERVED = 5
 MARKERS = ("s", "^", "D", "v", "P", "X", "p")
 
 
@@ -33,16 +34,16 @@ class Style(NamedTuple):
 class Styles:
     """A style for each name, kept for all figures that share this object.
 
-    The sets that the papers print have theirs whatever else is there; other names get the next
-    ones as they are first asked for. Clean images are black dots.
+    Up to five `names` have theirs whatever else is there; other names get the next ones as they are
+    first asked for. Clean images are black dots.
     """
 
-    def __init__(self, names: Iterable[str] = tuple(labels.SETS.values())):
+    def __init__(self, names: Iterable[str] = ()):
         pairs = zip(itertools.cycle(COLOURS), itertools.cycle(MARKERS), strict=False)
         self._free = itertools.starmap(Style, pairs)
         self._styles = {CLEAN: Style(BLACK, "o")}
-        for name in names:
-            self.of(name)
+        reserved = list(itertools.islice(self._free, RESERVED))
+        self._styles |= zip(names, reserved, strict=False)
 
     def of(self, name: str) -> Style:
         """The style of a name."""

@@ -6,20 +6,24 @@ from pathlib import Path
 
 from advdenoise.io.provenance import read_provenance
 from advdenoise.reporting import labels
+from advdenoise.reporting.labels import USUAL, Labels
 from advdenoise.reporting.read import Results
 
 _MANY = 5  # more names than these are counted
 
 
-def of_what(results: Iterable) -> list[str]:
-    """Data sets, classifiers and budgets of results, which may be the paths of their files."""
+def of_what(results: Iterable, own: Labels = USUAL) -> list[str]:
+    """Data sets, classifiers and budgets of results, which may be the paths of their files.
+
+    Classifiers are printed as `own` names them.
+    """
     datasets: dict[str, None] = {}
     classifiers: dict[str, None] = {}
     budgets: set[float] = set()
     holders = labels.Holders()
 
     def network(entry: dict) -> str:
-        return holders.name(labels.classifier(entry), entry["name"], entry["name"])
+        return holders.name(own.classifier(entry), entry["name"], entry["name"])
 
     for result in results:
         if isinstance(result, Results):

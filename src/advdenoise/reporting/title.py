@@ -5,8 +5,8 @@ import math
 import re
 from collections.abc import Iterable
 
-from advdenoise.reporting import labels
 from advdenoise.reporting.cells import YES_NO, Cell
+from advdenoise.reporting.labels import USUAL, Labels
 from advdenoise.reporting.subject import of_what
 
 _PREFIX = re.compile(r"^((Tables?|Figures?) \d[\w, ]*?|The appendix)( as data)?: ")
@@ -14,14 +14,16 @@ _UNITS = {"%": "%", "fraction": "[0,1]", "AUC": "[0,1]"}
 _NO_UNITS = ("", YES_NO, "text", "name", "count", "segments")
 
 
-def title(paper: str, table: str, function, read: dict, cells: Iterable = ()) -> str:
-    """A table's title: its paper and number, its function's first sentence, and what it is of.
+def title(
+    experiment: str, table: str, function, read: dict, cells: Iterable = (), labels: Labels = USUAL
+) -> str:
+    """A table's title: its experiment and number, its function's first sentence, and what it is of.
 
     `read` are the results that the function was handed, `cells` what it made of them.
     """
     number = re.sub(r"^(table|figure)(\d+)$", r"\1 \2", table)
-    facts = "; ".join([*of_what(read.values()), *_of_cells(cells)])
-    head = f"{labels.PAPERS.get(paper, paper)}, {number}"
+    facts = "; ".join([*of_what(read.values(), labels), *_of_cells(cells)])
+    head = f"{labels.paper or experiment}, {number}"
     return f"{head}: {_sentence(function)}" + (f" ({facts})" if facts else "")
 
 

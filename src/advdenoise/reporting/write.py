@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from advdenoise.io import published
 from advdenoise.io.files import write_text
 from advdenoise.reporting import labels
 from advdenoise.reporting.cells import YES_NO, Cell, Cells
@@ -16,20 +15,6 @@ from advdenoise.reporting.latex import latex
 _SECONDS, _SEGMENTS = "s", "segments"
 _DECIMALS = {"%": 1, "fraction": 3, "AUC": 3}  # of other units as many as a column needs
 _TIMED = ["Seconds are the median of all repetitions, with their range, on the machine at hand."]
-
-
-def published_lines(paper: str, table: str) -> list[dict]:
-    """The paper's own numbers, a line each; none where it has no such table."""
-    lines = published.lines(f"{paper}_{table}")
-    for line in lines:
-        name = line.get("dataset", "")
-        line["dataset"] = labels.SPELLINGS.get(name, name)
-    return lines
-
-
-def published_numbers(paper: str, table: str) -> dict[tuple[str, str], dict]:
-    """The paper's own numbers by printed row and column; empty where it has no such table."""
-    return {(line["row"], line["column"]): line for line in published_lines(paper, table)}
 
 
 def is_copied(line: dict) -> bool:
@@ -45,10 +30,12 @@ def write(
     paths: dict[str, Path],
     title: str = "",
     warnings: Sequence[str] = (),
+    published: dict[tuple[str, str], dict] | None = None,
 ) -> None:
     """Write `csv` (one line per number), `markdown` and `latex` (as printed), each atomically.
 
-    `warnings` are sentences about what the numbers come from.
+    `warnings` are sentences about what the numbers come from. `published` are the lines of the
+    paper's own table by row and column, where the cells do not bring theirs.
 
     Published numbers stand beside ours; the difference is told where data set and unit are the
     same, the unit is no property of a machine or of single images, and the number is the table's
@@ -57,7 +44,7 @@ def write(
     """
     printed = cells.printed if isinstance(cells, Cells) else None
     if printed is None:
-        printed = published_numbers(paper, table)
+        printed = published or {}
     own = cells.notes if isinstance(cells, Cells) else ()
     cells = _apart(cells)
     write_text(paths["csv"], _csv(cells, printed))

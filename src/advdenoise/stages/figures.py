@@ -5,6 +5,7 @@ from pathlib import Path
 from advdenoise.calls import call_with
 from advdenoise.graph.sources import load
 from advdenoise.io.files import atomic_write
+from advdenoise.reporting.labels import labels_of
 from advdenoise.reporting.palette import Styles
 from advdenoise.reporting.read import read_stage
 
@@ -23,13 +24,14 @@ def run(settings: dict, output: list[Path], files: list[Path]) -> None:
     paths = {path.stem: path for path in output}
     if len(paths) != len(output) or paths.keys() != settings["figures"].keys():
         raise RuntimeError(f"output: must be a file for each of {sorted(settings['figures'])}")
-    styles = Styles()
+    labels = labels_of(settings)
+    styles = Styles(labels.sets.values())
     for name, entry in settings["figures"].items():
         offered = {
             stage: read_stage(stage, [files[number] for number in numbers])
             for stage, numbers in settings["inputs"][name].items()
         }
-        figure = call_with(load("figures", entry), styles=styles, **offered)
+        figure = call_with(load("figures", entry), styles=styles, labels=labels, **offered)
         about = {"Title": f"{settings['experiment']}: {name}", "Date": None}
         with atomic_write(paths[name]) as part:
             figure.savefig(part, format="svg", metadata=about, bbox_inches="tight")

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from advdenoise.calls import call_with, required_parameters
 from advdenoise.errors import BadInput
-from advdenoise.graph.sources import load
+from advdenoise.graph.sources import existing, load
+from advdenoise.io.published import Published
 from advdenoise.reporting import claims, failures, write
+from advdenoise.reporting.labels import labels_of
 from advdenoise.reporting.read import read_stage
 from advdenoise.reporting.title import title
 
@@ -37,13 +39,25 @@ def run(
         "chosen": chosen,
     }
     function, read = prepared(settings, given)
-    cells = call_with(function, **read)
-    writer = claims.write if isinstance(cells, claims.Claims) else write.write
+    labels = labels_of(settings)
+    cells = call_with(function, labels=labels, **read)
     paths = {"csv": csv, "markdown": markdown, "latex": latex}
-    paper, table = settings["experiment"], settings["table"]
-    above = title(paper, table, function, read, cells)
+    experiment, table = settings["experiment"], settings["table"]
+    above = title(experiment, table, function, read, cells, labels)
     warnings = failures.warnings(read["predictions"]) if "predictions" in read else []
-    writer(cells, paper, table, settings["left_out"], paths, above, warnings)
+    told = (cells, experiment, table, settings["left_out"], paths, above, warnings)
+    if isinstance(cells, claims.Claims):
+        claims.write(*told)
+    else:
+        write.write(*told, _published(settings))
+
+
+def _published(settings: dict) -> dict[tuple[str, str], dict]:
+    """The published numbers of a table by row and column; none where the experiment has none."""
+    if "published" not in settings:
+        return {}
+    folder = existing(settings["published"]["folder"])
+    return Published(folder).numbers(settings["table"])
 
 
 def prepared(settings: dict, inputs: dict[str, list[Path] | None]) -> tuple[Callable, dict]:

@@ -20,5 +20,6 @@ def job(entries: Entries, experiment: str, figure: str | None = None) -> Job:
             for name, one in inputs.items()
         },
     }
+    labels, sources = entries.labels(experiment)
     used = [("figures", entry) for entry in figures.values()]
-    return Job({"files": files}, settings, used)
+    return Job({"files": files}, settings | labels, used, sources=sources)

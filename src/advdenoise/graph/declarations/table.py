@@ -17,4 +17,5 @@ def job(entries: Entries, experiment: str, table: str) -> Job:
         "left_out": left_out,
         **entries.published(experiment, table),
     }
-    return Job(inputs, settings, [("tables", entry)])
+    labels, sources = entries.labels(experiment)
+    return Job(inputs, settings | labels, [("tables", entry)], sources=sources)

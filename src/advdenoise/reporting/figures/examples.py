@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from advdenoise.ranges import PositiveInt
 from advdenoise.reporting.examples import read_seen
+from advdenoise.reporting.labels import USUAL, Labels
 from advdenoise.reporting.palette import BLACK, WRONG
 from advdenoise.reporting.sheet import CROSS
 from advdenoise.reporting.subject import of_what
@@ -14,7 +15,7 @@ from advdenoise.reporting.subject import of_what
 _CROSSED = f"{CROSS}: not the image's own class"
 
 
-def strips(examples: list[Path], *, images: PositiveInt = 6) -> Figure:
+def strips(examples: list[Path], labels: Labels = USUAL, *, images: PositiveInt = 6) -> Figure:
     """The first images of each file in three rows: clean, as seen, purified, with predictions.
 
     Predictions are printed above the purified images, crossed where they are wrong.
@@ -41,9 +42,5 @@ def strips(examples: list[Path], *, images: PositiveInt = 6) -> Figure:
         names = [group.about["threat"], group.about["purifier"], *points]
         title = " ".join(name for name in names if name != "default")
         axes[3 * place][0].set_title(title, fontsize=7, loc="left")
-    figure.suptitle(f"{_where(examples)}; {_CROSSED}", fontsize=7)
+    figure.suptitle(f"{'; '.join(of_what([examples], labels))}; {_CROSSED}", fontsize=7)
     return figure
-
-
-def _where(examples: list[Path]) -> str:
-    return "; ".join(of_what([examples]))

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from advdenoise.graph.choices import published_number
-from advdenoise.reporting import labels
 from advdenoise.reporting.cells import YES_NO, Cell, Cells
+from advdenoise.reporting.labels import USUAL, Labels, with_point
 from advdenoise.reporting.read import read_values
 from advdenoise.statistics import Estimate, wilson
 
@@ -13,7 +13,7 @@ UNITS = {MSE: "pixel^2"}  # of other measures %
 ACCURACIES = ("clean accuracy", "robust accuracy")  # of single images, 0 or 1
 
 
-def candidates(chosen: list[Path]) -> Cells:
+def candidates(chosen: list[Path], labels: Labels = USUAL) -> Cells:
     """A row for each candidate of each setting: its measures, and whether it was chosen.
 
     Intervals are over images: Wilson's of accuracies, else 1.96 standard errors to either side, of
@@ -32,7 +32,7 @@ def candidates(chosen: list[Path]) -> Cells:
                 "classifier": value["classifier"],
                 "point": choice["point"],
             }
-            name = _name(settings, choice)
+            name = _name(settings, choice, labels)
             for candidate in choice["candidates"]:
                 row = f"{name}, {choice['setting']} {_shown(candidate['value'])}"
                 cells += _cells(row, candidate, choice, about)
@@ -43,13 +43,13 @@ def candidates(chosen: list[Path]) -> Cells:
     return Cells(cells, notes, printed)
 
 
-def _name(settings: dict, choice: dict) -> str:
+def _name(settings: dict, choice: dict, labels: Labels) -> str:
     """A set's printed name or the entry's own, with data set, classifier and replicate."""
     printed = None
     if settings["kind"] == "attacks":
         threat, point = settings["threat"], choice["point"]
         printed = labels.adversarial_set(settings["attack"], threat, point)
-    own = printed or labels.with_point(settings["entry"], choice["point"])
+    own = printed or with_point(settings["entry"], choice["point"])
     where = f"{settings['dataset']}, {settings['victim']['name']}"
     return f"{own} ({where}, seed {settings['seed']})"
 
