@@ -108,7 +108,7 @@ def test_candidates_follow_the_unit_and_their_function(raw):
 
 STEPS = "attacks.walked.settings.steps"
 RATE = "purifiers.rated.points.a.settings.rate"
-PRIMARY = {"published": "propagation_table4", "row": "FGSM v2", "column": "Primary"}
+PRIMARY = {"published": "tests/published.csv", "row": "other", "column": "Primary"}
 BROKEN = {
     "one candidate": (STEPS, {"choose": [1], "by": {"mse": 1}}, ["steps.choose"]),
     "no reason": (STEPS, {"choose": [1, 2]}, ["steps", "'by'"]),
@@ -124,13 +124,13 @@ BROKEN = {
     ),
     "an unknown table": (
         STEPS,
-        {"choose": [1, 2], "by": {"mse": PRIMARY | {"published": "propagation_table9"}}},
-        [f"{STEPS}.by.mse.published", "did you mean 'propagation_table"],
+        {"choose": [1, 2], "by": {"mse": PRIMARY | {"published": "tests/none.csv"}}},
+        [f"{STEPS}.by.mse.published", "tests/none.csv"],
     ),
     "an unknown column": (
         STEPS,
         {"choose": [1, 2], "by": {"mse": PRIMARY | {"column": "Primry"}}},
-        [f"{STEPS}.by.mse", "'FGSM v2, Primary'"],
+        [f"{STEPS}.by.mse", "'other, Primary'"],
     ),
     "a choice that is none": (
         "purifiers.same.settings.rate",

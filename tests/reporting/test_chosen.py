@@ -7,10 +7,12 @@ import pytest
 from advdenoise.graph.choices import published_number
 from advdenoise.io.json_files import write_json
 from advdenoise.reporting import write
+from advdenoise.reporting.labels import Labels
 from advdenoise.reporting.tables import chosen
 from advdenoise.statistics import wilson
 
-PRIMARY = {"published": "propagation_table4", "row": "FGSM v1", "column": "Primary"}
+PRIMARY = {"published": "tests/published.csv", "row": "line search", "column": "Primary"}
+LABELS = Labels(sets={("stopped.line_search", True): "FGSM v1"})
 
 
 def measured(mean: float) -> dict:
@@ -64,7 +66,7 @@ def files(tmp_path):
 
 
 def test_every_candidate_has_a_row_and_one_is_chosen(files, tmp_path):
-    cells = chosen.candidates(files)
+    cells = chosen.candidates(files, LABELS)
     by_place = {(cell.row, cell.column): cell for cell in cells}
     limit = "FGSM v1 (tiny_imagenet, cnn, seed 0), steps "
     half = 1.96 * 0.2 / 4
@@ -81,7 +83,7 @@ def test_every_candidate_has_a_row_and_one_is_chosen(files, tmp_path):
     assert "gives 0.045 pixel^2, asked for was 0.051" in cells.notes[0]
     assert "tried" not in cells.notes[1]
     paths = {name: tmp_path / name for name in ("csv", "markdown", "latex")}
-    write.write(cells, "propagation", "limits", [], paths)
+    write.write(cells, "mine", "limits", [], paths)
     with paths["csv"].open(encoding="utf-8") as file:
         (line,) = [line for line in csv.DictReader(file) if line["published"]]
     assert (line["row"], float(line["published"])) == (f"{limit}1", 0.051)

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from advdenoise.errors import BadInput, DamagedFile
+from advdenoise.graph import configuration
 from advdenoise.graph.yaml_files import read_files
-from advdenoise.io import published as tables_of_papers
+from advdenoise.io.published import Published
 from advdenoise.reporting import latex, subject
 from advdenoise.reporting import write as writers
 from advdenoise.reporting.cells import Cell, Cells
 from advdenoise.reporting.latex import escaped
-from advdenoise.reporting.write import published_numbers, write
+from advdenoise.reporting.write import write
 from advdenoise.stages import table
 from advdenoise.statistics import Estimate
 from tests.fake_results import Results
@@ -23,18 +24,18 @@ NAN = math.nan
 
 
 @pytest.fixture
-def published(tmp_path, monkeypatch):
+def published(tmp_path):
     """A paper of one table with three numbers and a word."""
     folder = tmp_path / "published"
     folder.mkdir()
-    (folder / "fake_table1.csv").write_text(
+    (folder / "table1.csv").write_text(
         "paper,table,row,column,value,unit,metric,dataset,raw\n"
-        'fake,1,"APuDAE (A, n=12)",FGSM,90.5,%,accuracy,MNIST, 90.5 \n'
+        'fake,1,"Mine (A, n=12)",FGSM,90.5,%,accuracy,MNIST, 90.5 \n'
         "fake,1,No attack,FGSM,10,%,accuracy,CIFAR-10,10\n"
         "fake,1,No attack,clean,0.99,fraction,accuracy,MNIST,.99\n"
         "fake,1,No attack,attacker,ResNet-18,name,,MNIST,ResNet-18\n"
     )
-    monkeypatch.setattr(tables_of_papers, "PUBLISHED", folder)
+    return Published(folder)
 
 
 def cell(row, column, value, low=NAN, high=NAN, n=50, unit="%", spread=NAN, **about):
@@ -48,7 +49,7 @@ CELLS = [
     cell("No attack", "FGSM", 60, 50, 70),
     cell("No attack", "clean", 97, 96, 98),
     cell("No attack", "attacker", 1.0, unit=""),
-    cell("APuDAE (A, n=12)", "FGSM", 91.25, 90, 92),
+    cell("Mine (A, n=12)", "FGSM", 91.25, 90, 92),
     cell("No attack", "AUC", NAN, unit="AUC"),
     cell("No attack", "small", 0.0123456, 0.01, 0.0150, unit=""),
 ]
@@ -59,7 +60,7 @@ def written(published, tmp_path):
     paths = {kind: tmp_path / f"out/t.{kind}" for kind in ("csv", "markdown", "latex")}
 
     def run(cells, paper="fake", name="table1", left_out=()):
-        write(cells, paper, name, list(left_out), paths)
+        write(cells, paper, name, list(left_out), paths, published=published.numbers(name))
         return {kind: path.read_text(encoding="utf-8") for kind, path in paths.items()}
 
     return run
@@ -70,9 +71,9 @@ def lines_of(text: str) -> list[dict]:
 
 
 def test_published_numbers_are_found_by_row_and_column(published):
-    found = published_numbers("fake", "table1")
-    assert found["APuDAE (A, n=12)", "FGSM"]["value"] == "90.5"
-    assert published_numbers("fake", "table2") == {}
+    found = published.numbers("table1")
+    assert found["Mine (A, n=12)", "FGSM"]["value"] == "90.5"
+    assert published.numbers("table2") == {}
 
 
 def test_csv_has_a_line_for_every_number(written):
@@ -93,7 +94,7 @@ def test_csv_has_a_line_for_every_number(written):
 
 def test_only_equal_things_are_compared(written):
     by_label = {(x["row"], x["column"]): x for x in lines_of(written(CELLS)["csv"])}
-    same = by_label["APuDAE (A, n=12)", "FGSM"]
+    same = by_label["Mine (A, n=12)", "FGSM"]
     assert (same["published"], same["published_unit"], same["difference"]) == ("90.5", "%", "0.75")
     other_data = by_label["No attack", "FGSM"]
     assert (other_data["published"], other_data["published_dataset"]) == ("10", "CIFAR-10")
@@ -114,7 +115,7 @@ def test_markdown_shows_values_intervals_and_the_published_numbers(written):
     # The paper's columns and rows first, in its order.
     assert head == ["", "FGSM", "clean", "attacker", "AUC", "small"]
     body = [[part.strip() for part in line.strip("|").split("|")] for line in lines[4:7]]
-    assert [row[0] for row in body] == ["APuDAE (A, n=12)", "No attack", "mine_50%"]
+    assert [row[0] for row in body] == ["Mine (A, n=12)", "No attack", "mine_50%"]
     assert body[0][1] == "91.2 [90.0, 92.0] (90.5)"
     assert body[1][1:] == [
         "60.0 [50.0, 70.0] (10)",
@@ -148,7 +149,7 @@ def test_seconds_stand_in_columns_of_their_own(written):
 
 
 def test_what_hangs_on_the_machine_or_the_image_is_shown_and_not_compared(written, published):
-    (tables_of_papers.PUBLISHED / "fake_table7.csv").write_text(
+    (published.folder / "table7.csv").write_text(
         "paper,table,row,column,value,unit,metric,dataset,raw\n"
         "fake,7,a,time,1.79,s,time,MNIST,1.79s\n"
         "fake,7,a,segments,61,segments,segments,MNIST,61\n"
@@ -179,7 +180,7 @@ def test_numbers_are_shown_in_their_unit(value, unit, text):
 
 
 def test_a_number_that_the_paper_copied_is_shown_and_not_compared(written, published):
-    (tables_of_papers.PUBLISHED / "fake_table2.csv").write_text(
+    (published.folder / "table2.csv").write_text(
         "paper,table,row,column,value,unit,metric,dataset,raw,note\n"
         "fake,2,a,accuracy,22.1,%,accuracy,MNIST,22.1,row of another table; likely copied\n"
         "fake,2,b,accuracy,22.1,%,accuracy,MNIST,22.1,\n"
@@ -320,19 +321,8 @@ def test_published_numbers_of_other_images_are_told(written):
     note = "The published numbers are of CIFAR-10, MNIST, ours of MNIST."
     assert note in written(CELLS)["markdown"]
     assert "ours of" not in written(CELLS[5:6])["markdown"]
-    elsewhere = written([cell("APuDAE (A, n=12)", "FGSM", 91.25, dataset="digits")])["markdown"]
+    elsewhere = written([cell("Mine (A, n=12)", "FGSM", 91.25, dataset="digits")])["markdown"]
     assert "The published numbers are of MNIST, ours of digits." in elsewhere
-
-
-def test_a_title_tells_paper_number_content_images_networks_budgets_and_units(quick, tmp_path):
-    run_table(Results(tmp_path, quick), "apudae", "table3", tmp_path)
-    title = (tmp_path / "table3.markdown").read_text(encoding="utf-8").splitlines()[0]
-    assert title.startswith("# APuDAE, table 3: rows are defences, columns attacks; accuracy as")
-    for fact in ("(patches; ResNet-18, ResNet-18 (robust_resnet18); epsilon = ", "; n = 30; "):
-        assert fact in title
-    assert "accuracy in [0,1]" in title
-    caption = (tmp_path / "table3.latex").read_text(encoding="utf-8").splitlines()[4]
-    assert caption.startswith(rf"\caption{{{escaped(title[2:])}")
 
 
 @pytest.mark.parametrize(
@@ -372,7 +362,7 @@ def run_table(results, paper, name, tmp_path, **changes):
     return lines_of(paths["csv"].read_text(encoding="utf-8"))
 
 
-QUICK = read_files(Path(__file__).parents[2] / "config" / "config.yaml")
+QUICK = configuration.read(read_files(Path(__file__).parents[2] / "config" / "config.yaml"))
 TABLES = [
     (paper, name)
     for paper, experiment in QUICK["experiments"].items()

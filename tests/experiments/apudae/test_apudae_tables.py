@@ -12,8 +12,8 @@ from advdenoise.graph.sources import load
 from advdenoise.io.parquet import read_table, write_table
 from advdenoise.io.provenance import read_provenance
 from advdenoise.io.schemas import PREDICTIONS
+from advdenoise.reporting.latex import escaped
 from advdenoise.reporting.read import read_stage
-from advdenoise.reporting.write import published_numbers
 from advdenoise.stages import table
 from experiments.apudae import results as results_of
 from tests.fake_results import IMAGES, Results, rows
@@ -73,7 +73,7 @@ def right(share: float, **names):
 @pytest.mark.parametrize("name", ["table2", "table3", "table4", "table5"])
 def test_every_printed_number_has_one_cell_of_its_kind(made, name):
     cells = made.by_label(name)
-    printed = published_numbers("apudae", name)
+    printed = results_of.PUBLISHED.numbers(name)
     assert printed.keys() <= cells.keys()
     for place, line in printed.items():
         assert cells[place].unit == line["unit"]
@@ -389,3 +389,19 @@ def test_the_stage_writes_them(made, tmp_path, name):
         assert told["CIFAR-10 A", "Adversarial Training"]["difference"]
     if name == "table1":
         assert "| 64 (64)" in paths["markdown"].read_text(encoding="utf-8")
+
+
+def test_a_title_says_paper_number_content_images_networks_budgets_and_units(quick, tmp_path):
+    results = Results(tmp_path, quick)
+    job = results.flow.job("table", {"experiment": "apudae", "table": "table3"})
+    settings = json.loads(json.dumps(job.settings))
+    inputs = {stage: [results.make(f) for f in files] for stage, files in job.inputs.items()}
+    paths = {kind: tmp_path / f"table3.{kind}" for kind in ("csv", "markdown", "latex")}
+    table.run(settings, **paths, **inputs)
+    title = paths["markdown"].read_text(encoding="utf-8").splitlines()[0]
+    assert title.startswith("# APuDAE, table 3: rows are defences, columns attacks; accuracy as")
+    for fact in ("(patches; ResNet-18, ResNet-18 (robust_resnet18); epsilon = ", "; n = 30; "):
+        assert fact in title
+    assert "accuracy in [0,1]" in title
+    caption = paths["latex"].read_text(encoding="utf-8").splitlines()[4]
+    assert caption.startswith(rf"\caption{{{escaped(title[2:])}")

@@ -16,7 +16,6 @@ from advdenoise.reporting import labels
 from advdenoise.reporting.measures import mious
 from advdenoise.reporting.read import read, read_stage
 from advdenoise.reporting.tables.accuracy import by_threat
-from advdenoise.reporting.write import published_numbers
 from experiments.dapas import results as results_of
 from experiments.dapas import tables
 from tests.fake_results import DENSE, IMAGES, Results
@@ -96,7 +95,7 @@ def by_place(cells) -> dict:
 
 @pytest.mark.parametrize("table", TABLES)
 def test_every_printed_number_has_a_cell_of_its_kind(made, table):
-    cells, printed = by_place(made(table)()), published_numbers("dapas", table)
+    cells, printed = by_place(made(table)()), results_of.PUBLISHED.numbers(table)
     assert printed and not printed.keys() - cells.keys()
     for place, line in printed.items():
         assert (line["unit"], line["metric"]) == (cells[place].unit, cells[place].metric)
@@ -106,7 +105,7 @@ def test_every_printed_number_has_a_cell_of_its_kind(made, table):
 def test_what_the_paper_does_not_have_stands_in_rows_and_columns_of_its_own(made):
     def own(table):
         cells = by_place(made(table)())
-        return cells.keys() - published_numbers("dapas", table).keys()
+        return cells.keys() - results_of.PUBLISHED.numbers(table).keys()
 
     assert own("table1") == {
         ("Gaussian (dapas_often)", "mIoU after DAPAS"),
@@ -284,10 +283,10 @@ def test_intervals_are_those_of_resampled_confusion_matrices(tmp_path, dapas_fil
 
 
 def test_printed_ratios_follow_from_printed_miou():
-    clean = float(published_numbers("dapas", "table1")["no defence", "mIoU clean image"]["value"])
+    clean = float(results_of.PUBLISHED.numbers("table1")["no defence", "mIoU clean image"]["value"])
     compared = 0
     for table in TABLES:
-        printed = published_numbers("dapas", table)
+        printed = results_of.PUBLISHED.numbers(table)
         for (row, column), line in printed.items():
             if line["metric"].startswith("Ratio"):
                 mean = (

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from advdenoise.reporting.read import read_stage
-from advdenoise.reporting.write import published_numbers
 from advdenoise.stages import table
 from experiments.feature_losses import tables
+from experiments.feature_losses.claims import PUBLISHED
 from tests.fake_results import Results
 
 KNOWN = "pgd@cnn4+{}"
@@ -41,7 +41,7 @@ def made(tmp_path_factory, feature_losses_file):
 
 @pytest.mark.parametrize("name", ["table1", "table2"])
 def test_every_printed_number_has_one_cell(made, name):
-    assert published_numbers("feature_losses", name).keys() <= made.by_label(name).keys()
+    assert PUBLISHED.numbers(name).keys() <= made.by_label(name).keys()
 
 
 def test_rows_are_those_of_the_entries_that_the_names_stand_for(made):

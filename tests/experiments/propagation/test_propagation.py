@@ -10,9 +10,9 @@ import pytest
 from advdenoise.calls import call_with
 from advdenoise.graph.sources import load
 from advdenoise.reporting.read import read_stage
-from advdenoise.reporting.write import published_numbers
 from advdenoise.stages import table
 from experiments.propagation import results as known
+from experiments.propagation.claims import PUBLISHED
 from tests.fake_results import Results, rows
 
 NETWORKS = {
@@ -98,7 +98,7 @@ def right(share: float, **names):
 @pytest.mark.parametrize("number", range(1, 8))
 def test_every_printed_number_has_one_cell_of_its_kind(made, number):
     cells = made.by_label(f"table{number}")
-    printed = published_numbers("propagation", f"table{number}")
+    printed = PUBLISHED.numbers(f"table{number}")
     if number == 6:  # layers are observed by the taps of the configuration
         printed = {place: line for place, line in printed.items() if place in cells}
         assert {column for _, column in printed} == {*NETWORKS}

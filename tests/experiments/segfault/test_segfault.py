@@ -11,10 +11,10 @@ import pytest
 from advdenoise.calls import call_with
 from advdenoise.errors import BadInput
 from advdenoise.graph.sources import load
-from advdenoise.reporting import write
 from advdenoise.reporting.read import read_stage
 from advdenoise.stages import table
 from experiments.segfault import tables
+from experiments.segfault.claims import PUBLISHED
 from tests.fake_results import Results
 
 NUMBERED = [f"table{number}" for number in range(1, 8)]
@@ -41,7 +41,7 @@ def made(tmp_path_factory, segfault_file):
 )
 def test_every_printed_number_has_a_cell(made, name):
     """Examples apart: their classes are the data set's, epsilons the configuration's."""
-    printed = write.published_numbers("segfault", name)
+    printed = PUBLISHED.numbers(name)
     places = {(cell.row, cell.column) for cell in made(name)}
     lacking = printed.keys() - places
     if name == "table1":
@@ -74,7 +74,7 @@ def test_segments_stand_where_the_paper_prints_them(made):
     table5 = {(c.row, c.column): c.estimate.value for c in made("table5")}
     assert len(table5) == 8 * 4
     assert table5["Class2", "n_segments=1"] == table5["Class2", "n_segments=128"] == 3
-    printed = write.published_numbers("segfault", "table4")
+    printed = PUBLISHED.numbers("table4")
     assert {row for row, _ in printed} == {row for row, _ in table4}
     assert {column.partition(" ")[2] for _, column in printed} == {
         column.partition(" ")[2] for _, column in table4
@@ -153,12 +153,12 @@ def test_claims_depend_on_all_that_the_paper_prints(segfault, tmp_path):
     flow = Results(tmp_path, segfault).flow
 
     def published(name):
-        return set(
-            flow.job("table", {"experiment": "segfault", "table": name}).settings["published"]
-        )
+        settings = flow.job("table", {"experiment": "segfault", "table": name}).settings
+        assert settings["published"]["folder"] == "experiments/segfault/published"
+        return set(settings["published"]["digests"])
 
-    assert published("table6") == {"segfault_table6.csv"}
-    assert published("claims") >= {"segfault_table6.csv", "segfault_textnumbers.csv"}
+    assert published("table6") == {"table6.csv"}
+    assert published("claims") >= {"table6.csv", "textnumbers.csv"}
 
 
 @pytest.mark.parametrize("name", ["table2", "table6", "table7"])
