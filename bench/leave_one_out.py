@@ -38,7 +38,7 @@ import torch  # noqa: E402
 from advdenoise.attributions import superpixels
 from advdenoise.attributions._loo import LeaveOneOut, representations
 from advdenoise.attributions._masks import masks_of
-from advdenoise.attributions._nodes import Nodes, draw, map_shapes
+from advdenoise.attributions._nodes import Nodes, draw_nodes, map_shapes
 from advdenoise.attributions._windows import Planner
 from advdenoise.classifiers.convnets import elu_cnn
 from advdenoise.datasets.embedded import patches
@@ -122,7 +122,7 @@ class World:
             for part in images[:1280].split(64):
                 network.train()(part)
         network.eval().requires_grad_(False)
-        nodes = draw(0, "cnn", map_shapes(network, TAPS, images[:1]))
+        nodes = draw_nodes(0, "cnn", map_shapes(network, TAPS, images[:1]))
         return cls(network, images, nodes, count)
 
     @property
@@ -408,7 +408,7 @@ def _multiply_adds(stack, spans) -> int:
         pairs = 1
         for axis, span in enumerate(spans):
             outputs = np.arange(stack.shapes[place + 1][1 + axis])
-            first, last = step.axes[axis].looks_at(outputs, outputs + 1)
+            first, last = step.axes[axis].input_range(outputs, outputs + 1)
             start, stop = span[place]
             pairs *= int((np.minimum(last, stop) - np.maximum(first, start)).clip(0).sum())
         total += pairs * step.weight.shape[0] * step.weight.shape[1]

@@ -1,4 +1,4 @@
-"""Random plain networks for the tests of leave-one-out attributions."""
+"""Random sequential networks for the tests of leave-one-out attributions."""
 
 import torch
 from hypothesis import strategies as st
@@ -19,14 +19,14 @@ def networks(draw, channels: int, height: int, width: int):
     for _ in range(draw(st.integers(1, 3))):
         for layer in _block(draw, maps):
             try:
-                after = layer.train()(maps)
-            except RuntimeError:  # The map has become too small for this layer.
+                output = layer.train()(maps)
+            except RuntimeError:  # The map is too small for this layer.
                 continue
-            # Neither an empty map nor one with windows that lie in the padding alone.
-            if after.numel() == 0 or not after.isfinite().all():
+            # No empty maps, and no windows that contain only padding.
+            if output.numel() == 0 or not output.isfinite().all():
                 continue
             layers.append(layer)
-            maps = after.detach()
+            maps = output.detach()
     layers.append(nn.Flatten())
     features = maps[0].numel()
     if draw(st.booleans()):
@@ -38,7 +38,7 @@ def networks(draw, channels: int, height: int, width: int):
         network.train()(torch.rand(16, channels, height, width))
         for module in network.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                # Of either sign: a max-pool must not be put before a negative scale.
+                # Of both signs: a max-pool must not be moved before a negative scale.
                 module.weight.copy_(torch.randn_like(module.weight))
                 module.bias.copy_(torch.randn_like(module.bias))
     return network.eval().double().requires_grad_(False)
@@ -47,12 +47,12 @@ def networks(draw, channels: int, height: int, width: int):
 def _block(draw, maps: torch.Tensor) -> list[nn.Module]:
     channels = maps.shape[1]
     groups = draw(st.sampled_from([1, channels]))
-    out = groups * draw(st.integers(1, 3))
+    out_channels = groups * draw(st.integers(1, 3))
     kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
     block = [
         nn.Conv2d(
             channels,
-            out,
+            out_channels,
             kernel,
             stride=draw(st.tuples(st.integers(1, 3), st.integers(1, 3))),
             padding=draw(st.tuples(st.integers(0, 3), st.integers(0, 3))),
@@ -61,9 +61,9 @@ def _block(draw, maps: torch.Tensor) -> list[nn.Module]:
             bias=draw(st.booleans()),
         )
     ]
-    more = [nn.BatchNorm2d(out), draw(st.sampled_from(ACTIVATIONS))()]
+    further = [nn.BatchNorm2d(out_channels), draw(st.sampled_from(ACTIVATIONS))()]
     if draw(st.booleans()):
-        more.reverse()
+        further.reverse()
     size = draw(st.integers(1, 3))
     stride, padding = draw(st.integers(1, 4)), draw(st.integers(0, size // 2))
     pools = [
@@ -73,10 +73,10 @@ def _block(draw, maps: torch.Tensor) -> list[nn.Module]:
         nn.AvgPool2d(size, stride, padding),
         nn.AdaptiveAvgPool2d(1),
     ]
-    more.insert(draw(st.integers(0, 2)), draw(st.sampled_from(pools)))
-    return [*block, *more, nn.Dropout(0.5)]
+    further.insert(draw(st.integers(0, 2)), draw(st.sampled_from(pools)))
+    return [*block, *further, nn.Dropout(0.5)]
 
 
 def every_layer(network: nn.Module) -> list[str]:
-    """Names of all modules of such a network that run, the classes' layer left out."""
+    """Names of all modules of such a network, without the last layer."""
     return ["normalise", *(f"layers.{i}" for i in range(len(network.layers) - 1))]

@@ -17,7 +17,7 @@ METHODS = {
 }
 
 
-def make(kind, height, width, channels, seed=0):
+def create_image(kind, height, width, channels, seed=0):
     noise = np.random.default_rng(seed).normal(size=(height, width, channels))
     ramp = np.linspace(-2, 2, height * width * channels).reshape(height, width, channels)
     return {"constant": np.full_like(noise, 0.3), "noise": noise, "ramp": ramp}[kind]
@@ -33,7 +33,7 @@ def make(kind, height, width, channels, seed=0):
     st.integers(0, 9),
 )
 def test_labels_count_from_zero_without_gaps(method, kind, height, width, channels, seed):
-    image = make(kind, height, width, channels, seed)
+    image = create_image(kind, height, width, channels, seed)
     labels = METHODS[method](image)
     assert labels.shape == (height, width)
     assert labels.dtype == np.int64
@@ -42,8 +42,8 @@ def test_labels_count_from_zero_without_gaps(method, kind, height, width, channe
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_labels_do_not_depend_on_the_stored_type(method):
-    image = make("noise", 12, 12, 3).astype(np.float32)
+def test_labels_do_not_depend_on_the_dtype(method):
+    image = create_image("noise", 12, 12, 3).astype(np.float32)
     assert np.array_equal(METHODS[method](image), METHODS[method](image.astype(np.float64)))
 
 
@@ -52,7 +52,7 @@ def test_pixels_are_numbered_row_by_row():
 
 
 def test_a_constant_image_may_have_one_segment():
-    assert not superpixels.felzenszwalb(make("constant", 8, 8, 3), scale=1).any()
+    assert not superpixels.felzenszwalb(create_image("constant", 8, 8, 3), scale=1).any()
 
 
 def test_two_colours_are_two_segments():
@@ -65,17 +65,17 @@ def test_two_colours_are_two_segments():
     assert np.array_equal(np.unique(superpixels.slic(image, n_segments=4)[:, 7:9]), range(4))
 
 
-def test_slic_of_2021_sees_the_values_that_it_is_given():
-    # The plain one stretches an image first and so ignores its scale, the old one did not.
-    image = make("noise", 16, 16, 3) * 0.1 + make("ramp", 16, 16, 3)
-    now = [superpixels.slic(i, n_segments=20) for i in (image, image * 30)]
-    then = [superpixels.slic(i, n_segments=20, like_2021=True) for i in (image, image * 30)]
-    assert np.array_equal(*now)
-    assert not np.array_equal(*then)
+def test_slic_of_2021_depends_on_the_scale_of_the_image():
+    # The current version rescales images first, the old one did not.
+    image = create_image("noise", 16, 16, 3) * 0.1 + create_image("ramp", 16, 16, 3)
+    current = [superpixels.slic(i, n_segments=20) for i in (image, image * 30)]
+    old = [superpixels.slic(i, n_segments=20, like_2021=True) for i in (image, image * 30)]
+    assert np.array_equal(*current)
+    assert not np.array_equal(*old)
 
 
-# What the kernel of scikit-image 0.16.2 gives for four crops of a photograph, z-scored: how many
-# segments each has, and a digest of the four label maps.
+# Results of scikit-image 0.16.2 for four z-scored crops of a photograph: their numbers of segments
+# and a digest of the label maps.
 LABELS_OF_0_16_2 = {
     5: ([4, 4, 4, 4], "dd7cb438fcd6b125"),
     20: ([16, 18, 25, 15], "e90542efca27d86f"),
@@ -89,7 +89,7 @@ CROPS = ((0, 0, 32, 32), (96, 160, 32, 32), (200, 200, 32, 32), (130, 220, 28, 4
 
 
 @pytest.mark.parametrize("n_segments", LABELS_OF_0_16_2)
-def test_slic_of_2021_gives_the_labels_of_scikit_image_0_16_2(n_segments):
+def test_slic_of_2021_has_the_labels_of_scikit_image_0_16_2(n_segments):
     from skimage import data
 
     photograph = (data.astronaut().astype(float) - 120.70748) / 64.150024
@@ -104,7 +104,7 @@ def test_slic_of_2021_gives_the_labels_of_scikit_image_0_16_2(n_segments):
 
 @settings(deadline=None, max_examples=200)
 @given(st.integers(1, 96), st.integers(1, 96), st.integers(1, 400))
-def test_slic_of_2021_bounds_segments_by_the_number_that_is_asked_for(height, width, n_segments):
+def test_slic_of_2021_bounds_sizes_by_n_segments(height, width, n_segments):
     from skimage.util import regular_grid
 
     factors = superpixels._size_bounds_of_2021((height, width), n_segments)
@@ -115,30 +115,30 @@ def test_slic_of_2021_bounds_segments_by_the_number_that_is_asked_for(height, wi
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_slic_of_2021_is_scikit_images_without_its_stretching(channels, monkeypatch):
-    """The old one: Lab over compactness, then k-means; checked on what reaches the k-means."""
+def test_slic_of_2021_is_slic_without_rescaling(channels, monkeypatch):
+    """The old one divides Lab by the compactness; checked on the input of the k-means."""
     from skimage.color import rgb2lab
     from skimage.segmentation import slic_superpixels
 
-    image = make("noise", 10, 10, channels)
+    image = create_image("noise", 10, 10, channels)
     lab = rgb2lab(image) if channels == 3 else image
-    seen = []
+    inputs = []
     kmeans = slic_superpixels._slic_cython
 
     def record(image, *arguments, **settings):
-        seen.append(np.array(image[0]))
+        inputs.append(np.array(image[0]))
         return kmeans(image, *arguments, **settings)
 
     monkeypatch.setattr(slic_superpixels, "_slic_cython", record)
     superpixels.slic(image, n_segments=8, compactness=5, like_2021=True)
-    # A shift of all colours changes no distance.
-    np.testing.assert_allclose(seen[0], (lab - lab.min()) / 5, atol=1e-12)
+    # Distances do not depend on an offset of all colours.
+    np.testing.assert_allclose(inputs[0], (lab - lab.min()) / 5, atol=1e-12)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_an_image_that_is_not_finite_is_refused(method, value):
-    image = make("noise", 8, 8, 3)
+    image = create_image("noise", 8, 8, 3)
     image[3, 4, 1] = value
     with pytest.raises(BadInput, match="not finite"):
         METHODS[method](image)
@@ -146,15 +146,15 @@ def test_an_image_that_is_not_finite_is_refused(method, value):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("shape", [(8, 8), (2, 8, 8, 3), (0, 8, 3)])
-def test_what_is_no_image_is_refused(method, shape):
+def test_other_shapes_are_refused(method, shape):
     with pytest.raises(BadInput, match="shape"):
         METHODS[method](np.zeros(shape))
 
 
-def test_an_image_of_other_channels_has_pixels_only():
+def test_images_with_other_channels_have_pixels_only():
     image = np.zeros((4, 4, 5))
     assert superpixels.pixels(image).max() == 15
-    with pytest.raises(BadInput, match=r"5 channels.*superpixels\.pixels"):
+    with pytest.raises(BadInput, match=r"1 or 3 channels, got 5; use superpixels\.pixels"):
         superpixels.slic(image, n_segments=4)
 
 
@@ -174,6 +174,6 @@ def test_an_image_of_other_channels_has_pixels_only():
         ),
     ],
 )
-def test_settings_out_of_range_are_told(call, name):
-    with pytest.raises(BadInput, match=rf"attributions: {name} is "):
-        call(make("noise", 4, 4, 3))
+def test_settings_out_of_range_are_refused(call, name):
+    with pytest.raises(BadInput, match=rf"attributions: {name}: must be "):
+        call(create_image("noise", 4, 4, 3))

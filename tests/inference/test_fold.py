@@ -1,4 +1,4 @@
-"""The rewriting for inference gives the outputs and input gradients of the network itself."""
+"""The rewriting for inference keeps outputs and input gradients."""
 
 import copy
 
@@ -25,7 +25,7 @@ SMALL = [
 
 
 def with_statistics(network: nn.Module, low: float = 0.3) -> nn.Module:
-    """Batch norms as if they had been trained, each scale from `low` to 2."""
+    """The network with random statistics in its batch norms, with scales from `low` to 2."""
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d):
             nn.init.uniform_(norm.running_mean, -0.5, 0.5)
@@ -39,18 +39,18 @@ def with_statistics(network: nn.Module, low: float = 0.3) -> nn.Module:
 def outputs_and_gradient(network: nn.Module, images: torch.Tensor):
     images = images.clone().requires_grad_()
     outputs = network(images.clone())  # Some first layers work in place.
-    towards = torch.linspace(-1, 1, outputs.numel(), dtype=outputs.dtype).view_as(outputs)
-    return outputs.detach(), torch.autograd.grad((outputs * towards).sum(), images)[0]
+    weights = torch.linspace(-1, 1, outputs.numel(), dtype=outputs.dtype).view_as(outputs)
+    return outputs.detach(), torch.autograd.grad((outputs * weights).sum(), images)[0]
 
 
 def assert_equal(network: nn.Module, shape, folded: nn.Module | None = None) -> nn.Module:
-    """Equal in float64 to 1e-10, batch of 3; returns the folded network."""
+    """Check outputs and gradients in float64 to 1e-10; return the folded network."""
     network = network.double()
     folded = fold(network) if folded is None else folded
     images = torch.rand(3, *shape, dtype=torch.float64)
-    expected, found = (outputs_and_gradient(n, images) for n in (network, folded))
-    for one, other in zip(expected, found, strict=True):
-        assert (one - other).abs().max() <= 1e-10 * max(1, one.abs().max())
+    expected, actual = (outputs_and_gradient(n, images) for n in (network, folded))
+    for value, reference in zip(expected, actual, strict=True):
+        assert (value - reference).abs().max() <= 1e-10 * max(1, value.abs().max())
     return folded
 
 
@@ -71,14 +71,14 @@ def test_float32_within_rounding():
     torch.manual_seed(2)
     network = with_statistics(elu_cnn((3, 32, 32), 10, width=8), low=0.8)
     images = torch.rand(8, 3, 32, 32)
-    expected, found = (outputs_and_gradient(n, images) for n in (network, fold(network)))
-    assert (expected[0] - found[0]).abs().max() < 1e-5 * max(1, expected[0].abs().max())
-    difference = (expected[1] - found[1]).abs() / expected[1].abs().max()
-    # Where two values under a pool are equal up to rounding, its gradient may go to either.
+    expected, actual = (outputs_and_gradient(n, images) for n in (network, fold(network)))
+    assert (expected[0] - actual[0]).abs().max() < 1e-5 * max(1, expected[0].abs().max())
+    difference = (expected[1] - actual[1]).abs() / expected[1].abs().max()
+    # If two values under a pool are equal up to rounding, the gradient may go to either.
     assert difference.quantile(0.99) < 1e-5
 
 
-def test_the_result_is_frozen_and_the_network_is_not_touched():
+def test_the_result_is_frozen_and_the_network_is_not_modified():
     network = with_statistics(elu_cnn((3, 16, 16), 4, width=4)).train()
     before = copy.deepcopy(network.state_dict())
     folded = fold(network)
@@ -90,7 +90,7 @@ def test_the_result_is_frozen_and_the_network_is_not_touched():
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
-def test_a_norm_with_a_scale_that_is_not_positive_stays():
+def test_a_norm_with_a_scale_that_is_not_positive_is_kept():
     torch.manual_seed(3)
     network = with_statistics(elu_cnn((3, 16, 16), 4, width=4))
     with torch.no_grad():
@@ -100,22 +100,22 @@ def test_a_norm_with_a_scale_that_is_not_positive_stays():
     assert count(folded, nn.BatchNorm2d) == 2
 
 
-def test_the_same_graph_serves_several_backward_passes():
+def test_several_backward_passes_through_one_graph():
     torch.manual_seed(4)
     network = with_statistics(elu_cnn((1, 16, 16), 4, width=4)).double()
     images = torch.rand(2, 1, 16, 16, dtype=torch.float64)
-    found = []
+    gradients = []
     for model in (network, fold(network)):
         leaf = images.clone().requires_grad_()
         logits = model(leaf)
-        found.append(
+        gradients.append(
             [torch.autograd.grad(logits[:, k].sum(), leaf, retain_graph=True)[0] for k in range(4)]
         )
-    for one, other in zip(*found, strict=True):
-        assert torch.allclose(one, other, atol=1e-12)
+    for value, reference in zip(*gradients, strict=True):
+        assert torch.allclose(value, reference, atol=1e-12)
 
 
-def test_images_are_left_as_they_are():
+def test_images_are_not_modified():
     network = fold(with_statistics(elu_cnn((1, 16, 16), 4, width=4, mean=0.0, std=1.0)))
     images = torch.rand(2, 1, 16, 16)
     before = images.clone()
@@ -124,7 +124,7 @@ def test_images_are_left_as_they_are():
 
 
 class Branches(nn.Module):
-    """A norm and an activation that two layers read, the input of an activation read again."""
+    """A norm and an activation with two readers, and an activation whose input is read again."""
 
     def __init__(self):
         super().__init__()
@@ -134,19 +134,19 @@ class Branches(nn.Module):
 
     def forward(self, images):
         maps = self.norm(self.elu(self.conv(images)))
-        one = self.one(maps)
-        return self.pool(self.relu(one)).flatten(1) + self.two(
-            self.pool(maps + one.mean())
+        value = self.one(maps)
+        return self.pool(self.relu(value)).flatten(1) + self.two(
+            self.pool(maps + value.mean())
         ).flatten(1)
 
 
-def test_what_several_layers_read_is_left_alone():
+def test_maps_with_several_readers():
     torch.manual_seed(5)
     assert_equal(with_statistics(Branches()), (2, 8, 8))
 
 
 class Shared(nn.Module):
-    """One convolution behind two norms of different scale."""
+    """One convolution after two norms of different scale."""
 
     def __init__(self):
         super().__init__()
@@ -157,13 +157,13 @@ class Shared(nn.Module):
         return self.second(self.conv(self.relu(self.first(self.conv(images)))))
 
 
-def test_a_layer_in_two_places_is_folded_in_each():
+def test_a_shared_layer_is_folded_in_both_places():
     torch.manual_seed(6)
     folded = assert_equal(with_statistics(Shared()), (2, 6, 6))
     assert count(folded, nn.BatchNorm2d) == 0
 
 
-def test_what_cannot_be_folded_computes_as_before():
+def test_networks_that_cannot_be_folded():
     class Undecided(nn.Module):
         def forward(self, images):
             return images if images.sum() > 0 else -images
@@ -214,31 +214,31 @@ def test_any_sequence(names, dense, low, seed):
     try:
         size = outputs_and_gradient(layers.eval(), torch.rand(1, *shape))[0][0].numel()
     except RuntimeError:
-        return  # Nothing is left of the images, or a layer overwrites what another one needs.
+        return  # The images are too small, or a layer overwrites a tensor that another one needs.
     if dense:
         layers.extend([nn.Flatten(), nn.Linear(size, 4)])
     assert_equal(with_statistics(layers, low), shape)
 
 
-def test_quick_elu_is_elu():
+def test_fast_elu_equals_elu():
     maps = torch.cat([torch.linspace(-120, 50, 4001), torch.tensor([0.0, -0.0, -1e-9])])
     outputs = []
     for layer in (nn.ELU(), FastELU()):
         leaf = maps.clone().requires_grad_()
         result = layer(leaf)
         outputs.append((result.detach(), torch.autograd.grad(result.sum(), leaf)[0]))
-    for one, other in zip(*outputs, strict=True):
-        assert torch.allclose(one, other, rtol=1e-6, atol=1e-6)
+    for value, reference in zip(*outputs, strict=True):
+        assert torch.allclose(value, reference, rtol=1e-6, atol=1e-6)
     assert FastELU()(torch.tensor([float("nan")])).isnan()
 
 
-def test_a_second_gradient_through_the_quick_elu_is_refused_and_not_wrong():
+def test_a_second_derivative_of_the_fast_elu_is_refused():
     maps = torch.randn(8, requires_grad=True)
     with pytest.raises(RuntimeError, match="differentiated once"):
         torch.autograd.grad(FastELU()(maps).square().sum(), maps, create_graph=True)
 
 
-def test_shifted_elu_overwrites_and_shifts():
+def test_shifted_elu():
     maps = torch.randn(2, 3, 4, 4, dtype=torch.float64)
     shift = torch.randn(3, 1, 1, dtype=torch.float64)
     expected = nn.functional.elu(maps) + shift
@@ -247,9 +247,9 @@ def test_shifted_elu_overwrites_and_shifts():
 
 def test_use_fast_elu_replaces_elus_only():
     network = nn.Sequential(nn.ELU(), nn.Sequential(nn.ELU(alpha=2.0), nn.ELU()), nn.ReLU()).eval()
-    quick = use_fast_elu(copy.deepcopy(network))
-    kinds = [type(module) for module in quick.modules() if not list(module.children())]
+    fast = use_fast_elu(copy.deepcopy(network))
+    kinds = [type(module) for module in fast.modules() if not list(module.children())]
     assert kinds == [FastELU, nn.ELU, FastELU, nn.ReLU]
-    assert not any(module.training for module in quick.modules())
+    assert not any(module.training for module in fast.modules())
     maps = torch.randn(3, 5, dtype=torch.float64)
-    assert torch.allclose(network(maps), quick(maps), atol=1e-14)
+    assert torch.allclose(network(maps), fast(maps), atol=1e-14)

@@ -1,4 +1,4 @@
-"""Rewritings of a network see its modules; what is hooked on them they leave alone."""
+"""Networks with hooks are not rewritten."""
 
 import types
 
@@ -29,7 +29,7 @@ def backwards(module, gradients, *_):
     return tuple(2 * gradient for gradient in gradients)
 
 
-def own_forward(module):
+def replace_forward(module):
     forward = type(module).forward
     module.forward = types.MethodType(lambda self, values: 2 * forward(self, values), module)
 
@@ -38,26 +38,26 @@ HOOKS = {
     "forward": lambda module: module.register_forward_hook(doubled),
     "pre-forward": lambda module: module.register_forward_pre_hook(doubled),
     "backward": lambda module: module.register_full_backward_hook(backwards),
-    "forward of its own": own_forward,
+    "instance forward": replace_forward,
 }
 
 
-@pytest.mark.parametrize("place", range(6))
+@pytest.mark.parametrize("index", range(6))
 @pytest.mark.parametrize("hook", HOOKS)
-def test_a_hook_on_any_module_is_named_and_kept(hook, place):
+def test_hooks_are_found_and_kept(hook, index):
     hooked = network()
-    HOOKS[hook](hooked[place])
-    assert hooked_module(hooked) == str(place)
+    HOOKS[hook](hooked[index])
+    assert hooked_module(hooked) == str(index)
     images = IMAGES.clone().requires_grad_()
     expected, actual = hooked(images), fold(hooked)(images)
     torch.testing.assert_close(actual, expected)
     gradients = [torch.autograd.grad(out[:, 0].sum(), images)[0] for out in (actual, expected)]
     torch.testing.assert_close(*gradients)
-    with pytest.raises(stack.NotPlain, match=f"^{place} has a hook"):
-        stack.read(hooked, IMAGES[:1])
+    with pytest.raises(stack.NotSequential, match=f"^{index} has a hook"):
+        stack.read_stack(hooked, IMAGES[:1])
 
 
-def test_the_network_itself_and_hooks_on_all_modules_count():
+def test_hooks_of_the_network_and_of_all_modules():
     hooked = network()
     hooked.register_forward_hook(doubled)
     assert hooked_module(hooked) == "Sequential"
@@ -69,17 +69,22 @@ def test_the_network_itself_and_hooks_on_all_modules_count():
     assert hooked_module(network()) is None
 
 
-def test_attributions_of_a_hooked_network_are_those_of_full_passes():
+def test_attributions_of_a_network_with_hooks():
     hooked = network()
     hooked[0].register_forward_hook(lambda module, inputs, output: output + output.roll(1, -1))
     segments = torch.arange(SIDE * SIDE).view(1, SIDE, SIDE).expand(4, -1, -1) % 5
-    nothing = _nodes.Nodes({}, {})
-    ways = [_loo.LeaveOneOut(hooked, nothing, IMAGES[:1], by_changes=way) for way in (True, False)]
-    for one, other in zip(*(way.features(IMAGES, segments, 0.5) for way in ways), strict=True):
-        assert torch.equal(one, other)
+    no_nodes = _nodes.Nodes({}, {})
+    features = [
+        _loo.LeaveOneOut(hooked, no_nodes, IMAGES[:1], by_changes=by_changes).features(
+            IMAGES, segments, 0.5
+        )
+        for by_changes in (True, False)
+    ]
+    for actual, expected in zip(*features, strict=True):
+        assert torch.equal(actual, expected)
 
 
 def test_a_batch_norm_without_running_statistics_is_not_folded():
-    free = network()
-    free[1] = nn.BatchNorm2d(6, track_running_stats=False)
-    torch.testing.assert_close(fold(free)(IMAGES), free(IMAGES))
+    model = network()
+    model[1] = nn.BatchNorm2d(6, track_running_stats=False)
+    torch.testing.assert_close(fold(model)(IMAGES), model(IMAGES))

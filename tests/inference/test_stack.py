@@ -1,4 +1,4 @@
-"""Which networks are plain stacks, and why others are not."""
+"""The conversion of networks to stacks, and why others cannot be converted."""
 
 import pytest
 import torch
@@ -23,44 +23,44 @@ class Functional(nn.Module):
         return self.function(self, self.first(images))
 
 
-def test_pools_come_first_and_batch_norm_goes_into_weights():
-    layers = stack.read(elu_cnn((3, 16, 16), 10, width=2).eval(), IMAGE)
+def test_pools_are_moved_and_batch_norms_become_part_of_weights():
+    layers = stack.read_stack(elu_cnn((3, 16, 16), 10, width=2).eval(), IMAGE)
     block = [Convolution, Pointwise, Convolution, MaxPool, Pointwise]
     assert [type(step) for step in layers.steps] == [*block, *block, *block, Dense]
     assert layers.shapes[-1] == (10, 1, 1)
-    # Normalisation, and the batch norms behind the activations.
-    assert [len(step.before) for step in layers.steps if step.linear] == [1] * 7
+    # Normalisation, and the batch norms after the activations.
+    assert [len(step.affines) for step in layers.steps if step.linear] == [1] * 7
 
 
-def test_a_pool_does_not_pass_a_function_that_falls():
+def test_a_pool_is_not_moved_before_a_decreasing_function():
     network = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(196, 2)
     ).eval()
-    kinds = [type(step) for step in stack.read(network, IMAGE).steps]
+    kinds = [type(step) for step in stack.read_stack(network, IMAGE).steps]
     assert kinds == [Convolution, MaxPool, Dense]
     network[1].weight.data[2] = -0.1
-    kinds = [type(step) for step in stack.read(network, IMAGE).steps]
+    kinds = [type(step) for step in stack.read_stack(network, IMAGE).steps]
     assert kinds == [Convolution, Pointwise, MaxPool, Dense]
 
 
-def test_maps_that_are_no_longer_made_have_a_source():
+def test_every_map_has_a_source():
     network = lenet((3, 16, 16), 10).eval()
-    layers = stack.read(network, IMAGE)
+    layers = stack.read_stack(network, IMAGE)
     images = torch.rand(2, 3, 16, 16)
     maps = list(layers.maps(images.permute(0, 2, 3, 1).contiguous()))
     values = network.normalise(images)
-    for place, layer in enumerate(network.layers):
+    for i, layer in enumerate(network.layers):
         values = layer(values)
-        source = layers.sources[f"layers.{place}"]
-        found = maps[source.place].clone()
-        for function in source.put_off:
-            found = function(found)
-        assert source.shape == found.permute(0, 3, 1, 2).shape[1:]
-        torch.testing.assert_close(found.permute(0, 3, 1, 2).flatten(1), values.flatten(1))
+        source = layers.sources[f"layers.{i}"]
+        result = maps[source.index].clone()
+        for function in source.deferred:
+            result = function(result)
+        assert source.shape == result.permute(0, 3, 1, 2).shape[1:]
+        torch.testing.assert_close(result.permute(0, 3, 1, 2).flatten(1), values.flatten(1))
 
 
-def test_flattening_by_torch_is_known():
-    layers = stack.read(Functional(lambda n, maps: n.last(torch.flatten(maps, 1))), IMAGE)
+def test_torch_flatten_is_supported():
+    layers = stack.read_stack(Functional(lambda n, maps: n.last(torch.flatten(maps, 1))), IMAGE)
     assert [type(step) for step in layers.steps] == [Convolution, Dense]
 
 
@@ -80,16 +80,16 @@ def test_flattening_by_torch_is_known():
         (nn.Sequential(nn.Flatten(2), nn.Linear(256, 2)), "does not flatten all axes"),
         (nn.Sequential(nn.Linear(16, 2)), "not flattened"),
         (nn.Sequential(nn.Conv2d(3, 4, 3)), "one value for each class"),
-        (nn.Sequential(nn.LocalResponseNorm(2)), r"0 \(LocalResponseNorm\) is no layer"),
-        (Normalised(Normalise(3, size=8), nn.Flatten()), r"\(Normalise\) is no layer"),
+        (nn.Sequential(nn.LocalResponseNorm(2)), r"0 \(LocalResponseNorm\) is not a supported"),
+        (Normalised(Normalise(3, size=8), nn.Flatten()), r"\(Normalise\) is not a supported layer"),
     ],
 )
-def test_what_is_no_plain_stack_says_why(network, reason):
-    with pytest.raises(stack.NotPlain, match=reason):
-        stack.read(network.eval(), IMAGE)
+def test_other_networks_raise_with_a_reason(network, reason):
+    with pytest.raises(stack.NotSequential, match=reason):
+        stack.read_stack(network.eval(), IMAGE)
 
 
-def test_a_module_that_is_not_met_is_told():
+def test_an_unknown_module_is_refused():
     network = nn.Sequential(nn.Flatten(), nn.Linear(768, 2)).eval()
-    with pytest.raises(stack.NotPlain, match="7 is not met"):
-        stack.read(network, IMAGE, ["1", "7"])
+    with pytest.raises(stack.NotSequential, match="7 is not part of the sequence"):
+        stack.read_stack(network, IMAGE, ["1", "7"])

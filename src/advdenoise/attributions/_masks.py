@@ -1,4 +1,4 @@
-"""What is masked: one segment of an image at a time, in all its channels or in one."""
+"""Masks: one segment of an image at a time, in all channels or in a single one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from advdenoise.errors import BadInput, suggest
 
 Masking = str | float | Sequence[float]
 
-WORDS = ("black", "image_mean")
+NAMES = ("black", "image_mean")
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,23 +20,23 @@ class Masks:
     Attributes:
         images: float [N, C, H, W].
         segments: labels 0..K-1 of each image, int64 [N, H, W] on the CPU.
-        fill: what masked pixels become, float [N, C, 1, 1].
-        apart: masks cover a single channel; an image of K segments then has C K of them, the
-            channels of a segment together.
+        fill: the value of masked pixels, float [N, C, 1, 1].
+        per_channel: masks cover a single channel. An image of K segments then has C K masks,
+            ordered by segment.
     """
 
     images: Tensor
     segments: np.ndarray
     fill: Tensor
-    apart: bool = False
+    per_channel: bool = False
 
     @property
     def per_segment(self) -> int:
-        return self.images.shape[1] if self.apart else 1
+        return self.images.shape[1] if self.per_channel else 1
 
     @property
     def counts(self) -> np.ndarray:
-        """Masks of each image."""
+        """The number of masks of each image: int64 [N]."""
         return (self.segments.reshape(len(self.segments), -1).max(1) + 1) * self.per_segment
 
     @property
@@ -45,31 +45,30 @@ class Masks:
         return bool((self.counts == self.segments[0].size * self.per_segment).all())
 
     def within_image(self, numbers: np.ndarray) -> np.ndarray:
-        """From numbers among all masks to numbers among those of the same image."""
+        """Convert numbers among all masks to numbers among those of the same image."""
         ends = np.cumsum(self.counts)
         image = np.searchsorted(ends, numbers, side="right")
         return numbers - (ends - self.counts)[image]
 
     def part(self, start: int, stop: int) -> "Masks":
-        """Those of some of the images."""
-        return Masks(
-            self.images[start:stop], self.segments[start:stop], self.fill[start:stop], self.apart
-        )
+        """The masks of the images from `start` to before `stop`."""
+        rows = slice(start, stop)
+        return Masks(self.images[rows], self.segments[rows], self.fill[rows], self.per_channel)
 
 
 def masks_of(
-    images: Tensor, segments: Tensor | np.ndarray, masking: Masking, apart: bool = False
+    images: Tensor, segments: Tensor | np.ndarray, masking: Masking, per_channel: bool = False
 ) -> Masks:
     """The masks of images [N, C, H, W] in [0, 1] with segment labels [N, H, W], 0..K-1 each.
 
     Args:
-        masking: what masked pixels become: "black" (0), "image_mean" (per channel, of the image
-            itself), or one number in [0, 1] for all channels or for each.
-        apart: mask one channel at a time.
+        masking: the value of masked pixels: "black" (0), "image_mean" (of each channel of the
+            image), or a number in [0, 1], one or one for each channel.
+        per_channel: mask one channel at a time.
 
     Raises:
-        BadInput: for another masking, for labels of another size than the images', for images
-            that hold values that are not finite.
+        BadInput: an unknown masking, labels whose size is not that of the images, or images with
+            values that are not finite.
     """
     labels = np.asarray(segments.cpu() if isinstance(segments, Tensor) else segments)
     expected = (len(images), *images.shape[2:])
@@ -80,10 +79,10 @@ def masks_of(
         )
     if not images.isfinite().all():
         raise BadInput(
-            "attributions: an image holds values that are not finite; look for what made it and "
-            "make it again"
+            "attributions: an image has values that are not finite; check what produced it and "
+            "produce it again"
         )
-    return Masks(images, labels.astype(np.int64), _fill(images, masking), apart)
+    return Masks(images, labels.astype(np.int64), _fill(images, masking), per_channel)
 
 
 def _fill(images: Tensor, masking: Masking) -> Tensor:
@@ -92,7 +91,7 @@ def _fill(images: Tensor, masking: Masking) -> Tensor:
     if isinstance(masking, str) and masking != "black":
         raise BadInput(
             f"attributions: masking is {masking!r}; give a number in [0, 1], one for each "
-            f"channel, or a word; {suggest(masking, WORDS)}"
+            f"channel, or a name; {suggest(masking, NAMES)}"
         )
     values = [0.0] if masking == "black" else np.atleast_1d(masking).tolist()
     channels = images.shape[1]

@@ -1,6 +1,6 @@
-"""Which hidden nodes of a classifier the leave-one-out features look at.
+"""The hidden nodes of a classifier whose leave-one-out attributions are features.
 
-"segfault" takes 200 coordinates of each of 19 layers and the 10 probabilities: 3,810 nodes, its 4K.
+"segfault" takes 200 nodes of each of 19 layers and the 10 probabilities: 3,810 in all, its "4K".
 """
 
 import hashlib
@@ -16,22 +16,22 @@ from torch import Tensor, nn
 from advdenoise.distances import Taps
 from advdenoise.errors import BadInput
 
-# Where the layers' names stand in the configuration.
+# The configuration key with the names of the layers.
 KEY = "hidden.taps"
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """Chosen elements of named maps.
+    """Selected elements of the maps of named modules.
 
     Attributes:
-        shapes: shape of each map without its first axis, by the name of its module.
-        indices: places in the map flattened in that shape's order, by the name of its module.
+        shapes: shape of each map without its first axis, by module name.
+        indices: indices into the flattened map, by module name.
     """
 
     shapes: dict[str, tuple[int, ...]]
     indices: dict[str, list[int]]
-    _placed: dict = field(default_factory=dict, init=False, repr=False, compare=False)
+    _axes_cache: dict = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return sum(map(len, self.indices.values()))
@@ -40,11 +40,11 @@ class Nodes:
     def names(self) -> list[str]:
         return list(self.indices)
 
-    def without(self, left_out: np.ndarray) -> "Nodes":
-        """The nodes but some: bool [len(self)], in the order of `names`."""
+    def without(self, excluded: np.ndarray) -> "Nodes":
+        """The nodes without the `excluded` ones: bool [len(self)], in the order of `names`."""
         kept, start = {}, 0
         for name, indices in self.indices.items():
-            part = left_out[start : start + len(indices)]
+            part = excluded[start : start + len(indices)]
             kept[name] = [index for index, out in zip(indices, part, strict=True) if not out]
             start += len(indices)
         return Nodes(self.shapes, {name: indices for name, indices in kept.items() if indices})
@@ -63,27 +63,27 @@ class Nodes:
         return torch.cat([self.take(name, maps[name]) for name in self.indices], dim=1)
 
     def _axes(self, name: str, device: torch.device) -> list[Tensor]:
-        """Coordinates along each axis, kept on the device: copying them costs more than a take."""
+        """Coordinates along each axis, cached on the device, since copying them is slow."""
         key = name, device
-        if key not in self._placed:
+        if key not in self._axes_cache:
             axes = np.unravel_index(self.indices[name], self.shapes[name])
-            self._placed[key] = [torch.from_numpy(axis).to(device) for axis in axes]
-        return self._placed[key]
+            self._axes_cache[key] = [torch.from_numpy(axis).to(device) for axis in axes]
+        return self._axes_cache[key]
 
 
-def draw(
+def draw_nodes(
     seed: int, classifier: str, shapes: Mapping[str, Sequence[int]], per_layer: int = 200
 ) -> Nodes:
-    """Draw nodes: independently and with replacement along each axis ("segfault", section 5).
+    """Draw nodes independently and with replacement along each axis ("segfault", section 5).
 
-    The draw of a layer follows from the seed, the classifier's name and the layer's alone, so
-    that all threats, attributions and splits share the nodes.
+    The nodes of a layer depend only on the seed and the names of classifier and layer, so that all
+    threats, attributions and splits share them.
 
     Args:
         seed: the replicate's seed.
         classifier: its name in the configuration.
         shapes: shape of each layer's map without its first axis (`map_shapes`).
-        per_layer: number of nodes of each layer.
+        per_layer: number of nodes in each layer.
     """
     shapes = {name: tuple(shape) for name, shape in shapes.items()}
     return Nodes(
@@ -111,7 +111,7 @@ def map_shapes(
     """Shapes of the named modules' maps without the first axis, from one pass over `images`.
 
     Raises:
-        BadInput: for a name that the model does not have or that does not run.
+        BadInput: a module that the model does not have or that does not run.
     """
     with Taps(model, names, lambda _, output: tuple(output.shape[1:]), KEY) as taps:
         with torch.inference_mode():
@@ -123,8 +123,8 @@ def map_shapes(
 def node_outputs(model: nn.Module, nodes: Nodes) -> Iterator[Callable[[Tensor], Tensor]]:
     """A function from images [N, C, H, W] to nodes and probabilities [N, len(nodes) + classes].
 
-    The nodes are gathered while the pass runs, so that no map is kept. The model is in eval mode
-    and gives logits.
+    Nodes are gathered during the forward pass, so that no map is kept. The model must be in eval
+    mode and return logits.
     """
     if model.training:
         raise ValueError("the classifier is in training mode")
@@ -138,12 +138,12 @@ def node_outputs(model: nn.Module, nodes: Nodes) -> Iterator[Callable[[Tensor], 
         yield outputs
 
 
-def finite(logits: Tensor) -> Tensor:
-    """The logits themselves; BadInput where one is not finite."""
+def check_finite(logits: Tensor) -> Tensor:
+    """Return the logits; raise BadInput unless all are finite."""
     if not logits.isfinite().all():
         raise BadInput(
-            "attributions: the classifier gives values that are not finite for a masked image; "
-            "train it again or look at the images"
+            "attributions: the classifier's outputs are not finite for a masked image; train it "
+            "again, or check the images"
         )
     return logits
 

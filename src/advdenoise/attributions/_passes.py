@@ -1,6 +1,6 @@
-"""Leave-one-out by full passes over masked images, for any network.
+"""Leave-one-out attributions by forward passes of masked images, for any network.
 
-Masks of many images share a forward pass, and each image has just as many of them as it needs.
+Masks of several images share a forward pass, so that images with few masks cost no more.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from advdenoise.attributions._masks import Masks
-from advdenoise.attributions._nodes import finite
+from advdenoise.attributions._nodes import check_finite
 from advdenoise.ops.devices import full_precision
 
 
@@ -19,49 +19,49 @@ def attributions(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield for each image its probabilities [classes] and phi [D, masks].
 
-    Memory holds one batch, and the outputs of the images that it touches.
+    Only one batch, and the outputs of its images, are in memory.
 
     Args:
-        outputs: from images [n, C, H, W] to nodes [n, D], of which the last are probabilities.
-        classes: how many these are.
-        batch: images in a forward pass, masked ones and whole ones together.
+        outputs: images [n, C, H, W] -> nodes [n, D], the last of which are probabilities.
+        classes: number of classes.
+        batch: images in a forward pass, masked and unmasked.
 
     Raises:
-        BadInput: where an output is not finite.
+        BadInput: an output is not finite.
     """
-    # Mask -1 is none: its image is the whole one, in the same pass as the others.
+    # Number -1 is the unmasked image, in the same pass as the masked ones.
     counts = masks.counts.tolist()
     image = np.repeat(np.arange(len(counts)), [count + 1 for count in counts])
     number = np.concatenate([np.arange(-1, count) for count in counts])
     segments = torch.from_numpy(masks.segments).to(masks.images.device)
-    rows = _Rows()
-    position = 0
-    # Equal parts: a last pass of one image was seen to round otherwise than the passes before.
+    rows = _RowQueue()
+    image_index = 0
+    # Equal parts: a last pass of a single image was observed to round differently.
     passes = -(-len(image) // batch)
     for part in zip(np.array_split(image, passes), np.array_split(number, passes), strict=True):
-        # Not around the caller's loop: a mode entered there would last while the generator waits.
+        # Not around the loop: the mode would stay active while the generator is suspended.
         with torch.inference_mode(), full_precision():
-            rows.append(finite(outputs(_masked(masks, segments, *part))))
-        while position < len(counts) and len(rows) > counts[position]:
-            whole, masked = rows.take(counts[position] + 1).tensor_split([1])
-            yield whole[0, -classes:], (masked - whole).abs_().T
-            position += 1
+            rows.append(check_finite(outputs(_masked(masks, segments, *part))))
+        while image_index < len(counts) and len(rows) > counts[image_index]:
+            clean, masked = rows.take(counts[image_index] + 1).tensor_split([1])
+            yield clean[0, -classes:], (masked - clean).abs_().T
+            image_index += 1
 
 
 def _masked(masks: Masks, segments: Tensor, image: np.ndarray, number: np.ndarray) -> Tensor:
     image, number = (torch.from_numpy(array).to(segments.device) for array in (image, number))
-    # Rounded down, so that -1 stays where no segment is.
+    # Rounded down, so that -1 stays -1, which is no segment.
     segment = number.div(masks.per_segment, rounding_mode="floor")
     masked = (segments[image] == segment[:, None, None])[:, None]
-    if masks.apart:
+    if masks.per_channel:
         channels = torch.arange(masks.per_segment, device=segments.device)
         masked = masked & (number % masks.per_segment == channels[:, None]).T[:, :, None, None]
     images = masks.images.contiguous(memory_format=torch.channels_last)[image]
     return torch.where(masked, masks.fill[image], images)
 
 
-class _Rows:
-    """A queue of rows that come in blocks and leave in others."""
+class _RowQueue:
+    """A queue of rows that are appended and taken in blocks of different sizes."""
 
     def __init__(self):
         self._blocks = []

@@ -1,4 +1,4 @@
-"""The interquartile range, by either reading of "segfault"."""
+"""The interquartile range, in both definitions of "segfault"."""
 
 import numpy as np
 import torch
@@ -10,14 +10,14 @@ RULES = ("linear", "inverted_cdf")
 
 
 def iqr(phi: Tensor, rule: str = "linear") -> Tensor:
-    """Interquartile range over the last axis: [..., K] -> [...]; 0 where K is 1.
+    """The interquartile range over the last axis: [..., K] -> [...]; 0 if K is 1.
 
     Args:
-        rule: "linear" (numpy's interpolation, what the authors ran) or "inverted_cdf" (the order
-            statistic ceil(K p), what the paper prints).
+        rule: "linear" (numpy's interpolation, as in the authors' program) or "inverted_cdf" (the
+            order statistic ceil(K p), as in the paper).
 
     Raises:
-        BadInput: for another rule.
+        BadInput: an unknown rule.
     """
     ordered = _sorted(phi)
     low, high = (_quantile(ordered, q, rule) for q in (1, 3))
@@ -25,26 +25,26 @@ def iqr(phi: Tensor, rule: str = "linear") -> Tensor:
 
 
 def last_rank(count: int, rule: str) -> int:
-    """The highest place among `count` ordered values that the upper quartile looks at."""
+    """The highest index into `count` sorted values that the upper quartile depends on."""
     return _ranks(count, 3, rule)[1]
 
 
 def _ranks(count: int, quarters: int, rule: str) -> tuple[int, int, float]:
-    """The two places that a quartile lies between, and the weight of the second."""
+    """The two indices between which a quartile lies, and the weight of the second."""
     if rule == "linear":
-        below, rest = divmod((count - 1) * quarters, 4)
-        return below, below + (rest > 0), rest / 4
+        lower, remainder = divmod((count - 1) * quarters, 4)
+        return lower, lower + (remainder > 0), remainder / 4
     if rule == "inverted_cdf":
         # -(-a // b) is the quotient rounded up.
-        place = -(-count * quarters // 4) - 1
-        return place, place, 0.0
+        index = -(-count * quarters // 4) - 1
+        return index, index, 0.0
     raise BadInput(f"attributions: quantile is {rule!r}; {suggest(rule, RULES)}")
 
 
 def _quantile(ordered: Tensor, quarters: int, rule: str) -> Tensor:
-    below, above, weight = _ranks(ordered.shape[-1], quarters, rule)
-    low, high = ordered[..., below], ordered[..., above]
-    # From the nearer end, as numpy does, so that the result is the same to the last bit.
+    lower, upper, weight = _ranks(ordered.shape[-1], quarters, rule)
+    low, high = ordered[..., lower], ordered[..., upper]
+    # From the nearer end, as in numpy, so that results are bit-equal.
     if weight < 0.5:
         return low + (high - low) * weight
     return high - (high - low) * (1 - weight)
@@ -53,7 +53,7 @@ def _quantile(ordered: Tensor, quarters: int, rule: str) -> Tensor:
 def _sorted(phi: Tensor) -> Tensor:
     if phi.device.type != "cpu":
         return phi.sort(dim=-1).values
-    # numpy's sort along a contiguous axis is many times as fast as torch's, and as its partition.
+    # numpy's sort of a contiguous axis is many times faster than torch's, and than partitioning.
     ordered = phi.clone(memory_format=torch.contiguous_format)
     np.asarray(ordered).sort(axis=-1)
     return ordered

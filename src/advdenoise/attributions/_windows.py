@@ -1,12 +1,12 @@
-"""Which window of each map a mask can change, and which masks are computed together.
+"""The window of each map that a mask can change, and the masks that are computed together.
 
-All steps treat rows and columns apart, so a window is an interval of rows and one of columns, and
-each is followed through the steps by itself. A window may be larger than what changes, never
-smaller: what lies in it unchanged has the change 0.
+All steps treat rows and columns separately, so a window is an interval of rows and one of columns,
+and each is propagated through the steps by itself. A window may be larger than what changes, never
+smaller: unchanged cells in it have the change 0.
 
-The steps are taken in legs, each up to where the maps become smaller. Masks whose windows have
-the same form are computed together; after a leg they are sorted anew, for what differs in early
-maps, where windows are small and many, does not matter later, where they are large and few.
+The steps are divided into sections that end where the maps become smaller. Masks whose windows have
+the same layout (sizes and pads) in a section are computed together. They are grouped again for each
+section, since windows are small and of many layouts in early maps, and large and of few later.
 """
 
 from collections.abc import Iterator
@@ -23,72 +23,73 @@ from advdenoise.inference.steps import Dense, MaxPool, Pointwise, Step
 
 @dataclass(frozen=True)
 class Span:
-    """One interval on its way through all steps.
+    """An interval of rows or columns, propagated through all steps.
 
     Attributes:
-        windows: first and one past the last cell of each map, within the map.
-        pads: for each step the cells that its outputs look at beyond its input's window, at
-            either end; negative where the window holds cells that none looks at.
+        windows: start and stop of the interval in each map.
+        pads: for each step, the numbers of cells beyond both ends of its input's window that its
+            outputs depend on; negative if the window has cells that no output depends on.
     """
 
     windows: tuple[tuple[int, int], ...]
     pads: tuple[tuple[int, int], ...]
 
-    def in_leg(self, leg: range) -> tuple[tuple, tuple]:
-        """Windows and pads of one leg, the windows with that of the map after it."""
-        return self.windows[leg.start : leg.stop + 1], self.pads[leg.start : leg.stop]
+    def in_section(self, section: range) -> tuple[tuple, tuple]:
+        """The windows of a section, including that of the map after it, and its pads."""
+        start, stop = section.start, section.stop
+        return self.windows[start : stop + 1], self.pads[start:stop]
 
 
 class Planner:
-    """Follows intervals of the images through a stack's steps."""
+    """Propagates intervals of the images through the steps of a stack."""
 
     def __init__(self, stack: Stack):
         self._steps = stack.steps
         self._shapes = stack.shapes
-        self.legs = _legs(stack)
+        self.sections = _sections(stack)
 
     @cache  # noqa: B019 (a planner lives as long as its network)
     def span(self, axis: int, start: int, stop: int) -> Span:
-        """Rows (axis 0) or columns (axis 1) of the images from `start` to before `stop`."""
+        """The span of rows (axis 0) or columns (axis 1) [`start`, `stop`) of the images."""
         windows = [(start, stop)]
         for step, shape in zip(self._steps, self._shapes[1:], strict=True):
-            windows.append(_seen(step, axis, windows[-1], shape[1 + axis]))
+            windows.append(_affected_window(step, axis, windows[-1], shape[1 + axis]))
         pads = []
-        for place in reversed(range(len(self._steps))):
-            step, size = self._steps[place], self._shapes[place][1 + axis]
-            windows[place] = _needed(step, axis, windows[place], windows[place + 1], size)
-            pads.append(_pads(step, axis, windows[place], windows[place + 1]))
+        for i in reversed(range(len(self._steps))):
+            step, size = self._steps[i], self._shapes[i][1 + axis]
+            windows[i] = _required_window(step, axis, windows[i], windows[i + 1], size)
+            pads.append(_pads(step, axis, windows[i], windows[i + 1]))
         return Span(tuple(windows), tuple(reversed(pads)))
 
-    def fields(self, place: int, axis: int) -> np.ndarray:
-        """The image's rows or columns that reach each cell of a map: first and one past last."""
-        cells = np.arange(self._shapes[place][1 + axis])
+    def fields(self, i: int, axis: int) -> np.ndarray:
+        """Start and stop of the image's rows or columns on which each cell of a map depends."""
+        cells = np.arange(self._shapes[i][1 + axis])
         first, last = cells, cells + 1
-        for earlier in reversed(range(place)):
-            step, size = self._steps[earlier], self._shapes[earlier][1 + axis]
+        for j in reversed(range(i)):
+            step, size = self._steps[j], self._shapes[j][1 + axis]
             if isinstance(step, Dense):
                 first, last = np.zeros_like(first), np.full_like(last, size)
             else:
-                first, last = step.axes[axis].looks_at(first, last)
+                first, last = step.axes[axis].input_range(first, last)
             first, last = first.clip(0, size), last.clip(0, size)
         return np.stack([first, last])
 
 
-def _seen(step: Step, axis: int, window: tuple[int, int], size: int) -> tuple[int, int]:
+def _affected_window(step: Step, axis: int, window: tuple[int, int], size: int) -> tuple[int, int]:
     if isinstance(step, Dense):
         return 0, 1
-    return step.axes[axis].seen_by(*window, size)
+    return step.axes[axis].output_range(*window, size)
 
 
-def _needed(
+def _required_window(
     step: Step, axis: int, window: tuple[int, int], after: tuple[int, int], size: int
 ) -> tuple[int, int]:
-    """The window of a step's input: for values, unlike changes, wherever the step looks."""
+    """The window of a step's input; for values, unlike changes, all that its outputs depend on."""
     if isinstance(step, Dense):
         return window
-    first, last = step.axes[axis].looks_at(*after)
+    first, last = step.axes[axis].input_range(*after)
     first, last = max(first, 0), min(last, size)
-    # Nothing looks at a change that falls between two strides: then `after` is any one cell.
+    # No output depends on a change between two strides: then `after` is an arbitrary cell.
     apart = first >= window[1] or last <= window[0]
     if apart or isinstance(step, Pointwise | MaxPool):
         return min(first, window[0]), max(last, window[1])
@@ -100,28 +101,28 @@ def _pads(
 ) -> tuple[int, int]:
     if isinstance(step, Dense):
         return 0, 0
-    first, last = step.axes[axis].looks_at(*after)
+    first, last = step.axes[axis].input_range(*after)
     return window[0] - first, last - window[1]
 
 
-def _legs(stack: Stack) -> list[range]:
-    """The steps in ranges, each but the last ending with one that makes maps smaller."""
+def _sections(stack: Stack) -> list[range]:
+    """The steps in ranges, all but the last of which end with a step that makes maps smaller."""
     last = len(stack.steps)
     stops = [
-        place
-        for place in range(1, last)
-        if stack.shapes[place][1] < stack.shapes[place - 1][1] and stack.shapes[place][1] > 1
+        i
+        for i in range(1, last)
+        if stack.shapes[i][1] < stack.shapes[i - 1][1] and stack.shapes[i][1] > 1
     ]
     return [range(start, stop) for start, stop in pairwise([0, *stops, last])]
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """Masks with the same windows in one leg, the same number of each image in it.
+class WindowGroup:
+    """Masks with the same windows in a section, the same number for each image.
 
     Attributes:
         rows, columns: spans with these windows.
-        images: the images [n], a slice where they follow each other.
+        images: the images [n], a slice if they are consecutive.
         numbers: the numbers of their masks [n, m].
     """
 
@@ -130,17 +131,17 @@ class Run:
     images: np.ndarray | slice
     numbers: np.ndarray
 
-    def window(self, place: int) -> tuple[slice, slice]:
-        """Rows and columns of a map."""
-        return slice(*self.rows.windows[place]), slice(*self.columns.windows[place])
+    def window(self, i: int) -> tuple[slice, slice]:
+        """The rows and columns of map number `i`."""
+        return slice(*self.rows.windows[i]), slice(*self.columns.windows[i])
 
 
 class Plan:
-    """The way of all masks through the steps.
+    """The windows of all masks in all maps, and their division into batches.
 
     Args:
-        grid: the windows of the images begin and end at multiples of it, so that more masks share
-            a form.
+        grid: the windows of the images start and stop at multiples of it, so that more masks share
+            a layout.
     """
 
     def __init__(self, planner: Planner, masks: Masks, grid: int):
@@ -151,62 +152,63 @@ class Plan:
             intervals, index = np.unique(
                 boxes[2 * axis : 2 * axis + 2], axis=1, return_inverse=True
             )
-            spans = [planner.span(axis, *each) for each in intervals.T.tolist()]
+            spans = [planner.span(axis, *interval) for interval in intervals.T.tolist()]
             self._spans.append(spans)
             self._index.append(index.ravel())
 
-    def sizes(self, place: int) -> np.ndarray:
-        """Height and width of each mask's window of a map: [2, masks]."""
-        found = []
+    def sizes(self, i: int) -> np.ndarray:
+        """Height and width of the window of each mask in map number `i`: [2, masks]."""
+        sizes = []
         for spans, index in zip(self._spans, self._index, strict=True):
-            windows = np.array([span.windows[place] for span in spans])
-            found.append((windows[:, 1] - windows[:, 0])[index])
-        return np.stack(found)
+            windows = np.array([span.windows[i] for span in spans])
+            sizes.append((windows[:, 1] - windows[:, 0])[index])
+        return np.stack(sizes)
 
-    def batches(self, leg: range, most: int) -> Iterator[list[Run]]:
-        """All masks, in lists of runs of one form that hold at most `most` masks."""
-        batch, form, size = [], None, 0
-        for each, run in self._runs(leg):
-            for piece in _pieces(run, most):
-                if batch and (each != form or size + piece.numbers.size > most):
+    def batches(self, section: range, max_masks: int) -> Iterator[list[WindowGroup]]:
+        """All masks, in lists of groups of one layout with at most `max_masks` masks."""
+        batch, layout, size = [], None, 0
+        for group_layout, group in self._groups(section):
+            for part in _split(group, max_masks):
+                if batch and (group_layout != layout or size + part.numbers.size > max_masks):
                     yield batch
                     batch, size = [], 0
-                batch.append(piece)
-                form, size = each, size + piece.numbers.size
+                batch.append(part)
+                layout, size = group_layout, size + part.numbers.size
         yield batch
 
-    def _runs(self, leg: range) -> Iterator[tuple[tuple, Run]]:
-        """Runs with their forms, those of one form in succession."""
-        forms, windows = zip(*(self._sorted(axis, leg) for axis in (0, 1)), strict=True)
-        order = np.lexsort((self._image, *windows, *forms))
-        keys = np.stack([*windows, *forms])[:, order]
+    def _groups(self, section: range) -> Iterator[tuple[tuple, WindowGroup]]:
+        """Pairs of layout and group, ordered by layout."""
+        by_axis = [self._number_layouts(axis, section) for axis in (0, 1)]
+        layouts, windows = zip(*by_axis, strict=True)
+        order = np.lexsort((self._image, *windows, *layouts))
+        keys = np.stack([*windows, *layouts])[:, order]
         cuts = np.flatnonzero((np.diff(keys) != 0).any(0)) + 1
         for part in np.split(order, cuts):
             first = part[0]
             rows, columns = (self._spans[axis][self._index[axis][first]] for axis in (0, 1))
-            yield tuple(form[first] for form in forms), Run(rows, columns, *self._per_image(part))
+            group = WindowGroup(rows, columns, *self._per_image(part))
+            yield tuple(layout[first] for layout in layouts), group
 
-    def _sorted(self, axis: int, leg: range) -> tuple[np.ndarray, np.ndarray]:
-        """For each mask the number of its form and of its windows, along one axis."""
-        forms, windows = {}, {}
+    def _number_layouts(self, axis: int, section: range) -> tuple[np.ndarray, np.ndarray]:
+        """For each mask the number of its layout and of its windows, along one axis."""
+        layouts, windows = {}, {}
         numbers = []
         for span in self._spans[axis]:
-            each, pads = span.in_leg(leg)
-            form = tuple(stop - start for start, stop in each), pads
-            numbers.append(
-                (forms.setdefault(form, len(forms)), windows.setdefault(each, len(windows)))
-            )
+            section_windows, pads = span.in_section(section)
+            layout = tuple(stop - start for start, stop in section_windows), pads
+            layout_number = layouts.setdefault(layout, len(layouts))
+            numbers.append((layout_number, windows.setdefault(section_windows, len(windows))))
         return tuple(np.array(numbers)[self._index[axis]].T)
 
     def _per_image(self, numbers: np.ndarray) -> tuple[np.ndarray | slice, np.ndarray]:
-        """The images [n] and their masks [n, m]; m is 1 where they have not as many."""
+        """The images [n] and their masks [n, m]; m is 1 unless all have the same number."""
         image = self._image[numbers]
-        found, counts = np.unique(image, return_counts=True)
+        unique, counts = np.unique(image, return_counts=True)
         if (counts != counts[0]).any():
             return image, numbers[:, None]
-        if found[-1] - found[0] + 1 == len(found):
-            found = slice(int(found[0]), int(found[-1]) + 1)
-        return found, numbers.reshape(-1, counts[0])
+        if unique[-1] - unique[0] + 1 == len(unique):
+            unique = slice(int(unique[0]), int(unique[-1]) + 1)
+        return unique, numbers.reshape(-1, counts[0])
 
 
 def _boxes(segments: np.ndarray, grid: int) -> np.ndarray:
@@ -228,15 +230,15 @@ def _boxes(segments: np.ndarray, grid: int) -> np.ndarray:
     )
 
 
-def _pieces(run: Run, most: int) -> Iterator[Run]:
-    """The run, cut between images."""
-    count, each = run.numbers.shape
-    step = max(1, most // each)
+def _split(group: WindowGroup, max_masks: int) -> Iterator[WindowGroup]:
+    """The group, divided between images into groups of at most `max_masks` masks if possible."""
+    count, masks_per_image = group.numbers.shape
+    step = max(1, max_masks // masks_per_image)
     for start in range(0, count, step):
         stop = min(start + step, count)
-        images = run.images
+        images = group.images
         if isinstance(images, slice):
             images = slice(images.start + start, images.start + stop)
         else:
             images = images[start:stop]
-        yield Run(run.rows, run.columns, images, run.numbers[start:stop])
+        yield WindowGroup(group.rows, group.columns, images, group.numbers[start:stop])

@@ -1,9 +1,10 @@
-"""Label maps of an image: which pixels are masked together.
+"""Superpixels: which pixels of an image are masked together.
 
-Every function takes an image [H, W, C], float, as the classifier's normalisation sees it (the
-published segment counts only come out on z-scored images; "segfault", section 4), and gives int64
-labels [H, W] from 0 to K-1 without gaps; K may be 1. Colour images (C = 3) are compared in the Lab
-colour space where the method does so, grey ones (C = 1) as they are.
+Each function maps a float image [H, W, C], normalised for the classifier (the published numbers of
+segments are only reproduced with z-scored images; "segfault", section 4), to int64 labels [H, W]
+from 0 to K-1 without gaps; K may be 1. Methods that use the Lab colour space convert colour images
+(C = 3); grey images (C = 1) are used as they are. All raise BadInput for settings out of range and
+for images of another shape or with values that are not finite.
 """
 
 from typing import Annotated
@@ -15,8 +16,8 @@ from advdenoise.ranges import Interval, PositiveFloat, PositiveInt, Probability
 
 
 def pixels(image: np.ndarray) -> np.ndarray:
-    """Every pixel by itself, numbered row by row: ML-LOO's masks."""
-    image = _checked(image)
+    """Each pixel as a segment, numbered row by row: the masks of ML-LOO."""
+    image = _validated(image)
     return np.arange(image.shape[0] * image.shape[1]).reshape(image.shape[:2])
 
 
@@ -27,29 +28,29 @@ def slic(
     compactness: PositiveFloat = 10.0,
     like_2021: bool = False,
 ) -> np.ndarray:
-    """SLIC: k-means in colour and place, made connected.
+    """SLIC: k-means in colour and position, with connected segments (Achanta et al. 2012).
 
     Args:
-        n_segments: about how many segments; the image decides.
-        compactness: weight of place against colour.
-        like_2021: the labels of scikit-image 0.16.2, which "segfault" was written with. It has
-            since come to stretch an image to [0, 1] first, which changes the labels of z-scored
-            images, and to derive the bounds of a segment's size from the number of grid centres
-            in the place of `n_segments`, which changes them where the two differ.
+        n_segments: approximate number of segments.
+        compactness: weight of position against colour.
+        like_2021: the labels of scikit-image 0.16.2, which "segfault" used. Since then,
+            scikit-image rescales images to [0, 1] first, which changes the labels of z-scored
+            images, and derives the bounds of segment sizes from the number of grid centres instead
+            of `n_segments`, which changes them where the two differ.
     """
-    _at_least("n_segments", n_segments, 1)
-    _positive("compactness", compactness)
+    _check_at_least("n_segments", n_segments, 1)
+    _check_positive("compactness", compactness)
     from skimage.segmentation import slic as segment
 
     image = _colour_or_grey(image)
     bounds = {}
     if like_2021:
         image = _lab(image)
-        # The stretching divides by the span, so dividing the compactness by it undoes it.
+        # The rescaling divides by the range; dividing the compactness by it compensates for that.
         compactness /= np.ptp(image) or 1.0
         bounds = _size_bounds_of_2021(image.shape[:2], n_segments)
     labels = segment(
-        _flat_grey(image),
+        _squeeze_grey(image),
         n_segments=n_segments,
         compactness=compactness,
         convert2lab=image.shape[2] == 3 and not like_2021,
@@ -67,21 +68,21 @@ def felzenszwalb(
     sigma: Annotated[float, Interval(ge=0, le=1000)] = 0.8,
     min_size: PositiveInt = 20,
 ) -> np.ndarray:
-    """Felzenszwalb and Huttenlocher's merging of a minimum spanning tree.
+    """Graph-based segmentation (Felzenszwalb and Huttenlocher 2004).
 
     Args:
-        scale: larger gives larger segments.
-        sigma: width in pixels of the smoothing before.
-        min_size: pixels that a segment has at least.
+        scale: larger values give larger segments.
+        sigma: standard deviation of the smoothing beforehand, in pixels.
+        min_size: minimum number of pixels of a segment.
     """
-    _positive("scale", scale)
-    _at_least("sigma", sigma, 0)
-    _at_least("min_size", min_size, 1)
+    _check_positive("scale", scale)
+    _check_at_least("sigma", sigma, 0)
+    _check_at_least("min_size", min_size, 1)
     from skimage.segmentation import felzenszwalb as segment
 
     image = _colour_or_grey(image)
     labels = segment(
-        _flat_grey(image),
+        _squeeze_grey(image),
         scale=scale,
         sigma=sigma,
         min_size=min_size,
@@ -98,21 +99,23 @@ def quickshift(
     ratio: Probability = 1.0,
     kernel_size: Annotated[float, Interval(ge=1, le=1000)] = 5,
 ) -> np.ndarray:
-    """Quick shift: every pixel climbs to its nearest neighbour of higher density.
+    """Quick shift: each pixel is linked to its nearest neighbour of higher density.
+
+    Vedaldi and Soatto 2008.
 
     Args:
-        sigma: width in pixels of the smoothing before.
-        max_dist: longest step; larger gives larger segments.
-        ratio: weight of colour against place, in [0, 1].
-        kernel_size: width in pixels of the density's kernel; larger gives larger segments.
+        sigma: standard deviation of the smoothing beforehand, in pixels.
+        max_dist: maximum distance of a link; larger values give larger segments.
+        ratio: weight of colour against position, in [0, 1].
+        kernel_size: width of the density's kernel in pixels; larger values give larger segments.
     """
-    _at_least("sigma", sigma, 0)
-    _positive("max_dist", max_dist)
-    _at_least("kernel_size", kernel_size, 1)
+    _check_at_least("sigma", sigma, 0)
+    _check_positive("max_dist", max_dist)
+    _check_at_least("kernel_size", kernel_size, 1)
     from skimage.segmentation import quickshift as segment
 
     image = _colour_or_grey(image)
-    # Ties are broken at random: with a seed of its own, an image always has the same labels.
+    # Ties are broken at random: a fixed seed gives an image the same labels each time.
     labels = segment(
         image,
         ratio=ratio,
@@ -125,33 +128,33 @@ def quickshift(
     return _without_gaps(labels)
 
 
-def _checked(image: np.ndarray) -> np.ndarray:
-    """The image as float64, so that labels do not depend on the type it was stored in."""
+def _validated(image: np.ndarray) -> np.ndarray:
+    """The image as float64, so that labels do not depend on its dtype."""
     image = np.asarray(image, dtype=np.float64)
     if image.ndim != 3 or image.size == 0:
         raise BadInput(
-            f"attributions: an image has the shape {image.shape}, but superpixels need "
-            "[height, width, channels]; give images of that kind"
+            "attributions: images for superpixels must have the shape [height, width, channels], "
+            f"got {image.shape}"
         )
     if not np.isfinite(image).all():
         raise BadInput(
-            "attributions: an image holds values that are not finite, so it has no superpixels; "
-            "look for what made it and make it again"
+            "attributions: an image has values that are not finite; check what produced it and "
+            "produce it again"
         )
     return image
 
 
 def _colour_or_grey(image: np.ndarray) -> np.ndarray:
-    image = _checked(image)
+    image = _validated(image)
     if image.shape[2] not in (1, 3):
         raise BadInput(
-            f"attributions: an image has {image.shape[2]} channels, but superpixels need 1 (grey) "
-            "or 3 (colour); use superpixels.pixels"
+            f"attributions: images for superpixels must have 1 or 3 channels, got "
+            f"{image.shape[2]}; use superpixels.pixels"
         )
     return image
 
 
-def _flat_grey(image: np.ndarray) -> np.ndarray:
+def _squeeze_grey(image: np.ndarray) -> np.ndarray:
     return image[..., 0] if image.shape[2] == 1 else image
 
 
@@ -168,14 +171,14 @@ def _lab(image: np.ndarray) -> np.ndarray:
 
 
 def _size_bounds_of_2021(shape: tuple[int, int], n_segments: int) -> dict[str, float]:
-    """SLIC's factors of the smallest and largest segment that give the bounds of 0.16.2.
+    """SLIC's factors of the minimum and maximum segment size that give the bounds of 0.16.2.
 
-    There they are 0.5 and 3 times pixels / n_segments, today times pixels / grid centres.
+    These were 0.5 and 3 times pixels / n_segments, and are now times pixels / grid centres.
     """
     from skimage.util import regular_grid
 
     centres = np.zeros(shape)[regular_grid(shape, n_segments)].size
-    # Both are rounded down: a product that is whole must not fall short of it.
+    # Both are rounded down: an integer product must not become slightly smaller.
     ratio = centres / n_segments * (1 + 1e-12)
     return {"min_size_factor": 0.5 * ratio, "max_size_factor": 3 * ratio}
 
@@ -184,11 +187,11 @@ def _without_gaps(labels: np.ndarray) -> np.ndarray:
     return np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
 
 
-def _positive(name: str, value: float) -> None:
+def _check_positive(name: str, value: float) -> None:
     if not value > 0:
-        raise BadInput(f"attributions: {name} is {value}; give a number above 0")
+        raise BadInput(f"attributions: {name}: must be greater than 0, got {value}")
 
 
-def _at_least(name: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise BadInput(f"attributions: {name} is {value}; give {least} or more")
+def _check_at_least(name: str, value: float, minimum: float) -> None:
+    if not value >= minimum:
+        raise BadInput(f"attributions: {name}: must be at least {minimum}, got {value}")

@@ -1,9 +1,9 @@
-"""ELU for the CPU, from exp and not from expm1.
+"""A faster ELU for the CPU, computed with exp instead of expm1.
 
-torch computes ELU with expm1, which in its AVX-512 build costs up to twenty times as much as exp:
-in a convolutional network more than all convolutions together. Here ELU(y) = max(y, 0) + s - 1 with
-s = exp(min(y, 0)), equal up to 1e-7 in float32, and s, being the derivative as well, is kept for
-the backward pass, which is one multiplication.
+torch's expm1 takes up to twenty times as long as exp in its AVX-512 build, which in a convolutional
+network is more than all convolutions together. Here ELU(y) = max(y, 0) + s - 1 with
+s = exp(min(y, 0)), equal up to 1e-7 in float32. As s is also the derivative, it is stored, and the
+backward pass is one multiplication.
 """
 
 import torch
@@ -21,10 +21,10 @@ class FastELU(nn.ELU):
 
 
 class ShiftedELU(nn.Module):
-    """ELU(maps) + shift, overwriting the maps and the gradient that comes back.
+    """ELU(maps) + shift in place, also of the incoming gradient in the backward pass.
 
-    For a place where nothing else sees either: after a convolution or pooling that nothing else
-    follows, before one that follows nothing else. `shift` is a number or [C,1,1].
+    For use where no other layer reads these: directly between convolutions or pools. `shift` is a
+    number or [C,1,1].
     """
 
     def __init__(self, shift: Tensor):
@@ -39,7 +39,7 @@ class ShiftedELU(nn.Module):
 
 
 def use_fast_elu(network: nn.Module) -> nn.Module:
-    """The network, each nn.ELU of alpha 1 in it replaced by the faster one; weights untouched."""
+    """Replace each nn.ELU of alpha 1 in the network by `FastELU`; returns the network."""
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if type(child) is nn.ELU and child.alpha == 1:
@@ -50,26 +50,26 @@ def use_fast_elu(network: nn.Module) -> nn.Module:
 class _Elu(torch.autograd.Function):
     @staticmethod
     def forward(ctx, maps: Tensor, offset: Tensor | float, overwrite: bool) -> Tensor:
-        # torch's own kernel for ELU's derivative is exp(min(maps, 0)) in a single pass.
+        # torch's kernel for the derivative of ELU computes exp(min(maps, 0)) in a single pass.
         ones = maps.new_ones(()).expand_as(maps)
-        slope = torch.ops.aten.elu_backward(ones, 1.0, 1.0, 1.0, False, maps)
-        ctx.save_for_backward(slope)
+        derivative = torch.ops.aten.elu_backward(ones, 1.0, 1.0, 1.0, False, maps)
+        ctx.save_for_backward(derivative)
         ctx.overwrite = overwrite
         if overwrite:
             ctx.mark_dirty(maps)
             maps = maps.clamp_min_(0)
         else:
             maps = maps.clamp_min(0)
-        return maps.add_(slope).add_(offset)
+        return maps.add_(derivative).add_(offset)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
         if torch.is_grad_enabled():
-            # torch's once_differentiable would let torch.autograd.grad go past it, to wrong values.
+            # With torch's once_differentiable, torch.autograd.grad would return wrong values.
             raise RuntimeError(
-                "the fast ELU can be differentiated once: no gradient goes through a gradient "
-                "through it (create_graph); use torch's ELU, or a network of ReLUs"
+                "the fast ELU can be differentiated once only, not with create_graph; use torch's "
+                "ELU, or a network with ReLUs"
             )
-        (slope,) = ctx.saved_tensors
-        gradient = gradient.mul_(slope) if ctx.overwrite else gradient * slope
+        (derivative,) = ctx.saved_tensors
+        gradient = gradient.mul_(derivative) if ctx.overwrite else gradient * derivative
         return gradient, None, None

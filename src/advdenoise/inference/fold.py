@@ -1,15 +1,16 @@
 """The exact rewriting of a trained network for inference and input gradients.
 
-Equal outputs and input gradients up to rounding, with fewer passes over memory:
+Outputs and input gradients are equal up to rounding, with fewer passes over memory:
 
-- batch norm right after a convolution becomes part of its weights;
-- batch norm elsewhere, s u + t = s (u + t/s), is pushed on: s into the weights of the next
-  convolution or dense layer; t/s stays on u where that layer pads with zeros, which must not be
-  shifted, and becomes part of its bias where it does not;
-- max-pool before ReLU or ELU instead of after: both increase, so they commute with it and with the
-  shift, and fewer values are left for them;
+- a batch norm right after a convolution becomes part of its weights;
+- any other batch norm, s u + t = s (u + t/s), is folded forward: s into the weights of the next
+  convolution or dense layer, and t/s into its bias, unless that layer pads with zeros, which must
+  not be shifted: then t/s is added to u;
+- a max-pool after ReLU or ELU is moved before it: they are increasing, so they commute with the
+  pool, and it leaves them fewer values;
 - the standard deviation of the first layer becomes part of the first convolution;
-- dropout and identities go, activations overwrite what nothing else reads.
+- dropout and identities are removed, and activations work in place where nothing else reads their
+  input.
 """
 
 import copy
@@ -25,24 +26,23 @@ from advdenoise.inference.normalise import Normalise
 IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout2d)
 ELUS = (nn.ELU, FastELU)
 INCREASING = (nn.ReLU, *ELUS)
-# Their outputs are new tensors that they do not keep, so that what follows may overwrite them.
-FRESH = (nn.Conv2d, nn.Linear, nn.MaxPool2d, operator.add, operator.iadd)
+# Operations whose output is a new tensor that autograd does not store: it may be overwritten.
+NEW_OUTPUT = (nn.Conv2d, nn.Linear, nn.MaxPool2d, operator.add, operator.iadd)
 
 
 def fold(network: nn.Module) -> nn.Module:
     """A copy of the network for inference: eval mode, frozen, channels-last, rewritten if possible.
 
-    Images [N,C,H,W] -> the network's outputs, equal up to rounding (logits to about 1e-5 in
-    float32), as is the input gradient; no second derivative. Where nothing can be rewritten, or
-    the forward pass cannot be traced, the copy computes as the network does. A batch norm of which
-    a scale is not positive stays as it is: dividing by it and pooling first need that. One without
-    running statistics, and a network with hooks, are not rewritten either. The network itself is
-    not touched.
+    Outputs and input gradients for images [N,C,H,W] are equal up to rounding (logits to about 1e-5
+    in float32); there is no second derivative. A network that cannot be traced or has hooks is
+    copied without rewriting. A batch norm with a scale that is not positive is kept, since dividing
+    by it and exchanging it with a max-pool need that; so is one without running statistics. The
+    network itself is not modified.
     """
     network = copy.deepcopy(network).eval()
     try:
         graph = None if hooked_module(network) else _Tracer().trace(network)
-    except Exception:  # Networks come from other libraries too; one that resists runs as it is.
+    except Exception:  # Networks of other libraries that cannot be traced are not rewritten.
         graph = None
     folded = network if graph is None else _Folding(network, graph).result()
     return folded.eval().requires_grad_(False).to(memory_format=torch.channels_last)
@@ -66,13 +66,13 @@ class _Shift(nn.Module):
 
 
 class _Folding:
-    """The rewriting of one network. Modules are replaced, not changed: nodes may share them."""
+    """Rewrites one network. Modules are replaced, not modified, since nodes may share them."""
 
     def __init__(self, network: nn.Module, graph: fx.Graph):
         self._network = network
         self._folded = fx.GraphModule(network, graph)
         self._graph = self._folded.graph
-        self._made = 0
+        self._added = 0
 
     def result(self) -> nn.Module:
         self._skip_identities()
@@ -81,7 +81,7 @@ class _Folding:
         self._push_batch_norms()
         self._pool_first()
         self._overwrite()
-        if not self._made:
+        if not self._added:
             return self._network
         self._graph.lint()
         self._folded.delete_all_unused_submodules()
@@ -89,36 +89,37 @@ class _Folding:
         return self._folded
 
     def _skip_identities(self) -> None:
-        for node in self._nodes(*IDENTITIES):
-            self._drop(node)
+        for node in self._nodes_of(*IDENTITIES):
+            self._remove(node)
 
     def _merge_normalisation(self) -> None:
-        for node in self._nodes(Normalise):
-            normalise, reader = self._at(node), _only(node.users)
-            if self._absorbs(reader) and (normalise.std != 1).any():
+        for node in self._nodes_of(Normalise):
+            normalise, reader = self._module(node), _only_user(node.users)
+            if self._absorbs_scale(reader) and (normalise.std != 1).any():
                 scale = 1 / normalise.std.flatten().double()
-                self._put(reader, _scaled(self._at(reader), scale))
-                self._put(node, normalise.without_std())
+                self._replace(reader, _scaled(self._module(reader), scale))
+                self._replace(node, normalise.without_std())
 
     def _merge_batch_norms(self) -> None:
         """conv, batch norm -> conv."""
         for node in self._batch_norms():
             source = node.args[0]
-            if type(self._at(source)) is not nn.Conv2d or len(source.users) > 1:
+            if type(self._module(source)) is not nn.Conv2d or len(source.users) > 1:
                 continue
-            conv, (scale, shift) = self._at(source), _affine(self._at(node))
+            conv, (scale, shift) = self._module(source), batch_norm_affine(self._module(node))
             bias = shift if conv.bias is None else shift + scale * conv.bias.double()
-            self._put(source, _layer(conv, conv.weight.double() * scale[:, None, None, None], bias))
-            self._drop(node)
+            weight = conv.weight.double() * scale[:, None, None, None]
+            self._replace(source, _layer(conv, weight, bias))
+            self._remove(node)
 
     def _push_batch_norms(self) -> None:
         """batch norm, conv -> shift, conv, or conv; likewise across max-pool and flatten."""
         for node in self._batch_norms():
-            scale, shift = _affine(self._at(node))
+            scale, shift = batch_norm_affine(self._module(node))
             reader = self._next_layer(node)
             if reader is None or not (scale > 0).all():
                 continue
-            layer = _scaled(self._at(reader), scale)
+            layer = _scaled(self._module(reader), scale)
             shift = shift / scale
             if _pads(layer):
                 name = self._add(_Shift(shift[:, None, None].to(layer.weight.dtype)))
@@ -126,118 +127,120 @@ class _Folding:
                     reader.args = (self._graph.call_module(name, reader.args),)
             else:
                 layer = _shifted(layer, shift)
-            self._put(reader, layer)
-            self._drop(node)
+            self._replace(reader, layer)
+            self._remove(node)
 
     def _pool_first(self) -> None:
         """activation, max-pool -> max-pool, activation."""
-        for pool in self._nodes(nn.MaxPool2d):
+        for pool in self._nodes_of(nn.MaxPool2d):
             activation = pool.args[0]
-            module, source = self._at(activation), activation.args[0] if activation.args else None
-            if type(module) not in INCREASING or self._at(pool).return_indices:
+            module = self._module(activation)
+            source = activation.args[0] if activation.args else None
+            if type(module) not in INCREASING or self._module(pool).return_indices:
                 continue
             if len(activation.users) > 1 or len(source.users) > 1:
                 continue
             if any(self._overwrites(reader, pool) for reader in pool.users):
-                continue  # It may overwrite what a pool gave, but not what an activation keeps.
+                continue  # It may overwrite the output of a pool, but not that of an activation.
             if isinstance(module, nn.ELU) and module.alpha < 0:
                 continue
             with self._graph.inserting_after(pool):
-                after = self._graph.call_module(self._add(module), (pool,))
+                moved = self._graph.call_module(self._add(module), (pool,))
             pool.replace_all_uses_with(
-                after, delete_user_cb=lambda user, new=after: user is not new
+                moved, delete_user_cb=lambda user, new=moved: user is not new
             )
             pool.args = (source,)
             self._graph.erase_node(activation)
 
     def _overwrite(self) -> None:
-        """Activations in place; ELUs together with the shift behind them."""
-        for node in self._nodes(nn.ReLU):
-            if self._is_fresh(node.args[0]) and not self._at(node).inplace:
-                self._put(node, nn.ReLU(inplace=True))
-        for node in self._nodes(*ELUS):
-            if self._at(node).alpha != 1:
+        """Activations in place; an ELU together with the shift after it."""
+        for node in self._nodes_of(nn.ReLU):
+            if self._may_overwrite_output(node.args[0]) and not self._module(node).inplace:
+                self._replace(node, nn.ReLU(inplace=True))
+        for node in self._nodes_of(*ELUS):
+            if self._module(node).alpha != 1:
                 continue
-            if not self._is_fresh(node.args[0]) or not self._is_read_once(node):
-                self._put(node, FastELU())
+            if not self._may_overwrite_output(node.args[0]) or not self._is_read_once(node):
+                self._replace(node, FastELU())
                 continue
             shift = torch.zeros(())
-            reader = _only(node.users)
-            if type(self._at(reader)) is _Shift:
-                shift = self._at(reader).shift
-                self._drop(reader)
-            self._put(node, ShiftedELU(shift))
+            reader = _only_user(node.users)
+            if type(self._module(reader)) is _Shift:
+                shift = self._module(reader).shift
+                self._remove(reader)
+            self._replace(node, ShiftedELU(shift))
 
-    def _is_fresh(self, node: fx.Node) -> bool:
-        made_by = type(self._at(node)) if self._at(node) is not None else node.target
-        if made_by is operator.iadd and len(node.args[0].users) > 1:
+    def _may_overwrite_output(self, node: fx.Node) -> bool:
+        producer = type(self._module(node)) if self._module(node) is not None else node.target
+        if producer is operator.iadd and len(node.args[0].users) > 1:
             return False
-        return made_by in FRESH and len(node.users) == 1
+        return producer in NEW_OUTPUT and len(node.users) == 1
 
     def _overwrites(self, reader: fx.Node, node: fx.Node) -> bool:
-        """Whether a reader of a node may work in place: known not to are modules and sums."""
-        if (module := self._at(reader)) is not None:
+        """Whether a reader of a node may work in place, which only modules and sums exclude."""
+        if (module := self._module(reader)) is not None:
             return getattr(module, "inplace", False)
         if reader.target is operator.iadd:
             return reader.args[0] is node
         return reader.target is not operator.add
 
     def _is_read_once(self, node: fx.Node) -> bool:
-        """Whether a layer is all that reads it, so that its gradient is a new tensor."""
-        reader = _only(node.users)
-        while type(self._at(reader)) in (_Shift, nn.Flatten):
-            reader = _only(reader.users)
-        return type(self._at(reader)) in (nn.Conv2d, nn.Linear)
+        """Whether only a layer reads a node, so that its gradient is a new tensor."""
+        reader = _only_user(node.users)
+        while type(self._module(reader)) in (_Shift, nn.Flatten):
+            reader = _only_user(reader.users)
+        return type(self._module(reader)) in (nn.Conv2d, nn.Linear)
 
     def _next_layer(self, node: fx.Node) -> fx.Node | None:
-        """The convolution or dense layer that alone reads a map, at most pooled and flattened."""
-        reader, flat = _only(node.users), False
-        while type(self._at(reader)) in (nn.MaxPool2d, nn.Flatten):
-            flat = flat or type(self._at(reader)) is nn.Flatten
-            reader = _only(reader.users)
-        wanted = nn.Linear if flat else nn.Conv2d
-        return reader if self._absorbs(reader) and type(self._at(reader)) is wanted else None
+        """The convolution or dense layer that is the only reader, maybe after pools and flatten."""
+        reader, flattened = _only_user(node.users), False
+        while type(self._module(reader)) in (nn.MaxPool2d, nn.Flatten):
+            flattened = flattened or type(self._module(reader)) is nn.Flatten
+            reader = _only_user(reader.users)
+        layer_type = nn.Linear if flattened else nn.Conv2d
+        fits = self._absorbs_scale(reader) and type(self._module(reader)) is layer_type
+        return reader if fits else None
 
-    def _absorbs(self, node: fx.Node | None) -> bool:
-        """Whether a scale of its input may become part of a node's weights."""
-        layer = self._at(node)
+    def _absorbs_scale(self, node: fx.Node | None) -> bool:
+        """Whether a scale of its input can become part of a node's weights."""
+        layer = self._module(node)
         if type(layer) is nn.Conv2d:
             return layer.groups == 1 and layer.padding_mode == "zeros"
         return type(layer) is nn.Linear
 
     def _batch_norms(self) -> list[fx.Node]:
-        """Those whose statistics are fixed, and not the batch's own."""
-        nodes = self._nodes(nn.BatchNorm2d)
-        return [node for node in nodes if self._at(node).running_var is not None]
+        """The batch norms with running statistics."""
+        nodes = self._nodes_of(nn.BatchNorm2d)
+        return [node for node in nodes if self._module(node).running_var is not None]
 
-    def _nodes(self, *kinds: type) -> list[fx.Node]:
-        return [node for node in self._graph.nodes if type(self._at(node)) in kinds]
+    def _nodes_of(self, *types: type) -> list[fx.Node]:
+        return [node for node in self._graph.nodes if type(self._module(node)) in types]
 
-    def _at(self, node: fx.Node | None) -> nn.Module | None:
+    def _module(self, node: fx.Node | None) -> nn.Module | None:
         if not isinstance(node, fx.Node) or node.op != "call_module":
             return None
         return self._folded.get_submodule(node.target)
 
-    def _put(self, node: fx.Node, module: nn.Module) -> None:
+    def _replace(self, node: fx.Node, module: nn.Module) -> None:
         node.target = self._add(module)
 
     def _add(self, module: nn.Module) -> str:
-        name = f"folded_{self._made}"
+        name = f"folded_{self._added}"
         self._folded.add_submodule(name, module)
-        self._made += 1
+        self._added += 1
         return name
 
-    def _drop(self, node: fx.Node) -> None:
+    def _remove(self, node: fx.Node) -> None:
         node.replace_all_uses_with(node.args[0])
         self._graph.erase_node(node)
 
 
-def _only(users: dict[fx.Node, None]) -> fx.Node | None:
+def _only_user(users: dict[fx.Node, None]) -> fx.Node | None:
     return next(iter(users)) if len(users) == 1 else None
 
 
-def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """s and t of s u + t, float64 [C], which a batch norm is in eval mode."""
+def batch_norm_affine(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """s and t, float64 [C], of a batch norm in eval mode, which is s u + t."""
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     if norm.weight is not None:
         scale = scale * norm.weight.double()
@@ -246,25 +249,26 @@ def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 def _scaled(layer: nn.Conv2d | nn.Linear, scale: Tensor) -> nn.Module:
-    """The layer for inputs without their scale [C]; a dense layer sees each channel's elements."""
+    """The layer with the scale [C] of its input in its weights; for a dense layer, of channels."""
     weight = layer.weight.double()
     scale = scale.repeat_interleave(weight.shape[1] // len(scale))
     return _layer(layer, weight * scale.view(1, -1, *[1] * (weight.dim() - 2)), layer.bias)
 
 
 def _shifted(layer: nn.Conv2d | nn.Linear, shift: Tensor) -> nn.Module:
-    """The layer, which pads nothing, for inputs without their shift [C]."""
+    """The layer, which must not pad, with the shift [C] of its input in its bias."""
     weight = layer.weight.double().flatten(1)
-    more = weight @ shift.repeat_interleave(weight.shape[1] // len(shift))
-    return _layer(layer, layer.weight, more if layer.bias is None else more + layer.bias.double())
+    offset = weight @ shift.repeat_interleave(weight.shape[1] // len(shift))
+    bias = offset if layer.bias is None else offset + layer.bias.double()
+    return _layer(layer, layer.weight, bias)
 
 
 def _layer(layer: nn.Conv2d | nn.Linear, weight: Tensor, bias: Tensor | None) -> nn.Module:
-    changed = copy.deepcopy(layer)
+    new = copy.deepcopy(layer)
     dtype = layer.weight.dtype
-    changed.weight = nn.Parameter(weight.to(dtype))
-    changed.bias = None if bias is None else nn.Parameter(bias.to(dtype))
-    return changed
+    new.weight = nn.Parameter(weight.to(dtype))
+    new.bias = None if bias is None else nn.Parameter(bias.to(dtype))
+    return new
 
 
 def _pads(layer: nn.Module) -> bool:

@@ -1,15 +1,14 @@
-"""What a network computes beyond its modules' own forward passes, which no rewriting can see."""
+"""Hooks, which a network computes beyond its modules and which no rewriting can see."""
 
 from torch import nn
 from torch.nn.modules import module as nn_module
 
 
 def hooked_module(network: nn.Module) -> str | None:
-    """The name of a module that computes more than its class says, or None.
+    """The name of a module with a hook or with its own `forward`; None if there is none.
 
-    That is one with a forward hook or a forward pre-hook, which may change what it reads or gives
-    (backward hooks may change the gradient), or with a `forward` of its own in the place of its
-    class's. Hooks on all modules are named `all modules`.
+    Forward hooks and pre-hooks may change inputs and outputs, backward hooks gradients, and an
+    instance attribute `forward` replaces that of the class. `all modules` for global hooks.
     """
     if nn_module._has_any_global_hook():
         return "all modules"

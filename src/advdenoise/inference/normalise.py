@@ -1,4 +1,4 @@
-"""The first layer of every classifier: pixels in [0,1] become what the network was trained on."""
+"""The first layer of every classifier: resizing and normalisation of images in [0,1]."""
 
 import copy
 
@@ -10,12 +10,17 @@ from advdenoise.errors import BadInput
 
 
 class Normalise(nn.Module):
-    """Bilinear resizing where `size` is given, then (images - mean) / std.
+    """Bilinear resizing if `size` is given, then (images - mean) / std, for float [N,C,H,W].
 
-    `images` float [N,C,H,W] in [0,1]. `mean` and `std` are one number or one for each of the
-    `channels`, in pixel units; `size` is the side or [height, width] that the network sees.
-    Raises BadInput where they do not fit the channels or a standard deviation is not positive.
-    Nothing of it enters the weights file: it is a setting, not learnt.
+    The values are settings and not part of the state dict.
+
+    Args:
+        channels: C.
+        mean, std: one number, or one for each channel, in pixel units.
+        size: side, or [height, width], of the network's input.
+
+    Raises:
+        BadInput: values that do not fit the channels, or a standard deviation that is not positive.
     """
 
     def __init__(
@@ -29,7 +34,7 @@ class Normalise(nn.Module):
         self.register_buffer("mean", _per_channel("mean", mean, channels), persistent=False)
         self.register_buffer("std", _per_channel("std", std, channels), persistent=False)
         if not (self.std > 0).all():
-            raise BadInput(f"settings.std: {std} is not positive; give standard deviations above 0")
+            raise BadInput(f"settings.std: must be positive, got {std}")
         self.size = (size, size) if isinstance(size, int) else size
         self._centred = not self.mean.any()
         self._scaled = bool((self.std == 1).all())
@@ -40,7 +45,7 @@ class Normalise(nn.Module):
         return self.scale(images)
 
     def scale(self, images: Tensor) -> Tensor:
-        """(images - mean) / std at the size that they have."""
+        """(images - mean) / std, without resizing."""
         if not self._centred:
             images = images - self.mean
         return images if self._scaled else images / self.std
@@ -50,7 +55,7 @@ class Normalise(nn.Module):
         return images * self.std + self.mean
 
     def without_std(self) -> "Normalise":
-        """The same with standard deviation 1, for a network that divides by it itself."""
+        """The same layer with standard deviation 1, for a network that divides by it elsewhere."""
         changed = copy.deepcopy(self)
         changed.std.fill_(1)
         changed._scaled = True
@@ -58,7 +63,7 @@ class Normalise(nn.Module):
 
 
 class Normalised(nn.Module):
-    """A network behind its normalisation: float [N,C,H,W] in [0,1] -> logits [N, classes]."""
+    """A network with its normalisation: float [N,C,H,W] in [0,1] -> logits [N, classes]."""
 
     def __init__(self, normalise: Normalise, layers: nn.Module):
         super().__init__()

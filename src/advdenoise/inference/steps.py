@@ -1,18 +1,18 @@
-"""What a change of a map does to the next: the layers of a network that is a plain stack.
+"""The steps of a `Stack`: how a change of a map propagates to the next one.
 
-Three kinds of steps are enough:
+There are three kinds of steps:
 
-- linear ones (convolution, average pool, dense layer) take the *change* of a map to the change of
+- linear ones (convolution, average pool, dense layer) map the *change* of a map to the change of
   the next, without their bias;
-- pointwise ones (activations, batch norm before an activation) and max-pools take *values*: the
+- pointwise ones (activations, batch norm before an activation) and max-pools map *values*: the
   clean map plus its change.
 
-Each step has `whole`, from a clean map to the next, and `window`, the same for a window of it,
-given how many cells the outputs look at beyond the window at either end of either axis (`pads`;
-negative where the window holds cells that none looks at).
+Each step has `forward`, from a whole map to the next, and `forward_window`, from a window of it,
+with the numbers of cells that the outputs depend on beyond the window, at both ends of both axes
+(`pads`; negative if the window has cells that no output depends on).
 
-Maps are float [N, H, W, C] here, contiguous, so that a window of them is a slice of rows; a dense
-layer's are [N, 1, 1, C].
+Maps are float [N, H, W, C] here, contiguous, so that a window is a slice of rows; those of dense
+layers are [N, 1, 1, C].
 """
 
 from collections.abc import Callable
@@ -22,32 +22,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Elements of a window that are few enough for a convolution to be a matrix product.
-FEW = 64
+# Windows with at most this many elements are convolved by a matrix product.
+FEW_ELEMENTS = 64
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Which cells of a map a step's outputs look at, along one axis.
+    """The dependence of a step's outputs on its inputs along one axis.
 
-    `reach` is how many cells lie between the first and the last that one output looks at, both
-    counted.
+    `receptive_field` is the extent of the inputs of one output, in cells.
     """
 
-    reach: int = 1
+    receptive_field: int = 1
     stride: int = 1
     padding: int = 0
 
-    def looks_at(self, start: int, stop: int) -> tuple[int, int]:
-        """The inputs of the outputs from `start` to before `stop`; may lie beyond the map."""
+    def input_range(self, start: int, stop: int) -> tuple[int, int]:
+        """The range of inputs of the outputs [`start`, `stop`); it may extend beyond the map."""
         first = start * self.stride - self.padding
-        return first, first + (stop - 1 - start) * self.stride + self.reach
+        return first, first + (stop - 1 - start) * self.stride + self.receptive_field
 
-    def seen_by(self, start: int, stop: int, size: int) -> tuple[int, int]:
-        """Which of `size` outputs look at inputs from `start` to before `stop`; at least one."""
-        first = -((self.reach - 1 - start - self.padding) // self.stride)
+    def output_range(self, start: int, stop: int, size: int) -> tuple[int, int]:
+        """Those of `size` outputs that depend on inputs in [`start`, `stop`); at least one."""
+        first = -((self.receptive_field - 1 - start - self.padding) // self.stride)
         last = (stop - 1 + self.padding) // self.stride
         first = min(max(first, 0), size - 1)
         return first, max(min(last, size - 1), first) + 1
@@ -55,7 +54,7 @@ class Geometry:
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """scale u + shift for each channel: batch norm in eval mode, and the first layer."""
+    """scale u + shift for each channel: batch norm in eval mode, and normalisation."""
 
     scale: Tensor
     shift: Tensor
@@ -70,7 +69,7 @@ class Affine:
 
 @dataclass(frozen=True, eq=False)
 class Function:
-    """The same function of every element; it may overwrite its argument."""
+    """A function applied to each element; it may overwrite its argument."""
 
     function: Callable[[Tensor], Tensor]
     increasing: bool
@@ -81,22 +80,22 @@ class Function:
 
 @dataclass(frozen=True, eq=False)
 class Pointwise:
-    """A step that applies a function to values."""
+    """A step that applies a function to each value."""
 
     function: Affine | Function
     linear = False
     axes = (Geometry(), Geometry())
 
-    def whole(self, values: Tensor) -> Tensor:
+    def forward(self, values: Tensor) -> Tensor:
         return self.function(values.clone())
 
-    def window(self, values: Tensor, pads: Pads) -> Tensor:
+    def forward_window(self, values: Tensor, pads: Pads) -> Tensor:
         return self.function(values)
 
 
 @dataclass(frozen=True, eq=False)
 class MaxPool:
-    """A step that takes the largest of the values in each window."""
+    """A max-pool."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -106,51 +105,51 @@ class MaxPool:
 
     @property
     def axes(self) -> tuple[Geometry, Geometry]:
-        return _axes(self.kernel, self.stride, self.padding, self.dilation)
+        return _geometries(self.kernel, self.stride, self.padding, self.dilation)
 
-    def whole(self, values: Tensor) -> Tensor:
+    def forward(self, values: Tensor) -> Tensor:
         y, x = self.padding
-        return self.window(values, ((y, y), (x, x)))
+        return self.forward_window(values, ((y, y), (x, x)))
 
-    def window(self, values: Tensor, pads: Pads) -> Tensor:
+    def forward_window(self, values: Tensor, pads: Pads) -> Tensor:
         values = _padded(values, pads, -torch.inf)
         for axis in (0, 1):
             values = self._largest(values, axis)
         return values
 
     def _largest(self, values: Tensor, axis: int) -> Tensor:
-        """Along one axis. Taking the larger of two slices is much faster than torch's pooling."""
+        """Pool along one axis. The maximum of slices is much faster than torch's pooling."""
         stride, dilation = self.stride[axis], self.dilation[axis]
-        count = (values.shape[1 + axis] - self.axes[axis].reach) // stride + 1
+        count = (values.shape[1 + axis] - self.axes[axis].receptive_field) // stride + 1
         index = [slice(None)] * 4
-        found = None
+        largest = None
         for first in range(0, self.kernel[axis] * dilation, dilation):
             index[1 + axis] = slice(first, first + (count - 1) * stride + 1, stride)
             part = values[tuple(index)]
-            found = part if found is None else torch.maximum(found, part)
-        return found
+            largest = part if largest is None else torch.maximum(largest, part)
+        return largest
 
 
 @dataclass(frozen=True, eq=False)
 class AveragePool:
-    """A linear step: the mean over each window, zeros of the padding counted."""
+    """An average pool, a linear step; zeros of the padding are counted."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int]
-    before: tuple[Affine, ...]
+    affines: tuple[Affine, ...]
     linear = True
 
     @property
     def axes(self) -> tuple[Geometry, Geometry]:
-        return _axes(self.kernel, self.stride, self.padding, (1, 1))
+        return _geometries(self.kernel, self.stride, self.padding, (1, 1))
 
-    def whole(self, values: Tensor) -> Tensor:
-        maps = _nchw(_through(self.before, values))
+    def forward(self, values: Tensor) -> Tensor:
+        maps = _nchw(_through(self.affines, values))
         return _nhwc(functional.avg_pool2d(maps, self.kernel, self.stride, self.padding))
 
-    def window(self, change: Tensor, pads: Pads) -> Tensor:
-        for affine in self.before:
+    def forward_window(self, change: Tensor, pads: Pads) -> Tensor:
+        for affine in self.affines:
             change = change * affine.scale
         maps = _nchw(_padded(change, pads, 0))
         return _nhwc(functional.avg_pool2d(maps, self.kernel, self.stride))
@@ -158,17 +157,17 @@ class AveragePool:
 
 @dataclass(frozen=True, eq=False)
 class Convolution:
-    """A linear step. `weight` includes the scale of the affine functions before it."""
+    """A convolution, a linear step; `weight` includes the scales of the `affines` before it."""
 
     layer: nn.Conv2d
-    before: tuple[Affine, ...]
+    affines: tuple[Affine, ...]
     weight: Tensor = field(init=False)
     linear = True
 
     def __post_init__(self):
         weight = self.layer.weight.double()
         grouped = weight.shape[1]
-        for affine in self.before:
+        for affine in self.affines:
             scale = affine.scale.double().view(self.layer.groups, 1, grouped)
             rows = scale.expand(-1, len(weight) // self.layer.groups, -1).reshape(-1, grouped)
             weight = weight * rows[:, :, None, None]
@@ -178,49 +177,49 @@ class Convolution:
     @property
     def axes(self) -> tuple[Geometry, Geometry]:
         layer = self.layer
-        return _axes(layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+        return _geometries(layer.kernel_size, layer.stride, layer.padding, layer.dilation)
 
-    def whole(self, values: Tensor) -> Tensor:
-        return _nhwc(self.layer(_nchw(_through(self.before, values))))
+    def forward(self, values: Tensor) -> Tensor:
+        return _nhwc(self.layer(_nchw(_through(self.affines, values))))
 
-    def window(self, change: Tensor, pads: Pads) -> Tensor:
+    def forward_window(self, change: Tensor, pads: Pads) -> Tensor:
         inputs = change[0].numel()
-        if inputs > FEW:
-            return self._convolved(change, pads)
-        # So small a window is faster as a vector; each unit vector's output is a row of the matrix.
-        units = torch.eye(inputs, dtype=change.dtype, device=change.device)
-        matrix = self._convolved(units.view(-1, *change.shape[1:]), pads)
+        if inputs > FEW_ELEMENTS:
+            return self._convolve(change, pads)
+        # A matrix product is faster for small windows; its rows are the outputs of unit vectors.
+        unit_vectors = torch.eye(inputs, dtype=change.dtype, device=change.device)
+        matrix = self._convolve(unit_vectors.view(-1, *change.shape[1:]), pads)
         return (change.flatten(1) @ matrix.flatten(1)).view(-1, *matrix.shape[1:])
 
-    def _convolved(self, change: Tensor, pads: Pads) -> Tensor:
+    def _convolve(self, change: Tensor, pads: Pads) -> Tensor:
         masks, layer = len(change), self.layer
-        both, shown = [], []
+        padding, valid = [], []
         for axis, (low, high) in enumerate(pads):
-            change, low, high = _seen_part(change, 1 + axis, low, high)
-            # torch pads both ends alike: outputs made by too much of it are left out again.
+            change, low, high = _crop_unused(change, 1 + axis, low, high)
+            # torch pads both ends equally: outputs of excess padding are left out again.
             size, stride = low + change.shape[1 + axis] + high, layer.stride[axis]
             skipped = max(0, -(-(high - low) // stride))
-            both.append(low + skipped * stride)
-            count = (size - self.axes[axis].reach) // stride + 1
-            shown.append(slice(skipped, skipped + count))
-        found = functional.conv2d(
-            _nchw(_filled_up(change)),
+            padding.append(low + skipped * stride)
+            count = (size - self.axes[axis].receptive_field) // stride + 1
+            valid.append(slice(skipped, skipped + count))
+        result = functional.conv2d(
+            _nchw(_pad_batch(change)),
             self.weight,
             None,
             layer.stride,
-            both,
+            padding,
             layer.dilation,
             layer.groups,
         )
-        return _nhwc(found[:masks, :, shown[0], shown[1]])
+        return _nhwc(result[:masks, :, valid[0], valid[1]])
 
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """A linear step that reads the flattened map. `weight` is [out, H, W, C], scaled as above."""
+    """A dense layer of the flattened map; `weight` is [out, H, W, C], scaled as above."""
 
     layer: nn.Linear
-    before: tuple[Affine, ...]
+    affines: tuple[Affine, ...]
     shape: tuple[int, int, int]
     weight: Tensor = field(init=False)
     linear = True
@@ -228,17 +227,17 @@ class Dense:
 
     def __post_init__(self):
         weight = self.layer.weight.double().view(-1, *self.shape)
-        for affine in self.before:
+        for affine in self.affines:
             weight = weight * affine.scale.double()[:, None, None]
         weight = weight.permute(0, 2, 3, 1).to(self.layer.weight.dtype).contiguous()
         object.__setattr__(self, "weight", weight)
 
-    def whole(self, values: Tensor) -> Tensor:
-        maps = _nchw(_through(self.before, values))
+    def forward(self, values: Tensor) -> Tensor:
+        maps = _nchw(_through(self.affines, values))
         return self.layer(maps.flatten(1))[:, None, None]
 
-    def window(self, change: Tensor, rows: slice, columns: slice) -> Tensor:
-        """The changes [N, h, w, C] lie in these rows and columns of the map."""
+    def forward_window(self, change: Tensor, rows: slice, columns: slice) -> Tensor:
+        """The changes [N, h, w, C] are those of these rows and columns of the map."""
         weight = self.weight[:, rows, columns].flatten(1)
         return functional.linear(change.flatten(1), weight)[:, None, None]
 
@@ -246,7 +245,7 @@ class Dense:
 Step = Pointwise | MaxPool | AveragePool | Convolution | Dense
 
 
-def _axes(kernel, stride, padding, dilation) -> tuple[Geometry, Geometry]:
+def _geometries(kernel, stride, padding, dilation) -> tuple[Geometry, Geometry]:
     return tuple(
         Geometry(d * (k - 1) + 1, s, p)
         for k, s, p, d in zip(kernel, stride, padding, dilation, strict=True)
@@ -259,20 +258,20 @@ def _through(functions: tuple[Affine, ...], values: Tensor) -> Tensor:
     return values
 
 
-def _seen_part(change: Tensor, axis: int, low: int, high: int) -> tuple[Tensor, int, int]:
-    """The window without the cells that none looks at, along one axis, and its pads."""
+def _crop_unused(change: Tensor, axis: int, low: int, high: int) -> tuple[Tensor, int, int]:
+    """The window without the cells that no output depends on, along one axis, and its pads."""
     size = change.shape[axis]
-    if min(low, high) <= -size:  # Only cells beyond the map are looked at.
+    if min(low, high) <= -size:  # Outputs depend on cells beyond the map only.
         return torch.zeros_like(change.narrow(axis, 0, 1)), 0, low + size + high - 1
     start, stop = max(0, -low), size - max(0, -high)
     return change.narrow(axis, start, stop - start), max(0, low), max(0, high)
 
 
-def _filled_up(change: Tensor) -> Tensor:
-    """With masks that change nothing, to one of few numbers of masks.
+def _pad_batch(change: Tensor) -> Tensor:
+    """Pad the batch with zero changes to one of few sizes.
 
-    On the CPU a convolution is compiled for each new shape, which takes longer than to run it on
-    a few windows; what was compiled last is kept.
+    On the CPU a convolution is compiled for each new shape, which takes longer than running it on a
+    few windows; recently compiled ones are cached.
     """
     count = len(change)
     number = 4
@@ -284,7 +283,7 @@ def _filled_up(change: Tensor) -> Tensor:
 
 
 def _padded(values: Tensor, pads: Pads, value: float) -> Tensor:
-    """Rows and columns of `value` added at each end; left out where a number is negative."""
+    """Pad rows and columns with `value`; negative numbers crop."""
     (top, bottom), (left, right) = pads
     if not any((top, bottom, left, right)):
         return values

@@ -100,7 +100,7 @@ def _measured(
     """The columns of one representation; what is run to find the peak warms up as well."""
 
     def features() -> None:
-        way.features(masks.images, labels, entry["masking"], entry["quantile"], masks.apart)
+        way.features(masks.images, labels, entry["masking"], entry["quantile"], masks.per_channel)
 
     peak = peak_bytes(features, models.device())
     values = _gather(way, representation, masks.part(0, _WARMING))

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from advdenoise.attributions._loo import LeaveOneOut
-from advdenoise.attributions._nodes import Nodes, draw, map_shapes
+from advdenoise.attributions._nodes import Nodes, draw_nodes, map_shapes
 from advdenoise.graph.sources import load
 from advdenoise.inference.adapters import own_units
 
@@ -13,7 +13,8 @@ from advdenoise.inference.adapters import own_units
 def hidden_nodes(settings: dict, network: nn.Module, image: Tensor) -> Nodes:
     """The hidden nodes, drawn from seed and classifier alone: all threats share them."""
     shapes = map_shapes(network, settings["taps"], image)
-    return draw(settings["seed"], settings["classifier"]["name"], shapes, settings["per_layer"])
+    name = settings["classifier"]["name"]
+    return draw_nodes(settings["seed"], name, shapes, settings["per_layer"])
 
 
 def leave_one_out_of(
