@@ -104,7 +104,7 @@ class Comparison:
 
     Args:
         rectified: names of the modules whose maps are seen after ReLU, and as they are as `raw`.
-            In "propagation" (section 4) "except for the last FC layer, all feature maps were
+            In Yoon et al. 2019 (section 4) "except for the last FC layer, all feature maps were
             observed after Relu", while modules that end before a norm, as in pre-activation and
             densely connected networks, give negative values too.
 
@@ -149,7 +149,7 @@ class Distance(NamedTuple):
     """Distances of N pairs of maps of one layer.
 
     `elements` is the number n of a map's elements, `l2` and `cos_d` are float64 [N]. The
-    normalised Euclidean distance is printed over n ("propagation", section 3), which inflates
+    normalised Euclidean distance is printed over n (Yoon et al. 2019, section 3), which inflates
     small layers against large ones; over the root of n it is the root mean square difference.
     `raw` are those of the maps before ReLU, None where these are the same.
     """

@@ -1,4 +1,4 @@
-"""Sides of images that networks of five halvings and doublings give back, as "dapas" needs them."""
+"""Sides of images that networks of five halvings and doublings give back."""
 
 from collections.abc import Sequence
 

@@ -2,7 +2,7 @@
 
 
 def kurakin_steps(epsilon: float) -> int:
-    """The steps for a budget `epsilon` in pixel units, as DAPAS has it (section on attacks).
+    """The steps for a budget `epsilon` in pixel units (Cho et al. 2020, section on attacks).
 
     With E = 255 epsilon: min(E + 2, 4 E) for epsilon <= 0.008, else min(E + 4, 1.24 E), rounded
     down.

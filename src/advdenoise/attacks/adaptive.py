@@ -1,8 +1,8 @@
 """Adaptive attacks whose loss contains the reconstruction error of the defender's denoiser.
 
 An attack through a purifier needs no function of its own: the stage gives any attack the network
-behind the purifier, and `through: denoiser` of an entry turns BIM into counter attack A of APuDAE
-(equation 14).
+behind the purifier, and `through: denoiser` of an entry turns BIM into counter attack A of Kalaria
+et al. 2022 (equation 14).
 """
 
 from collections.abc import Callable
@@ -27,7 +27,9 @@ def counter_b(
     alpha: StepSize | None = None,
     alpha_per_epsilon: StepShare | None = None,
 ) -> Tensor:
-    """BIM on a loss that also keeps the reconstruction error low (APuDAE, equation 15).
+    """BIM on a loss that also keeps the reconstruction error low.
+
+    Source: Kalaria et al. 2022, equation 15.
 
     X_{i+1} = Clip(X_i + alpha sign(gradient of [CE(f(X_i), y) - weight RE(X_i)])), starting at the
     image. If `targeted`, the cross-entropy is minimised; the reconstruction error always is. Where

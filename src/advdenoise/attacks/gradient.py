@@ -70,8 +70,8 @@ def bim(
 ) -> Tensor:
     """Steps along the sign of the gradient, starting at the image (Kurakin et al. 2017; I-FGSM).
 
-    `steps: kurakin` takes as many as that paper's rule gives for epsilon, in the form that DAPAS
-    uses (`kurakin_steps`). Raises BadInput for any other text.
+    `steps: kurakin` takes as many as that paper's rule gives for epsilon, in the form of Cho
+    et al. 2020 (`kurakin_steps`). Raises BadInput for any other text.
     """
     alpha = step_size(epsilon, alpha, alpha_per_epsilon)
     if steps == "kurakin":
@@ -139,8 +139,8 @@ def margin_pgd(
     It maximises min(max_{j != y} z_j - z_y, `kappa`), or min(z_t - max_{j != t} z_j, `kappa`) if
     `targeted`, as Madry et al. (2018) do: an image beyond `kappa` >= 0 does not move. With `c` > 0
     it maximises `c` times that minus the mean squared perturbation of the image's elements, the
-    objective of the authors' program for APuDAE: an image beyond `kappa` then moves back. Without
-    `random_start` it starts at the image.
+    objective of the program of Kalaria et al. 2022: an image beyond `kappa` then moves back.
+    Without `random_start` it starts at the image.
 
     Raises BadInput for masks.
     """
@@ -202,7 +202,9 @@ def r_fgsm(
     epsilon: Epsilon | Tensor,
     start_radius: Pixel,
 ) -> Tensor:
-    """FGSM of the full epsilon after a random step U(-start_radius, start_radius) (APuDAE).
+    """FGSM of the full epsilon after a random step U(-start_radius, start_radius).
+
+    Source: Kalaria et al. 2022 (R-FGSM).
 
     The perturbation may reach epsilon + start_radius. (Tramer et al. 2018 take both from one
     budget.) The starting point is clipped to [0,1].

@@ -12,7 +12,8 @@ Arguments:
     labels: int64 [N], the true classes, or the targets if `targeted`.
     predict: images -> outputs [N, classes], differentiable, in eval mode, for any rows of the batch
         (by `take` if it draws random numbers). Only differences of outputs matter, which may be
-        logits, as in the papers on the attacks, or probabilities, as in "segfault".
+        logits, as in the papers on the attacks, or probabilities, as in Al Bared and
+        Nassar 2021.
 """
 
 import functools
@@ -145,7 +146,7 @@ def carlini_wagner(
             the 1e-8 in Adam's denominator.)
         fill: pixel value in [0,1] that replaces every pixel of an image on which the attack fails;
             by default its perturbation is 0. foolbox returns 0 in the model's own scale, which in
-            "segfault" is the grey 120.70748/255.
+            Al Bared and Nassar 2021 is the grey 120.70748/255.
         abort_early: end an image's search for one c if its objective has not decreased by 0.01 %
             since the last check, a tenth of `steps` ago. foolbox does so by default, but with the
             sum over the batch, so that an image's result depends on the others; it was measured to

@@ -1,4 +1,4 @@
-"""Attacks that stop for each image as soon as they succeed ("propagation", section 3.2).
+"""Attacks that stop for each image as soon as they succeed (Yoon et al. 2019, section 3.2).
 
 Each returns the perturbation: images + perturbation is the adversarial image, inside [0,1]; there
 is no ball. The gradient comes from the surrogate, the stop rule from the victim. An attack succeeds

@@ -2,7 +2,7 @@
 
 An attribution is phi_i = |f(x_i) - f(x)|, where x_i is the image x with segment i masked and f is a
 node of the classifier. The feature of a node is the interquartile range of its phi over the image's
-segments ("segfault", equations 1 and 2; ML-LOO).
+segments (Al Bared and Nassar 2021, equations 1 and 2; ML-LOO).
 
 There are two algorithms with equal results. If the network is a sequence of supported layers, only
 the change is propagated (`_delta`); otherwise each mask takes a full forward pass (`_passes`).
@@ -164,7 +164,7 @@ def _check_statistics(network: nn.Module) -> None:
 
 
 def representations(probabilities: Tensor, iqrs: Tensor) -> dict[str, Tensor]:
-    """The feature vectors of "segfault", by representation.
+    """The feature vectors of Al Bared and Nassar 2021, by representation.
 
     Args:
         probabilities, iqrs: from `LeaveOneOut.features`, [N, classes] and [N, D]; the last columns

@@ -1,6 +1,7 @@
 """The hidden nodes of a classifier whose leave-one-out attributions are features.
 
-"segfault" takes 200 nodes of each of 19 layers and the 10 probabilities: 3,810 in all, its "4K".
+Al Bared and Nassar 2021 take 200 nodes of each of 19 layers and the 10 probabilities: 3,810 in
+all, their "4K".
 """
 
 import hashlib
@@ -74,7 +75,9 @@ class Nodes:
 def draw_nodes(
     seed: int, classifier: str, shapes: Mapping[str, Sequence[int]], per_layer: int = 200
 ) -> Nodes:
-    """Draw nodes independently and with replacement along each axis ("segfault", section 5).
+    """Draw nodes independently and with replacement along each axis.
+
+    Source: Al Bared and Nassar 2021, section 5.
 
     The nodes of a layer depend only on the seed and the names of classifier and layer, so that all
     threats, attributions and splits share them.

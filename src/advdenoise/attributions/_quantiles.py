@@ -1,4 +1,4 @@
-"""The interquartile range, in both definitions of "segfault"."""
+"""The interquartile range, in both definitions of Al Bared and Nassar 2021."""
 
 import numpy as np
 import torch

@@ -1,10 +1,10 @@
 """Superpixels: which pixels of an image are masked together.
 
 Each function maps a float image [H, W, C], normalised for the classifier (the published numbers of
-segments are only reproduced with z-scored images; "segfault", section 4), to int64 labels [H, W]
-from 0 to K-1 without gaps; K may be 1. Methods that use the Lab colour space convert colour images
-(C = 3); grey images (C = 1) are used as they are. All raise BadInput for settings out of range and
-for images of another shape or with values that are not finite.
+segments are only reproduced with z-scored images; Al Bared and Nassar 2021, section 4), to int64
+labels [H, W] from 0 to K-1 without gaps; K may be 1. Methods that use the Lab colour space convert
+colour images (C = 3); grey images (C = 1) are used as they are. All raise BadInput for settings out
+of range and for images of another shape or with values that are not finite.
 """
 
 from typing import Annotated
@@ -33,8 +33,8 @@ def slic(
     Args:
         n_segments: approximate number of segments.
         compactness: weight of position against colour.
-        like_2021: the labels of scikit-image 0.16.2, which "segfault" used. Since then,
-            scikit-image rescales images to [0, 1] first, which changes the labels of z-scored
+        like_2021: the labels of scikit-image 0.16.2, which Al Bared and Nassar 2021 used. Since
+            then, scikit-image rescales images to [0, 1] first, which changes the labels of z-scored
             images, and derives the bounds of segment sizes from the number of grid centres instead
             of `n_segments`, which changes them where the two differ.
     """

@@ -1,7 +1,8 @@
-"""DeepLabV3+ with full 3x3 convolutions: the network of 78.43 % mIoU that "dapas" attacks.
+"""DeepLabV3+ with full 3x3 convolutions: a network of 78.43 % mIoU.
 
-Chen et al. 2018, at output stride 16. The published weights are those of a ResNet-101 whose pyramid
-and decoder are not separable; `own_names` translates their names to those of this network.
+Source: Chen et al. 2018, at output stride 16; Cho et al. 2020 attack it. The published weights are
+those of a ResNet-101 whose pyramid and decoder are not separable; `own_names` translates their
+names to those of this network.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""The classifier heads compared in "propagation", section 4 and Table 7."""
+"""The classifier heads compared in Yoon et al. 2019, section 4 and Table 7."""
 
 from collections import OrderedDict
 

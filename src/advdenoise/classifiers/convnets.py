@@ -63,7 +63,9 @@ def mlp(
     mean: Pixel | list[Pixel] = 0.0,
     std: Std | list[Std] = 1.0,
 ) -> nn.Module:
-    """The classifier of APuDAE for MNIST: dense layers, each hidden one with ReLU and dropout.
+    """Dense layers, each hidden one with ReLU and dropout.
+
+    Source: Kalaria et al. 2022, the classifier of MNIST.
 
     269,322 parameters for 28x28 grey images and 10 classes.
     """
@@ -85,7 +87,9 @@ def elu_cnn(
     mean: Pixel | list[Pixel] = 120.70748 / 255,
     std: Std | list[Std] = 64.150024 / 255,
 ) -> nn.Module:
-    """The 26-layer CNN of "segfault", section on the model: `layers.0` to `layers.25`.
+    """A CNN of 26 layers, `layers.0` to `layers.25`.
+
+    Source: Al Bared and Nassar 2021, section on the model.
 
     Three stages of `width`, 2 `width` and 4 `width` channels: two times a 3x3 convolution, ELU and
     batch norm, in this order, then 2x2 max-pool and dropout; then flatten and a dense layer, whose

@@ -1,4 +1,4 @@
-"""Small versions of the five architectures of "propagation", Table 3, for small images.
+"""Small versions of five architectures, those of Yoon et al. 2019, Table 3, for small images.
 
 Each network maps float images [N,C,H,W] in [0,1] to logits [N, classes]. Its first layer subtracts
 `mean` and divides by `std` (numbers, or one per channel, in pixel units); the defaults bring pixels

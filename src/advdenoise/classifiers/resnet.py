@@ -16,12 +16,12 @@ def cifar_resnet18(
     mean: Pixel | list[Pixel] = 0.0,
     std: Std | list[Std] = 1.0,
 ) -> nn.Module:
-    """ResNet-18 with a 3x3 stem and without the first pooling (He et al. 2016), as in APuDAE.
+    """ResNet-18 with a 3x3 stem and without the first pooling (He et al. 2016).
 
     float [N,C,H,W] in [0,1] -> logits [N, classes], for sides of 8 or more. Four stages of two
     blocks with 1, 2, 4 and 8 times `width` channels, then global average pooling; 11,173,962
     parameters for 32x32 colour images and 10 classes. The first layer subtracts `mean` and divides
-    by `std` (pixel units); APuDAE does neither, hence the defaults.
+    by `std` (pixel units); by default it does neither, as in Kalaria et al. 2022.
     """
     layers = OrderedDict(
         conv1=_convolution(shape[0], width, 3, 1),

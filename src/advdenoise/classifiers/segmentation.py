@@ -51,7 +51,7 @@ def deeplab_v3_plus(
         rates: dilations of the pyramid's atrous convolutions.
         decoder: the convolutions of pyramid and decoder. `separable` is the network of
             segmentation-models-pytorch: 45,674,853 parameters for 21 classes on ResNet-101. `full`
-            is the network that "dapas" attacks, as its clean mIoU of 78.4 shows: that of the
+            is the network that Cho et al. 2020 attack, as its clean mIoU of 78.4 shows: that of the
             repository pytorch-deeplab-xception (78.43 on VOC 2012, trained with SBD), whose last
             residual blocks have dilations 2, 4 and 8; 59,344,309 parameters; on ResNet-50, -101 or
             -152 only.

@@ -43,9 +43,9 @@ def timm_model(
             as this workflow writes it, or of timm's for its own classes, without the head.
         size: side, or [height, width], to which images are resized first (bilinear).
         mean, std: normalisation in pixel units; the defaults bring pixels to [-1,1], as
-            "propagation" does for all its networks; null takes the model's own.
-        stem_stride: stride of the first convolution; null takes the model's own. ("propagation",
-            section 2.2, lowers it for small images; weights do not depend on it.)
+            Yoon et al. 2019 do for all networks; null takes the model's own.
+        stem_stride: stride of the first convolution; null takes the model's own. (Yoon et al.
+            2019, section 2.2, lower it for small images; weights do not depend on it.)
         head: what follows the last map. `linear` is the model's own pooling and dense layer; `conv`
             replaces both by one convolution with the size of the map; `prelu` appends a PReLU with
             one slope, initially 0.25; `relu` appends a ReLU, which did not train. densenet201 with

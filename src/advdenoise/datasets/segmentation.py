@@ -89,7 +89,7 @@ def voc2012(
     train.txt and val.txt, of which the second is the test part. 20 classes and the background; 255
     in a mask is ignored. With `resize: crop` images get a shorter side of `size` pixels (bilinear,
     smoothed; masks nearest) and are cut to the middle `size` x `size` of them, as the DeepLab that
-    "dapas" attacks was judged; with `plain` both sides become `size`, which "dapas" prints.
+    Cho et al. 2020 attack was judged; with `plain` both sides become `size`, as their text says.
 
     `sbd` adds to the training part the images of both lists of the Semantic Boundaries Dataset that
     are in neither list of VOC (10,582 then): `sbd` holds img, cls, train.txt and val.txt, as

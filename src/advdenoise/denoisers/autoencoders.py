@@ -53,7 +53,7 @@ def red_net(
     batch_norm: bool = True,
     output: Literal["residual", "sigmoid", "relu"] = "residual",
 ) -> nn.Module:
-    """The autoencoder of APuDAE, Table 1: RED-Net (Mao et al. 2016) at half the resolution.
+    """RED-Net (Mao et al. 2016) at half the resolution (Kalaria et al. 2022, Table 1).
 
     Half of the `layers` are 3x3 convolutions, the first with stride 2; half are transposed
     convolutions, the last with stride 2. ReLU and batch norm follow each but the last. The output
@@ -92,7 +92,7 @@ def elu_skips(
     *,
     channels: Annotated[Sequence[Size], Interval(ge=1, le=5)] = (64, 128, 256, 512, 512),
 ) -> nn.Module:
-    """The autoencoder of "dapas", Figure 2: strided convolutions with additive skips.
+    """Strided convolutions with additive skips (Cho et al. 2020, Figure 2).
 
     3x3 convolutions of stride 2 with the output `channels` (sides 513 -> 257 -> 129 -> 65 -> 33 ->
     17), then transposed ones back. ELU follows each, in the decoder the encoder's output of the

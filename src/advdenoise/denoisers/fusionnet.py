@@ -16,7 +16,7 @@ Shape = tuple[int, int, int]
 def fusionnet(
     shape: Shape, *, width: Size = 64, poolings: Annotated[int, Interval(ge=1, le=10)] = 4
 ) -> nn.Module:
-    """The denoiser of "propagation", section 2.3: a U-Net of residual units with averaged skips.
+    """A U-Net of residual units with averaged skips (Yoon et al. 2019, section 2.3).
 
     A unit is a 3x3 convolution, a residual of three and one more, all with batch norm. The encoder
     has one unit per scale, with `width` maps at full resolution and twice as many after each of

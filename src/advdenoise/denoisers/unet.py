@@ -41,13 +41,13 @@ def classic(
     poolings: Annotated[int, Interval(ge=1, le=10)] = 4,
     batch_norm: bool = True,
 ) -> nn.Module:
-    """The U-Net of Ronneberger et al. 2015 with padded convolutions, a denoiser of "propagation".
+    """The U-Net of Ronneberger et al. 2015 with padded convolutions.
 
     Two 3x3 convolutions with batch norm and ReLU at each scale: `width` maps at full resolution,
     twice as many after each of `poolings` max-pools. In the decoder, 2x2 transposed convolutions of
     stride 2 double the sides and halve the maps, which are concatenated with the encoder's; a 1x1
-    convolution ends it. Input and output are scaled to [-1,1] inside (section 2.3 of
-    "propagation"): 2x - 1, and (output + 1) / 2. 31,037,763 parameters for colour images,
+    convolution ends it. Input and output are scaled to [-1,1] inside (Yoon et
+    al. 2019, section 2.3): 2x - 1, and (output + 1) / 2. 31,037,763 parameters for colour images,
     31,031,875 without `batch_norm`. In training mode the output is not clamped to [0,1], since
     clamped elements have no gradient.
 

@@ -1,10 +1,10 @@
 """Which rows a detector is trained and judged on.
 
 The rows are feature vectors of clean and of adversarial images, one attack's at a time. Both
-protocols set a fifth aside. `paper` is what "segfault" did: every row counts, and an image may lie
-on the one side and its adversarial twin on the other. `grouped` keeps an image's rows together and
-counts an attack only where it succeeded on an image that the classifier had right; the clean twins
-of exactly those images are the negatives.
+protocols set a fifth aside. `paper` is that of Al Bared and Nassar 2021: every row counts, and
+an image may lie on the one side and its adversarial twin on the other. `grouped` keeps an image's
+rows together and counts an attack only where it succeeded on an image that the classifier had
+right; the clean twins of exactly those images are the negatives.
 """
 
 from dataclasses import dataclass

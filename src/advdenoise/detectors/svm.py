@@ -25,7 +25,7 @@ def svc(
     gamma: Literal["scale", "auto"] | PositiveFloat = "scale",
     scale: bool = False,
 ):
-    """Support vector classification; the defaults are what "segfault" uses.
+    """Support vector classification; the defaults are those of Al Bared and Nassar 2021.
 
     Args:
         C: weight of a training error.
@@ -48,7 +48,7 @@ def svc_grid_search(
 ):
     """The same with C and gamma chosen among these by cross-validation inside the training rows.
 
-    The text of "segfault", section 3, names such a search; the grid is its authors'. Chosen is the
+    Al Bared and Nassar 2021, section 3, name such a search; the grid is theirs. Chosen is the
     pair of the highest area under the ROC curve, averaged over the folds, which is what the paper
     calls detection accuracy; of equal ones the smallest C, then the smallest gamma. Rows of one
     group lie in one fold, and each fold has its share of either class. The machine is then fitted

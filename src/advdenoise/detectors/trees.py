@@ -23,7 +23,7 @@ def random_forest(
     min_samples_leaf: PositiveInt = 1,
     max_features: Literal["sqrt", "log2"] | PositiveInt | Share | None = "sqrt",
 ):
-    """scikit-learn's random forest; its defaults are what "segfault" uses."""
+    """scikit-learn's random forest; its defaults are those of Al Bared and Nassar 2021."""
     from sklearn.ensemble import RandomForestClassifier
 
     return _Forest(
@@ -51,8 +51,8 @@ def xgboost(
 ):
     """Gradient boosting by XGBoost, on a CPU, whose results do not depend on the threads.
 
-    The defaults are those of the library when "segfault" was written; today's own are depth 6 and
-    learning rate 0.3.
+    The defaults are those of the library in 2021 (Al Bared and Nassar); today's own are depth 6
+    and learning rate 0.3.
     """
     from xgboost import XGBClassifier
 

@@ -10,7 +10,7 @@ from advdenoise.graph.names import check_threat, known
 from advdenoise.graph.stages import crossings
 from advdenoise.graph.threats import CLEAN, NO_PURIFIER
 
-# The batch that "segfault" tells the cost of (Table 7), and how often it is measured.
+# The batch of a measurement of costs (Al Bared and Nassar 2021, Table 7), and its repetitions.
 _COST = {"images": 128, "repetitions": 3}
 # How many images a choice looks at.
 _CHOOSE = {"images": 1000}

@@ -4,7 +4,7 @@ from torch import nn
 
 from advdenoise.inference.normalise import Normalise
 
-_NAMES = {"ConvTranspose2d": "DeConv2d", "ReLU": "Relu"}  # in APuDAE's Table 1
+_NAMES = {"ConvTranspose2d": "DeConv2d", "ReLU": "Relu"}  # as in Kalaria et al. 2022, Table 1
 
 
 def layers(network: nn.Module) -> list[dict]:

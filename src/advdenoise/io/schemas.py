@@ -133,7 +133,7 @@ def iqr_schema(classes: int, hidden: int) -> pa.Schema:
     """Columns of interquartile ranges for `classes` outputs and a `hidden`-long third vector.
 
     `predicted` (length 1), `probabilities` (length `classes`) and `hidden` are the three
-    representations of segfault, section 3.
+    representations of Al Bared and Nassar 2021, section 3.
     """
     vectors = {"probabilities": classes, "hidden": hidden}
     fields = [pa.field(name, pa.list_(pa.float32(), size)) for name, size in vectors.items()]

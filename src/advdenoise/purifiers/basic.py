@@ -13,7 +13,7 @@ def none(images: Tensor) -> Tensor:
 
 
 def direct(images: Tensor, denoise: Callable[[Tensor], Tensor]) -> Tensor:
-    """The output of the denoiser, clamped to [0,1] (APuDAE, Table 3, row Direct).
+    """The output of the denoiser, clamped to [0,1] (Kalaria et al. 2022, Table 3, row Direct).
 
     Raises:
         BadInput: an empty batch, values that are not finite or outside [0,1], a denoiser that

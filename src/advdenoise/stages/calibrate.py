@@ -32,7 +32,8 @@ def run(settings: dict, images: Path, denoiser: Path, output: Path) -> None:
 def calibration_of(key: str, denoiser: models.Denoiser, batches: Iterable[Batch]) -> dict:
     """Mean and standard deviation of the reconstruction error, and the number of images.
 
-    The error is the sum over all elements of (X - A(X))^2 for each image (APuDAE, equation 7).
+    The error is the sum over all elements of (X - A(X))^2 for each image (Kalaria
+    et al. 2022, equation 7).
     Raises BadInput, which begins with `key`, where one is not finite or there is only one.
     """
     errors = torch.cat([denoiser.error(batch.images).cpu().double() for batch in batches])

@@ -22,7 +22,7 @@ from advdenoise.stages.leave_one_out import hidden_nodes, leave_one_out_of, segm
 from advdenoise.stages.memory import peak_bytes
 
 _NUMBER_BYTES = 4
-# What an array's object adds to its numbers: the size that "segfault" tells is of the object.
+# What an array's object adds to its numbers: sizes in Al Bared and Nassar 2021 are of objects.
 _OBJECT_BYTES = 110
 _WARMING = 4  # images: enough for a network's first passes, which are slower than the others
 
@@ -31,8 +31,9 @@ def run(settings: dict, images: Path, classifier: Path, output: Path) -> None:
     """Write what each point of an attribution entry costs, for each representation alone.
 
     The batch are the first clean images of the split. After a warm-up, superpixels, attributions
-    without their reduction (the two that "segfault" timed, section 4) and interquartile ranges are
-    timed apart, each as often as asked for. The classifier's entry is told with its capacity.
+    without their reduction (Al Bared and Nassar 2021, section 4, time these two) and interquartile
+    ranges are timed apart, each as often as asked for. The classifier's entry is told with its
+    capacity.
     """
     started = time.time()
     device = models.device()
@@ -66,7 +67,8 @@ def array_bytes(passes: int, images: int, values: int) -> int:
     """Size of all attributions of a batch as one float32 array, a row for each mask.
 
     `passes` are those of the image with the most masks: the authors' array has as many rows for
-    each image ("segfault", Table 7; for 1,024 masks, 128 images and 3,810 values 2 GB).
+    each image (Al Bared and Nassar 2021, Table 7): 2 GB for 1,024 masks, 128 images and 3,810
+    values.
     """
     return passes * images * values * _NUMBER_BYTES + _OBJECT_BYTES
 

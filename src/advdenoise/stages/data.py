@@ -158,7 +158,7 @@ def reach(settings: dict, epsilons: np.ndarray) -> np.ndarray:
     """How far a pixel of each image may be moved by an attack of these settings: [N].
 
     `epsilons` are the budgets, NaN where there is none. An attack that starts beside the image may
-    go beyond its budget by as much (R-FGSM of APuDAE).
+    go beyond its budget by as much (R-FGSM).
     """
     start = settings.get("start_radius") or 0.0
     return np.nan_to_num(epsilons, nan=np.inf) + start

@@ -194,7 +194,10 @@ class Denoiser:
         return self.denoise if self.generate is None else self.generate
 
     def error(self, images: Tensor) -> Tensor:
-        """Sum over all elements of (X - A(X))^2 for each image: [N] (APuDAE, equation 7)."""
+        """Sum over all elements of (X - A(X))^2 for each image: [N].
+
+        Source: Kalaria et al. 2022, equation 7.
+        """
         return (images - self.denoise(images)).square().flatten(1).sum(1)
 
     def injected(self) -> dict:

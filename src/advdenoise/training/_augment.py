@@ -24,7 +24,7 @@ def augment(
     """Augment each image of a batch by its own random numbers.
 
     `crop` is the augmentation of the CIFAR ResNets, `shift` and `rotation` are those of Keras's
-    ImageDataGenerator, `scale` is the random resized crop of "propagation" (section 2.2, "range
+    ImageDataGenerator, `scale` is the random resized crop of Yoon et al. 2019 (section 2.2, "range
     0.85~1.0").
 
     Args:
