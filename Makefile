@@ -64,7 +64,7 @@ slurm-test: .venv/dev.stamp
 lint: .venv/dev.stamp
 	ruff check .
 	ruff format --check .
-	snakefmt --check Snakefile rules
+	snakefmt --check Snakefile rules workflow
 	snakemake --lint
 
 budget: .venv/run.stamp

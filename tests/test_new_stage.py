@@ -1,85 +1,50 @@
-"""A stage of your own touches its rule, its script, its declaration and its stage module."""
+"""CONTRIBUTING.md, "Add a stage", followed in a copy of the code: five files and no other."""
 
-import json
+import re
 
+import pytest
+
+from advdenoise.io.parquet import read_table
 from tests import mini
 
-RULE = '''
-rule count:
-    """How many images each class of a split has."""
-    input:
-        images=flow.files("count", "images"),
-    output:
-        "<results>/seed{seed}/{dataset}/counts/{split}.json",
-    log:
-        "<logs>/count/{seed}/{dataset}/{split}.log",
-    params:
-        settings=flow.settings("count"),
-        code=flow.code("count"),
-        files=as_options,
-    shell:
-        "python -P {SCRIPTS}/count.py --settings {params.settings:q} {params.files}"
-        " --output {output} --log {log}"
-'''
-SCRIPT = """
-from advdenoise.stages.command import importing, main
-
-with importing():
-    from advdenoise.stages.count import run
-
-if __name__ == "__main__":
-    main(run)
-"""
-DECLARATION = '''
-"""The count stage: how many images each class of a split has."""
-
-from advdenoise.graph.jobs import Entries, Job
-
-OUTPUTS = ("seed{seed}/{dataset}/counts/{split}.json",)
-FORMAT = 1
+PAGE = (mini.REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+SECTION = re.search(r"^## Add a stage\n(.*?)^## ", PAGE, re.S | re.M)[1]
+# Each block with the path that is named last before it.
+BLOCKS = dict(
+    re.findall(
+        r"`([\w./]+/[\w.]+)`(?:(?!```|`[\w./]+/).)*```python\n(.*?)^```$", SECTION, re.S | re.M
+    )
+)
+SCHEMAS = "src/advdenoise/io/schemas.py"
 
 
-def job(entries: Entries, seed: str, dataset: str, split: str) -> Job:
-    settings = {"seed": int(seed), "dataset": dataset, "split": split}
-    return Job({"images": entries.images(dataset, split)}, settings, [])
-'''
-STAGE = '''
-"""The count stage: how many images each class of a split has."""
-
-import time
-from pathlib import Path
-
-import numpy as np
-
-from advdenoise.io.json_files import write_json
-from advdenoise.io.provenance import collect_provenance
-from advdenoise.stages.data import open_images
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = mini.copy_code(tmp_path_factory.mktemp("stage") / "code")
+    for name, text in BLOCKS.items():
+        assert (folder / name).exists() == (name == SCHEMAS)
+        with (folder / name).open("a", encoding="utf-8") as file:
+            file.write(f"\n\n{text}" if name == SCHEMAS else text)
+    return folder
 
 
-def run(settings: dict, images: Path, output: Path) -> None:
-    """Write the number of images of each class."""
-    started = time.time()
-    with open_images(images) as opened:
-        counts = np.bincount(opened.labels, minlength=len(opened.classes)).tolist()
-    write_json(output, {"counts": counts}, collect_provenance(settings, started))
-'''
-FILES = {
-    "rules/count.smk": RULE,
-    "scripts/count.py": SCRIPT,
-    "src/advdenoise/graph/declarations/count.py": DECLARATION,
-    "src/advdenoise/stages/count.py": STAGE,
-}
+def test_the_page_shows_five_files():
+    assert list(BLOCKS) == [
+        "rules/classes.smk",
+        "scripts/classes.py",
+        "src/advdenoise/graph/declarations/classes.py",
+        "src/advdenoise/stages/classes.py",
+        SCHEMAS,
+    ]
 
 
-def test_a_new_stage_runs_and_verifies(tmp_path):
-    folder = mini.copy_code(tmp_path / "code")
-    for name, text in FILES.items():
-        (folder / name).write_text(text.lstrip(), encoding="utf-8")
-    target = f"{mini.ROOT}/seed0/digits/counts/test.json"
-    done = mini.snakemake(folder, "--cores", "1", target)
+def test_a_new_stage_runs_once(folder):
+    (command,) = re.findall(r"^```sh\nsnakemake (.*)\n```$", SECTION, re.M)
+    arguments = command.replace("results/quick", mini.ROOT).split()
+    done = mini.snakemake(folder, *arguments)
     assert done.returncode == 0, done.stdout
-    counts = json.loads((folder / target).read_text(encoding="utf-8"))["value"]["counts"]
-    assert len(counts) == 10 and sum(counts) == 64
-    assert "Nothing to be done" in mini.snakemake(folder, "--cores", "1", target).stdout
-    # Another stage's digests are as before.
-    assert set(mini.planned(folder, f"{mini.ROOT}/images/digits/test.h5")) == set()
+    table = read_table(folder / arguments[-1])
+    assert len(table) == 10 and sum(table["images"].to_pylist()) == 64
+    assert "Nothing to be done" in mini.snakemake(folder, *arguments).stdout
+    # The digests of another stage are as before.
+    assert mini.planned(folder, f"{mini.ROOT}/images/digits/test.h5") == set()

@@ -11,7 +11,7 @@ import pkgutil
 import sys
 from collections.abc import Callable
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _API = (
     "Attack",
