@@ -69,11 +69,12 @@ def test_options_follow_the_signature(job):
     assert f"given {given}\n" in done.stdout
     done = job({}, "--images", "i", "--sets", "--more", "z", "--root", "r", "--threads", "2")
     assert "given {} i [] [PosixPath('z')] None r 2\nthreads 2\n" in done.stdout
+    assert "given {} i [] None None none 3\n" in job({}, "--images", "i").stdout
 
 
 def test_what_is_missing_or_unknown_is_said(job):
-    done = job({}, "--images", "i")
-    assert done.returncode == 2 and "--sets" in done.stderr
+    done = job({}, "--sets", "x.h5")
+    assert done.returncode == 2 and "--images" in done.stderr
     done = job({}, "--images", "i", "--sets", "--imags", "i")
     assert done.returncode == 2 and "--imags" in done.stderr
 
