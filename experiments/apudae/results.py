@@ -65,8 +65,8 @@ class Places:
         """
         own = self.own(about)
         function = self.point(about)["function"]
-        training = self._predictions.entry("classifier", about["classifier"])["training"]
-        robust = training["function"].startswith("adversarial.")
+        classifier = self._predictions.entry("classifier", about["classifier"])
+        robust = labels.training_function(classifier).startswith("adversarial.")
         if function == "basic.none":
             if not robust:
                 return NONE

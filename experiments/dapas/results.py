@@ -144,7 +144,7 @@ class Places:
 
     def noise_points(self, denoiser: str) -> list[dict]:
         """The points of all noises that a denoiser was trained on."""
-        sources = self._results.entry("denoiser", denoiser)["trained_on"]
+        sources = self._results.entry("denoiser", denoiser).get("trained_on", [])
         entries = [self._results.entry("attack", s["noise"]) for s in sources if "noise" in s]
         return [point for entry in entries for point in entry["points"].values()]
 

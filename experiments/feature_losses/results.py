@@ -73,18 +73,18 @@ class Defences:
         denoiser = self._denoiser(about)
         if denoiser is None:
             return None
-        parts = [denoiser["function"], denoiser.get("settings", {}), denoiser["trained_on"]]
+        parts = [denoiser["function"], denoiser.get("settings", {}), denoiser.get("trained_on")]
         return json.dumps(parts, sort_keys=True)
 
     def compares_pixels(self, about: dict) -> bool:
         """Whether a purifier's autoencoder was trained on the plain mean squared error."""
         denoiser = self._denoiser(about)
-        return denoiser is not None and denoiser["training"]["function"] == _PLAIN
+        return denoiser is not None and labels.training_function(denoiser) == _PLAIN
 
     def network(self, about: dict) -> str:
         """The network that the denoiser was trained to please, empty where there is none."""
         denoiser = self._denoiser(about)
-        name = denoiser["training"].get("network") if denoiser else None
+        name = denoiser.get("training", {}).get("network") if denoiser else None
         return self._told(name, about["dataset"]) if name else ""
 
     def notes(self) -> list[str]:
@@ -94,7 +94,7 @@ class Defences:
         for values in self._predictions.frame[names].drop_duplicates().itertuples(index=False):
             about = dict(zip(names, values, strict=True))
             if network := self.network(about):
-                function = self._denoiser(about)["training"]["function"]
+                function = labels.training_function(self._denoiser(about))
                 told.setdefault((function, network), {})[self.place(about).defence] = None
         return [
             _SENTENCES.get(function, "{} looks at {}.").format(", ".join(defences), network)
@@ -108,7 +108,8 @@ class Defences:
         shown = {key: value for key, value in settings.items() if key not in _WEIGHTS}
         parts = [entry["function"], *(f"{key} = {value}" for key, value in shown.items())]
         given = ["with ImageNet weights"] if any(map(settings.get, _WEIGHTS)) else []
-        here = [f"trained on {dataset}"] if entry["training"]["epochs"] else []
+        given += ["with weights of its own"] if "weights" in entry else []
+        here = [f"trained on {dataset}"] if entry.get("training", {}).get("epochs") else []
         origin = " and ".join(given + here) or "untrained"
         return f"{name} ({', '.join(parts)}), {origin}"
 
@@ -128,8 +129,8 @@ class Defences:
 
     def _defence(self, about: dict, threat: Threat) -> str:
         own = labels.with_point(about["purifier"], about["purifier_point"])
-        training = self._predictions.entry("classifier", about["classifier"])["training"]
-        robust = training["function"].startswith("adversarial.")
+        classifier = self._predictions.entry("classifier", about["classifier"])
+        robust = labels.training_function(classifier).startswith("adversarial.")
         if self.is_plain_classifier(about):
             return self._holders.name(
                 MADRY if robust else UNSECURED, about["classifier"], about["classifier"]
@@ -139,9 +140,9 @@ class Defences:
         denoiser = self._denoiser(about)
         if denoiser is None or self._function(about) != "basic.direct":
             return own
-        if denoiser["training"]["function"] == _LOGITS:
+        if labels.training_function(denoiser) == _LOGITS:
             return self._holders.name(HGD, own, own)
-        if denoiser["training"]["function"] == _FEATURES:
+        if labels.training_function(denoiser) == _FEATURES:
             return self._ours(denoiser, threat, about["classifier"], own)
         return own
 

@@ -142,7 +142,7 @@ class Counting:
         return self._train("classifiers", s["classifier"], s, held_out=True)
 
     def _train_denoiser(self, s: dict) -> Work:
-        work = self._train("denoisers", s["denoiser"], s, held_out=not s["threats"])
+        work = self._train("denoisers", s["denoiser"], s, held_out=not s.get("threats"))
         return work._replace(uses=work.uses + self._look(s))
 
     def _look(self, s: dict) -> Counter:
@@ -150,9 +150,8 @@ class Counting:
 
         Those of the clean images are taken once, as far as memory allows.
         """
-        loop = s["denoiser"]["training"]
-        epochs = _epochs(loop)
-        if "network" not in s or not epochs:
+        loop = s["denoiser"].get("training")
+        if "network" not in s or not (epochs := _epochs(loop)):
             return Counter()
         network = self._network("classifiers", s["network"], s)
         images = self._extents.size(s["dataset"], loop.get("split", "train"))
@@ -317,7 +316,11 @@ class Counting:
     # ------------------------------------------------------------ what methods share
 
     def _train(self, kind: str, entry: dict, s: dict, held_out: bool) -> Work:
-        loop, network = entry["training"], self._network(kind, entry, s)
+        network = self._network(kind, entry, s)
+        size = 4 * self._facts(network, PARAMETERS)
+        if "weights" in entry:
+            return Work(Counter(), size, ())
+        loop = entry["training"]
         s = s | {"dataset": loop.get("dataset", s["dataset"])}
         images = self._extents.size(s["dataset"], loop.get("split", "train"))
         inner = repeats("training", loop) or 0
@@ -332,7 +335,6 @@ class Counting:
         ):  # looked at after each epoch; how soon it is reached is not known
             on_train = stop["measured_on"] == "train"
             uses[Use(network, FORWARD)] += images if on_train else self._held_out(s)
-        size = 4 * self._facts(network, PARAMETERS)
         return Work(_times(+uses, _epochs(loop)), size, (loop["function"],))
 
     def _leave_one_out(self, s: dict) -> tuple[Counter, Counter]:

@@ -130,6 +130,11 @@ def with_point(name: str, point: str) -> str:
     return name if point == "default" else f"{name} {point}"
 
 
+def training_function(entry: dict) -> str:
+    """The training step of a network; empty for one whose entry names a file of weights."""
+    return entry.get("training", {}).get("function", "")
+
+
 def precision(entry: dict) -> str:
     """What the passes of a network's training were in; float32 of one that comes with weights."""
     return entry.get("training", {}).get("precision", "float32")
