@@ -18,6 +18,7 @@ from advdenoise.reporting.measures import distance
 from advdenoise.reporting.palette import GREY, Styles
 from advdenoise.reporting.read import Results
 
+from .labels import LABELS
 from .results import NONE, SETS, Places
 
 _MEASURES = {
@@ -61,7 +62,7 @@ def curves(
     for name in measures:
         if name not in _MEASURES:
             raise BadInput(f"figures: measure {name!r} is unknown; {suggest(name, _MEASURES)}")
-    styles = styles or Styles()
+    styles = styles or Styles(LABELS.sets.values())
     panels = _panels(distances, measures)
     rows = list(dict.fromkeys((panel.network, panel.measure) for panel in panels))
     # The results may stand in any order: without a denoiser first, sets as the paper prints them.
@@ -114,7 +115,7 @@ def explorer(
     means over the images that have both, with 95 % intervals. Detectors look at what is not
     purified yet.
     """
-    styles = styles or Styles()
+    styles = styles or Styles(LABELS.sets.values())
     frame = joined(distances, predictions, detection, protocol, representation)
     of_one = frame[frame["classifier"] == classifier]
     found = _at_last_layer(of_one, Places(distances))

@@ -10,8 +10,8 @@ from advdenoise.errors import BadInput
 from advdenoise.reporting.read import read_stage
 from advdenoise.reporting.sheet import CROSS
 from experiments.apudae import figures
+from tests.drawing import drawn, texts
 from tests.fake_results import IMAGES, Results
-from tests.reporting.test_figures import drawn, texts
 
 
 @pytest.fixture(scope="module")

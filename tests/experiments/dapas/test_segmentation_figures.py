@@ -11,8 +11,8 @@ from advdenoise.reporting.examples import read_scenes, read_seen
 from advdenoise.reporting.palette import colour, coloured
 from advdenoise.reporting.read import read_stage
 from experiments.dapas import figures
+from tests.drawing import drawn, texts
 from tests.fake_results import SIDES, Results
-from tests.reporting.test_figures import drawn, texts
 
 BUDGETS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 
