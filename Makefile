@@ -12,7 +12,7 @@ endif
 CONFIGFILE = config/config.yaml
 TARGET =
 planned = $(TARGET) --configfile $(CONFIGFILE) $(CONFIG)
-# The last file that names a scale wins, as in Snakemake.
+# The last file that names a scale wins, as in Snakemake; included files are not looked at.
 scale := $(shell sed -n 's/^scale:[^a-z0-9_]*\([a-z0-9_]*\).*/\1/p' config/config.yaml $(CONFIG) | tail -n 1)
 results = results/$(scale)
 report = $(results)/report.html
