@@ -26,7 +26,7 @@ help:
 	@echo "make test           run the tests (make test-slow: those that take long)"
 	@echo "make slurm-test     a run on a real SLURM started here, disturbed in every way (Debian, as root)"
 	@echo "make lint           ruff, snakefmt and Snakemake's own lint"
-	@echo "make budget         what the jobs of the last runs cost, by rule, or those of one paper (TARGET=apudae)"
+	@echo "make budget         what the jobs of the last runs cost, by rule, or those of one experiment (TARGET=NAME)"
 	@echo "make plan           what a run will take before it starts: hours, disk, the longest chain"
 	@echo "make unit-costs     measure on this machine what that needs (once, some minutes)"
 	@echo "make bench-attacks  our attacks against other libraries', in an environment of its own"
@@ -40,7 +40,7 @@ help:
 	@echo "make clean-results  remove results, logs, benchmark files and Snakemake's records"
 	@echo
 	@echo "Settings: CORES=2 (all)  CONFIG=mine.yaml (laid over config/config.yaml)  PYTHON=/path/to/python3"
-	@echo "          of plan, unit-costs and budget also CONFIGFILE=config/papers.yaml  TARGET=segfault"
+	@echo "          of plan, unit-costs and budget also CONFIGFILE=config/papers.yaml  TARGET=NAME"
 
 quick: .venv/run.stamp
 	@python -m advdenoise unlock
@@ -83,7 +83,7 @@ bench-attribution: .venv/dev.stamp
 	python -m bench.leave_one_out
 
 bench-feature-losses: .venv/dev.stamp
-	python -m bench.feature_losses
+	python -m bench.feature_loss
 
 bench-purifiers: .venv/dev.stamp
 	python -m bench.purifiers
@@ -97,7 +97,7 @@ bench-dense-attacks: .venv/dev.stamp
 bench: .venv/dev.stamp
 	@for file in bench/*.py; do \
 		name=$$(basename $$file .py); \
-		case $$name in __init__ | attacks | leave_one_out | feature_losses) continue ;; esac; \
+		case $$name in __init__ | attacks | leave_one_out | feature_loss) continue ;; esac; \
 		echo "python -m bench.$$name"; python -m bench.$$name || exit 1; \
 	done
 

@@ -7,7 +7,7 @@ from the repository's root. Features are log-normal, as interquartile ranges are
 columns is larger for adversarial rows. Each round fits on `rows` and scores `tested`, ours and
 scikit-learn's in turn:
 
-- `svc` as "segfault" has it, and standardised: scikit-learn's own kernel against ours;
+- `svc` with its defaults, and standardised: scikit-learn's own kernel against ours;
 - `grid search` of its 7 x 6 values of C and gamma on 512 rows: GridSearchCV with the same folds
   against ours, neither with a limit of steps;
 - every detector with `zeros` more columns of zeros, which single pixels have, against without.

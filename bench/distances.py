@@ -5,7 +5,7 @@
 
 from the repository's root. Networks with fresh weights look at photographs of 32x32: a CIFAR
 ResNet-18, tapped after its stem, each stage and at the logits; DenseNet-201 at 128 pixels, tapped
-as "propagation" has it; and the 26-layer CNN, tapped after each convolution's
+as in Yoon et al. 2019; and the 26-layer CNN, tapped after each convolution's
 norm, its pools and at the logits, the extreme: many elements to compare beside the least
 arithmetic. They meet three sets of random noise, which cost nothing to make, without and with a
 narrow RED-Net.

@@ -82,7 +82,7 @@ def purifiers(denoise, images, steps: int) -> dict:
 
     from advdenoise.calls import injected_parameters
     from advdenoise.noise import Noise
-    from advdenoise.purifiers import apudae
+    from advdenoise.purifiers import apudae as variants
 
     def error(given):
         return (given - denoise(given)).square().flatten(1).sum(1)
@@ -103,11 +103,11 @@ def purifiers(denoise, images, steps: int) -> dict:
 
         return purify
 
-    found = {name.upper(): bound(getattr(apudae, name)) for name in "abcdefg"}
-    found["E, half at rest"] = bound(apudae.e, half)
-    found["G, at each step"] = bound(apudae.g, each_step=True)
-    found["A with noise"] = bound(apudae.a_with_noise)
-    found["A transformed"] = bound(apudae.a_transformed)
+    found = {name.upper(): bound(getattr(variants, name)) for name in "abcdefg"}
+    found["E, half at rest"] = bound(variants.e, half)
+    found["G, at each step"] = bound(variants.g, each_step=True)
+    found["A with noise"] = bound(variants.a_with_noise)
+    found["A transformed"] = bound(variants.a_transformed)
     found["B, whole graph"] = whole_graph(denoise, steps)
     return found
 

@@ -19,9 +19,9 @@ from torch.nn import functional
 
 from advdenoise.calls import call_with
 from advdenoise.datasets._source import IGNORED, Source
-from advdenoise.graph.components import functions, signature
+from advdenoise.graph.components import signature
 from advdenoise.graph.kinds import CROSSINGS, KINDS
-from advdenoise.graph.sources import load
+from advdenoise.graph.sources import functions, load
 from advdenoise.inference.fold import fold
 from advdenoise.io.weights import read_weights, write_weights
 from advdenoise.metrics import roc_auc

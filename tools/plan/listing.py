@@ -33,7 +33,7 @@ class PlannedJob(NamedTuple):
 
     @property
     def stage(self) -> str:
-        """Its rule, where each paper has one of its own (`figures_segfault`) without the paper."""
+        """Its rule; `figures` for the rules `figures_NAME` of the experiments."""
         return "figures" if self.rule.startswith("figures_") else self.rule
 
 

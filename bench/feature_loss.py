@@ -1,6 +1,6 @@
 """Training with feature losses: what the loss network costs, and what keeping its maps saves.
 
-    python -m bench.feature_losses [--images 256] [--rounds 5] [--threads 1] [--widths 64 16]
+    python -m bench.feature_loss [--images 256] [--rounds 5] [--threads 1] [--widths 64 16]
 
 from the repository's root, in the development environment. The seven-layer autoencoder learns to
 take noise from embedded digits in batches of 128 with Adam; the loss network is VGG-16 of the given
