@@ -18,6 +18,8 @@ results = results/$(scale)
 report = $(results)/report.html
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# The library of this folder, also where several checkouts share one environment.
+export PYTHONPATH := $(CURDIR)/src$(if $(PYTHONPATH),:$(PYTHONPATH))
 
 .PHONY: help quick test test-slow slurm-test lint bench bench-attacks bench-attribution bench-feature-losses bench-purifiers bench-distances bench-dense-attacks budget plan unit-costs clean clean-results
 
