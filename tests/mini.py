@@ -88,9 +88,9 @@ def commands(folder: Path, *arguments: str) -> dict[str, list[str]]:
     return {_job(output): shlex.split(command) for output, command in found}
 
 
-def outputs(folder: Path) -> list[str]:
+def outputs(folder: Path, *arguments: str) -> list[str]:
     """Every file that a dry run shows as an output."""
-    shown = snakemake(folder, "--dry-run")
+    shown = snakemake(folder, "--dry-run", *arguments)
     assert shown.returncode == 0, shown.stdout
     listed = re.findall(r"^    output: (.*)$", shown.stdout, re.M)
     return [path for line in listed for path in line.split(", ")]

@@ -63,7 +63,7 @@ def place(text: str, folder: Path) -> str:
 def existing(text: str) -> Path:
     """A path as `place` gives it, from the working directory."""
     path = Path(os.path.expanduser(text))
-    return path if path.is_absolute() or path.exists() else REPOSITORY / path
+    return REPOSITORY / path if not path.exists() and (REPOSITORY / path).exists() else path
 
 
 @functools.cache
