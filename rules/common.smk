@@ -51,13 +51,20 @@ sys.path.insert(0, str(REPOSITORY / "src"))
 import advdenoise
 from advdenoise.graph import configuration, yaml_files
 from advdenoise.graph.combinations import all_left_out
-from advdenoise.graph.flow import Flow, one_sentence, prepare_environment
+from advdenoise.graph.flow import (
+    Flow,
+    collect_garbage_less_often,
+    for_rules,
+    one_sentence,
+    prepare_environment,
+)
 from advdenoise.graph.stages import stages
 from advdenoise.graph.targets import explained
 from advdenoise.ops import cluster, failures, running, system, terminal
 from advdenoise.ops.files import check_paths, check_times
 
 prepare_environment()
+collect_garbage_less_often()
 cluster.patch_executor()
 
 if Path(advdenoise.__file__).resolve().parents[2] != REPOSITORY:
@@ -132,7 +139,7 @@ def minutes(limit):
 
 def targets(name):
     """The tables and figures of one experiment, asked for only when its rule is."""
-    return one_sentence()(lambda wildcards: flow.targets(name))
+    return for_rules(lambda wildcards: flow.targets(name))
 
 
 def set_docstring(name, text):

@@ -12,6 +12,7 @@ from advdenoise.graph import components, configuration, digests, yaml_files
 from advdenoise.graph.flow import Flow
 from advdenoise.graph.packages import SOURCES
 from advdenoise.graph.stages import stages
+from advdenoise.graph.syntax import source_of
 from tests import mini
 
 LIBRARY = SOURCES / "advdenoise"
@@ -76,11 +77,12 @@ def test_there_is_a_job_of_each_stage():
 
 def test_each_module_changes_the_digests_that_cover_it_and_no_other(flow, files, monkeypatch):
     covered = {rule: {r / s for s, r in digests.closure(of)[0]} for rule, of in files.items()}
-    syntax, digest = digests._syntax, digests.code_digest.__wrapped__
+    digest = digests.code_digest.__wrapped__
     before = {rule: digest(*of) for rule, of in files.items()}
     for module in MODULES:
+        edited = source_of(module)._replace(digest="of other contents")
         monkeypatch.setattr(
-            digests, "_syntax", lambda path, edited=module: syntax(path) + "x" * (path == edited)
+            digests, "source_of", lambda p, m=module, e=edited: e if p == m else source_of(p)
         )
         reran = {rule for rule, of in files.items() if digest(*of) != before[rule]}
         assert reran == {rule for rule, of in covered.items() if module in of}, module

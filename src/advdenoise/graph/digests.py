@@ -6,15 +6,14 @@ the stages themselves and the writers of tables are not covered, so that a chang
 nothing: a stage that means or writes something else has its `format` raised by hand.
 """
 
-import ast
 import functools
 import hashlib
 import importlib.metadata
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-from advdenoise.graph.packages import SOURCES, is_installed, parsed, root_of, roots
+from advdenoise.graph.packages import SOURCES, is_installed, root_of, roots
+from advdenoise.graph.syntax import source_of
 
 # Rooms and modules of the library whose text decides no number; what stages and writers import
 # does.
@@ -95,21 +94,10 @@ def _digest(covered: frozenset, packages: frozenset[str]) -> str:
     digest = hashlib.sha256()
     for source, root in sorted(covered):
         digest.update(source.encode() + b"\0")
-        digest.update(_syntax(root / source).encode() + b"\0")
+        digest.update(source_of(root / source).digest.encode() + b"\0")
     for package in sorted(packages):
         digest.update(_version(package).encode() + b"\0")
     return digest.hexdigest()[:16]
-
-
-@functools.cache
-def _syntax(path: Path) -> str:
-    """The syntax tree as text, docstrings and places left out."""
-    tree = parsed(path)
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    for node in ast.walk(tree):
-        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.dump(tree)
 
 
 @functools.cache
@@ -118,7 +106,7 @@ def _imports(
 ) -> tuple[list[tuple[str, Path]], frozenset[str]]:
     """What a source imports, anywhere in it: sources with their roots, and installed packages."""
     sources, installed = [], set()
-    for name, level in _names(root / source):
+    for name, level in source_of(root / source).imports:
         top = name.partition(".")[0]
         if level:
             folder = source.split("/")[:-level]
@@ -132,40 +120,13 @@ def _imports(
     return sources, frozenset(installed)
 
 
-def _names(path: Path) -> Iterator[tuple[str, int]]:
-    """The modules that a source names, with what it takes from them: that may be one as well.
-
-    And how many folders up a relative import begins, 0 of an absolute one.
-    """
-    for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, 0) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            module = [node.module] if node.module else []
-            if module:
-                yield node.module, node.level
-            for alias in node.names:
-                yield ".".join([*module, alias.name]), node.level
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            name = node.args[0] if node.args else None
-            if isinstance(name, ast.Constant) and isinstance(name.value, str):
-                yield name.value, 0
-
-
+@functools.cache
 def _sources(root: Path, name: str) -> list[tuple[str, Path]]:
     """The files that an import of a module below `root` runs: its own and its packages'."""
     parts = name.split(".")
     files = ["/".join([*parts[:count], "__init__.py"]) for count in range(1, len(parts) + 1)]
     files.append("/".join(parts) + ".py")
-    return [(f, root) for f in files if (root / f).is_file() and not _is_empty(root / f)]
-
-
-def _is_empty(path: Path) -> bool:
-    """Whether a source does nothing, as most `__init__.py` do."""
-    idle = (ast.Pass, ast.Expr)
-    return all(isinstance(node, idle) for node in parsed(path).body) and not any(
-        isinstance(node, ast.Call) for node in ast.walk(parsed(path))
-    )
+    return [(f, root) for f in files if (root / f).is_file() and not source_of(root / f).is_empty]
 
 
 @functools.cache

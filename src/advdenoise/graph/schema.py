@@ -80,7 +80,8 @@ def schema() -> dict:
     """The JSON schema of the configuration."""
     import yaml
 
-    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(SCHEMA.read_text(encoding="utf-8"), Loader=loader)
 
 
 @functools.cache
