@@ -27,6 +27,13 @@ DENSE, SEGMENTER = "DenseSource", "Segmenter"
 GENERATOR, GENERATOR_UPDATE = "Generator", "GeneratorUpdate"
 # What a purifier, or an attack that knows one, is handed of its denoiser.
 OF_DENOISERS = {"denoise", "error", "calibration", "generate"}
+# Keys of an entry that say how images and outputs are converted (`inference.adapters`).
+CONVERSION = ("mean", "std", "size", "channels", "outputs")
+
+
+def conversion(entry: dict) -> dict:
+    """The keys of an entry that say what its network takes and gives."""
+    return {key: entry[key] for key in CONVERSION if key in entry}
 
 
 def point_key(key: str, entry: dict, name: str) -> str:

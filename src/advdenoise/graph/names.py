@@ -9,11 +9,11 @@ from advdenoise.graph.kinds import (
     KINDS,
     OF_DENOISERS,
     SEGMENTER,
+    conversion,
     injected_names,
     looks_at_model,
     returned,
 )
-from advdenoise.graph.networks import conversion
 from advdenoise.graph.threats import CLEAN, NO_PURIFIER, Threat
 
 

@@ -1,16 +1,8 @@
 """Where a network's weights come from, and what it takes and gives where that is not the usual."""
 
 from advdenoise.errors import BadInput
-from advdenoise.graph.kinds import GENERATOR, returned
+from advdenoise.graph.kinds import GENERATOR, conversion, returned
 from advdenoise.graph.training import check_training
-
-# Keys of an entry that say how images and outputs are converted (`inference.adapters`).
-CONVERSION = ("mean", "std", "size", "channels", "outputs")
-
-
-def conversion(entry: dict) -> dict:
-    """The keys of an entry that say what its network takes and gives."""
-    return {key: entry[key] for key in CONVERSION if key in entry}
 
 
 def check_network(kind: str, name: str, entry: dict) -> None:
