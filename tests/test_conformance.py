@@ -20,8 +20,9 @@ from torch.nn import functional
 from advdenoise.calls import call_with
 from advdenoise.datasets._source import IGNORED, Source
 from advdenoise.graph.components import signature
-from advdenoise.graph.kinds import CROSSINGS, KINDS
+from advdenoise.graph.sections.common import KINDS
 from advdenoise.graph.sources import functions, load
+from advdenoise.graph.stages import crossings
 from advdenoise.inference.fold import fold
 from advdenoise.io.weights import read_weights, write_weights
 from advdenoise.metrics import roc_auc
@@ -693,7 +694,7 @@ def test_an_embedded_data_set_is_a_source(name):
 def test_tables_and_figures_list_result_files(kind, name):
     # A figure may also be handed the styles that all figures of its experiment share.
     handed = {*signature(kind, kind, name).injected} - ({"styles"} if kind == "figures" else set())
-    assert handed and handed <= set(CROSSINGS)
+    assert handed and handed <= set(crossings())
 
 
 # ---------------------------------------------------------------- the test itself

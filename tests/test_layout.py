@@ -47,10 +47,21 @@ def room_of(module: str) -> str:
     return module.split(".")[1]
 
 
+def nodes(tree: ast.AST):
+    """All nodes of a syntax tree but those below `if TYPE_CHECKING:`."""
+    yield tree
+    if not (isinstance(tree, ast.If) and ast.unparse(tree.test) == "TYPE_CHECKING"):
+        for child in ast.iter_child_nodes(tree):
+            yield from nodes(child)
+
+
 def imports(path: Path) -> set[str]:
-    """The library's modules that a source imports, also inside functions."""
+    """The library's modules that a source imports, also inside functions.
+
+    Without those that it imports for type checkers alone.
+    """
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]

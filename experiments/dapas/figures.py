@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from advdenoise.errors import BadInput, suggest
-from advdenoise.graph.kinds import looks_at_model
+from advdenoise.graph.sections.attacks import looks_at_model
 from advdenoise.graph.threats import CLEAN
 from advdenoise.ranges import PositiveInt
 from advdenoise.reporting import labels

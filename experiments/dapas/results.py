@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from advdenoise.graph.kinds import looks_at_model
+from advdenoise.graph.sections.attacks import looks_at_model
 from advdenoise.graph.threats import CLEAN, parse
 from advdenoise.io.published import Published
 from advdenoise.reporting import labels

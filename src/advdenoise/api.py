@@ -26,7 +26,8 @@ from advdenoise.calls import call_with, injected_parameters, required_parameters
 from advdenoise.datasets._source import IGNORED
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph import components, sources
-from advdenoise.graph.kinds import KINDS, OF_DENOISERS
+from advdenoise.graph.components import OF_DENOISERS
+from advdenoise.graph.sections.common import KINDS
 from advdenoise.inference.adapters import AdaptedClassifier as Classifier  # noqa: F401
 from advdenoise.inference.adapters import AdaptedDenoiser as Denoiser  # noqa: F401
 from advdenoise.inference.fold import fold

@@ -8,8 +8,9 @@ import pytest
 
 from advdenoise.errors import BadInput
 from advdenoise.graph import configuration
-from advdenoise.graph.names import unknowable
 from advdenoise.graph.schema import schema
+from advdenoise.graph.sections.attacks import why_not_adaptive
+from advdenoise.graph.sections.datasets import check_data_root
 from advdenoise.graph.yaml_files import read_files
 from tests.places import put_in_place
 
@@ -517,8 +518,8 @@ def test_everywhere_reaches_every_suite_and_detection(quick):
     for suite in read["suites"].values():
         assert "mine" in suite["purifiers"]
         assert "pgd+" in suite["threats"]
-    assert unknowable(read, "pgd+", "apudae").startswith("'pgd+' knows purifier")
-    assert unknowable(read, "pgd+", "mine") is None
+    assert why_not_adaptive(read, "pgd+", "apudae").startswith("'pgd+' knows purifier")
+    assert why_not_adaptive(read, "pgd+", "mine") is None
 
 
 def test_null_takes_an_entry_or_a_crossing_out(quick):
@@ -538,11 +539,11 @@ def test_null_takes_an_entry_or_a_crossing_out(quick):
 def test_a_data_root_is_asked_for_only_where_it_is_read(quick, tmp_path):
     quick["datasets"]["mnist"] = {"function": "archives.mnist"}
     read = configuration.read(quick)
-    configuration.check_data_root(read, ["digits", "patches"])
+    check_data_root(read, ["digits", "patches"])
     with pytest.raises(BadInput, match="data_root: not set, but data set 'mnist'"):
-        configuration.check_data_root(read, ["mnist"])
+        check_data_root(read, ["mnist"])
     read["data_root"] = str(tmp_path)
-    configuration.check_data_root(read, ["mnist"])
+    check_data_root(read, ["mnist"])
 
 
 @pytest.mark.parametrize(
@@ -564,7 +565,7 @@ def test_a_data_root_that_is_no_folder(quick, tmp_path, kind, reason):
         put_in_place(root, kind)
     read = configuration.read(quick) | {"data_root": str(root)}
     with pytest.raises(BadInput, match=f"^data_root: '{root}' {reason}.*, but data set 'mnist' is"):
-        configuration.check_data_root(read, ["mnist"])
+        check_data_root(read, ["mnist"])
 
 
 def test_a_data_root_that_may_not_be_listed(quick, tmp_path, monkeypatch):
@@ -574,7 +575,7 @@ def test_a_data_root_that_may_not_be_listed(quick, tmp_path, monkeypatch):
     with pytest.raises(
         BadInput, match=r"cannot be read \(Permission denied\), but data set 'mnist'"
     ):
-        configuration.check_data_root(read, ["mnist"])
+        check_data_root(read, ["mnist"])
 
 
 def test_a_data_root_in_a_home_folder(quick, tmp_path, monkeypatch):
@@ -582,9 +583,9 @@ def test_a_data_root_in_a_home_folder(quick, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "data").mkdir()
     read = configuration.read(quick) | {"data_root": "~/data"}
-    configuration.check_data_root(read, ["mnist"])
+    check_data_root(read, ["mnist"])
     with pytest.raises(BadInput, match="'~nobody_at_all/data' does not exist"):
-        configuration.check_data_root(read | {"data_root": "~nobody_at_all/data"}, ["mnist"])
+        check_data_root(read | {"data_root": "~nobody_at_all/data"}, ["mnist"])
 
 
 def test_every_key_of_the_schema_is_described():

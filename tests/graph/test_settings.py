@@ -195,7 +195,7 @@ def test_settings_of_purifiers(function, key, value, words):
         (
             "classifiers",
             {"function": "plain.reconstruct"},
-            "function: convnets.mlp learns from labels, but plain.reconstruct does not teach that",
+            "function: convnets.mlp learns from labels, but plain.reconstruct does not use them",
         ),
         (
             "classifiers",

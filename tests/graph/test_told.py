@@ -36,9 +36,7 @@ def test_a_key_given_twice(folder):
 
 
 def test_an_experiment_that_is_not_configured(folder):
-    assert told(folder, "segfault") == (
-        "experiments: 'segfault' is not configured; there are: defence, detection"
-    )
+    assert told(folder, "defense") == "defense: is no target; did you mean 'defence'?"
 
 
 def test_a_table_off_by_two_letters(folder):

@@ -8,7 +8,7 @@ import numpy as np
 from advdenoise.calls import call_with
 from advdenoise.datasets._source import Extent, Source
 from advdenoise.errors import BadInput
-from advdenoise.graph.configuration import uses_data_root
+from advdenoise.graph.sections.datasets import uses_data_root
 from advdenoise.graph.sources import load
 
 

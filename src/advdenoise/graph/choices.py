@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from advdenoise.errors import BadInput, suggest
-from advdenoise.graph.kinds import looks_at_model
 from advdenoise.graph.resolution import is_block
 from advdenoise.graph.sources import existing
 from advdenoise.io.published import Published
@@ -37,8 +36,8 @@ def _refers(value) -> bool:
 
 def blocks(entry: dict) -> Iterator[Block]:
     """All blocks of an entry, those that follow another choice among them."""
-    for point, settled in entry.get("points", {}).items():
-        for setting, value in settled["settings"].items():
+    for point, laid_out in entry.get("points", {}).items():
+        for setting, value in laid_out["settings"].items():
             if is_block(value):
                 yield Block(point, setting, value)
 
@@ -103,8 +102,12 @@ def scaled(value, factor: float):
     """A length, or each candidate of one, times a factor; what is no number stays."""
     if is_block(value):
         return value | {"choose": [scaled(candidate, factor) for candidate in value["choose"]]}
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value * factor if is_number else value
+    return value * factor if is_number(value) else value
+
+
+def is_number(value) -> bool:
+    """Whether a setting's value is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def at_most(settings):
@@ -122,33 +125,32 @@ def at_most(settings):
 # ---------------------------------------------------------------- completion and checks
 
 
-def complete(config: dict) -> None:
-    """Every block says whose choice it is, and what follows another one holds a copy of it."""
-    for kind in KINDS:
-        for name, entry in config[kind].items():
-            for point, settled in entry["points"].items():
-                for value in settled["settings"].values():
-                    if is_block(value):
-                        value["of"] = f"{name} {point}"
-    for kind in KINDS:
-        for name, entry in config[kind].items():
-            for point, settled in entry["points"].items():
-                for setting, value in settled["settings"].items():
-                    if _refers(value):
-                        key = _key(kind, name, point, setting)
-                        block = _referred(config, kind, key, setting, value["chosen"])
-                        settled["settings"][setting] = copy.deepcopy(block)
+def complete(entries: dict, kind: str) -> None:
+    """Every block says whose choice it is, and what follows another one holds a copy of it.
+
+    `entries` are all attacks or all purifiers, with their points laid out. Raises BadInput.
+    """
+    for name, entry in entries.items():
+        for block in blocks(entry):
+            block.block["of"] = f"{name} {block.point}"
+    for name, entry in entries.items():
+        for point, laid_out in entry["points"].items():
+            for setting, value in laid_out["settings"].items():
+                if _refers(value):
+                    key = _key(kind, name, point, setting)
+                    block = _referred(entries, key, setting, value["chosen"])
+                    laid_out["settings"][setting] = copy.deepcopy(block)
 
 
-def _referred(config: dict, kind: str, key: str, setting: str, text: str) -> dict:
+def _referred(entries: dict, key: str, setting: str, text: str) -> dict:
     """The block of that name: an entry of the same kind and, where it has several, its point."""
     name, _, point = text.partition(" ")
-    settled = config[kind].get(name, {}).get("points", {}).get(point or DEFAULT)
-    value = settled["settings"].get(setting) if settled else None
+    laid_out = entries.get(name, {}).get("points", {}).get(point or DEFAULT)
+    value = laid_out["settings"].get(setting) if laid_out else None
     if not is_block(value) or value["of"] != f"{name} {point or DEFAULT}":
         there = [
             other.block["of"].removesuffix(f" {DEFAULT}")
-            for other_name, entry in config[kind].items()
+            for other_name, entry in entries.items()
             for other in own(other_name, entry)
             if other.setting == setting
         ]
@@ -156,32 +158,8 @@ def _referred(config: dict, kind: str, key: str, setting: str, text: str) -> dic
     return value
 
 
-def check(config: dict) -> None:
-    """Refuse choices that no job can make. Every candidate is checked with its function."""
-    for kind in ("datasets", "classifiers", "denoisers", "attributions", "detectors"):
-        for name, entry in config[kind].items():
-            _refuse(f"{kind}.{name}", entry)
-    for name, kind in choosing(config).items():
-        entry = config[kind][name]
-        if name in config[KINDS[0]] and name in config[KINDS[1]]:
-            raise BadInput(
-                f"{kind}.{name}: an attack and a purifier of one name, of which one chooses; "
-                "rename one of them"
-            )
-        for block in own(name, entry):
-            key = _key(kind, name, block.point, block.setting)
-            others = [b for b in blocks(entry) if b.point == block.point]
-            if len(others) > 1:
-                raise BadInput(f"{key}: a point chooses one setting; give the others values")
-            (_check_attack if kind == "attacks" else _check_purifier)(key, name, entry, block.block)
-    for name, suite in config["suites"].items():
-        _check_victims(config, f"suites.{name}.threats", suite["threats"])
-    for name, entry in config["denoisers"].items():
-        sources = [source["threat"] for source in entry.get("trained_on", []) if "threat" in source]
-        _check_victims(config, f"denoisers.{name}.trained_on", sources)
-
-
-def _refuse(key: str, entry: dict) -> None:
+def refuse(key: str, entry: dict) -> None:
+    """Raise BadInput where a setting of an entry that cannot choose is to be chosen."""
     places = {key: entry, f"{key}.training": entry.get("training", {})}
     places |= {f"{key}.points.{name}": point for name, point in entry.get("points", {}).items()}
     for place, part in places.items():
@@ -192,21 +170,13 @@ def _refuse(key: str, entry: dict) -> None:
                 )
 
 
-def _check_attack(key: str, name: str, entry: dict, block: dict) -> None:
-    if "mse" not in block["by"]:
-        raise BadInput(f"{key}.by: an attack chooses by the noise it makes; give the key 'mse'")
-    if not looks_at_model(entry):
-        raise BadInput(f"{key}: nothing is chosen for an attack without a model; give a value")
-    wanted = block["by"]["mse"]
-    if isinstance(wanted, dict):
-        _check_published(f"{key}.by.mse", wanted)
-
-
-def _check_purifier(key: str, name: str, entry: dict, block: dict) -> None:
-    if "attack" not in block["by"]:
-        raise BadInput(f"{key}.by: a purifier chooses by accuracy; give the key 'attack'")
-    if len({b.block["by"]["attack"] for b in own(name, entry)}) > 1:
-        raise BadInput(f"{key}.by.attack: the points of an entry choose under one attack; name one")
+def check_own(kind: str, name: str, entry: dict) -> Iterator[tuple[str, Block]]:
+    """An entry's own choices, each with its key. Raises BadInput where a point has several."""
+    for block in own(name, entry):
+        key = _key(kind, name, block.point, block.setting)
+        if sum(other.point == block.point for other in blocks(entry)) > 1:
+            raise BadInput(f"{key}: a point chooses one setting; give the others values")
+        yield key, block
 
 
 def _wanted(mse) -> float | None:
@@ -214,7 +184,7 @@ def _wanted(mse) -> float | None:
     return float(published_number(mse)["value"]) if isinstance(mse, dict) else mse
 
 
-def _check_published(key: str, wanted: dict) -> None:
+def check_published(key: str, wanted: dict) -> None:
     path = wanted["published"]
     if reason := why_not_readable(existing(path)):
         raise BadInput(f"{key}.published: {path} {reason}; name a CSV file of published numbers")
@@ -234,19 +204,6 @@ def _numbers(path: str) -> dict[tuple[str, str], dict]:
     """The lines of a CSV file of published numbers by row and column."""
     file = existing(path)
     return Published(file.parent).numbers(file.stem)
-
-
-def _check_victims(config: dict, key: str, texts: list[str]) -> None:
-    """A job is told an attack once, so that it holds one choice."""
-    victims: dict[str, str] = {}
-    for text in texts:
-        attack, _, rest = text.partition("+")[0].partition("@")
-        chooses = attack in config["attacks"] and choosers(config["attacks"][attack])
-        if chooses and victims.setdefault(attack, rest) != rest:
-            raise BadInput(
-                f"{key}: attack {attack!r} chooses for each victim and has several here; "
-                "give each an entry of its own"
-            )
 
 
 def _key(kind: str, name: str, point: str, setting: str) -> str:

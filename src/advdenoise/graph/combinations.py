@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Iterator
 
 from advdenoise.graph import choices, threats
-from advdenoise.graph.kinds import KIND_OF
-from advdenoise.graph.names import unknowable
+from advdenoise.graph.sections.attacks import why_not_adaptive
+from advdenoise.graph.sections.common import KIND_OF
 from advdenoise.graph.stages import crossings
 from advdenoise.graph.threats import NO_PURIFIER, Threat
 
@@ -115,7 +115,7 @@ def suite_threats(
     texts = [
         text
         for text in config["suites"][suite]["threats"]
-        if threats.parse(text).purifier != "" or not unknowable(config, text, purifier)
+        if threats.parse(text).purifier != "" or not why_not_adaptive(config, text, purifier)
     ]
     concrete = [threats.parse(text).against(classifier, purifier) for text in texts]
     return [t for t in dict.fromkeys(concrete) if _threat_fits(config, t, dataset)]

@@ -31,6 +31,8 @@ INJECTED = {
     "attributions": {"image"},
     "detectors": {"seed", "threads"},
 }
+# What a purifier, or an attack on one, is handed of its denoiser.
+OF_DENOISERS = {"denoise", "error", "calibration", "generate"}
 # Settings of networks that name weights to start from.
 _FIRST_WEIGHTS = ("pretrained", "weights")
 

@@ -1,24 +1,76 @@
 """The configuration: read, completed, converted to one unit, and checked before any job starts.
 
 Every mistake ends in `BadInput` with one sentence: the key, what is wrong, what would be right.
+Each module of `sections/` holds what is said of one section: its types, its completion, its checks.
 """
 
 import copy
-import os
-from pathlib import Path
+from typing import Any, NotRequired, TypedDict, cast
 
 from advdenoise.errors import BadInput
-from advdenoise.graph import components
-from advdenoise.graph.completion import complete
-from advdenoise.graph.crossings import check_products
-from advdenoise.graph.entries import check_entries
-from advdenoise.graph.names import check_knowledge, check_names
 from advdenoise.graph.schema import check_schema, leave_out_nulls, with_numbers
-from advdenoise.ops.files import why_not_listable
+from advdenoise.graph.sections import (
+    attacks,
+    attributions,
+    classifiers,
+    datasets,
+    denoisers,
+    detectors,
+    experiments,
+    options,
+    purifiers,
+    suites,
+)
+from advdenoise.graph.sections.attacks import Attack
+from advdenoise.graph.sections.attributions import Attribution
+from advdenoise.graph.sections.classifiers import Classifier
+from advdenoise.graph.sections.common import KINDS, Raw
+from advdenoise.graph.sections.datasets import Dataset
+from advdenoise.graph.sections.denoisers import Denoiser
+from advdenoise.graph.sections.detectors import Detector
+from advdenoise.graph.sections.experiments import Experiment
+from advdenoise.graph.sections.options import (
+    Choose,
+    Cost,
+    Detection,
+    Distances,
+    Everywhere,
+    Examples,
+    Hidden,
+)
+from advdenoise.graph.sections.purifiers import Purifier
+from advdenoise.graph.sections.suites import Suite
 
 
-def read(raw: dict) -> dict:
-    """The effective configuration of what Snakemake has merged from the files.
+class Configuration(TypedDict):
+    """A configuration in effect: complete, in pixels of [0,1], and checked."""
+
+    scale: str
+    data_root: str | None
+    seeds: list[int]
+    batch: int
+    protect_weights: bool
+    pathvars: NotRequired[dict[str, str]]
+    datasets: dict[str, Dataset]
+    classifiers: dict[str, Classifier]
+    attacks: dict[str, Attack]
+    denoisers: dict[str, Denoiser]
+    purifiers: dict[str, Purifier]
+    attributions: dict[str, Attribution]
+    detectors: dict[str, Detector]
+    suites: dict[str, Suite]
+    distances: Distances
+    hidden: Hidden
+    detection: NotRequired[Detection]
+    examples: NotRequired[Examples]
+    cost: Cost
+    choose: Choose
+    everywhere: Everywhere
+    experiments: dict[str, Experiment]
+
+
+def read(raw: dict[str, Any]) -> Configuration:
+    """The configuration in effect, from what has been merged from the files.
 
     Fractions such as `8/255` become numbers, another `epsilon_unit` becomes pixels of [0,1],
     `everywhere` is put into the crossings, every entry holds its points in full. Raises `BadInput`.
@@ -28,32 +80,41 @@ def read(raw: dict) -> dict:
     config = with_numbers(copy.deepcopy(raw), "")
     leave_out_nulls(config)
     check_schema(config)
-    complete(config)
-    check_entries(config)
-    check_names(config)
-    check_knowledge(config)
-    check_products(config)
+    return _checked(_completed(config))
+
+
+def _completed(config: Raw) -> Configuration:
+    """Defaults, points, pixels as the unit, `everywhere`; later sections use earlier ones."""
+    for kind in (*KINDS, "suites"):
+        config.setdefault(kind, {})
+    options.complete(config)
+    datasets.complete(config)
+    attacks.complete(config)
+    purifiers.complete(config)
+    attributions.complete(config)
+    detectors.complete(config)
+    suites.complete(config)
+    experiments.complete(config)
+    return cast("Configuration", config)
+
+
+def _checked(config: Configuration) -> Configuration:
+    """First each entry by itself, then what it names in other sections."""
+    datasets.check(config)
+    classifiers.check(config)
+    denoisers.check(config)
+    attacks.check(config)
+    purifiers.check(config)
+    attributions.check(config)
+    detectors.check(config)
+    experiments.check(config)
+    classifiers.check_references(config)
+    attacks.check_references(config)
+    purifiers.check_references(config)
+    denoisers.check_references(config)
+    attributions.check_references(config)
+    detectors.check_references(config)
+    suites.check_references(config)
+    options.check_references(config)
+    experiments.check_references(config)
     return config
-
-
-def uses_data_root(config: dict, dataset: str) -> bool:
-    """Whether a data set is read from the user's data root."""
-    return "root" in components.signature_of("datasets", config["datasets"][dataset]).injected
-
-
-def check_data_root(config: dict, datasets) -> None:
-    """Refuse a start whose data sets need a data root that is not there."""
-    needed = sorted(name for name in datasets if uses_data_root(config, name))
-    if not needed:
-        return
-    root = config["data_root"]
-    if root is None:
-        raise BadInput(
-            f"data_root: not set, but data set {needed[0]!r} is read from it; "
-            "give your image folder with `--config data_root=FOLDER`"
-        )
-    if reason := why_not_listable(Path(os.path.expanduser(root))):
-        raise BadInput(
-            f"data_root: {root!r} {reason}, but data set {needed[0]!r} is read from it; give the "
-            "folder that holds your images"
-        )

@@ -15,10 +15,11 @@ import sys
 from pathlib import Path
 
 from advdenoise.errors import BadInput, suggest
-from advdenoise.graph import choices, components, configuration
+from advdenoise.graph import choices, components
 from advdenoise.graph.digests import code_digest
 from advdenoise.graph.jobs import Entries, Job
-from advdenoise.graph.kinds import BUILT_IN_SPLITS, KIND_OF
+from advdenoise.graph.sections.common import KIND_OF
+from advdenoise.graph.sections.datasets import BUILT_IN_SPLITS, check_data_root
 from advdenoise.graph.sources import LIBRARY
 from advdenoise.graph.stages import module_of, rule_of, stages
 from advdenoise.graph.threats import CLEAN
@@ -267,7 +268,7 @@ class Flow:
         import yaml
 
         needed = {job.wildcards.dataset for job in jobs if job.rule.name == "images"}
-        configuration.check_data_root(self.config, needed)
+        check_data_root(self.config, needed)
         path = Path(self.root) / "config.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph import choices, components
 from advdenoise.graph.combinations import combinations
-from advdenoise.graph.kinds import BUILT_IN_SPLITS
+from advdenoise.graph.sections.datasets import BUILT_IN_SPLITS
 from advdenoise.graph.sources import existing, locate_object
 from advdenoise.graph.stages import crossings, product_path
 from advdenoise.graph.threats import Threat

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from advdenoise.errors import BadInput, suggest
-from advdenoise.graph.kinds import KINDS
+from advdenoise.graph.sections.common import KINDS
 from advdenoise.ranges import number_in, shown, written
 
 SCHEMA = Path(__file__).parents[3] / "config" / "schema.yaml"

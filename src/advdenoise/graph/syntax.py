@@ -91,7 +91,7 @@ def _add_imported_from(node: ast.ImportFrom, imports: list[tuple[str, int]]) -> 
 
 
 def _add_imported_by_call(node: ast.Call, imports: list[tuple[str, int]]) -> None:
-    """Append the module of `importlib.import_module("name")`."""
+    """Append the module that a call of importlib's `import_module("name")` imports."""
     function = node.func
     called = getattr(function, "attr", getattr(function, "id", ""))
     if called.endswith("import_module") and node.args:

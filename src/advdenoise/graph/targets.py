@@ -7,7 +7,7 @@ from pathlib import Path
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph import threats
 from advdenoise.graph.flow import SEED, Flow
-from advdenoise.graph.names import check_threat
+from advdenoise.graph.sections.attacks import check_threat
 
 _WILDCARD = re.compile(r"\{(\w+)(?:,(?:[^{}]|\{[^{}]*\})*)?\}")
 _MISSING = re.compile(r"No rule to produce (.+) \(if you use input")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from advdenoise.calls import call_with, injected_parameters
 from advdenoise.errors import BadInput, DamagedFile, remedy, short
 from advdenoise.graph.components import without_first_weights
-from advdenoise.graph.kinds import conversion
+from advdenoise.graph.sections.networks import conversion
 from advdenoise.graph.sources import is_own, load
 from advdenoise.inference.adapters import AdaptedClassifier, AdaptedDenoiser, input_shape
 from advdenoise.inference.elu import use_fast_elu

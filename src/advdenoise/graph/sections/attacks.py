@@ -1,0 +1,263 @@
+"""The section `attacks`: attacks and corruptions, and the threats that use them."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal, Required, TypedDict
+
+from advdenoise.errors import BadInput, suggest
+from advdenoise.graph import choices, components, threats
+from advdenoise.graph.components import OF_DENOISERS, Signature
+from advdenoise.graph.sections.common import (
+    Point,
+    Raw,
+    Settings,
+    check_configured,
+    check_datasets,
+    check_points,
+    lay_out_points,
+    point_key,
+    refuse_name,
+)
+from advdenoise.graph.threats import CLEAN, NO_PURIFIER, Threat
+
+if TYPE_CHECKING:
+    from advdenoise.graph.configuration import Configuration
+
+# Settings that are lengths in pixels and so follow `epsilon_unit`.
+_LENGTHS = ("epsilon", "alpha")
+
+
+class Unit(TypedDict):
+    """The unit of epsilon and alpha; `pixels` is one unit in pixels of [0,1]."""
+
+    name: str
+    pixels: float
+
+
+class Attack(TypedDict, total=False):
+    """An attack; lengths of its points are in pixels of [0,1], whatever the unit they came in."""
+
+    points: Required[dict[str, Point]]
+    epsilon_unit: Unit
+    labels: Literal["ground_truth", "predicted", "random_target"] | dict[str, str | int]
+    output: Literal["logits", "probabilities"]
+    surrogate: str
+    through: Literal["full", "identity", "denoiser"]
+    draws: int
+    datasets: list[str]
+
+
+# ---------------------------------------------------------------- completion
+
+
+def complete(config: Raw) -> None:
+    """Lay out points, with lengths in pixels and with choices that follow others.
+
+    Raises BadInput.
+    """
+    refuse_name(config, "attacks", CLEAN)
+    for name, entry in config["attacks"].items():
+        key = f"attacks.{name}"
+        _expand_epsilons(key, entry)
+        lay_out_points(key, entry)
+        _convert_unit(key, entry)
+    choices.complete(config["attacks"], "attacks")
+
+
+def _expand_epsilons(key: str, entry: Raw) -> None:
+    """A list of epsilons becomes one point each; a cycle stays one point."""
+    if not isinstance(entry.get("epsilons"), list):
+        return
+    epsilons = entry.pop("epsilons")
+    if "points" in entry:
+        raise BadInput(
+            f"{key}.epsilons: a list of epsilons makes points of its own; give either it or points"
+        )
+    width = len(str(len(epsilons)))
+    entry["points"] = {
+        f"e{place:0{width}d}": {"settings": {"epsilon": epsilon}}
+        for place, epsilon in enumerate(epsilons, start=1)
+    }
+
+
+def _convert_unit(key: str, entry: Raw) -> None:
+    """Lengths in another unit become pixels, and every epsilon lies in [0,1]."""
+    pixels = entry.get("epsilon_unit", {}).get("pixels", 1.0)
+    for name, point in entry["points"].items():
+        settings = point["settings"]
+        for length in _LENGTHS:
+            if length in settings:
+                settings[length] = choices.scaled(settings[length], pixels)
+        cycle = point.get("epsilons", {}).get("cycle", [])
+        if cycle:
+            point["epsilons"]["cycle"] = [epsilon * pixels for epsilon in cycle]
+        own = settings.get("epsilon", 0.0)
+        own = own["choose"] if choices.is_block(own) else [own]
+        for epsilon in [*cycle, *own]:
+            if choices.is_number(epsilon) and not 0 <= epsilon <= 1:
+                raise BadInput(
+                    f"{point_key(key, entry['points'], name)}.settings.epsilon: {epsilon:g} lies "
+                    "outside [0,1]; give it in pixels of [0,1] or say its epsilon_unit"
+                )
+
+
+# ---------------------------------------------------------------- checks
+
+
+def check(config: "Configuration") -> None:
+    """Check each attack by itself. Raises BadInput."""
+    for name, entry in config["attacks"].items():
+        key = f"attacks.{name}"
+        _check_choices(name, entry)
+        for place, point, signature in check_points("attacks", key, entry["points"]):
+            _check_labels(key, entry, signature)
+            _check_step(f"{place}.settings", point["settings"], signature)
+        _check_purifier_keys(key, entry)
+
+
+def check_references(config: "Configuration") -> None:
+    """Check what each attack names in other sections. Raises BadInput."""
+    check_datasets(config, "attacks")
+    for name, entry in config["attacks"].items():
+        if "surrogate" in entry:
+            _check_surrogate(config, f"attacks.{name}", entry, entry["surrogate"])
+
+
+def looks_at_model(attack: Attack) -> bool:
+    """Whether an attack asks for any model, as RANDOM and corruptions do not."""
+    return bool({"predict", "victim", "classifier", *OF_DENOISERS} & injected_names(attack))
+
+
+def injected_names(attack: Attack) -> set[str]:
+    """What the functions of an attack are handed by name."""
+    points = attack["points"].values()
+    return {n for p in points for n in components.signature_of("attacks", p).injected}
+
+
+def _check_choices(name: str, entry: Attack) -> None:
+    for key, (_, _, block) in choices.check_own("attacks", name, entry):
+        if "mse" not in block["by"]:
+            raise BadInput(f"{key}.by: an attack chooses by the noise it makes; give the key 'mse'")
+        if not looks_at_model(entry):
+            raise BadInput(f"{key}: nothing is chosen for an attack without a model; give a value")
+        if isinstance(block["by"]["mse"], dict):
+            choices.check_published(f"{key}.by.mse", block["by"]["mse"])
+
+
+def _check_labels(key: str, entry: Attack, signature: Signature) -> None:
+    labels = entry.get("labels")
+    targeted = labels == "random_target" or isinstance(labels, dict)
+    if targeted and "targeted" not in signature.injected:
+        raise BadInput(f"{key}.labels: the function has no targeted form; take `labels` out")
+    if "epsilon_unit" in entry and "epsilon" not in signature.settings:
+        raise BadInput(f"{key}.epsilon_unit: the function has no epsilon; take it out")
+
+
+def _check_step(key: str, settings: Settings, signature: Signature) -> None:
+    """The length of a step is given in one of two ways."""
+    ways = ("alpha", "alpha_per_epsilon")
+    lengths = [way for way in ways if settings.get(way) is not None]
+    if {*ways} <= {*signature.settings} and len(lengths) != 1:
+        raise BadInput(
+            f"{key}: give either alpha (a step in pixels of [0,1]) or alpha_per_epsilon (a step as "
+            f"a share of epsilon), not {'both' if lengths else 'none'}"
+        )
+
+
+def _check_purifier_keys(key: str, attack: Attack) -> None:
+    """How an attack goes through a purifier is said only where one of its functions does."""
+    for word, names in (("through", {"predict"}), ("draws", {"predict", "victim"})):
+        if word in attack and not names & injected_names(attack):
+            raise BadInput(f"{key}.{word}: the attack asks nothing through a purifier; take it out")
+
+
+def _check_surrogate(config: "Configuration", key: str, attack: Attack, name: str) -> None:
+    """The surrogate is there, and for the data sets that the attack says it is for."""
+    check_configured(config, "classifiers", name, f"{key}.surrogate")
+    datasets = config["classifiers"][name].get("datasets")
+    for dataset in attack.get("datasets", []):
+        if datasets is not None and dataset not in datasets:
+            raise BadInput(
+                f"{key}.surrogate: {name!r} is not for data set {dataset!r}; add it to "
+                f"classifiers.{name}.datasets or say {key}.datasets without it"
+            )
+
+
+# ---------------------------------------------------------------- threats
+
+
+def check_threat(config: "Configuration", text: str, key: str) -> Threat:
+    """The threat of that name. Raises BadInput, naming `key`, where a part is not configured."""
+    threat = threats.parse(text)
+    if threat.is_clean:
+        if threat != Threat(CLEAN):
+            raise BadInput(f"{key}: {text!r}: clean images have no victim; write clean")
+        return threat
+    if threat.attack not in config["attacks"]:
+        raise BadInput(
+            f"{key}: {threat.attack!r} is not configured under attacks; "
+            f"{suggest(threat.attack, {*config['attacks'], CLEAN})}"
+        )
+    attack = config["attacks"][threat.attack]
+    if threat.victim:
+        check_configured(config, "classifiers", threat.victim, key)
+    if threat.purifier:
+        check_configured(config, "purifiers", threat.purifier, key)
+    if threat.purifier is None:
+        _check_oblivious(f"attacks.{threat.attack}", attack, text, key)
+    elif not looks_at_model(attack):
+        raise BadInput(
+            f"{key}: {text!r}: {threat.attack} looks at no model and so knows no purifier; "
+            "take the + and what follows away"
+        )
+    if threat.purifier and (reason := why_not_adaptive(config, text, threat.purifier)):
+        raise BadInput(f"{key}: {reason}")
+    return threat
+
+
+def _check_oblivious(attack_key: str, attack: Attack, text: str, key: str) -> None:
+    """What an attack says of purifiers holds only where it knows one."""
+    adaptive_only = [f".{word}" for word in ("through", "draws") if word in attack]
+    if OF_DENOISERS & injected_names(attack):
+        adaptive_only.append("")
+    if adaptive_only:
+        name = attack_key.removeprefix("attacks.")
+        raise BadInput(
+            f"{attack_key}{adaptive_only[0]}: holds only where the attack knows the purifier, but "
+            f"{key} uses it as {text!r}; write {name}+"
+        )
+
+
+def why_not_adaptive(config: "Configuration", text: str, purifier: str) -> str | None:
+    """Why the attack of a threat cannot know a purifier; None where it can.
+
+    The purifier has several points, or no denoiser for an attack that looks at one.
+    """
+    entry, attack = config["purifiers"][purifier], config["attacks"][threats.parse(text).attack]
+    looks = attack.get("through") == "denoiser" or OF_DENOISERS & injected_names(attack)
+    if looks and purifier != NO_PURIFIER and "denoiser" not in entry:
+        return (
+            f"{text!r} looks at the denoiser of purifier {purifier!r}, which uses none; "
+            "take the purifier or the threat out"
+        )
+    if len(points := entry["points"]) > 1:
+        return (
+            f"{text!r} knows purifier {purifier!r}, which has {len(points)} points; an attack can "
+            "know only one: make an entry of its own with the point that is attacked"
+        )
+    return None
+
+
+def check_one_victim(config: "Configuration", key: str, texts: Iterable[str]) -> None:
+    """Raise BadInput where an attack with a choice has several victims among these threats.
+
+    It chooses for each victim, and a job that reads the threats gets the attack once.
+    """
+    victims: dict[str, str] = {}
+    for text in texts:
+        attack, _, victim = text.partition("+")[0].partition("@")
+        chooses = attack in config["attacks"] and choices.choosers(config["attacks"][attack])
+        if chooses and victims.setdefault(attack, victim) != victim:
+            raise BadInput(
+                f"{key}: attack {attack!r} chooses for each victim and has several here; "
+                "give each an entry of its own"
+            )
