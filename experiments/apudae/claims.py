@@ -1,38 +1,36 @@
-"""What "APuDAE" says in words, computed from our results and from its own tables.
+"""The claims that "APuDAE" makes in words, computed from our results and from its own tables.
 
-Where two accuracies are compared, they are so image by image: the difference is paired. A published
-difference is that of two numbers of the same printed table.
+Differences of accuracies are paired by image. A published difference is that of two numbers of the
+same printed table.
 """
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from advdenoise import statistics
-from advdenoise.graph.threats import CLEAN
+from advdenoise.graph.threats import CLEAN, parse
 from advdenoise.reporting import labels
-from advdenoise.reporting.claims import Claim, Claims, Range
-from advdenoise.reporting.measures import correct, top
+from advdenoise.reporting.claims import Claim, Claims, Range, paired_difference
+from advdenoise.reporting.measures import correct_shares, with_top_hits
 from advdenoise.reporting.read import Results
 from advdenoise.statistics import Estimate
 
-from . import errors
-from . import results as known
-from .results import PUBLISHED, Places
+from . import errors, results
+from .results import PUBLISHED, LabelAssignment
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FEWEST, MOST = "A, fewest steps", "A, most steps"
-_ROBUST = ("FGSM", "R-FGSM", known.BIM, known.FIRST, known.SECOND, known.CW)
-_STRONG = (known.BIM, known.FIRST, known.SECOND, known.CW)
-_BIMS = (known.BIM, known.SECOND, known.FIRST)
+_ROBUST = ("FGSM", "R-FGSM", results.BIM, results.FIRST, results.SECOND, results.CW)
+_STRONG = (results.BIM, results.FIRST, results.SECOND, results.CW)
+_BIMS = (results.BIM, results.SECOND, results.FIRST)
+_RIVALS = (results.MAGNET, results.GAN, results.ROBUST)
 KNOWING = "an attack that knows it"
-# What an attacker who knows the purifier may gain, where the text has none gain anything.
+# What an adaptive attack may gain where the text says that it gains nothing.
 _GAIN = 0.01
-# What a network must lose from one step to several to "not be robust against iterative attacks".
+# The least loss from one step to several of a network "not robust against iterative attacks".
 _LOSS = 0.1
 
 _LESS = "With more iterations clean accuracy gets reduced."
@@ -44,7 +42,7 @@ _TURN = "On ImageNet a random transformation increases the accuracy of purified 
 _E_CLEAN = "Because of what the modified rule avoids, clean accuracy was lower."
 _NOISE_HELPS = "Adding random noise at each step leads to slightly better results on CIFAR-10."
 _ITERATIVE = "Adversarial training on FGSM does not make a model robust against iterative attacks."
-_RIVALS = "APuDAE purifies adversaries better than {}, under attacks that do not know it."
+_PURIFIES = "APuDAE purifies adversaries better than {}, under attacks that do not know it."
 _ADAPTIVE = "Using the autoencoder adaptively improves accuracy over using it directly."
 _DROPS = "Under counter attack A the accuracy of the direct purifier drops drastically."
 _RESISTS = "APuDAE gives better robust results against counter attack {} than the direct purifier."
@@ -52,8 +50,8 @@ _HIDDEN = "The method is non-differentiable, so that it cannot be attacked direc
 _BETTER = "Under counter attack {} APuDAE performs considerably better than adversarial training."
 
 
-class Place(NamedTuple):
-    """Attack and defence by their kinds."""
+class Case(NamedTuple):
+    """An attack and a defence, by their kinds."""
 
     attack: str
     defence: str
@@ -61,133 +59,132 @@ class Place(NamedTuple):
 
 # Data set, split, and the denoiser of Table 4's variants or nothing.
 Where = tuple[str, str, str]
-# For each place its images' shares of right draws by seed and id.
-Measured = dict[Place, "pd.Series"]
-# From a place to the accuracy that the paper prints for it.
-Printed = dict[Place, float]
+# Of each case the share of correct draws of its images, by seed and id.
+Measured = dict[Case, "pd.Series"]
+# The printed accuracies.
+Printed = dict[Case, float]
 
 
 def claims(predictions: Results, calibration: list[Path]) -> Claims:
     """The paper's own claims, each judged by what was measured here.
 
-    `calibration` gives the mean error of clean images, by which a variant decides. A claim that the
-    results cannot decide says why.
+    `calibration` has the mean error of clean images, the threshold of some variants. A claim that
+    the results cannot decide says why.
     """
-    places = Places(predictions)
-    measured = _measured(predictions, places)
-    trained = _trained(predictions, places)
+    labeler = LabelAssignment(predictions)
+    measured = _measured(predictions, labeler)
+    trained = _trained(predictions, labeler)
     simple = {where[0] for where, accuracies in measured.items() if _is_simple(accuracies)}
-    found = Claims()
+    claims = Claims()
     for (dataset, split, denoiser), accuracies in measured.items():
         printed = _printed(labels.DATASETS.get(dataset, ""))
         is_other = denoiser and _has_variants(measured.get((dataset, split, ""), {}))
-        told = f"{dataset}, {split}, {denoiser}: " if is_other else f"{dataset}, {split}: "
-        robust = trained.get(dataset, {})
-        compared = _compared(accuracies, printed), _of_training(accuracies, printed, robust)
-        for claim in itertools.chain(*compared):
-            found.append(replace(claim, quantity=told + claim.quantity))
-    met = {claim.sentence for claim in found}
-    found += [claim for claim in _absent() if claim.sentence not in met]
-    found += errors.claims(predictions, places, calibration, simple)
-    found.notes = (
+        prefix = f"{dataset}, {split}, {denoiser}: " if is_other else f"{dataset}, {split}: "
+        claims.add(prefix, _compared(accuracies, printed))
+        claims.add(prefix, _of_training(accuracies, printed, trained.get(dataset, {})))
+    claims.add_missing(_without_results())
+    claims += errors.claims(predictions, labeler, calibration, simple)
+    claims.notes = (
         "Differences of accuracies are fractions and paired image by image; a label among the top "
         "1 % of the classes, at least one, is right.",
         f"{FEWEST} and {MOST}: of the points of variant A, those of its entry's own steps. "
-        f"{known.BEST}: the first variant that was attacked so. Counter attack B is that point of "
-        "its scan that leaves a defence least.",
+        f"{results.BEST}: the first variant that was attacked so. Counter attack B is that point "
+        "of its scan that leaves a defence least.",
         f"A network is taken for not robust against iterative attacks where it loses {_LOSS:g} or "
         "more of its accuracy from FGSM to BIM.",
     )
-    return found
+    return claims
 
 
-# ---------------------------------------------------------------- what was measured and printed
+# ---------------------------------------------------------------- measured and printed accuracies
 
 
-def _measured(predictions: Results, places: Places) -> dict[Where, Measured]:
-    """Of several groups of one place the first counts, of attacks that know it the worst.
+def _measured(predictions: Results, labeler: LabelAssignment) -> dict[Where, Measured]:
+    """Of several groups of one case the first counts, of adaptive attacks the worst.
 
-    What has the denoiser of Table 4's variants is apart from what has others on the same images;
-    what has none belongs to all.
+    Purifiers with the denoiser of Table 4's variants are kept apart from those with other denoisers
+    on the same images; defences without a denoiser belong to all.
     """
-    judged, _ = top(predictions)
-    groups = list(correct(judged))
+    predictions, _ = with_top_hits(predictions)
+    groups = list(correct_shares(predictions))
     apart = {
-        (about["dataset"], places.denoiser(about))
+        (about["dataset"], labeler.denoiser(about))
         for about, _ in groups
-        if places.defence(about) in (known.NOISY, known.TURNED)
+        if labeler.defence(about) in (results.NOISY, results.TURNED)
     }
-    found: dict[Where, Measured] = {}
+    measured: dict[Where, Measured] = {}
     common: dict[tuple, Measured] = {}
     best: dict[Where, str] = {}
     of_a: dict[Where, dict[int, list]] = {}
-    for about, right in groups:
-        images, denoiser = (about["dataset"], about["split"]), places.denoiser(about)
+    for about, shares in groups:
+        images, denoiser = (about["dataset"], about["split"]), labeler.denoiser(about)
         where = (*images, denoiser if (images[0], denoiser) in apart else "")
-        attack, defence = places.attack(about), places.defence(about)
+        attack, defence = labeler.attack(about), labeler.defence(about)
         if denoiser is None:
-            common.setdefault(images, {}).setdefault(Place(attack, defence), right)
+            common.setdefault(images, {}).setdefault(Case(attack, defence), shares)
             continue
-        here = found.setdefault(where, {})
-        if not places.is_plain(about):
-            if places.is_variant(about):
+        here = measured.setdefault(where, {})
+        if not results.is_oblivious(about):
+            if labeler.is_variant(about):
                 is_best = best.setdefault(where, defence) == defence
-                defence = known.BEST if is_best else places.own(about)
-            place = Place(_informed(attack, about, places) or attack, defence)
-            if place not in here or right.mean() < here[place].mean():
-                here[place] = right
+                defence = results.BEST if is_best else labels.purifier(about)
+            case = Case(_adaptive_kind(attack, about) or attack, defence)
+            if case not in here or shares.mean() < here[case].mean():
+                here[case] = shares
             continue
-        here.setdefault(Place(attack, defence), right)
-        if defence == known.A:
-            steps = places.point(about)["settings"]["steps"]
-            of_a.setdefault(where, {}).setdefault(steps, []).append((attack, right))
-    for where, here in found.items():
+        here.setdefault(Case(attack, defence), shares)
+        if defence == results.A:
+            steps = labeler.point(about)["settings"]["steps"]
+            of_a.setdefault(where, {}).setdefault(steps, []).append((attack, shares))
+    for where, here in measured.items():
         _name_extremes(here, of_a.get(where, {}))
-        for place, right in common.get(where[:2], {}).items():
-            here.setdefault(place, right)
+        for case, shares in common.get(where[:2], {}).items():
+            here.setdefault(case, shares)
         _repeat_bim(here, best.get(where))
-    return found
+    return measured
 
 
 def _name_extremes(here: Measured, of_a: dict[int, list[tuple[str, "pd.Series"]]]) -> None:
-    """Variant A with the fewest and with the most steps, where it has several numbers of them."""
+    """Add variant A with the fewest and with the most steps, if it has several numbers of steps."""
     if len(of_a) > 1:
         for name, steps in ((FEWEST, min(of_a)), (MOST, max(of_a))):
-            for attack, right in of_a[steps]:
-                here.setdefault(Place(attack, name), right)
+            for attack, shares in of_a[steps]:
+                here.setdefault(Case(attack, name), shares)
 
 
-def _informed(attack: str, about: dict, places: Places) -> str | None:
-    """The kind of an attack that knows a purifier; None where it knows another than this one."""
-    if attack in (known.COUNTER_A, known.COUNTER_B):
+def _adaptive_kind(attack: str, about: dict) -> str | None:
+    """The kind of an adaptive attack; None if it is adaptive to another purifier than this one."""
+    if attack in (results.COUNTER_A, results.COUNTER_B):
         return attack
-    return KNOWING if places.knows(about) else None
+    return KNOWING if parse(about["threat"]).purifier == about["purifier"] else None
 
 
-def _has_variants(found: Measured) -> bool:
-    return any(len(place.defence) == 1 for place in found)
+def _has_variants(measured: Measured) -> bool:
+    return any(len(case.defence) == 1 for case in measured)
 
 
 def _repeat_bim(here: Measured, best: str | None) -> None:
-    """BIM of the best variant, and of adversarial training, which knows no purifier, as counter
-    attacks: so does the paper."""
-    attack = next((attack for attack in _BIMS if Place(attack, known.NONE) in here), known.BIM)
-    copies = [(best, (attack,), known.BEST)]
-    copies.append((known.ROBUST, (known.COUNTER_A, known.COUNTER_B), known.ROBUST))
+    """Add BIM as the counter attack on the best variant and on adversarial training.
+
+    The paper does so; adversarial training has no purifier to adapt to.
+    """
+    attack = next((attack for attack in _BIMS if Case(attack, results.NONE) in here), results.BIM)
+    copies = [(best, (attack,), results.BEST)]
+    copies.append((results.ROBUST, (results.COUNTER_A, results.COUNTER_B), results.ROBUST))
     for defence, attacks, name in copies:
-        if (right := here.get(Place(attack, defence))) is not None:
+        if (shares := here.get(Case(attack, defence))) is not None:
             for other in attacks:
-                here.setdefault(Place(other, name), right)
+                here.setdefault(Case(other, name), shares)
 
 
-def _is_simple(found: Measured) -> bool:
-    """Whether it is the data set of Table 2: there variant A alone is claimed to do something."""
-    return bool({known.MAGNET, known.GAN} & {place.defence for place in found})
+def _is_simple(measured: Measured) -> bool:
+    """Whether it is the data set of Table 2, on which only variant A is claimed to help."""
+    return bool({results.MAGNET, results.GAN} & {case.defence for case in measured})
 
 
 def _printed(dataset: str) -> Printed:
     """The tables' accuracies on a data set, by our kinds of attacks and defences."""
-    found: Printed = {}
+    accuracies: Printed = {}
     for table in ("table2", "table3", "table4", "table5"):
         for line in PUBLISHED.lines(table):
             if line["dataset"] != dataset:
@@ -197,23 +194,23 @@ def _printed(dataset: str) -> Printed:
                 attack, defence = defence, attack
             elif table == "table5":
                 attack, defence = f"counter attack {defence[-1]}", attack
-            attack = {"Clean": CLEAN, "PGD": known.BIM}.get(attack, attack)
+            attack = {"Clean": CLEAN, "PGD": results.BIM}.get(attack, attack)
             for name in _KINDS.get(defence, (_kind(defence),)):
-                found[Place(attack, name)] = float(line["value"])
-    return found
+                accuracies[Case(attack, name)] = float(line["value"])
+    return accuracies
 
 
 # Printed defences by our kinds.
 _KINDS = {
-    "No defense": (known.NONE,),
-    "Adv. Training": (known.ROBUST,),
-    "APuDAE": (known.A,),
-    "APuDAE (A, n=12)": (known.A, FEWEST),
+    "No defense": (results.NONE,),
+    "Adv. Training": (results.ROBUST,),
+    "APuDAE": (results.A,),
+    "APuDAE (A, n=12)": (results.A, FEWEST),
     "APuDAE (A, n=18)": (MOST,),
-    "APuDAE (A, n1)": (known.A, FEWEST),
+    "APuDAE (A, n1)": (results.A, FEWEST),
     "APuDAE (A, n3)": (MOST,),
-    "APuDAE (B)": (known.NOISY,),
-    "APuDAE (C)": (known.TURNED,),
+    "APuDAE (B)": (results.NOISY,),
+    "APuDAE (C)": (results.TURNED,),
 }
 
 
@@ -225,120 +222,112 @@ def _kind(printed: str) -> str:
 # ---------------------------------------------------------------- accuracies compared
 
 
-def _compared(found: Measured, printed: Printed) -> Iterator[Claim]:
-    comparisons = [] if _is_simple(found) else _COMPARISONS
+def _compared(measured: Measured, printed: Printed) -> Iterator[Claim]:
+    is_simple = _is_simple(measured)
+    comparisons = [] if is_simple else [*_COMPARISONS]
+    others = [case for case in measured if len(case.defence) == 1 and case.defence != "F"]
+    for attack in () if is_simple else ("FGSM", *_STRONG):
+        if rivals := [case for case in others if case.attack == attack]:
+            rival = max(rivals, key=lambda case: measured[case].mean()).defence
+            comparisons.append((_F_BEST, (attack,), "F", rival, Range(0)))
+    variants = (results.A,) if is_simple else ("F", results.TURNED)
+    for name in variants:
+        comparisons.append((_ADAPTIVE, (*_ROBUST, CLEAN), name, results.DIRECT, Range(0)))
+    for name in variants:
+        for rival in _RIVALS if is_simple else (results.ROBUST,):
+            comparisons.append((_PURIFIES.format(rival), _ROBUST, name, rival, Range(0)))
     for sentence, attacks, first, second, claimed in comparisons:
         for attack in attacks:
-            yield from _pair(sentence, claimed, found, printed, attack, first, second)
-    others = [place for place in found if len(place.defence) == 1 and place.defence != "F"]
-    for attack in () if _is_simple(found) else ("FGSM", *_STRONG):
-        if rivals := [place for place in others if place.attack == attack]:
-            rival = max(rivals, key=lambda place: found[place].mean()).defence
-            yield from _pair(_F_BEST, Range(0), found, printed, attack, "F", rival)
-    for name in (known.A,) if _is_simple(found) else ("F", known.TURNED):
-        for attack in (*_ROBUST, CLEAN):
-            yield from _pair(_ADAPTIVE, Range(0), found, printed, attack, name, known.DIRECT)
-    rivals = (known.MAGNET, known.GAN, known.ROBUST) if _is_simple(found) else (known.ROBUST,)
-    for name in (known.A,) if _is_simple(found) else ("F", known.TURNED):
-        for rival in rivals:
-            for attack in _ROBUST:
-                told = _RIVALS.format(rival)
-                yield from _pair(told, Range(0), found, printed, attack, name, rival)
-    yield from _of_counter_attacks(found, printed)
+            yield from _pair(sentence, claimed, measured, printed, attack, first, second)
+    yield from _of_counter_attacks(measured, printed)
 
 
 def _pair(
     sentence: str,
     claimed: Range,
-    found: Measured,
+    measured: Measured,
     printed: Printed,
     attack: str,
     first: str,
     second: str,
 ) -> Iterator[Claim]:
-    """The claim about two defences under one attack, if both were met with it."""
-    places = Place(attack, first), Place(attack, second)
-    if all(place in found for place in places):
-        yield _difference(sentence, claimed, found, printed, *places)
+    """The claim about two defences under one attack, if there are results of both."""
+    cases = Case(attack, first), Case(attack, second)
+    if measured.keys() >= {*cases}:
+        yield _difference(sentence, claimed, measured, printed, *cases)
 
 
-def _of_counter_attacks(found: Measured, printed: Printed) -> Iterator[Claim]:
-    """What a known denoiser or purifier costs a defence, and what is left of it."""
+def _of_counter_attacks(measured: Measured, printed: Printed) -> Iterator[Claim]:
+    """How much counter attacks lower a defence's accuracy, and defences compared under them."""
     for sentence, claimed, attack, defence in (
-        (_DROPS, Range(most=0), known.COUNTER_A, known.DIRECT),
-        (_HIDDEN, Range(-_GAIN), KNOWING, known.BEST),
+        (_DROPS, Range(most=0), results.COUNTER_A, results.DIRECT),
+        (_HIDDEN, Range(-_GAIN), KNOWING, results.BEST),
     ):
-        before = next((a for a in _BIMS if Place(a, defence) in found), None)
-        if Place(attack, defence) in found and before:
-            pair = Place(attack, defence), Place(before, defence)
-            claim = _difference(sentence, claimed, found, printed, *pair)
-            quantity = f"accuracy of {defence}, {attack} - {before}"
-            yield replace(claim, quantity=quantity)
-    for attack in (known.COUNTER_A, known.COUNTER_B):
-        for sentence, other in ((_RESISTS, known.DIRECT), (_BETTER, known.ROBUST)):
-            told = sentence.format(attack[-1])
-            yield from _pair(told, Range(0), found, printed, attack, known.BEST, other)
+        before = next((a for a in _BIMS if Case(a, defence) in measured), None)
+        if Case(attack, defence) in measured and before:
+            cases = Case(attack, defence), Case(before, defence)
+            claim = _difference(sentence, claimed, measured, printed, *cases)
+            yield replace(claim, quantity=f"accuracy of {defence}, {attack} - {before}")
+    for attack in (results.COUNTER_A, results.COUNTER_B):
+        for sentence, other in ((_RESISTS, results.DIRECT), (_BETTER, results.ROBUST)):
+            of_attack = sentence.format(attack[-1])
+            yield from _pair(of_attack, Range(0), measured, printed, attack, results.BEST, other)
 
 
 def _of_training(measured: Measured, printed: Printed, robust: dict[str, bool]) -> Iterator[Claim]:
-    """What is left of networks trained on one FGSM step under BIM: of themselves, beside others."""
-    attack = next((a for a in _BIMS for name in robust if Place(a, name) in measured), known.BIM)
+    """Networks trained on one FGSM step under BIM: beside themselves under FGSM, beside others."""
+    attack = next((a for a in _BIMS for name in robust if Case(a, name) in measured), results.BIM)
     for name in (name for name, is_fgsm in robust.items() if is_fgsm):
-        places = Place(attack, name), Place("FGSM", name)
-        if all(place in measured for place in places):
-            claim = _difference(_ITERATIVE, _CLAIMED[_ITERATIVE], measured, printed, *places)
+        cases = Case(attack, name), Case("FGSM", name)
+        if measured.keys() >= {*cases}:
+            claim = _difference(_ITERATIVE, _CLAIMED[_ITERATIVE], measured, printed, *cases)
             yield replace(claim, quantity=f"accuracy of {name}, {attack} - FGSM")
         for other in (other for other, is_fgsm in robust.items() if not is_fgsm):
             yield from _pair(_ITERATIVE, Range(most=0), measured, printed, attack, name, other)
 
 
-def _trained(predictions: Results, places: Places) -> dict[str, dict[str, bool]]:
-    """By data set and name the robust networks, and whether FGSM is what they were trained on."""
-    names = ["dataset", "classifier", "purifier", "purifier_point"]
-    found: dict[str, dict[str, bool]] = {}
-    for values in predictions.frame[names].drop_duplicates().itertuples(index=False, name=None):
-        about = dict(zip(names, values, strict=True))
-        defence = places.defence(about)
-        if places.denoiser(about) is None and defence.startswith(known.ROBUST):
+def _trained(predictions: Results, labeler: LabelAssignment) -> dict[str, dict[str, bool]]:
+    """The robust networks by data set and name, and whether they were trained on FGSM."""
+    trained: dict[str, dict[str, bool]] = {}
+    for about in predictions.distinct(["dataset", "classifier", "purifier", "purifier_point"]):
+        defence = labeler.defence(about)
+        if labeler.denoiser(about) is None and defence.startswith(results.ROBUST):
             training = predictions.entry("classifier", about["classifier"])["training"]
             settings = training.get("settings", {})
             is_fgsm = settings.get("steps") == 1 and not settings.get("random_start", True)
-            found.setdefault(about["dataset"], {})[defence] = is_fgsm
-    return found
+            trained.setdefault(about["dataset"], {})[defence] = is_fgsm
+    return trained
 
 
-# Sentence, attacks, two defences, and what is claimed of the first's accuracy less the second's.
+# Sentence, attacks, two defences, and the range claimed for the difference of their accuracies.
 _COMPARISONS = (
     (_LESS, (CLEAN,), MOST, FEWEST, Range(most=0)),
     (_MORE, _ROBUST, MOST, FEWEST, Range(0)),
     (_G_WORSE, (CLEAN, "FGSM", *_STRONG), "G", "F", Range(most=0)),
-    (_NOISE, _BIMS, known.NOISY, known.A, Range(0)),
-    (_TURN, _BIMS, known.TURNED, known.A, Range(0)),
+    (_NOISE, _BIMS, results.NOISY, results.A, Range(0)),
+    (_TURN, _BIMS, results.TURNED, results.A, Range(0)),
     (_E_CLEAN, (CLEAN,), "E", "D", Range(0)),
     (_NOISE_HELPS, ("FGSM", "R-FGSM", *_STRONG), "F", "E", Range(0)),
 )
 
 
-def _absent() -> Iterator[Claim]:
-    """Every sentence about accuracies once, for those that no data set has the results of."""
+def _without_results() -> Iterator[Claim]:
+    """Every sentence about accuracies once, for those without results on any data set."""
     for sentence, attacks, first, second, claimed in _COMPARISONS:
         quantity = f"accuracy of {first} - {second}, {_under(attacks[0])}"
-        yield Claim(sentence, quantity, claimed, lacking=f"{first} and {second} were not compared")
-    others = [(_F_BEST, "F", "the best of A to G"), (_ADAPTIVE, "a variant", known.DIRECT)]
-    others += [
-        (_RIVALS.format(rival), "a variant", rival)
-        for rival in (known.MAGNET, known.GAN, known.ROBUST)
-    ]
+        yield Claim(sentence, quantity, claimed, reason=f"{first} and {second} were not compared")
+    others = [(_F_BEST, "F", "the best of A to G"), (_ADAPTIVE, "a variant", results.DIRECT)]
+    others += [(_PURIFIES.format(rival), "a variant", rival) for rival in _RIVALS]
     others.append((_ITERATIVE, "a network trained on FGSM under BIM", "under FGSM"))
-    others.append((_DROPS, f"{known.DIRECT} under {known.COUNTER_A}", f"under {known.BIM}"))
-    others.append((_HIDDEN, f"{known.BEST} under {KNOWING}", f"under {known.BIM}"))
-    for letter, attack in (("A", known.COUNTER_A), ("B", known.COUNTER_B)):
-        for sentence, other in ((_RESISTS, known.DIRECT), (_BETTER, known.ROBUST)):
-            others.append((sentence.format(letter), known.BEST, f"{other}, {attack}"))
+    others.append((_DROPS, f"{results.DIRECT} under {results.COUNTER_A}", f"under {results.BIM}"))
+    others.append((_HIDDEN, f"{results.BEST} under {KNOWING}", f"under {results.BIM}"))
+    for letter, attack in (("A", results.COUNTER_A), ("B", results.COUNTER_B)):
+        for sentence, other in ((_RESISTS, results.DIRECT), (_BETTER, results.ROBUST)):
+            others.append((sentence.format(letter), results.BEST, f"{other}, {attack}"))
     for sentence, first, second in others:
-        lacking = f"{first} and {second} were not compared"
+        reason = f"{first} and {second} were not compared"
         claimed = _CLAIMED.get(sentence, Range(0))
-        yield Claim(sentence, f"accuracy of {first} - {second}", claimed, lacking=lacking)
+        yield Claim(sentence, f"accuracy of {first} - {second}", claimed, reason=reason)
 
 
 _CLAIMED = {
@@ -353,17 +342,16 @@ def _under(attack: str) -> str:
 
 
 def _difference(
-    sentence: str, claimed: Range, found: Measured, printed: Printed, first: Place, second: Place
+    sentence: str, claimed: Range, measured: Measured, printed: Printed, first: Case, second: Case
 ) -> Claim:
-    """Accuracy at the first place less that at the second, over the images that both have."""
+    """Accuracy in the first case less that in the second, over the images that both have."""
     quantity = f"accuracy of {first.defence} - {second.defence}, {_under(first.attack)}"
-    pair = [printed.get(place) for place in (first, second)]
+    pair = [printed.get(case) for case in (first, second)]
     published = "" if None in pair else f"{pair[0] - pair[1]:.3f}"
     claim = Claim(sentence, quantity, claimed, published=published)
-    one, other = found[first].align(found[second], join="inner")
-    if not len(one):
-        return replace(claim, lacking="the images are not the same")
-    images = one.index.get_level_values("id").to_numpy()
-    made = statistics.bootstrap_difference(one.to_numpy(), other.to_numpy(), images)
-    # Means over draws are no round numbers: nothing is to lie beside a bound by rounding.
-    return replace(claim, estimate=Estimate(*(round(x, 12) + 0.0 for x in made[:3]), made.n))
+    difference = paired_difference(measured[first], measured[second])
+    if isinstance(difference, Estimate):
+        # Means over draws are rounded, so that floating point decides no comparison with a bound.
+        bounds = (round(bound, 12) + 0.0 for bound in difference[:3])
+        difference = Estimate(*bounds, difference.n)
+    return claim.measured(difference)

@@ -1,7 +1,7 @@
-"""What "APuDAE" says in words about reconstruction errors, computed from our results.
+"""The claims of "APuDAE" about reconstruction errors, computed from our results.
 
-All quantities are differences of errors, image by image, in % of mu: the mean error of held-out
-clean images, which the calibration gives.
+All quantities are differences of errors, image by image, in % of mu, the mean error of held-out
+clean images (from the calibration).
 """
 
 from collections.abc import Iterator
@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 from advdenoise import statistics
 from advdenoise.graph.threats import CLEAN
 from advdenoise.reporting.claims import Claim, Range
-from advdenoise.reporting.read import Results, read_values
+from advdenoise.reporting.read import Results, iter_groups, read_values
 
-from . import results as known
-from .results import Places
+from . import results
+from .results import LabelAssignment
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# What the text calls "no change" may change the error of an image by so many % of the mean error.
+# The largest change, in % of the mean error, that counts as "no change".
 _PERCENT = 1.0
-_ATTACKS = ("FGSM", "R-FGSM", known.BIM, known.FIRST, known.SECOND, known.CW)
+_ATTACKS = ("FGSM", "R-FGSM", results.BIM, results.FIRST, results.SECOND, results.CW)
 _PREMISE = "The reconstruction error of clean images is below that of adversarial ones."
 _BOTH = "With a fixed number of iterations the errors of clean and adversarial images are reduced."
 _D_RAISES = "A target distribution increases the reconstruction error of clean images below mean."
@@ -34,11 +34,11 @@ Means = dict[tuple[int, str, str], float]
 
 
 def claims(
-    predictions: Results, places: Places, calibration: list[Path], simple: set[str]
+    predictions: Results, labeler: LabelAssignment, calibration: list[Path], simple: set[str]
 ) -> Iterator[Claim]:
-    """The premise, what A does to all images, and what D and E do to clean ones below the mean.
+    """The premise, the effect of A on all images, and that of D and E on clean ones below the mean.
 
-    On the `simple` data sets D and E are claimed to do nothing.
+    Nothing is claimed of D and E on the `simple` data sets.
     """
     means = {
         (settings["seed"], settings["dataset"], settings["denoiser"]["name"]): value["mean"]
@@ -46,28 +46,23 @@ def claims(
     }
     groups = [
         (about, rows)
-        for about, rows in _groups(predictions.frame)
-        if places.is_plain(about)
-        and places.denoiser(about) is not None
-        # A generator has no error, and nothing is claimed of MagNet's.
-        and places.defence(about) not in (known.MAGNET, known.GAN)
+        for about, rows in iter_groups(predictions.frame, _NAMES)
+        if results.is_oblivious(about)
+        and labeler.denoiser(about) is not None
+        # A generator has no error, and there is no claim about MagNet's.
+        and labeler.defence(about) not in (results.MAGNET, results.GAN)
     ]
-    yield from _of_premise(groups, places, means)
-    yield from _of_a(groups, places, means)
-    yield from _of_d_and_e(groups, places, means, simple)
+    yield from _of_premise(groups, labeler, means)
+    yield from _of_a(groups, labeler, means)
+    yield from _of_d_and_e(groups, labeler, means, simple)
 
 
-def _groups(frame: "pd.DataFrame") -> Iterator[tuple[dict, "pd.DataFrame"]]:
-    for values, rows in frame.groupby(_NAMES, sort=False):
-        yield dict(zip(_NAMES, values, strict=True)), rows
-
-
-def _of_premise(groups: list, places: Places, means: Means) -> Iterator[Claim]:
+def _of_premise(groups: list, labeler: LabelAssignment, means: Means) -> Iterator[Claim]:
     words = "error of adversarial less that of clean images in % of the mean"
     errors: dict[tuple, dict[str, pd.DataFrame]] = {}
     for about, rows in groups:
-        where = about["dataset"], about["split"], places.denoiser(about)
-        errors.setdefault(where, {}).setdefault(places.attack(about), rows)
+        where = about["dataset"], about["split"], labeler.denoiser(about)
+        errors.setdefault(where, {}).setdefault(labeler.attack(about), rows)
     compared = False
     for where, here in errors.items():
         for attack in _ATTACKS:
@@ -78,11 +73,11 @@ def _of_premise(groups: list, places: Places, means: Means) -> Iterator[Claim]:
                 yield _measured(claim, pairs["difference"], pairs, where[2], means)
     if not compared:
         reason = "no denoiser was shown clean and adversarial images"
-        yield Claim(_PREMISE, words, Range(0), lacking=reason)
+        yield Claim(_PREMISE, words, Range(0), reason=reason)
 
 
 def _paired(attacked: "pd.DataFrame", clean: "pd.DataFrame") -> "pd.DataFrame":
-    """Each image of both once: its error before a purifier under attack less that when clean."""
+    """Each image once: its error before a purifier under attack less that when clean."""
     keys = ["seed", "dataset", "id"]
     one, other = (
         rows.drop_duplicates(keys).set_index(keys)["error_before"] for rows in (attacked, clean)
@@ -91,40 +86,42 @@ def _paired(attacked: "pd.DataFrame", clean: "pd.DataFrame") -> "pd.DataFrame":
     return (one - other).rename("difference").reset_index()
 
 
-def _of_a(groups: list, places: Places, means: Means) -> Iterator[Claim]:
+def _of_a(groups: list, labeler: LabelAssignment, means: Means) -> Iterator[Claim]:
     claims: dict[tuple, Claim] = {}
     for about, rows in groups:
-        attack = places.attack(about)
-        if places.defence(about) != known.A or attack not in (CLEAN, *_ATTACKS):
+        attack = labeler.attack(about)
+        if labeler.defence(about) != results.A or attack not in (CLEAN, *_ATTACKS):
             continue
-        where = about["dataset"], about["split"], places.denoiser(about), attack
+        where = about["dataset"], about["split"], labeler.denoiser(about), attack
         if where not in claims:
             quantity = f"{', '.join(where[:3])}: change of the error in % of the mean, A, {attack}"
             claim = Claim(_BOTH, quantity, Range(most=0))
             claims[where] = _change(claim, rows, where[2], means)
     if not claims:
         quantity = "change of the error in % of the mean, A"
-        yield Claim(_BOTH, quantity, Range(most=0), lacking="A was not judged")
+        yield Claim(_BOTH, quantity, Range(most=0), reason="A was not judged")
     yield from claims.values()
 
 
-def _of_d_and_e(groups: list, places: Places, means: Means, simple: set[str]) -> Iterator[Claim]:
+def _of_d_and_e(
+    groups: list, labeler: LabelAssignment, means: Means, simple: set[str]
+) -> Iterator[Claim]:
     claimed = {"D": (_D_RAISES, Range(0)), "E": (_E_NOT, Range(-_PERCENT, _PERCENT))}
     words = "change of the error of clean images below the mean in % of it, {}"
     claims: dict[tuple, Claim] = {}
     for about, rows in groups:
-        variant = places.defence(about)
+        variant = labeler.defence(about)
         where = (about["dataset"], about["split"], variant)
         if about["threat"] != CLEAN or variant not in claimed or about["dataset"] in simple:
             continue
         if where not in claims:
             sentence, wanted = claimed[variant]
             claim = Claim(sentence, f"{', '.join(where[:2])}: {words.format(variant)}", wanted)
-            claims[where] = _change(claim, rows, places.denoiser(about), means, below=True)
+            claims[where] = _change(claim, rows, labeler.denoiser(about), means, below=True)
     for variant, (sentence, wanted) in claimed.items():
         if not any(where[2] == variant for where in claims):
             reason = f"{variant} was not judged on clean images"
-            yield Claim(sentence, words.format(variant), wanted, lacking=reason)
+            yield Claim(sentence, words.format(variant), wanted, reason=reason)
     yield from claims.values()
 
 
@@ -134,10 +131,10 @@ def _change(
     """The change from before to after a purifier, of images `below` the mean or of all."""
     if below:
         mean = _mean(rows, denoiser, means)
-        # Without a mean all stay, and `_measured` says why nothing is known.
+        # Without a mean all stay, and `_measured` says why nothing is results.
         rows = rows[(rows["error_before"] < mean) | mean.isna()]
         if not len(rows):
-            return replace(claim, lacking="no image has an error below the mean")
+            return replace(claim, reason="no image has an error below the mean")
     return _measured(claim, rows["error_after"] - rows["error_before"], rows, denoiser, means)
 
 
@@ -146,7 +143,7 @@ def _measured(
 ) -> Claim:
     mean = _mean(rows, denoiser, means)
     if not len(rows) or mean.isna().any():
-        return replace(claim, lacking=f"the calibration of {denoiser} is not among the files")
+        return replace(claim, reason=f"the calibration of {denoiser} is not among the files")
     share = (100 * difference / mean).to_numpy()
     return replace(claim, estimate=statistics.bootstrap_mean(share, rows["id"].to_numpy()))
 
@@ -154,5 +151,4 @@ def _measured(
 def _mean(rows: "pd.DataFrame", denoiser: str, means: Means) -> "pd.Series":
     """The mean error of each row's calibration, NaN where that is not among the files."""
     keys = zip(rows["seed"], rows["dataset"], strict=True)
-    found = [means.get((*key, denoiser), float("nan")) for key in keys]
-    return rows["id"] * 0.0 + found
+    return rows["id"] * 0.0 + [means.get((*key, denoiser), float("nan")) for key in keys]

@@ -12,14 +12,14 @@ from advdenoise.errors import BadInput, suggest
 from advdenoise.graph.threats import CLEAN
 from advdenoise.ranges import PositiveInt
 from advdenoise.reporting import labels
-from advdenoise.reporting.examples import Seen, of_one_replicate, read_seen
+from advdenoise.reporting.examples import Examples, first_replicate, read_examples
 from advdenoise.reporting.palette import Styles
 from advdenoise.reporting.read import Results
 from advdenoise.reporting.sheet import CROSS, Row, Tile, sheet
-from advdenoise.reporting.subject import of_what
+from advdenoise.reporting.subject import describe
 
 from .labels import LABELS
-from .results import Places, defence
+from .results import LabelAssignment, defence
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,9 +36,9 @@ def errors(
     One row of two panels, before and after purification, for each first point of `variant` ("A"
     to "G") in a data set; both have the bins of the first. `attack` is a printed name.
     """
-    places = Places(predictions)
+    labeler = LabelAssignment(predictions)
     frame = predictions.frame[predictions.frame["seed"] == predictions.frame["seed"].iloc[0]]
-    pairs = _pairs(frame, places, variant, attack)
+    pairs = _pairs(frame, labeler, variant, attack)
     styles = styles or Styles()
     figure, axes = plt.subplots(
         len(pairs),
@@ -90,7 +90,7 @@ def strips(
     """
     rows: list[Row] = []
     begun: set[tuple] = set()
-    for seen in of_one_replicate(read_seen(examples, images)):
+    for seen in first_replicate(read_examples(examples, images)):
         about = seen.about
         name = labels.with_point(about["purifier"], about["purifier_point"])
         if seen.attack_name(LABELS) != attack or (purifiers and name not in purifiers):
@@ -108,7 +108,7 @@ def strips(
             f"figures: no example images are under {attack!r} behind the purifiers asked for; "
             "correct `attack` or `purifiers`, or cross others"
         )
-    where = "; ".join(of_what([examples], LABELS))
+    where = "; ".join(describe([examples], LABELS))
     return sheet(rows, title=where, note=f"above an image: the predicted class; {CROSS}: wrong")
 
 
@@ -116,19 +116,19 @@ _COLUMNS = ("error_before", "error_after")
 
 
 def _pairs(
-    frame: "pd.DataFrame", places: Places, variant: str, attack: str
+    frame: "pd.DataFrame", labeler: LabelAssignment, variant: str, attack: str
 ) -> list[tuple[str, "pd.DataFrame", "pd.DataFrame"]]:
     """Name, clean and attacked rows of the first point of a variant in each data set."""
     found: dict[tuple[str, str], dict[str, pd.DataFrame]] = {}
     names: set[str] = set()
     for values, rows in frame.groupby([*_GROUPS, "threat", "attack_point"], sort=False):
         about = dict(zip([*_GROUPS, "threat", "attack_point"], values, strict=True))
-        if places.defence(about) != variant:
+        if labeler.defence(about) != variant:
             continue
-        printed = places.attack(about)
+        printed = labeler.attack(about)
         names.add(printed)
         if printed in (CLEAN, attack):
-            place = (about["dataset"], places.own(about))
+            place = (about["dataset"], labels.purifier(about))
             found.setdefault(place, {}).setdefault(printed, rows[rows["draw"] == 0])
     pairs = {}
     for (dataset, own), both in found.items():
@@ -141,18 +141,18 @@ def _pairs(
     return list(pairs.values())
 
 
-def _clean(seen: Seen) -> list[Tile]:
+def _clean(seen: Examples) -> list[Tile]:
     return [
         Tile(picture, seen.classes[label])
         for picture, label in zip(seen.images, seen.labels, strict=True)
     ]
 
 
-def _attacked(seen: Seen) -> list[Tile]:
-    return _tiles(seen, zip(seen.seen, seen.seen_prediction, strict=True))
+def _attacked(seen: Examples) -> list[Tile]:
+    return _tiles(seen, zip(seen.inputs, seen.input_prediction, strict=True))
 
 
-def _tiles(seen: Seen, pairs) -> list[Tile]:
+def _tiles(seen: Examples, pairs) -> list[Tile]:
     return [
         Tile(picture, seen.name(prediction), prediction != label)
         for (picture, prediction), label in zip(pairs, seen.labels, strict=True)

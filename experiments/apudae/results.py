@@ -1,4 +1,4 @@
-"""Which attack and which defence of "APuDAE" a result belongs to."""
+"""The attack and the defence of "APuDAE" that a result belongs to."""
 
 from pathlib import Path
 
@@ -27,121 +27,103 @@ _ATTACKS = {"PGD": BIM, "C&W": UNBOUNDED}
 _SETTINGS = (FIRST, SECOND)
 
 
-class Places:
-    """Names the attack and the defence of each group of results.
+class LabelAssignment(labels.LabelAssignment):
+    """Labels the attack and the defence of each group of results.
 
-    Of several attacks of one method the first has its name, and the others stand under their own,
-    as does what no printed name fits. An entry with two points of BIM has both settings of Table 4,
-    in the order of their steps.
+    Of several attacks of one method the first has the printed name; the others have their own, as
+    has what no printed name fits. An entry with two points of BIM has both settings of Table 4, in
+    the order of their steps.
     """
 
-    def __init__(self, predictions: Results):
-        self._predictions = predictions
-        self._holders = labels.Holders()
-
     def attack(self, about: dict) -> str:
-        """The attack's printed name; of one who knows the purifier its own, or a counter attack."""
+        """The attack's printed name; an adaptive attack is a counter attack or has its own name."""
         threat, point = parse(about["threat"]), about["attack_point"]
         if threat.is_clean:
             return CLEAN
         own = labels.threat(about["threat"], point, about["classifier"])
         if threat.victim != about["classifier"]:
             return own
-        entry = self._predictions.attack(threat.attack)
+        entry = self._results.attack(threat.attack)
         if threat.purifier is not None:
             return counter_attack(entry, point) or own
-        method = LABELS.attack(entry, point, threat.attack)
+        method = LABELS.attack(entry, point)
         printed = _ATTACKS.get(method, method)
         if printed == BIM:
             same = sorted(_of_one_method(entry, point), key=lambda name: _steps(entry, name))
             if len(same) == len(_SETTINGS):
                 printed = _SETTINGS[same.index(point)]
-        return self._holders.name(printed, own, (threat.attack, point), about["dataset"])
+        return self.assign(printed, own, (threat.attack, point), about["dataset"])
 
     def defence(self, about: dict) -> str:
         """The kind of a defence, a variant's by its letter; its own name where it has no kind.
 
         Of several robust classifiers of a data set the first is the paper's.
         """
-        own = self.own(about)
-        function = self.point(about)["function"]
-        classifier = self._predictions.entry("classifier", about["classifier"])
-        robust = labels.training_function(classifier).startswith("adversarial.")
+        own, function = labels.purifier(about), self.function(about)
         if function == "basic.none":
-            if not robust:
+            if not self.is_robust(about):
                 return NONE
-            named = f"{ROBUST}, {about['classifier']}"
-            return self._holders.name(ROBUST, named, about["classifier"], about["dataset"])
-        if robust:
+            robust = f"{ROBUST}, {about['classifier']}"
+            return self.assign(ROBUST, robust, about["classifier"], about["dataset"])
+        if self.is_robust(about):
             return f"{own}, {about['classifier']}"
         if function == "basic.direct":
-            return MAGNET if self._is_magnet(about) else DIRECT
+            is_magnet = self.denoiser_entry(about)["function"] == "autoencoders.magnet"
+            return MAGNET if is_magnet else DIRECT
         return _VARIANTS.get(function, GAN if function == "gan.defense_gan" else own)
-
-    def own(self, about: dict) -> str:
-        """A purifier's point by the names of the configuration."""
-        return labels.with_point(about["purifier"], about["purifier_point"])
 
     def point(self, about: dict) -> dict:
         """Function and settings of a purifier's point, defaults included.
 
-        A chosen setting of which replicates or data sets have several values is a text of them all.
+        A chosen setting that differs between replicates or data sets is a text of all its values.
         """
-        points = self._predictions.entry("purifier", about["purifier"])["points"]
-        point = with_defaults("purifiers", points[about["purifier_point"]])
-        several: dict[str, set] = {}
-        for (_, *place, setting), values in self._predictions.chosen.items():
-            if place == [about["purifier"], about["purifier_point"]]:
-                several.setdefault(setting, set()).update(values.values())
+        point = with_defaults("purifiers", self._results.purifier_point(about))
+        values: dict[str, set] = {}
+        for (_, *names, setting), by_seed in self._results.chosen.items():
+            if names == [about["purifier"], about["purifier_point"]]:
+                values.setdefault(setting, set()).update(by_seed.values())
         texts = {
-            n: " or ".join(map(value_text, sorted(v))) for n, v in several.items() if len(v) > 1
+            n: " or ".join(map(value_text, sorted(v))) for n, v in values.items() if len(v) > 1
         }
         return {**point, "settings": point["settings"] | texts}
 
     def attack_point(self, about: dict) -> dict:
         """The same of an attack's point."""
-        entry = self._predictions.attack(about["threat"])
+        entry = self._results.attack(about["threat"])
         return with_defaults("attacks", entry["points"][about["attack_point"]])
 
-    def is_plain(self, about: dict) -> bool:
-        """Whether the attacker knows the classifier alone."""
-        return parse(about["threat"]).purifier is None
-
     def is_variant(self, about: dict) -> bool:
-        """Whether a purifier is one of the paper's own, the denoiser alone not counted."""
-        return self.point(about)["function"] in _VARIANTS
+        """Whether a purifier is one of the paper's variants; the denoiser alone is none."""
+        return self.function(about) in _VARIANTS
 
     def denoiser(self, about: dict) -> str | None:
         """The name of a purifier's denoiser, None where it has none."""
-        return self._predictions.entry("purifier", about["purifier"]).get("denoiser")
+        return self._results.entry("purifier", about["purifier"]).get("denoiser")
 
-    def knows(self, about: dict) -> bool:
-        """Whether the attacker knows the very purifier that is judged."""
-        return parse(about["threat"]).purifier == about["purifier"]
 
-    def _is_magnet(self, about: dict) -> bool:
-        name = self._predictions.entry("purifier", about["purifier"])["denoiser"]
-        return self._predictions.entry("denoiser", name)["function"] == "autoencoders.magnet"
+def is_oblivious(about: dict) -> bool:
+    """Whether the attack is on the classifier alone."""
+    return parse(about["threat"]).purifier is None
 
 
 def chosen(predictions: Results) -> list[str]:
-    """A sentence for each value that was chosen on held-out images, with the points that have it.
+    """A sentence for each value that was chosen on held-out images, with its purifiers.
 
-    Of several replicates the values stand in the order of the seeds.
+    The values of several replicates are in the order of the seeds.
     """
-    points: dict[tuple, list[str]] = {}
-    for (dataset, purifier, point, setting), values in predictions.chosen.items():
-        told = ", ".join(value_text(values[seed]) for seed in sorted(values))
+    purifiers: dict[tuple, list[str]] = {}
+    for (dataset, purifier, point, setting), by_seed in predictions.chosen.items():
+        values = ", ".join(value_text(by_seed[seed]) for seed in sorted(by_seed))
         name = labels.with_point(purifier, point)
-        points.setdefault((dataset, setting, told), []).append(name)
+        purifiers.setdefault((dataset, setting, values), []).append(name)
     return [
-        f"{setting} = {told} on {dataset}, chosen on held-out images: {', '.join(own)}."
-        for (dataset, setting, told), own in points.items()
+        f"{setting} = {values} on {dataset}, chosen on held-out images: {', '.join(own)}."
+        for (dataset, setting, values), own in purifiers.items()
     ]
 
 
 def defence(function: str) -> str:
-    """The printed name of what a purifier's function is; empty where the paper has none."""
+    """The printed name of a purifier by its function; empty if the paper has none."""
     if function == "basic.direct":
         return DIRECT
     variant = _VARIANTS.get(function, "")
@@ -149,16 +131,16 @@ def defence(function: str) -> str:
 
 
 def counter_attack(entry: dict, point: str) -> str | None:
-    """The paper's counter attack that an attack's entry is, behind a known purifier.
+    """The paper's counter attack that an adaptive attack's entry is; None if it is neither.
 
-    A has the denoiser in the purifier's place (equation 14), B lowers the reconstruction error
-    beside the attack on the classifier (equation 15).
+    A attacks through the denoiser in the purifier's place (equation 14), B also lowers the
+    reconstruction error (equation 15).
     """
     if entry.get("through") == "denoiser":
         return COUNTER_A
     function = entry["points"][point]["function"]
-    handed = components.signature("attacks", f"attacks.{entry['name']}", function).injected
-    return COUNTER_B if "error" in handed else None
+    injected = components.signature("attacks", f"attacks.{entry['name']}", function).injected
+    return COUNTER_B if "error" in injected else None
 
 
 def _of_one_method(entry: dict, point: str) -> list[str]:

@@ -1,7 +1,6 @@
 """Tables of "APuDAE": accuracy behind purifiers, oblivious and counter attacks, the networks."""
 
 import itertools
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +9,14 @@ from advdenoise.graph.threats import CLEAN
 from advdenoise.reporting import architecture as layers
 from advdenoise.reporting import labels
 from advdenoise.reporting.cells import Cell, Cells
-from advdenoise.reporting.measures import accuracy, chosen, top
+from advdenoise.reporting.measures import accuracy, correct_when_clean, with_top_hits
 from advdenoise.reporting.points import differing, shown
 from advdenoise.reporting.read import Results, read_values
 from advdenoise.statistics import Estimate
 
-from . import results as known
+from . import results
 from .labels import LABELS
-from .results import PUBLISHED, Places
+from .results import PUBLISHED, LabelAssignment
 
 _WORST = (
     "Counter attack B: of its scan the point with the lowest accuracy counts for each defence; all "
@@ -34,8 +33,8 @@ _CHOSEN = (
     "replicates together."
 )
 _NOT_RUN = (
-    "{} on {}: not run. A robust network of one's own is another classifier with a crossing of its "
-    "own, `purifier: none`."
+    "{} on {}: not run. Your own robust network is another classifier with its own crossing, "
+    "`purifier: none`."
 )
 _NO_EPSILON = (
     "The text's number is lost; 0.3 is that of the works which it names. Beside each epsilon "
@@ -58,7 +57,7 @@ def architecture(calibration: list[Path]) -> Cells:
     layer stands the paper's of the same kind and stride, of which it is not known how often it is
     repeated.
     """
-    found = layers.architecture(calibration, _printed_sizes)
+    cells = layers.architecture(calibration, _printed_sizes)
     notes = [
         f"The paper's layer {line['row']}: {line['column']}, {line['raw']}."
         for line in PUBLISHED.lines("table1")
@@ -67,7 +66,7 @@ def architecture(calibration: list[Path]) -> Cells:
     for _, settings in read_values(calibration):
         entry = settings["denoiser"]
         notes.append(f"{settings['dataset']}, {entry['name']}: {labels.precision(entry)} training.")
-    return Cells(found, [*found.notes, *dict.fromkeys(notes)], found.printed)
+    return Cells(cells, [*cells.notes, *dict.fromkeys(notes)], cells.printed)
 
 
 def attacks(predictions: Results) -> Cells:
@@ -75,20 +74,23 @@ def attacks(predictions: Results) -> Cells:
 
     "APuDAE" is the entry's first point of variant A, MagNet that of its first autoencoder.
     """
-    places = Places(predictions)
-    names = {known.A: "APuDAE"}
-    rows = {CLEAN: "Clean", known.BIM: "PGD"}
-    printed = {known.NONE, known.ROBUST, known.GAN, known.MAGNET, known.DIRECT, "APuDAE"}
+    labeler = LabelAssignment(predictions)
+    names = {results.A: "APuDAE"}
+    rows = {CLEAN: "Clean", results.BIM: "PGD"}
+    printed = {results.NONE, results.ROBUST, results.GAN, results.MAGNET, results.DIRECT, "APuDAE"}
 
     def label(about: dict) -> tuple[str, str]:
-        attack, defence = places.attack(about), places.defence(about)
+        attack, defence = labeler.attack(about), labeler.defence(about)
         name = names.get(defence, defence)
-        has_name = name in printed or name.startswith(known.ROBUST)
-        column = held(about, name) if has_name else f"{_variant(name)} ({places.own(about)})"
+        has_name = name in printed or name.startswith(results.ROBUST)
+        column = (
+            _assigned(labeler, about, name)
+            if has_name
+            else f"{_variant(name)} ({labels.purifier(about)})"
+        )
         return rows.get(attack, attack), column
 
-    held = _first_of_a_name(places)
-    return Cells(accuracy(predictions, label, unit="fraction"), known.chosen(predictions))
+    return Cells(accuracy(predictions, label, unit="fraction"), results.chosen(predictions))
 
 
 def epsilons(predictions: Results) -> Cells:
@@ -97,26 +99,26 @@ def epsilons(predictions: Results) -> Cells:
     Rows are a network and an epsilon, columns attacks; notes say where the published accuracy lies,
     by a straight line between neighbours.
     """
-    places = Places(predictions)
+    labeler = LabelAssignment(predictions)
 
     def label(about: dict) -> tuple[str, str]:
         entry = predictions.attack(about["threat"])
-        method = LABELS.attack(entry, about["attack_point"], entry["name"])
-        column = "PGD" if method == known.BIM else method
-        return f"{places.defence(about)}, epsilon = {_epsilon(places, about):g}", column
+        method = LABELS.attack(entry, about["attack_point"])
+        column = "PGD" if method == results.BIM else method
+        return f"{labeler.defence(about)}, epsilon = {_epsilon(labeler, about):g}", column
 
     cells = accuracy(predictions, label, unit="fraction")
-    order = list(dict.fromkeys(places.defence(cell.about) for cell in cells))
+    order = list(dict.fromkeys(labeler.defence(cell.about) for cell in cells))
     cells.sort(
-        key=lambda cell: (order.index(places.defence(cell.about)), _epsilon(places, cell.about))
+        key=lambda cell: (order.index(labeler.defence(cell.about)), _epsilon(labeler, cell.about))
     )
     lines, printed, notes = PUBLISHED.numbers("table2"), {}, [_NO_EPSILON]
     curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for cell in cells:
-        place = cell.column, places.defence(cell.about)
+        place = cell.column, labeler.defence(cell.about)
         if place in lines:
             printed[cell.row, cell.column] = lines[place]
-            point = _epsilon(places, cell.about), cell.estimate.value
+            point = _epsilon(labeler, cell.about), cell.estimate.value
             curves.setdefault(place, []).append(point)
     for (attack, defence), curve in curves.items():
         published = float(lines[attack, defence]["value"])
@@ -128,20 +130,23 @@ def epsilons(predictions: Results) -> Cells:
 
 def purifiers(predictions: Results) -> Cells:
     """Table 3: rows are defences, columns attacks; accuracy as a fraction."""
-    places = Places(predictions)
-    held = _first_of_a_name(places)
+    labeler = LabelAssignment(predictions)
 
     def label(about: dict) -> tuple[str, str]:
-        defence = places.defence(about)
-        if defence == known.A:
-            printed = f"APuDAE (A, n={places.point(about)['settings']['steps']})"
+        defence = labeler.defence(about)
+        if defence == results.A:
+            printed = f"APuDAE (A, n={labeler.point(about)['settings']['steps']})"
         else:
             printed = _variant(defence)
-        is_own = defence in (known.NOISY, known.TURNED)  # of Table 4 alone
-        row = f"{printed} ({places.own(about)})" if is_own else held(about, printed)
-        return row, places.attack(about)
+        is_own = defence in (results.NOISY, results.TURNED)  # of Table 4 alone
+        row = (
+            f"{printed} ({labels.purifier(about)})"
+            if is_own
+            else _assigned(labeler, about, printed)
+        )
+        return row, labeler.attack(about)
 
-    return Cells(accuracy(predictions, label, unit="fraction"), known.chosen(predictions))
+    return Cells(accuracy(predictions, label, unit="fraction"), results.chosen(predictions))
 
 
 def top_classes(predictions: Results) -> Cells:
@@ -150,31 +155,36 @@ def top_classes(predictions: Results) -> Cells:
     n1, n2, n3 are the steps of variant A in increasing order, B and C are A with noise and from
     random transformations. Images are those that the undefended classifier has right.
     """
-    places = Places(predictions)
-    held = _first_of_a_name(places)
-    judged, k = top(predictions)
-    few, of = chosen(judged, lambda about: places.defence(about) == known.NONE)
-    steps = _steps_of_a(predictions, places)
-    names = {known.NONE: "No defense", known.ROBUST: "Adv. Training"}
-    names |= {known.NOISY: "APuDAE (B)", known.TURNED: "APuDAE (C)", known.DIRECT: known.DIRECT}
+    labeler = LabelAssignment(predictions)
+    predictions, k = with_top_hits(predictions)
+    correct, counts = correct_when_clean(
+        predictions, lambda about: labeler.defence(about) == results.NONE
+    )
+    steps = _steps_of_a(predictions, labeler)
+    names = {results.NONE: "No defense", results.ROBUST: "Adv. Training"}
+    names |= {
+        results.NOISY: "APuDAE (B)",
+        results.TURNED: "APuDAE (C)",
+        results.DIRECT: results.DIRECT,
+    }
 
     def label(about: dict) -> tuple[str, str]:
-        defence = places.defence(about)
-        if defence == known.A:
-            number = steps.index(places.point(about)["settings"]["steps"]) + 1
+        defence = labeler.defence(about)
+        if defence == results.A:
+            number = steps.index(labeler.point(about)["settings"]["steps"]) + 1
             printed = f"APuDAE (A, n{number})"
         else:
-            printed = names.get(defence, places.own(about))
-        return held(about, printed), places.attack(about)
+            printed = names.get(defence, labels.purifier(about))
+        return _assigned(labeler, about, printed), labeler.attack(about)
 
     cells = [
         replace(cell, metric=f"top-{k} {cell.metric}")
-        for cell in accuracy(few, label, unit="fraction")
+        for cell in accuracy(correct, label, unit="fraction")
     ]
-    told = [f"n{place} = {number}" for place, number in enumerate(steps, start=1)]
-    notes = [_TOP.format(1, k), _CHOSEN.format(*of), *([", ".join(told) + "."] if told else [])]
-    notes += known.chosen(predictions)
-    robust = names[known.ROBUST]
+    names_of_steps = ", ".join(f"n{index} = {n}" for index, n in enumerate(steps, start=1))
+    notes = [_TOP.format(1, k), _CHOSEN.format(*counts), *([f"{names_of_steps}."] if steps else [])]
+    notes += results.chosen(predictions)
+    robust = names[results.ROBUST]
     return Cells(cells, notes + _not_run(robust, cells, [c for c in cells if c.row == robust]))
 
 
@@ -184,34 +194,33 @@ def counter_attacks(predictions: Results) -> Cells:
     "APuDAE (Best)" is the first variant that was attacked so. An accuracy is among the top 1 % of
     the classes, at least one.
     """
-    places = Places(predictions)
-    held = _first_of_a_name(places)
-    judged, k = top(predictions)
+    labeler = LabelAssignment(predictions)
+    hits, k = with_top_hits(predictions)
 
     def label(about: dict) -> tuple[str, str]:
-        defence = places.defence(about)
-        printed = known.BEST if places.is_variant(about) else defence
-        return places.attack(about), held(about, printed)
+        defence = labeler.defence(about)
+        printed = results.BEST if labeler.is_variant(about) else defence
+        return labeler.attack(about), _assigned(labeler, about, printed)
 
-    cells = accuracy(judged, label, unit="fraction")
+    cells = accuracy(hits, label, unit="fraction")
     shown: list[Cell] = []
     for cell in cells:
-        if cell.row == known.COUNTER_A:
+        if cell.row == results.COUNTER_A:
             shown.append(replace(cell, row=f"{_name(cell)} A"))
-        elif cell.row in (known.BIM, known.SECOND) and cell.column == known.ROBUST:
+        elif cell.row in (results.BIM, results.SECOND) and cell.column == results.ROBUST:
             shown += [replace(cell, row=f"{_name(cell)} {letter}") for letter in "AB"]
     scans: dict[tuple, list[Cell]] = {}
     for cell in cells:
-        if cell.row == known.COUNTER_B:
+        if cell.row == results.COUNTER_B:
             where = (cell.about["dataset"], cell.about["split"], cell.about["classifier"])
             scans.setdefault((*where, cell.column), []).append(cell)
     for scan in scans.values():
         worst = min(scan, key=lambda cell: cell.estimate.value)
         shown.append(replace(worst, row=f"{_name(worst)} B"))
-    shown += [told for scan in scans.values() for told in _scan(scan, places)]
-    lacking = _not_run(known.ROBUST, shown, [c for c in shown if c.column == known.ROBUST])
-    notes = [*_WORST, *([_TOP.format(1, k)] if k > 1 else []), *known.chosen(predictions)]
-    return Cells(shown, notes + lacking)
+    shown += [cell for scan in scans.values() for cell in _scan(scan, labeler)]
+    missing = _not_run(results.ROBUST, shown, [c for c in shown if c.column == results.ROBUST])
+    notes = [*_WORST, *([_TOP.format(1, k)] if k > 1 else []), *results.chosen(predictions)]
+    return Cells(shown, notes + missing)
 
 
 def authors_log(predictions: Results, calibration: list[Path]) -> Cells:
@@ -220,13 +229,13 @@ def authors_log(predictions: Results, calibration: list[Path]) -> Cells:
     Rows are a denoiser and a variant, columns attacks, accuracy as a fraction; then, of each
     denoiser, mean and deviation of the reconstruction error of clean images.
     """
-    places = Places(predictions)
-    columns = {CLEAN, known.RANDOM, "FGSM", "R-FGSM", known.BIM}
+    labeler = LabelAssignment(predictions)
+    columns = {CLEAN, results.RANDOM, "FGSM", "R-FGSM", results.BIM}
 
     def label(about: dict) -> tuple[str, str]:
-        sigma = places.point(about)["settings"].get("deviation")
+        sigma = labeler.point(about)["settings"].get("deviation")
         suffix = "" if sigma is None else f", sigma = {sigma:g}"
-        return f"{places.denoiser(about)}: {places.defence(about)}{suffix}", places.attack(about)
+        return f"{labeler.denoiser(about)}: {labeler.defence(about)}{suffix}", labeler.attack(about)
 
     wanted = _of_points(predictions, lambda point: point["function"] in ("apudae.e", "apudae.f"))
     cells = accuracy(wanted, label, unit="fraction") if len(wanted.frame) else []
@@ -234,9 +243,9 @@ def authors_log(predictions: Results, calibration: list[Path]) -> Cells:
     lines = PUBLISHED.lines("source_repo_log")
     logged = {line["attack"]: line for line in lines if line["unit"] == "fraction"}
     printed = {
-        (cell.row, cell.column): _told(logged[cell.column])
+        (cell.row, cell.column): _as_published(logged[cell.column])
         for cell in cells
-        if places.point(cell.about)["settings"].get("deviation") is not None
+        if labeler.point(cell.about)["settings"].get("deviation") is not None
     }
     pickled = [line for line in lines if line["unit"] != "fraction"]
     for value, settings in read_values(calibration):
@@ -244,8 +253,9 @@ def authors_log(predictions: Results, calibration: list[Path]) -> Cells:
         row = f"{about['denoiser']}: {_OF_ERROR}"
         for name, line in zip(("mean", "deviation"), pickled, strict=True):
             unit = line["unit"]
-            cells.append(Cell(row, name, name, unit, _exactly(value[name]), about=about))
-            printed[row, name] = _told(line)
+            estimate = Estimate.without_interval(value[name])
+            cells.append(Cell(row, name, name, unit, estimate, about=about))
+            printed[row, name] = _as_published(line)
     return Cells(cells, [_LOGGED], printed)
 
 
@@ -255,32 +265,32 @@ def sweep(predictions: Results) -> Cells:
     Rows are a variant and these settings, in their order, columns attacks. Points of equal settings
     are shown once; variants with one point are left out.
     """
-    places = Places(predictions)
+    labeler = LabelAssignment(predictions)
     points: dict[str, list[dict]] = {}
     for about in _purifier_points(predictions):
-        point = places.point(about)
+        point = labeler.point(about)
         if point["function"].startswith("apudae."):
             points.setdefault(point["function"], []).append(point)
     names = {function: differing(found) for function, found in points.items()}
     several = predictions.frame["dataset"].nunique() > 1
 
     def order(about: dict) -> tuple:
-        point = places.point(about)
+        point = labeler.point(about)
         settings = [point["settings"].get(name) for name in names[point["function"]]]
         return point["function"], [_sortable(setting) for setting in settings]
 
     def label(about: dict) -> tuple[str, str]:
-        point = places.point(about)
+        point = labeler.point(about)
         settings = shown(point, names[point["function"]])
         dataset = f"{about['dataset']}: " if several else ""
-        return f"{dataset}{places.defence(about)}, {settings}", places.attack(about)
+        return f"{dataset}{labeler.defence(about)}, {settings}", labeler.attack(about)
 
     wanted = _of_points(predictions, lambda point: bool(names.get(point["function"])))
     cells = accuracy(wanted, label, unit="fraction") if len(wanted.frame) else []
     first: dict[tuple, Cell] = {}
     for cell in cells:
         first.setdefault((cell.row, cell.column, cell.about["classifier"]), cell)
-    notes = known.chosen(wanted)
+    notes = results.chosen(wanted)
     return Cells(sorted(first.values(), key=lambda cell: order(cell.about)), notes)
 
 
@@ -289,32 +299,23 @@ def _variant(defence: str) -> str:
     return f"APuDAE({defence})" if len(defence) == 1 else defence
 
 
-def _first_of_a_name(places: Places) -> Callable[[dict, str], str]:
-    """Gives a printed name to the first purifier that asks for it, to others with their own."""
-    holders: dict[tuple, tuple] = {}
-
-    def held(about: dict, printed: str) -> str:
-        mine = (about["purifier"], about["purifier_point"])
-        where = (about["dataset"], about["classifier"], printed)
-        is_first = holders.setdefault(where, mine) == mine
-        return printed if is_first else f"{printed} ({places.own(about)})"
-
-    return held
+def _assigned(labeler: LabelAssignment, about: dict, printed: str) -> str:
+    """A printed name for the first purifier that it fits, else with the purifier's own."""
+    own = labels.purifier(about)
+    return labeler.assign(printed, own, own, about["dataset"], about["classifier"], "purifier")
 
 
 def _purifier_points(predictions: Results) -> list[dict]:
-    names = ["classifier", "purifier", "purifier_point"]
-    found = predictions.frame[names].drop_duplicates().itertuples(index=False, name=None)
-    return [dict(zip(names, values, strict=True)) for values in found]
+    return predictions.distinct(["classifier", "purifier", "purifier_point"])
 
 
 def _of_points(predictions: Results, wants: Callable[[dict], bool]) -> Results:
-    """The rows of purifiers' points, defaults included, that are wanted."""
-    places = Places(predictions)
+    """The rows of the purifiers' points, defaults included, for which `wants` is true."""
+    labeler = LabelAssignment(predictions)
     wanted = {
         (about["purifier"], about["purifier_point"])
         for about in _purifier_points(predictions)
-        if wants(places.point(about))
+        if wants(labeler.point(about))
     }
     frame = predictions.frame
     pairs = zip(frame["purifier"], frame["purifier_point"], strict=True)
@@ -322,18 +323,18 @@ def _of_points(predictions: Results, wants: Callable[[dict], bool]) -> Results:
 
 
 def _sortable(setting) -> tuple[int, float, str]:
-    """What is not set stands first, then numbers, then texts."""
+    """Sorts unset values first, then numbers, then texts."""
     if setting is None or isinstance(setting, str):
         return (0 if setting is None else 2), 0.0, setting or ""
     return 1, float(setting), ""
 
 
-def _epsilon(places: Places, about: dict) -> float:
-    return places.attack_point(about)["settings"]["epsilon"]
+def _epsilon(labeler: LabelAssignment, about: dict) -> float:
+    return labeler.attack_point(about)["settings"]["epsilon"]
 
 
 def _crossing(curve: list[tuple[float, float]], value: float) -> float | None:
-    """Where a curve, drawn straight between its points, first has the value."""
+    """Where a curve first has the value, interpolated linearly; None where it has not."""
     for (left, before), (right, after) in itertools.pairwise(sorted(curve)):
         if min(before, after) <= value <= max(before, after):
             share = 0.0 if before == after else (value - before) / (after - before)
@@ -341,36 +342,36 @@ def _crossing(curve: list[tuple[float, float]], value: float) -> float | None:
     return None
 
 
-def _told(line: dict) -> dict:
+def _as_published(line: dict) -> dict:
     """A line of the authors' log as one of a published table."""
     return line | {"raw": f"{float(line['value']):.3f}", "dataset": "CIFAR-10"}
 
 
-def _steps_of_a(predictions: Results, places: Places) -> list[int]:
+def _steps_of_a(predictions: Results, labeler: LabelAssignment) -> list[int]:
     """The steps of variant A's points, in increasing order."""
-    points = [places.point(about) for about in _purifier_points(predictions)]
+    points = [labeler.point(about) for about in _purifier_points(predictions)]
     return sorted({p["settings"]["steps"] for p in points if p["function"] == "apudae.a"})
 
 
 def _not_run(defence: str, cells: list[Cell], own: list[Cell]) -> list[str]:
     """A sentence for each data set on which a printed defence has no cell of its `own`."""
-    lacking = dict.fromkeys(map(_name, cells)).keys() - set(map(_name, own))
-    return [_NOT_RUN.format(defence, dataset) for dataset in sorted(lacking)]
+    missing = dict.fromkeys(map(_name, cells)).keys() - set(map(_name, own))
+    return [_NOT_RUN.format(defence, dataset) for dataset in sorted(missing)]
 
 
 def _name(cell: Cell) -> str:
     return labels.DATASETS.get(cell.about["dataset"], cell.about["dataset"])
 
 
-def _scan(scan: list[Cell], places: Places) -> list[Cell]:
+def _scan(scan: list[Cell], labeler: LabelAssignment) -> list[Cell]:
     """Every point of counter attack B's scan, named by the settings in which they differ."""
-    points = [places.attack_point(cell.about) for cell in scan]
+    points = [labeler.attack_point(cell.about) for cell in scan]
     names = differing(points)
-    told = []
-    for cell, point in zip(scan, points, strict=True):
-        setting = f", {shown(point, names)}" if names else ""
-        told.append(replace(cell, row=f"{_name(cell)} B, scan{setting}"))
-    return told
+    rows = [f", {shown(point, names)}" if names else "" for point in points]
+    return [
+        replace(cell, row=f"{_name(cell)} B, scan{row}")
+        for cell, row in zip(scan, rows, strict=True)
+    ]
 
 
 def _printed_sizes(layer: dict) -> list[tuple[str, dict]]:
@@ -381,8 +382,3 @@ def _printed_sizes(layer: dict) -> list[tuple[str, dict]]:
         if kind == layer["layer"].partition("+")[0] and sizes.get("stride") == str(layer["stride"]):
             return [(name, {**line, "value": size, "raw": size}) for name, size in sizes.items()]
     return []
-
-
-def _exactly(value: float) -> Estimate:
-    """A number that was not estimated."""
-    return Estimate(float(value), math.nan, math.nan, 1)

@@ -1,7 +1,7 @@
-"""What "DAPAS" says in words, computed from our results and from its own tables.
+"""The claims that "DAPAS" makes in words, computed from our results and from its own tables.
 
-What is compared is so on the same images, which are drawn together. Over several budgets it is the
-mean over those that all sides have met. A published value is the same function of printed numbers.
+Sides are compared on the same images, with the same resamples, and over several budgets as means
+over those that all sides have. A published value is the same function of printed numbers.
 """
 
 import math
@@ -13,17 +13,17 @@ import numpy as np
 
 from advdenoise import statistics
 from advdenoise.graph.threats import CLEAN
-from advdenoise.reporting.claims import Claim, Claims, Range
+from advdenoise.reporting.claims import OTHER_IMAGES, Claim, Claims, Range
 from advdenoise.reporting.read import Results
 
 from . import labels
-from .results import FGSM, I_FGSM, NONE, PUBLISHED, Attack, Group, World, worlds
+from .results import FGSM, I_FGSM, NONE, PUBLISHED, Attack, Group, Setting, group_by_setting
 
 NOISES = tuple(labels.NOISES.values())
 GAUSSIAN, UNIFORM, BIMODAL = NOISES
 # The text rounds its numbers to whole percents, and gives no bound for "similar".
 _ROUNDING, _SIMILAR, _LARGE = 0.5, 2.0, 0.008
-# What a number with one digit may lie beside another that was taken from unrounded values.
+# The largest difference between a number with one digit and one computed from unrounded values.
 _DIGIT = 0.15
 
 _KEPT = "Performance is around {} % of the original model's on clean images."
@@ -48,7 +48,7 @@ _NO_BASE = "clean images were not judged without a defence"
 
 
 class Side(NamedTuple):
-    """What is compared: an attack of any budget, or none (`clean`), and a denoiser's noise."""
+    """One side of a comparison: an attack of any budget, or `clean`, and a denoiser's noise."""
 
     method: str
     noise: str
@@ -63,7 +63,7 @@ class Side(NamedTuple):
         return f"{'adaptive ' * self.adaptive}{name} {where}"
 
 
-# What is left of the clean mIoU in %: [1 + resamples], of printed ones [1].
+# mIoU in % of the clean one: [1 + resamples], of printed ones [1].
 Shares = dict[tuple[Attack, str], np.ndarray]
 
 
@@ -74,10 +74,10 @@ class Sources(NamedTuple):
     printed: Shares
     n: int
 
-    def met(self, sides: list[Side]) -> list[float]:
-        """The budgets that all sides have met, in order."""
+    def common_budgets(self, sides: list[Side]) -> list[float]:
+        """The budgets that all sides have, in order."""
         of_sides = [
-            {place[0].epsilon for place in self.ours if side.under(place[0].epsilon) == place}
+            {key[0].epsilon for key in self.ours if side.under(key[0].epsilon) == key}
             for side in sides
         ]
         return sorted(set.intersection(*of_sides))
@@ -88,52 +88,51 @@ def claims(predictions: Results) -> Claims:
 
     A claim that the results cannot decide says why.
     """
-    found = Claims()
-    every = worlds(predictions)
-    for world in every:
-        sources = Sources(_shares(world), _printed(), len(_images(world)))
-        told = f"{', '.join(world.where)}: " if len(every) > 1 else ""
-        for claim in (
-            *_of_clean_images(sources),
-            *_of_the_text(sources),
-            *_of_the_results(sources),
-            *_of_attacks(sources),
-            _of_perturbations(predictions, world),
-            *_of_noises(sources),
-            *_of_the_middle(sources),
-            _of_any_model(sources, world.where[2]),
-            *_of_knowledge(sources),
-        ):
-            found.append(replace(claim, quantity=told + claim.quantity))
-    found.notes = (
+    claims = Claims()
+    settings = group_by_setting(predictions)
+    for setting in settings:
+        images = {image for _, image in setting.groups[0].miou.ids}
+        sources = Sources(_shares(setting), _printed(), len(images))
+        prefix = f"{', '.join(setting.where)}: " if len(settings) > 1 else ""
+        claims.add(
+            prefix,
+            (
+                *_of_clean_images(sources),
+                *_of_the_text(sources),
+                *_of_the_results(sources),
+                *_of_attacks(sources),
+                _of_perturbations(predictions, setting),
+                *_of_noises(sources),
+                *_of_the_middle(sources),
+                _of_any_model(sources, setting.where[2]),
+                *_of_knowledge(sources),
+            ),
+        )
+    claims.notes = (
         "Ratios are of mIoU to the clean mIoU without a defence, differences of ratios in points. "
         "What the text gives in whole percents is reached where ours rounds to it or lies beyond; "
         f"similar is what differs by less than {_SIMILAR:g} points.",
         *_contradictions(),
     )
-    return found
+    return claims
 
 
-# ---------------------------------------------------------------- what was measured and printed
+# ---------------------------------------------------------------- measured and printed ratios
 
 
-def _shares(world: World) -> Shares:
-    """Of several groups of one place the first counts, as in the tables."""
-    found: Shares = {}
-    for group in world.groups:
-        kept = world.kept(group)
+def _shares(setting: Setting) -> Shares:
+    """Of several groups with one attack and noise the first counts, as in the tables."""
+    shares: Shares = {}
+    for group in setting.groups:
+        kept = setting.kept(group)
         if kept is not None:
-            found.setdefault((group.attack, group.noise), 100 * kept.values)
-    return found
-
-
-def _images(world: World) -> set:
-    return {image for _, image in world.groups[0].miou.ids}
+            shares.setdefault((group.attack, group.noise), 100 * kept.values)
+    return shares
 
 
 def _printed() -> Shares:
     """The tables' ratios."""
-    found: Shares = {}
+    shares: Shares = {}
     for table in ("table1", "table2", "table3", "table4"):
         for line in PUBLISHED.numbers(table).values():
             if line["metric"].startswith("Ratio"):
@@ -141,8 +140,8 @@ def _printed() -> Shares:
                 attack = (
                     Attack(CLEAN) if is_clean else Attack(line["attack"], float(line["epsilon"]))
                 )
-                found[attack, line["noise"] or NONE] = np.array([float(line["value"])])
-    return found
+                shares[attack, line["noise"] or NONE] = np.array([float(line["value"])])
+    return shares
 
 
 # ---------------------------------------------------------------- the claims
@@ -164,7 +163,7 @@ def _of_clean_images(sources: Sources) -> Iterator[Claim]:
 
 
 def _of_the_text(sources: Sources) -> Iterator[Claim]:
-    """The numbers of the introduction, which are those of I-FGSM's largest budget."""
+    """The introduction's numbers, those of I-FGSM's largest budget."""
     (left,), (covered,) = _lines("left"), _lines("left after DAPAS")
     claim = Claim(_LEFT.format(left["value"]), "RatioATT in %, I-FGSM", Range(most=_most(left)))
     yield _compared(claim, sources, [Side(I_FGSM, NONE)], _alone, at_largest=True)
@@ -178,27 +177,26 @@ def _of_the_text(sources: Sources) -> Iterator[Claim]:
 
 
 def _of_the_results(sources: Sources) -> Iterator[Claim]:
-    """Numbers of the results' text, beside which `published` has those of the tables."""
-    for line, side in _told_ratios():
+    """The numbers in the text on results; `published` are those of the tables."""
+    for line, side in _ratios_of_text():
         value, epsilon = float(line["value"]), float(line["epsilon"])
         quantity = f"RatioATT in %, I-FGSM, epsilon {line['epsilon']}, as the results' text has it"
         claimed = Range(value - _DIGIT, value + _DIGIT)
         claim = Claim(_RATIO.format(line["raw"], line["epsilon"]), quantity, claimed)
-        if epsilon in sources.met([side]):
-            yield _settled(claim, sources, [side], [epsilon], _of(side, epsilon))
+        if epsilon in sources.common_budgets([side]):
+            yield _estimated(claim, sources, [side], [epsilon], _of(side, epsilon))
         else:
             printed = _of(side, epsilon)(sources.printed)[0]
             reason = f"there are no results of {side} at epsilon {line['epsilon']}"
-            if not sources.ours:
-                reason = _NO_BASE
-            yield replace(claim, published=f"{printed:.1f}", lacking=reason)
+            reason = reason if sources.ours else _NO_BASE
+            yield replace(claim, published=f"{printed:.1f}", reason=reason)
     (line,) = _lines("lost after DAPAS")
     claimed = Range(float(line["value"]) - _DIGIT, float(line["value"]) + _DIGIT)
     claim = Claim(_LOST.format(line["raw"]), f"100 - RatioRED in %, {UNIFORM}", claimed)
     yield _compared(claim, sources, [Side(CLEAN, UNIFORM)], lambda kept: 100 - kept)
 
 
-def _told_ratios() -> list[tuple[dict, Side]]:
+def _ratios_of_text() -> list[tuple[dict, Side]]:
     lines = PUBLISHED.numbers("textnumbers").values()
     return [(line, Side(I_FGSM, NONE)) for line in lines if "ratio of attack" in line["column"]]
 
@@ -208,11 +206,11 @@ def _of(side: Side, epsilon: float) -> Callable[[Shares], np.ndarray]:
 
 
 def _contradictions() -> list[str]:
-    """Where the paper's text has other numbers than its tables."""
+    """A sentence for each number of the text that differs from the paper's tables."""
     printed = _printed()
     pairs = [
         (line, float(_of(side, float(line["epsilon"]))(printed)[0]))
-        for line, side in _told_ratios()
+        for line, side in _ratios_of_text()
     ]
     (line,) = _lines("lost after DAPAS")
     pairs.append((line, 100 - float(printed[Side(CLEAN, UNIFORM).under(math.nan)][0])))
@@ -234,19 +232,19 @@ def _of_attacks(sources: Sources) -> Iterator[Claim]:
 
 
 def _alike(sources: Sources) -> Claim:
-    """By how much FGSM's ratios at large budgets differ."""
+    """The spread of FGSM's ratios over large budgets."""
     side = Side(FGSM, NONE)
     quantity = f"RatioATT of FGSM in points, largest - smallest at epsilons from {_LARGE:g} on"
     claim = Claim(_ALIKE, quantity, Range(most=_SIMILAR))
-    large = [epsilon for epsilon in sources.met([side]) if epsilon >= _LARGE]
+    large = [epsilon for epsilon in sources.common_budgets([side]) if epsilon >= _LARGE]
     if len(large) < 2:
-        return replace(claim, lacking="FGSM had no two such budgets")
+        return replace(claim, reason="FGSM had no two such budgets")
 
     def extent(shares: Shares) -> np.ndarray:
         values = [shares[side.under(epsilon)] for epsilon in large]
         return np.max(values, axis=0) - np.min(values, axis=0)
 
-    return _settled(claim, sources, [side], large, extent)
+    return _estimated(claim, sources, [side], large, extent)
 
 
 def _of_noises(sources: Sources) -> Iterator[Claim]:
@@ -263,7 +261,7 @@ def _of_noises(sources: Sources) -> Iterator[Claim]:
 
 
 def _of_the_middle(sources: Sources) -> Iterator[Claim]:
-    """How far Gaussian noise lies within the range of the two others."""
+    """The distance of Gaussian noise from the ends of the range of the two others."""
     for method in (FGSM, I_FGSM):
         quantity = f"RatioROB of {GAUSSIAN}: distance to the nearer other, inside both, {method}"
         sides = [Side(method, noise) for noise in (GAUSSIAN, UNIFORM, BIMODAL)]
@@ -271,14 +269,14 @@ def _of_the_middle(sources: Sources) -> Iterator[Claim]:
 
 
 def _of_any_model(sources: Sources, segmenter: str) -> Claim:
-    """What the denoisers recover in front of one segmenter, which none of them was trained for."""
+    """How much the denoisers recover in front of a segmenter that none was trained for."""
     quantity = f"mean RatioROB of all noises - RatioATT in points, I-FGSM, in front of {segmenter}"
     sides = [*(Side(I_FGSM, noise) for noise in NOISES), Side(I_FGSM, NONE)]
     return _compared(Claim(_ANY, quantity, Range(0)), sources, sides, _mean_less_last)
 
 
 def _of_knowledge(sources: Sources) -> Iterator[Claim]:
-    """What a denoiser recovers, of an attacker's who knows it, too."""
+    """How much a denoiser recovers under oblivious and adaptive attacks."""
     for method in (FGSM, I_FGSM):
         for adaptive in (False, True):
             for noise in NOISES:
@@ -288,29 +286,28 @@ def _of_knowledge(sources: Sources) -> Iterator[Claim]:
                 yield _compared(Claim(_DEFENDED, quantity, Range(0)), sources, sides, _difference)
 
 
-def _of_perturbations(predictions: Results, world: World) -> Claim:
+def _of_perturbations(predictions: Results, setting: Setting) -> Claim:
     """The mean squared perturbation of both attacks at the largest budget that both have."""
     quantity = "mean squared perturbation of I-FGSM / FGSM"
     claim = Claim(_QUIETER, quantity, Range(most=1))
-    made: dict[Attack, Group] = {}
-    for group in world.groups:
+    groups: dict[Attack, Group] = {}
+    for group in setting.groups:
         if group.noise == NONE:
-            made.setdefault(group.attack, group)
+            groups.setdefault(group.attack, group)
     pairs = [
-        (made[attack], made[attack._replace(method=FGSM)])
-        for attack in made
-        if attack.method == I_FGSM and attack._replace(method=FGSM) in made
+        (groups[attack], groups[attack._replace(method=FGSM)])
+        for attack in groups
+        if attack.method == I_FGSM and attack._replace(method=FGSM) in groups
     ]
     if not pairs:
-        return replace(claim, lacking="the two did not have the same budget")
+        return replace(claim, reason="the two did not have the same budget")
     pair = max(pairs, key=lambda pair: pair[0].attack.epsilon)
     if pair[0].miou.ids != pair[1].miou.ids:
-        return replace(claim, lacking="the images are not the same")
+        return replace(claim, reason=OTHER_IMAGES)
     sums = [_squared(predictions, group) for group in pair]
     quantity = f"{quantity}, epsilon {pair[0].attack.budget}"
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = sums[0] / sums[1]
-    return replace(claim, quantity=quantity, estimate=pair[0].miou.estimate(values))
+    estimate = pair[0].miou.estimate(statistics.ratio(*sums))
+    return replace(claim, quantity=quantity, estimate=estimate)
 
 
 def _squared(predictions: Results, group: Group) -> np.ndarray:
@@ -323,47 +320,45 @@ def _squared(predictions: Results, group: Group) -> np.ndarray:
 # ---------------------------------------------------------------- estimates
 
 
-# From the mean shares of each side to what is claimed about them.
+# From the mean shares of each side to the quantity of a claim.
 Compare = Callable[..., np.ndarray]
 
 
 def _compared(
     claim: Claim, sources: Sources, sides: list[Side], compare: Compare, at_largest: bool = False
 ) -> Claim:
-    """A claim about the means of some sides over the budgets that all have met."""
-    budgets = sources.met(sides)[-1 if at_largest else 0 :]
+    """A claim about the means of some sides over the budgets that all have."""
+    budgets = sources.common_budgets(sides)[-1 if at_largest else 0 :]
     if not budgets:
-        absent = [side for side in sides if not sources.met([side])]
-        lacking = f"there are no results of {absent[0]}" if absent else "no budget is common to all"
-        if not sources.ours:
-            lacking = _NO_BASE
-        return replace(claim, lacking=lacking)
+        absent = [side for side in sides if not sources.common_budgets([side])]
+        reason = f"there are no results of {absent[0]}" if absent else "no budget is common to all"
+        return replace(claim, reason=reason if sources.ours else _NO_BASE)
 
     def of(shares: Shares) -> np.ndarray:
         means = [np.mean([shares[s.under(e)] for e in budgets], axis=0) for s in sides]
         return compare(*means)
 
-    return _settled(_with_budgets(claim, budgets), sources, sides, budgets, of)
+    return _estimated(_with_budgets(claim, budgets), sources, sides, budgets, of)
 
 
 def _with_budgets(claim: Claim, budgets: list[float]) -> Claim:
     if math.isnan(budgets[0]):  # of clean images
         return claim
-    told = f"epsilon {budgets[0]:g}"
+    words = f"epsilon {budgets[0]:g}"
     if len(budgets) > 1:
-        told = f"mean over {len(budgets)} epsilons from {budgets[0]:g} to {budgets[-1]:g}"
-    return replace(claim, quantity=f"{claim.quantity}, {told}")
+        words = f"mean over {len(budgets)} epsilons from {budgets[0]:g} to {budgets[-1]:g}"
+    return replace(claim, quantity=f"{claim.quantity}, {words}")
 
 
-def _settled(
+def _estimated(
     claim: Claim,
     sources: Sources,
     sides: list[Side],
     budgets: list[float],
     of: Callable[[Shares], np.ndarray],
 ) -> Claim:
-    """With our estimate, and with the published value where all is printed."""
-    # Means of means are no round numbers: nothing is to lie beside a bound by rounding.
+    """The claim with our estimate, and with the published value where all sides are printed."""
+    # Rounded, so that floating point decides no comparison with a bound.
     estimate = statistics.interval_of(np.round(of(sources.ours), 9), sources.n)
     is_printed = all(side.under(e) in sources.printed for side in sides for e in budgets)
     published = f"{of(sources.printed)[0]:.1f}" if is_printed else ""
@@ -399,7 +394,7 @@ def _less_worst(share: np.ndarray, *others: np.ndarray) -> np.ndarray:
 
 
 def _lines(column: str) -> list[dict]:
-    """What the text says in numbers."""
+    """The text's numbers of one kind."""
     lines = PUBLISHED.numbers("textnumbers").values()
     return [line for line in lines if line["column"] == column]
 

@@ -20,17 +20,17 @@ from advdenoise.reporting import labels
 from advdenoise.reporting.examples import (
     NO_CLASS_OF_PIXEL,
     NO_OUTPUT,
-    Scenes,
-    of_one_replicate,
-    read_scenes,
+    DenseExamples,
+    first_replicate,
+    read_dense_examples,
 )
 from advdenoise.reporting.palette import BLACK, Style, Styles, colour, coloured
 from advdenoise.reporting.read import Results
 from advdenoise.reporting.sheet import SIDE, Row, Tile, sheet
-from advdenoise.reporting.subject import of_what
+from advdenoise.reporting.subject import describe
 
 from .labels import LABELS, NOISES
-from .results import NONE, PUBLISHED, Group, Places, World, method, worlds
+from .results import NONE, PUBLISHED, Group, LabelAssignment, Setting, group_by_setting, method
 
 _LARGEST = 256  # side of a tile in pixels: larger pictures are reduced
 _BEFORE = ("dataset", "split", "classifier")
@@ -43,19 +43,19 @@ def attacked(examples: list[Path], *, attack: str = "I-FGSM", images: PositiveIn
     A row for each of the first `images` images, of the first replicate; `attack` is a printed name,
     of whose budgets the largest is shown. Pixels without a class are predicted like all others.
     """
-    found = of_one_replicate(read_scenes(examples, images))
-    clean, (seen, name) = _clean(found, _BEFORE), _strongest(found, attack)
-    before = _like(clean, seen, _BEFORE)
+    groups = first_replicate(read_dense_examples(examples, images))
+    clean, (attacked_, name) = _clean(groups, _BEFORE), _strongest(groups, attack)
+    before = _like(clean, attacked_, _BEFORE)
     rows = []
     for place in range(len(before.images)):
         tiles = [
             Tile(before.images[place], "clean"),
-            Tile(coloured(before.seen_prediction[place]), "prediction"),
-            Tile(seen.seen[place], name),
-            Tile(coloured(seen.seen_prediction[place]), "prediction"),
+            Tile(coloured(before.input_prediction[place]), "prediction"),
+            Tile(attacked_.inputs[place], name),
+            Tile(coloured(attacked_.input_prediction[place]), "prediction"),
         ]
         rows.append(Row("", tiles))
-    masks = [before.seen_prediction, seen.seen_prediction]
+    masks = [before.input_prediction, attacked_.input_prediction]
     return _with_legend(rows, before, masks, _where(examples))
 
 
@@ -66,15 +66,15 @@ def denoised(examples: list[Path], *, noise: str | None = None, images: Positive
     that looks at no model, with its point if it has several, all by default. Above an image stands
     its peak signal-to-noise ratio to the clean one, in dB.
     """
-    found = of_one_replicate(read_scenes(examples, images))
-    clean = _clean(found, _ALIKE)
-    noises: dict[str, list[Scenes]] = {}
+    groups = first_replicate(read_dense_examples(examples, images))
+    clean = _clean(groups, _ALIKE)
+    noises: dict[str, list[DenseExamples]] = {}
     printed: dict[str, str] = {}
-    for scenes in found:
-        if scenes.attack is not None and not looks_at_model(scenes.attack):
-            name = labels.with_point(scenes.attack["name"], scenes.about["attack_point"])
-            noises.setdefault(name, []).append(scenes)
-            function = scenes.attack["points"][scenes.about["attack_point"]]["function"]
+    for group in groups:
+        if group.attack is not None and not looks_at_model(group.attack):
+            name = labels.with_point(group.attack["name"], group.about["attack_point"])
+            noises.setdefault(name, []).append(group)
+            function = group.attack["points"][group.about["attack_point"]]["function"]
             printed[name] = f"{NOISES[function]} noise\n" if function in NOISES else ""
     if not noises:
         raise BadInput("figures: no example images are noisy; cross an attack that sees no model")
@@ -83,8 +83,8 @@ def denoised(examples: list[Path], *, noise: str | None = None, images: Positive
     rows = []
     for name in [noise] if noise else noises:
         for noisy in noises[name]:
-            told = f"{printed[name]}{name}\n{noisy.about['purifier']}"
-            rows += _restored(told, _like(clean, noisy, _ALIKE), noisy)
+            name_of_row = f"{printed[name]}{name}\n{noisy.about['purifier']}"
+            rows += _restored(name_of_row, _like(clean, noisy, _ALIKE), noisy)
     note = "above an image: its peak signal-to-noise ratio to the clean one"
     return sheet(rows, _side(rows), title=_where(examples), note=note)
 
@@ -97,38 +97,38 @@ def grid(
     Columns are clean images and `attacks`, printed names (FGSM and I-FGSM by default), at the
     largest budget of each; of the first `images` images of the first replicate.
     """
-    found = of_one_replicate(read_scenes(examples, images))
-    shown = [_strongest(found, attack) for attack in attacks or ("FGSM", "I-FGSM")]
-    clean = _like(_clean(found, _ALIKE), shown[0][0], _ALIKE)
+    groups = first_replicate(read_dense_examples(examples, images))
+    shown = [_strongest(groups, attack) for attack in attacks or ("FGSM", "I-FGSM")]
+    clean = _like(_clean(groups, _ALIKE), shown[0][0], _ALIKE)
     columns = [(clean, "clean"), *shown]
     rows = []
     for place in range(len(clean.images)):
         for row, pictures in {
-            "image": [Tile(scenes.seen[place], name) for scenes, name in columns],
-            "prediction": [Tile(coloured(s.seen_prediction[place])) for s, _ in columns],
-            "after DAPAS": [Tile(scenes.purified[place]) for scenes, _ in columns],
+            "image": [Tile(group.inputs[place], name) for group, name in columns],
+            "prediction": [Tile(coloured(s.input_prediction[place])) for s, _ in columns],
+            "after DAPAS": [Tile(group.purified[place]) for group, _ in columns],
             "prediction\nafter DAPAS": [Tile(coloured(s.prediction[place])) for s, _ in columns],
         }.items():
             rows.append(Row(row, pictures))
-    masks = [mask for s, _ in columns for mask in (s.seen_prediction, s.prediction)]
+    masks = [mask for s, _ in columns for mask in (s.input_prediction, s.prediction)]
     return _with_legend(rows, clean, masks, _where(examples))
 
 
 def densities(predictions: Results, styles: Styles | None = None) -> Figure:
     """Densities of the noises that the denoisers were trained on, in pixels of [0,1] (Fig. 5)."""
-    places = Places(predictions)
-    found: dict[str, dict] = {}
+    labeler = LabelAssignment(predictions)
+    points: dict[str, dict] = {}
     for purifier in dict.fromkeys(predictions.frame["purifier"]):
         entry = predictions.entry("purifier", purifier)
-        if "denoiser" in entry and (name := places.trained_on(entry["denoiser"])):
-            found.setdefault(name, places.noise_points(entry["denoiser"])[0])
-    if not found:
+        if "denoiser" in entry and (name := labeler.trained_on(entry["denoiser"])):
+            points.setdefault(name, labeler.noise_points(entry["denoiser"])[0])
+    if not points:
         raise BadInput("figures: no denoiser was trained on noise; cross purifiers with such ones")
-    reach = 1.3 * max(_reach(point["settings"]) for point in found.values())
+    reach = 1.3 * max(_reach(point["settings"]) for point in points.values())
     values = np.linspace(-reach, reach, 1001)
     figure, axis = plt.subplots(figsize=(7, 3.5), layout="constrained")
     styles = styles or Styles()
-    for (name, point), line in zip(found.items(), itertools.cycle(("-", "--", ":")), strict=False):
+    for (name, point), line in zip(points.items(), itertools.cycle(("-", "--", ":")), strict=False):
         settings = ", ".join(f"{key} {value:g}" for key, value in point["settings"].items())
         label, shade = f"{name} ({settings})", styles.of(name).colour
         axis.plot(values, _density(values, **point["settings"]), line, color=shade, label=label)
@@ -146,25 +146,25 @@ def ratios(predictions: Results, styles: Styles | None = None, *, attack: str) -
     over images, dotted curves adaptive attacks on segmenter and denoiser, dashes the published
     numbers.
     """
-    every = worlds(predictions)
-    found = [(world, _curves(world, attack)) for world in every]
-    found = [(world, curves) for world, curves in found if curves]
-    if not found:
-        names = {g.attack.method for world in every for g in world.groups} - {CLEAN}
+    settings = group_by_setting(predictions)
+    panels = [(setting, _curves(setting, attack)) for setting in settings]
+    panels = [(setting, curves) for setting, curves in panels if curves]
+    if not panels:
+        names = {g.attack.method for setting in settings for g in setting.groups} - {CLEAN}
         raise BadInput(f"figures: no attack is printed {attack!r}; {suggest(attack, names)}")
-    size = (5.5 * len(found) + 2, 4)
-    figure, axes = plt.subplots(1, len(found), figsize=size, squeeze=False, layout="constrained")
+    size = (5.5 * len(panels) + 2, 4)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, layout="constrained")
     styles = styles or Styles()
     handles: dict[str, Artist] = {}
-    for axis, (world, curves) in zip(axes[0], found, strict=True):
+    for axis, (setting, curves) in zip(axes[0], panels, strict=True):
         count = sum(len({group.attack.adaptive for group in groups}) for groups in curves.values())
         shifts = iter(1.03 ** (np.arange(count) - (count - 1) / 2))
         for noise, groups in curves.items():
             style = Style(BLACK, "o") if noise == NONE else styles.of(noise)
-            handles |= _draw(axis, world, noise, groups, style, shifts)
+            handles |= _draw(axis, setting, noise, groups, style, shifts)
             handles |= _draw_published(axis, attack, noise, style)
-        dataset, _, network = world.where
-        n = len({image for _, image in world.groups[0].miou.ids})
+        dataset, _, network = setting.where
+        n = len({image for _, image in setting.groups[0].miou.ids})
         axis.set_xscale("log")
         axis.set_ylim(bottom=0)
         axis.set_title(f"{labels.dataset(dataset)}, {network}, {attack}, n = {n}", fontsize=9)
@@ -178,48 +178,50 @@ def ratios(predictions: Results, styles: Styles | None = None, *, attack: str) -
 # ---------------------------------------------------------------- images and masks
 
 
-def _place(scenes: Scenes, names: tuple[str, ...]) -> tuple:
-    return tuple(scenes.about[name] for name in names)
+def _key(group: DenseExamples, names: tuple[str, ...]) -> tuple:
+    return tuple(group.about[name] for name in names)
 
 
-def _clean(found: list[Scenes], names: tuple[str, ...]) -> dict[tuple, Scenes]:
-    """The clean images by what they are to have in common with others."""
-    clean: dict[tuple, Scenes] = {}
-    for scenes in found:
-        if scenes.attack is None:
-            clean.setdefault(_place(scenes, names), scenes)
+def _clean(groups: list[DenseExamples], names: tuple[str, ...]) -> dict[tuple, DenseExamples]:
+    """The clean images by the values of these names."""
+    clean: dict[tuple, DenseExamples] = {}
+    for group in groups:
+        if group.attack is None:
+            clean.setdefault(_key(group, names), group)
     return clean
 
 
-def _like(clean: dict[tuple, Scenes], scenes: Scenes, names: tuple[str, ...]) -> Scenes:
-    if _place(scenes, names) not in clean:
-        told = ", ".join(_place(scenes, names))
-        raise BadInput(f"figures: there are no clean example images of {told}; cross clean, too")
-    return clean[_place(scenes, names)]
+def _like(
+    clean: dict[tuple, DenseExamples], group: DenseExamples, names: tuple[str, ...]
+) -> DenseExamples:
+    if _key(group, names) not in clean:
+        words = ", ".join(_key(group, names))
+        raise BadInput(f"figures: there are no clean example images of {words}; cross clean, too")
+    return clean[_key(group, names)]
 
 
-def _strongest(found: list[Scenes], attack: str) -> tuple[Scenes, str]:
-    """The images under an attack's largest budget, and what it is called with it."""
-    named: dict[str, list[tuple[float, Scenes]]] = {}
-    for scenes in found:
-        if scenes.attack is not None:
-            point = scenes.about["attack_point"]
-            epsilon = scenes.attack["points"][point]["settings"].get("epsilon", math.nan)
-            named.setdefault(method(scenes.attack, point), []).append((epsilon, scenes))
+def _strongest(groups: list[DenseExamples], attack: str) -> tuple[DenseExamples, str]:
+    """The images under an attack's largest budget, and the attack's name with that budget."""
+    named: dict[str, list[tuple[float, DenseExamples]]] = {}
+    for group in groups:
+        if group.attack is not None:
+            point = group.about["attack_point"]
+            epsilon = group.attack["points"][point]["settings"].get("epsilon", math.nan)
+            named.setdefault(method(group.attack, point), []).append((epsilon, group))
     if attack not in named:
         raise BadInput(f"figures: no example images are under {attack!r}; {suggest(attack, named)}")
-    epsilon, scenes = max(named[attack], key=lambda pair: pair[0])
-    return scenes, attack if math.isnan(epsilon) else f"{attack}, epsilon = {epsilon:g}"
+    epsilon, group = max(named[attack], key=lambda pair: pair[0])
+    return group, attack if math.isnan(epsilon) else f"{attack}, epsilon = {epsilon:g}"
 
 
-def _restored(name: str, clean: Scenes, noisy: Scenes) -> list[Row]:
+def _restored(name: str, clean: DenseExamples, noisy: DenseExamples) -> list[Row]:
     """Rows of clean and noisy images, each before and behind the denoiser."""
     rows = []
     for place, image in enumerate(clean.images):
         shown = (
             ("clean", image),
             ("denoised", clean.purified[place]),
-            ("noisy", noisy.seen[place]),
+            ("noisy", noisy.inputs[place]),
             ("denoised", noisy.purified[place]),
         )
         rows.append(
@@ -234,10 +236,10 @@ def _rated(name: str, picture: np.ndarray, clean: np.ndarray) -> str:
 
 
 def _where(examples: list[Path]) -> str:
-    return "; ".join([*of_what([examples], LABELS), "epsilon in pixels of [0,1]"])
+    return "; ".join([*describe([examples], LABELS), "epsilon in pixels of [0,1]"])
 
 
-def _with_legend(rows: list[Row], of: Scenes, masks: list[np.ndarray], title: str) -> Figure:
+def _with_legend(rows: list[Row], of: DenseExamples, masks: list[np.ndarray], title: str) -> Figure:
     """The rows with the colours of all classes that are shown."""
     figure = sheet(rows, _side(rows), title=title)
     labels = np.unique(np.concatenate([mask.ravel() for mask in masks]))
@@ -264,7 +266,7 @@ def _side(rows: list[Row]) -> int:
 
 
 def _reach(settings: dict) -> float:
-    """How far a noise goes, all but a little."""
+    """The value below which nearly all of a noise lies."""
     return settings.get("epsilon", settings.get("mode", 0.0) + 3 * settings.get("sigma", 0.0))
 
 
@@ -278,18 +280,18 @@ def _density(
     return np.mean(bells, axis=0) / (sigma * math.sqrt(2 * math.pi))
 
 
-def _curves(world: World, attack: str) -> dict[str, list[Group]]:
+def _curves(setting: Setting, attack: str) -> dict[str, list[Group]]:
     """The groups under an attack by noise, without a defence first."""
     curves: dict[str, list[Group]] = {}
-    for group in sorted(world.groups, key=lambda group: group.noise != NONE):
-        if group.attack.method == attack and world.kept(group):
+    for group in sorted(setting.groups, key=lambda group: group.noise != NONE):
+        if group.attack.method == attack and setting.kept(group):
             curves.setdefault(group.noise, []).append(group)
     return curves
 
 
 def _draw(
     axis: Axes,
-    world: World,
+    setting: Setting,
     noise: str,
     groups: list[Group],
     style: Style,
@@ -307,7 +309,7 @@ def _draw(
         points.sort(key=lambda group: group.attack.epsilon)
         shift = next(shifts)
         budgets = [shift * group.attack.epsilon for group in points]
-        kept = [world.kept(group) for group in points]
+        kept = [setting.kept(group) for group in points]
         value, low, high, _ = zip(*(miou.estimate(100 * miou.values) for miou in kept), strict=True)
         label = f"{noise}, adaptive" if adaptive else noise
         handles[label] = axis.errorbar(

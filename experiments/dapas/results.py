@@ -1,4 +1,4 @@
-"""Which attack, budget and noise of "DAPAS" a result belongs to, and the mIoU of each."""
+"""The attack, budget and noise of "DAPAS" that a result belongs to, and the mIoU of each."""
 
 import math
 from pathlib import Path
@@ -12,13 +12,14 @@ from advdenoise.io.published import Published
 from advdenoise.reporting import labels
 from advdenoise.reporting.measures import Miou, mious
 from advdenoise.reporting.read import Results
+from advdenoise.statistics import ratio
 
 from .labels import LABELS, NOISES
 
 PUBLISHED = Published(Path(__file__).parent / "published")
 NONE = "no defence"
 FGSM, I_FGSM = "FGSM", "I-FGSM"
-_METHODS = {"gradient.segpgd": "SegPGD"}  # which the paper does not know
+_METHODS = {"gradient.segpgd": "SegPGD"}  # not in the paper
 _STEP = 0.25 / 255  # of the paper's I-FGSM
 
 # Data set, split and classifier.
@@ -26,9 +27,9 @@ Where = tuple[str, str, str]
 
 
 class Attack(NamedTuple):
-    """An attack's printed name, its budget in [0,1] (NaN without one), and who it knows.
+    """An attack's printed name, its budget in [0,1] (NaN without one), and its knowledge.
 
-    One who is `adaptive` knows the purifier. A corruption looks at no model.
+    It may be `adaptive` to the purifier, or a corruption, which looks at no model.
     """
 
     method: str
@@ -50,65 +51,61 @@ class Group(NamedTuple):
     miou: Miou
 
 
-class World(NamedTuple):
-    """All groups of one data set, split and classifier; `clean` is the one that has nothing."""
+class Setting(NamedTuple):
+    """All groups of one data set, split and classifier.
+
+    `clean` is the group of clean images without a purifier.
+    """
 
     where: Where
     groups: list[Group]
     clean: Group | None
 
     def kept(self, group: Group) -> Miou | None:
-        """The share of the clean mIoU without a purifier that is left, image by image.
+        """The ratio to the clean mIoU without a purifier, resample by resample.
 
-        None where that was not judged on the same images.
+        None where that is not of the same images.
         """
         base = self.clean
         if base is None or base.miou.ids != group.miou.ids:
             return None
-        return ratio(group.miou, base.miou)
+        return miou_ratio(group.miou, base.miou)
 
 
-def ratio(first: Miou, second: Miou) -> Miou:
-    """The ratio of two mIoU, which are drawn together, of all replicates and of each."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = first.values / second.values
-        of_replicates = {
-            seed: float(np.divide(value, second.of_replicates[seed]))
-            for seed, value in first.of_replicates.items()
-        }
-    return Miou(values, of_replicates, first.ids)
+def miou_ratio(first: Miou, second: Miou) -> Miou:
+    """The ratio of two mIoU of equal ids, of all replicates and of each."""
+    of_replicates = {
+        seed: float(ratio(np.float64(value), second.of_replicates[seed]))
+        for seed, value in first.of_replicates.items()
+    }
+    return Miou(ratio(first.values, second.values), of_replicates, first.ids)
 
 
-def worlds(predictions: Results) -> list[World]:
+def group_by_setting(predictions: Results) -> list[Setting]:
     """The groups of each data set, split and classifier, in the order of the results."""
-    places = Places(predictions)
-    found: dict[Where, list[Group]] = {}
+    labeler = LabelAssignment(predictions)
+    settings: dict[Where, list[Group]] = {}
     for about, miou in mious(predictions):
         where = (about["dataset"], about["split"], about["classifier"])
-        group = Group(places.attack(about), places.noise(about), about, miou)
-        found.setdefault(where, []).append(group)
-    return [World(where, groups, _untouched(groups)) for where, groups in found.items()]
+        group = Group(labeler.attack(about), labeler.noise(about), about, miou)
+        settings.setdefault(where, []).append(group)
+    return [Setting(where, groups, _clean_group(groups)) for where, groups in settings.items()]
 
 
-def _untouched(groups: list[Group]) -> Group | None:
-    found = (g for g in groups if g.attack.method == CLEAN and g.noise == NONE)
-    return next(found, None)
+def _clean_group(groups: list[Group]) -> Group | None:
+    return next((g for g in groups if g.attack.method == CLEAN and g.noise == NONE), None)
 
 
-class Places:
-    """Names the attack and the denoiser of each group of results.
+class LabelAssignment(labels.LabelAssignment):
+    """Labels the attack and the denoiser of each group of results.
 
-    A denoiser is known by the noise that it was trained on, the paper's I-FGSM by its rule for the
-    number of steps and its step. Of several entries that a printed name fits the first has it; the
-    others stand under their own, as does what no printed name fits.
+    A denoiser is identified by the noise that it was trained on, the paper's I-FGSM by its rule for
+    the number of steps and its step. Of several entries that a printed name fits the first has it;
+    the others have their own, as has what no printed name fits.
     """
 
-    def __init__(self, results: Results):
-        self._results = results
-        self._holders = labels.Holders()
-
     def attack(self, about: dict) -> Attack:
-        """The attack of the names of a group."""
+        """The attack of a group."""
         threat, point = parse(about["threat"]), about["attack_point"]
         if threat.is_clean:
             return Attack(CLEAN)
@@ -118,24 +115,21 @@ class Places:
             return Attack(own, corrupts=True)
         epsilon = entry["points"][point]["settings"].get("epsilon", math.nan)
         adaptive = threat.purifier == about["purifier"]
-        knows_another = threat.purifier is not None and not adaptive
-        if knows_another or threat.victim != about["classifier"]:
+        adaptive_to_another = threat.purifier is not None and not adaptive
+        if adaptive_to_another or threat.victim != about["classifier"]:
             return Attack(about["threat"], epsilon)
         where = (about["dataset"], about["classifier"], about["purifier"], epsilon, adaptive)
-        name = self._holders.name(
-            method(entry, point), own.rstrip("+"), f"{threat} {point}", *where
-        )
-        return Attack(name, epsilon, adaptive)
+        printed, own = method(entry, point), own.rstrip("+")
+        return Attack(self.assign(printed, own, f"{threat} {point}", *where), epsilon, adaptive)
 
     def noise(self, about: dict) -> str:
         """The noise of a purifier's denoiser, NONE without a purifier, or the purifier's name."""
-        own = labels.with_point(about["purifier"], about["purifier_point"])
-        entry = self._results.entry("purifier", about["purifier"])
-        function = entry["points"][about["purifier_point"]]["function"]
+        own, function = labels.purifier(about), self.function(about)
         if function == "basic.none":
             return NONE
-        printed = self.trained_on(entry["denoiser"]) if function == "basic.direct" else None
-        return self._holders.name(printed, own, own, about["dataset"]) if printed else own
+        denoiser = self.denoiser_entry(about) if function == "basic.direct" else None
+        printed = self.trained_on(denoiser["name"]) if denoiser else None
+        return self.assign(printed, own, own, about["dataset"]) if printed else own
 
     def trained_on(self, denoiser: str) -> str | None:
         """The printed name of the one noise that a denoiser was trained on; None without one."""
@@ -150,13 +144,13 @@ class Places:
 
 
 def method(entry: dict, point: str) -> str:
-    """The printed name of an attack's method, with what it has of its own."""
-    settled = entry["points"][point]
-    name = _METHODS.get(settled["function"]) or LABELS.attack(entry, point, entry["name"])
-    if settled["function"] == "gradient.bim" and settled["settings"].get("steps") == "kurakin":
-        name, alpha = I_FGSM, settled["settings"].get("alpha")
+    """The printed name of an attack's method, with the settings that differ from the paper's."""
+    function, settings = (entry["points"][point][key] for key in ("function", "settings"))
+    name = _METHODS.get(function) or LABELS.attack(entry, point)
+    if function == "gradient.bim" and settings.get("steps") == "kurakin":
+        name, alpha = I_FGSM, settings.get("alpha")
         if alpha is None:
-            name += f", step {settled['settings']['alpha_per_epsilon']:g} epsilon"
+            name += f", step {settings['alpha_per_epsilon']:g} epsilon"
         elif not math.isclose(alpha, _STEP):
             name += f", step {255 * alpha:g}/255"
     source = entry.get("labels", "ground_truth")

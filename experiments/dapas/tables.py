@@ -8,7 +8,7 @@ from advdenoise.reporting.cells import Cell, Cells
 from advdenoise.reporting.measures import Miou, cell, spread_of
 from advdenoise.reporting.read import Results
 
-from .results import FGSM, I_FGSM, NONE, Attack, Group, World, worlds
+from .results import FGSM, I_FGSM, NONE, Attack, Group, Setting, group_by_setting
 
 _MIOU = (
     "mIoU is that of one confusion matrix over all images, of which classes that are neither in "
@@ -29,15 +29,15 @@ _KNOWS = "adaptive: the attacker knows the denoiser, too, and goes through it."
 def reduction(predictions: Results) -> Cells:
     """Table 1: mIoU of clean images with and without DAPAS, and its ratio (RatioRED)."""
     cells = []
-    for world in worlds(predictions):
-        for group in world.groups:
+    for setting in group_by_setting(predictions):
+        for group in setting.groups:
             if group.attack.method != CLEAN:
                 continue
             if group.noise == NONE:
                 cells.append(_cell(group, NONE, "mIoU clean image", "mIoU_CO", group.miou))
             else:
                 cells.append(_cell(group, group.noise, "mIoU after DAPAS", "mIoU_CP", group.miou))
-                cells += _kept(world, group, group.noise, "RatioRED", "RatioRED")
+                cells += _kept(setting, group, group.noise, "RatioRED", "RatioRED")
     return Cells(cells, [_MIOU, _ROUNDED])
 
 
@@ -47,14 +47,14 @@ def attacks(predictions: Results) -> Cells:
     Rows are budgets, columns attacks; an attack without a budget has a row of its own.
     """
     cells = []
-    for world in worlds(predictions):
-        for group in world.groups:
+    for setting in group_by_setting(predictions):
+        for group in setting.groups:
             attack = group.attack
             if group.noise == NONE and attack.method != CLEAN and not attack.corrupts:
                 bounded = not math.isnan(attack.epsilon)
                 row = attack.budget if bounded else attack.method
                 column = f"{attack.method} " if bounded else ""
-                cells += _pair(world, group, row, column, "AO", "RatioATT")
+                cells += _pair(setting, group, row, column, "AO", "RatioATT")
     return Cells(cells, [_MIOU, _ROUNDED, _STEPS])
 
 
@@ -82,41 +82,45 @@ def corruptions(predictions: Results) -> Cells:
     without a defence.
     """
     cells = []
-    for world in worlds(predictions):
-        for group in world.groups:
+    for setting in group_by_setting(predictions):
+        for group in setting.groups:
             attack = group.attack
             if attack.method == CLEAN or attack.corrupts:
-                cells += _pair(world, group, attack.method, f"{group.noise} ", "corrupted", "kept")
+                cells += _pair(
+                    setting, group, attack.method, f"{group.noise} ", "corrupted", "kept"
+                )
     return Cells(cells, [_MIOU])
 
 
 def _robust(predictions: Results, method: str) -> Iterator[Cell]:
-    """Cells of Table 3 or 4: what is FGSM stands in the one, everything else in the other."""
-    for world in worlds(predictions):
-        for group in world.groups:
+    """Cells of Table 3, for FGSM, or of Table 4, for all other attacks."""
+    for setting in group_by_setting(predictions):
+        for group in setting.groups:
             attack = group.attack
             is_apart = attack.method == CLEAN or attack.corrupts or group.noise == NONE
             if not is_apart and (attack.method == FGSM) == (method == FGSM):
                 row = _row(attack, method)
-                yield from _pair(world, group, row, f"{group.noise} ", "AP", "RatioROB")
+                yield from _pair(setting, group, row, f"{group.noise} ", "AP", "RatioROB")
 
 
 def _row(attack: Attack, method: str) -> str:
-    """The budget, and what tells a row apart from the paper's."""
+    """The budget, and how the attack differs from the paper's."""
     own = [attack.method] if attack.method != method else []
     own += ["adaptive"] if attack.adaptive else []
     budget = [] if math.isnan(attack.epsilon) else [attack.budget]
     return " ".join([*budget, ", ".join(own)]).strip()
 
 
-def _pair(world: World, group: Group, row: str, column: str, what: str, name: str) -> list[Cell]:
+def _pair(
+    setting: Setting, group: Group, row: str, column: str, what: str, name: str
+) -> list[Cell]:
     """The cells of an mIoU and of its ratio to the clean one."""
     mean = _cell(group, row, f"{column}mIoU", f"mIoU_{what}", group.miou)
-    return [mean, *_kept(world, group, row, f"{column}{name}", name)]
+    return [mean, *_kept(setting, group, row, f"{column}{name}", name)]
 
 
-def _kept(world: World, group: Group, row: str, column: str, name: str) -> list[Cell]:
-    kept = world.kept(group)
+def _kept(setting: Setting, group: Group, row: str, column: str, name: str) -> list[Cell]:
+    kept = setting.kept(group)
     return [_cell(group, row, column, name, kept)] if kept else []
 
 

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from advdenoise.errors import BadInput
 from advdenoise.ranges import PositiveInt
 from advdenoise.reporting import labels
-from advdenoise.reporting.examples import NO_CLASS, Maps, Seen, of_one_replicate, read_seen
+from advdenoise.reporting.examples import NO_CLASS, Examples, Maps, first_replicate, read_examples
 from advdenoise.reporting.sheet import CROSS, Row, Tile, sheet
-from advdenoise.reporting.subject import of_what
+from advdenoise.reporting.subject import describe
 
 from .labels import LABELS
 
@@ -37,8 +37,8 @@ def targeted(examples: list[Path], *, images: PositiveInt | None = None) -> Figu
     confidence: as seen that in the attack's target, which is named where another class is
     predicted. Images of the target's own class are shown with the others.
     """
-    blocks: dict[tuple, list[Seen]] = {}
-    for seen in of_one_replicate(read_seen(examples)):
+    blocks: dict[tuple, list[Examples]] = {}
+    for seen in first_replicate(read_examples(examples)):
         blocks.setdefault(tuple(seen.about[name] for name in _BEFORE), []).append(seen)
     rows = []
     for found in blocks.values():
@@ -57,7 +57,7 @@ def feature_noise(examples: list[Path], *, images: PositiveInt = 1) -> Figure:
     Differences are drawn from 0 to a quarter of that range, and above them stands their mean in %
     of it.
     """
-    found = [seen for seen in of_one_replicate(read_seen(examples, images)) if seen.maps]
+    found = [seen for seen in first_replicate(read_examples(examples, images)) if seen.maps]
     if not found:
         raise BadInput(
             "examples.maps: these images have no maps; name modules of their classifier there, "
@@ -72,10 +72,10 @@ def feature_noise(examples: list[Path], *, images: PositiveInt = 1) -> Figure:
 
 
 def _where(examples: list[Path]) -> str:
-    return "; ".join(of_what([examples], LABELS))
+    return "; ".join(describe([examples], LABELS))
 
 
-def _block(found: list[Seen]) -> list[Row]:
+def _block(found: list[Examples]) -> list[Row]:
     first = found[0]
     named = [first.classes[label] for label in first.labels]
     clean = [Tile(picture, name) for picture, name in zip(first.images, named, strict=True)]
@@ -98,12 +98,12 @@ def _block(found: list[Seen]) -> list[Row]:
     return rows
 
 
-def _as_seen(seen: Seen) -> list[Tile]:
+def _as_seen(seen: Examples) -> list[Tile]:
     tiles = []
     for place, (picture, prediction) in enumerate(
-        zip(seen.seen, seen.seen_prediction, strict=True)
+        zip(seen.inputs, seen.input_prediction, strict=True)
     ):
-        shares = seen.seen_probabilities[place]
+        shares = seen.input_probabilities[place]
         aim = prediction if seen.target is None else seen.target
         share = _percent(shares[aim])
         told = share if aim == prediction else f"({seen.classes[aim]}: {share})"
@@ -111,7 +111,7 @@ def _as_seen(seen: Seen) -> list[Tile]:
     return tiles
 
 
-def _tile(seen: Seen, picture: np.ndarray, place: int, prediction: int, told: str) -> Tile:
+def _tile(seen: Examples, picture: np.ndarray, place: int, prediction: int, told: str) -> Tile:
     text = seen.name(prediction) if prediction == NO_CLASS else f"{seen.name(prediction)} {told}"
     return Tile(picture, text, prediction != seen.labels[place])
 
@@ -120,7 +120,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _noise(seen: Seen, place: int) -> list[Row]:
+def _noise(seen: Examples, place: int) -> list[Row]:
     """One image's rows, column by column."""
     columns = [_image_column(seen, place)]
     for module, maps in seen.maps.items():
@@ -136,20 +136,20 @@ def _noise(seen: Seen, place: int) -> list[Row]:
     ]
 
 
-def _image_column(seen: Seen, place: int) -> list[Tile]:
-    versions = [seen.images[place], seen.seen[place], seen.purified[place]]
+def _image_column(seen: Examples, place: int) -> list[Tile]:
+    versions = [seen.images[place], seen.inputs[place], seen.purified[place]]
     return _column(seen, versions, seen.classes[seen.labels[place]], 0.0, 1.0)
 
 
-def _map_column(seen: Seen, maps: Maps, module: str, place: int, channel: int) -> list[Tile]:
-    versions = [found[place, channel] for found in (maps.clean, maps.seen, maps.purified)]
+def _map_column(seen: Examples, maps: Maps, module: str, place: int, channel: int) -> list[Tile]:
+    versions = [found[place, channel] for found in (maps.clean, maps.inputs, maps.purified)]
     low, high = (function(versions[:2]) for function in (np.min, np.max))
     title = f"{module}, channel {maps.channels[place, channel]}"
     return _column(seen, versions, title, float(low), float(high))
 
 
 def _column(
-    seen: Seen, versions: list[np.ndarray], title: str, low: float, high: float
+    seen: Examples, versions: list[np.ndarray], title: str, low: float, high: float
 ) -> list[Tile]:
     """Tiles of the clean, seen and purified version and of the difference of the first two."""
     extent = high - low or 1.0

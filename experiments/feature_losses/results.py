@@ -1,4 +1,4 @@
-"""Which attack and which defence of "Feature losses" a result belongs to."""
+"""The attack and the defence of "Feature losses" that a result belongs to."""
 
 import json
 from typing import NamedTuple
@@ -19,8 +19,8 @@ TRUE_LABELS = "ground_truth"
 _WEIGHTS = ("pretrained", "weights")
 
 
-class Place(NamedTuple):
-    """Attack and defence as printed, and whether the attacker knows the defence's purifier."""
+class Case(NamedTuple):
+    """Attack and defence as printed, and whether the attack is adaptive to the purifier."""
 
     attack: str
     defence: str
@@ -28,49 +28,48 @@ class Place(NamedTuple):
 
 
 def _other_name(entry: dict, point: str, printed: str) -> str:
-    """The name of an attack whose printed one another entry has: what may set the two apart."""
-    settled = entry["points"][point]
+    """The name of an attack whose printed name another entry has: how the two may differ."""
+    function, settings = (entry["points"][point][key] for key in ("function", "settings"))
     own = []
-    if settled["function"] == "gradient.pgd":
+    if function == "gradient.pgd":
         own.append("random start")
-    if steps := settled["settings"].get("steps"):
+    if steps := settings.get("steps"):
         own.append(f"{steps} iterations")
     if entry.get("labels", TRUE_LABELS) == TRUE_LABELS:
         own.append("true labels")
     return ", ".join([printed, *own]) if own else labels.with_point(entry["name"], point)
 
 
-class Defences:
-    """Gives each result its place.
+class LabelAssignment(labels.LabelAssignment):
+    """Labels the attack and the defence of each group of results.
 
     The paper trains one autoencoder for each attack with feature losses: its row "OURS" is the
-    purifier whose denoiser was trained so on that very threat and nothing else; under others, and
-    on clean images, it stands as "OURS (FGSM)" or "OURS (PGD)". Of several entries that a printed
-    name fits, the first has it; other attacks are told apart by start, iterations and labels, and
-    other defences stand under their own names, as does whatever no printed name fits: other
-    losses, several threats, other purifiers.
+    purifier whose denoiser was trained on that threat alone; under other threats and on clean
+    images it is "OURS (FGSM)" or "OURS (PGD)". Of several entries that a printed name fits, the
+    first has it; other attacks are named with start, iterations and labels, and other defences have
+    their own names, as has what no printed name fits: other losses, several threats, other
+    purifiers.
     """
 
-    def __init__(self, predictions: Results):
-        self._predictions = predictions
-        self._met = {*predictions.frame["threat"]}
-        self._holders = labels.Holders()
+    def __init__(self, results: Results):
+        super().__init__(results)
+        self._threats = {*results.frame["threat"]}
 
-    def place(self, about: dict) -> Place:
-        """The place of the names of a group of rows."""
+    def case(self, about: dict) -> Case:
+        """The case of a group of rows."""
         threat = parse(about["threat"])
         adaptive = threat.purifier == about["purifier"]
         oblivious = threat._replace(purifier=None) if adaptive else threat
         attack = self._attack(threat, about["attack_point"], about["classifier"], adaptive)
-        return Place(attack, self._defence(about, oblivious), adaptive)
+        return Case(attack, self._defence(about, oblivious), adaptive)
 
     def is_plain_classifier(self, about: dict) -> bool:
-        """Whether there is no purifier: who attacks the classifier knows the whole defence."""
-        return self._function(about) == "basic.none"
+        """Whether there is no purifier, so that an attack on the classifier is adaptive."""
+        return self.function(about) == "basic.none"
 
     def autoencoder(self, about: dict) -> str | None:
-        """What a purifier's autoencoder is and was trained on; None where it has none."""
-        denoiser = self._denoiser(about)
+        """Function, settings and training inputs of a purifier's autoencoder, None without one."""
+        denoiser = self.denoiser_entry(about)
         if denoiser is None:
             return None
         parts = [denoiser["function"], denoiser.get("settings", {}), denoiser.get("trained_on")]
@@ -78,92 +77,80 @@ class Defences:
 
     def compares_pixels(self, about: dict) -> bool:
         """Whether a purifier's autoencoder was trained on the plain mean squared error."""
-        denoiser = self._denoiser(about)
+        denoiser = self.denoiser_entry(about)
         return denoiser is not None and labels.training_function(denoiser) == _PLAIN
 
     def network(self, about: dict) -> str:
-        """The network that the denoiser was trained to please, empty where there is none."""
-        denoiser = self._denoiser(about)
+        """The network in the loss of a denoiser's training, empty where there is none."""
+        denoiser = self.denoiser_entry(about)
         name = denoiser.get("training", {}).get("network") if denoiser else None
-        return self._told(name, about["dataset"]) if name else ""
+        return self._described(name, about["dataset"]) if name else ""
 
     def notes(self) -> list[str]:
-        """One sentence for every network that denoisers were trained to please."""
-        told: dict[tuple[str, str], dict[str, None]] = {}
+        """A sentence for every network in the loss of denoisers' trainings."""
+        by_network: dict[tuple[str, str], dict[str, None]] = {}
         names = ["dataset", "classifier", "threat", "attack_point", "purifier", "purifier_point"]
-        for values in self._predictions.frame[names].drop_duplicates().itertuples(index=False):
-            about = dict(zip(names, values, strict=True))
+        for about in self._results.distinct(names):
             if network := self.network(about):
-                function = labels.training_function(self._denoiser(about))
-                told.setdefault((function, network), {})[self.place(about).defence] = None
+                function = labels.training_function(self.denoiser_entry(about))
+                by_network.setdefault((function, network), {})[self.case(about).defence] = None
         return [
             _SENTENCES.get(function, "{} looks at {}.").format(", ".join(defences), network)
-            for (function, network), defences in told.items()
+            for (function, network), defences in by_network.items()
         ]
 
-    def _told(self, name: str, dataset: str) -> str:
-        """A network with its settings and where its weights come from."""
-        entry = self._predictions.entry("network", name)
+    def _described(self, name: str, dataset: str) -> str:
+        """A network with its settings and the origin of its weights."""
+        entry = self._results.entry("network", name)
         settings = entry.get("settings", {})
         shown = {key: value for key, value in settings.items() if key not in _WEIGHTS}
         parts = [entry["function"], *(f"{key} = {value}" for key, value in shown.items())]
-        given = ["with ImageNet weights"] if any(map(settings.get, _WEIGHTS)) else []
-        given += ["with weights of its own"] if "weights" in entry else []
-        here = [f"trained on {dataset}"] if entry.get("training", {}).get("epochs") else []
-        origin = " and ".join(given + here) or "untrained"
+        origins = ["with ImageNet weights"] if any(map(settings.get, _WEIGHTS)) else []
+        origins += ["with weights of its own"] if "weights" in entry else []
+        origins += [f"trained on {dataset}"] if entry.get("training", {}).get("epochs") else []
+        origin = " and ".join(origins) or "untrained"
         return f"{name} ({', '.join(parts)}), {origin}"
 
     def _attack(self, threat: Threat, point: str, classifier: str, adaptive: bool) -> str:
         if threat.is_clean:
             return CLEAN
-        known = threat.purifier is None or adaptive
-        if threat.victim != classifier or not known:
+        adaptive_to_another = threat.purifier is not None and not adaptive
+        if threat.victim != classifier or adaptive_to_another:
             return labels.with_point(str(threat), point)
-        entry = self._predictions.attack(threat.attack)
+        entry = self._results.attack(threat.attack)
         own = labels.with_point(threat.attack, point)
         if isinstance(entry.get("labels"), dict) or entry.get("labels") == "random_target":
             return own
-        method = LABELS.attack(entry, point, threat.attack)
+        method = LABELS.attack(entry, point)
         printed = _ATTACKS.get(method, method)
-        return self._holders.name(printed, _other_name(entry, point, printed), own, adaptive)
+        return self.assign(printed, _other_name(entry, point, printed), own, adaptive)
 
     def _defence(self, about: dict, threat: Threat) -> str:
-        own = labels.with_point(about["purifier"], about["purifier_point"])
-        classifier = self._predictions.entry("classifier", about["classifier"])
-        robust = labels.training_function(classifier).startswith("adversarial.")
+        own, robust = labels.purifier(about), self.is_robust(about)
         if self.is_plain_classifier(about):
-            return self._holders.name(
+            return self.assign(
                 MADRY if robust else UNSECURED, about["classifier"], about["classifier"]
             )
         if robust:
             return f"{own}, {about['classifier']}"
-        denoiser = self._denoiser(about)
-        if denoiser is None or self._function(about) != "basic.direct":
+        denoiser = self.denoiser_entry(about)
+        if denoiser is None or self.function(about) != "basic.direct":
             return own
         if labels.training_function(denoiser) == _LOGITS:
-            return self._holders.name(HGD, own, own)
+            return self.assign(HGD, own, own)
         if labels.training_function(denoiser) == _FEATURES:
             return self._ours(denoiser, threat, about["classifier"], own)
         return own
 
     def _ours(self, denoiser: dict, threat: Threat, classifier: str, own: str) -> str:
-        learnt = [source.get("threat", "") for source in denoiser["trained_on"]]
-        if len(learnt) > 1 or learnt[0] not in self._met - {CLEAN}:
+        name, *others = (source.get("threat", "") for source in denoiser["trained_on"])
+        if others or name not in self._threats - {CLEAN}:
             return own
-        (name,) = learnt
-        if self._holders.name(OURS, own, own, name) != OURS:
+        if self.assign(OURS, own, own, name) != OURS:
             return own
         if str(threat) == name:
             return OURS
-        known = parse(name)
-        (point, *others) = self._predictions.attack(known.attack)["points"]
-        printed = self._attack(known, point, classifier, False) if not others else known.attack
+        trained = parse(name)
+        (point, *others) = self._results.attack(trained.attack)["points"]
+        printed = self._attack(trained, point, classifier, False) if not others else trained.attack
         return f"{OURS} ({printed})"
-
-    def _function(self, about: dict) -> str:
-        points = self._predictions.entry("purifier", about["purifier"])["points"]
-        return points[about["purifier_point"]]["function"]
-
-    def _denoiser(self, about: dict) -> dict | None:
-        name = self._predictions.entry("purifier", about["purifier"]).get("denoiser")
-        return self._predictions.entry("denoiser", name) if name else None

@@ -13,13 +13,13 @@ from advdenoise.errors import BadInput, suggest
 from advdenoise.graph.threats import CLEAN
 from advdenoise.reporting import labels
 from advdenoise.reporting.cells import Cell
-from advdenoise.reporting.explorer import joined
+from advdenoise.reporting.explorer import join_results
 from advdenoise.reporting.measures import distance
 from advdenoise.reporting.palette import GREY, Styles
-from advdenoise.reporting.read import Results
+from advdenoise.reporting.read import Results, iter_groups
 
 from .labels import LABELS
-from .results import NONE, SETS, Places
+from .results import NONE, SETS, LabelAssignment
 
 _MEASURES = {
     "ne_d": "NE-D (by n)",
@@ -116,9 +116,9 @@ def explorer(
     purified yet.
     """
     styles = styles or Styles(LABELS.sets.values())
-    frame = joined(distances, predictions, detection, protocol, representation)
+    frame = join_results(distances, predictions, detection, protocol, representation)
     of_one = frame[frame["classifier"] == classifier]
-    found = _at_last_layer(of_one, Places(distances))
+    found = _at_last_layer(of_one, LabelAssignment(distances))
     if found.empty:
         raise BadInput(
             f"figures: there are no distances of classifier {classifier!r}; "
@@ -143,25 +143,25 @@ def explorer(
     ]
     figure.legend(handles=sets, title="set", fontsize=8, loc="outside right upper")
     figure.legend(handles=denoisers, title="denoiser", fontsize=8, loc="outside right lower")
-    network = Places(distances).network(of_one.iloc[0].to_dict())
+    network = LabelAssignment(distances).network(of_one.iloc[0].to_dict())
     figure.suptitle(f"{network}, {_where(of_one)}; bars: 95 % intervals over images", fontsize=9)
     return figure
 
 
 def _panels(distances: Results, measures: list[str]) -> list[_Panel]:
     """In the order of the results; the clean image itself, which is at no distance, left out."""
-    places = Places(distances)
+    labeler = LabelAssignment(distances)
     several = distances.frame["dataset"].nunique() > 1
     panels: dict[tuple, _Panel] = {}
     for name in measures:
         for cell in distance(distances, name, lambda about: ("", "")):
             about = cell.about
-            if about["threat"] == CLEAN and places.setting(about) == NONE:
+            if about["threat"] == CLEAN and labeler.setting(about) == NONE:
                 continue
-            network = f"{labels.dataset(about['dataset'])}, " * several + places.network(about)
-            key = (network, name, places.setting(about))
+            network = f"{labels.dataset(about['dataset'])}, " * several + labeler.network(about)
+            key = (network, name, labeler.setting(about))
             panel = panels.setdefault(key, _Panel(*key, {}))
-            panel.curves.setdefault(places.adversarial_set(about), []).append(cell)
+            panel.curves.setdefault(labeler.adversarial_set(about), []).append(cell)
     return list(panels.values())
 
 
@@ -195,11 +195,11 @@ def _handle(name: str, styles: Styles, linestyle: str = "") -> Line2D:
 def _curve(axis: Axes, name: str, cells: list[Cell], styles: Styles, shift: float) -> None:
     """`shift` is how far its points stand beside their layers, so that bars do not hide others."""
     cells = sorted(cells, key=lambda cell: cell.about["layer_index"])
-    places = [cell.about["layer_index"] + 1 for cell in cells]
+    numbers = [cell.about["layer_index"] + 1 for cell in cells]
     estimates = [cell.estimate for cell in cells]
     style = styles.of(name)
     axis.errorbar(
-        [place + shift for place in places],
+        [number + shift for number in numbers],
         [e.value for e in estimates],
         [[e.value - e.low for e in estimates], [e.high - e.value for e in estimates]],
         color=style.colour,
@@ -211,11 +211,11 @@ def _curve(axis: Axes, name: str, cells: list[Cell], styles: Styles, shift: floa
         label=name,
     )
     layers = [cell.about["layer"].removeprefix("layers.") for cell in cells]
-    told = [f"{place} {layer}" for place, layer in zip(places, layers, strict=True)]
-    axis.set_xticks(places, told, rotation=60, ha="right", rotation_mode="anchor", fontsize=6)
+    ticks = [f"{number} {layer}" for number, layer in zip(numbers, layers, strict=True)]
+    axis.set_xticks(numbers, ticks, rotation=60, ha="right", rotation_mode="anchor", fontsize=6)
 
 
-def _at_last_layer(frame: pd.DataFrame, places: Places) -> pd.DataFrame:
+def _at_last_layer(frame: pd.DataFrame, labeler: LabelAssignment) -> pd.DataFrame:
     """Means over images at each classifier's last layer, a row for each group and quantity.
 
     Columns are dataset, classifier, the printed names of the adversarial `set` and of the `setting`
@@ -224,22 +224,20 @@ def _at_last_layer(frame: pd.DataFrame, places: Places) -> pd.DataFrame:
     ends = frame.groupby(["dataset", "classifier"])["layer_index"].transform("max")
     last = frame[frame["layer_index"] == ends]
     scores = [name for name in frame if name.startswith("score ")]
-    made = []
-    names = ["dataset", "classifier", *_GROUP]
-    for values, rows in last.groupby(names, sort=False, observed=True):
-        group = dict(zip(names, values, strict=True))
+    estimates = []
+    for group, rows in iter_groups(last, ["dataset", "classifier", *_GROUP]):
         about = {
             "dataset": group["dataset"],
             "classifier": group["classifier"],
-            "set": places.adversarial_set(group),
-            "setting": places.setting(group),
+            "set": labeler.adversarial_set(group),
+            "setting": labeler.setting(group),
         }
         for quantity in ("ne_d", "cos_d", "right", *scores):
             known = rows[[quantity, "id"]].dropna()
             if len(known):
                 estimate = statistics.bootstrap_mean(*(known[name].to_numpy() for name in known))
-                made.append(about | {"quantity": quantity, "estimate": estimate})
-    return pd.DataFrame(made, columns=_COLUMNS)
+                estimates.append(about | {"quantity": quantity, "estimate": estimate})
+    return pd.DataFrame(estimates, columns=_COLUMNS)
 
 
 def _points(

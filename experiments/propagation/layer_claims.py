@@ -1,6 +1,6 @@
-"""What "propagation" says of its curves, Figures 2 and 3, network by network.
+"""The claims of "propagation" about its curves, Figures 2 and 3, network by network.
 
-Where the text gives no number the bound stands here, and in the notes of the table.
+Where the text gives no number the bound is defined here and printed in the notes of the table.
 """
 
 from collections.abc import Iterator
@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from advdenoise.reporting.claims import Claim, Range
+from advdenoise.reporting.claims import OTHER_IMAGES, Claim, Range
+from advdenoise.statistics import ratio
 
-from . import results as known
+from . import results
 from .results import NONE, SETS, Curves
 
 RESNET, VGG, SENET = "ResNet V2-50", "VGG-19", "SENet-154"
@@ -42,7 +43,7 @@ NOTES = (
 
 
 def claims(networks: dict[str, Curves]) -> Iterator[Claim]:
-    """The claims about the five networks that are there."""
+    """The claims about those of the five networks that have results."""
     five = {name: curves for name, curves in networks.items() if name in FIVE}
     for network, curves in five.items():
         for setting in curves.settings:
@@ -56,7 +57,7 @@ def claims(networks: dict[str, Curves]) -> Iterator[Claim]:
 
 
 def sentences(reason: str) -> Iterator[tuple[str, str, Range, str]]:
-    """Every sentence with its quantity and range, for those that nothing speaks of."""
+    """Every sentence with its quantity and range, for those without results."""
     for sentence, quantity, claimed in (
         (_GAP, "NE-D at the last layer, v2 sets / others", Range(1)),
         (_LARGEST, f"jump of NE-D, {VGG} / another", Range(1)),
@@ -82,12 +83,12 @@ def _of_a_network(network: str, curves: Curves, setting: str) -> Iterator[Claim]
         strong, weak = STRONG, [name for name in curves.sets if name not in STRONG]
         ends = [curves.at("ne_d", curves.last, setting, sets) for sets in (strong, weak)]
         quantity = f"NE-D {of} at the last layer, v2 sets / others"
-        yield claim(_GAP, quantity, Range(1), _ratio(*ends))
+        yield claim(_GAP, quantity, Range(1), ratio(*ends))
     ne_d, cos_d = (curves.earlier(measure, setting) for measure in ("ne_d", "cos_d"))
     if len(ne_d) > 1:
         way = "layer before the last / first"
-        yield claim(_KEEPS, f"NE-D {of}, {way}", Range(most=1), _ratio(ne_d[-1], ne_d[0]))
-        yield claim(_TURNS, f"COS-D {of}, {way}", Range(1), _ratio(cos_d[-1], cos_d[0]))
+        yield claim(_KEEPS, f"NE-D {of}, {way}", Range(most=1), ratio(ne_d[-1], ne_d[0]))
+        yield claim(_TURNS, f"COS-D {of}, {way}", Range(1), ratio(cos_d[-1], cos_d[0]))
         fall, rise = _fall_and_rise(cos_d)
         quantity = f"deepest fall of COS-D {of} before the last layer"
         if network in _GRADUAL:
@@ -96,10 +97,10 @@ def _of_a_network(network: str, curves: Curves, setting: str) -> Iterator[Claim]
             yield claim(_WAVES, quantity, Range(most=1), fall)
             yield claim(_WAVES, f"rise of COS-D {of} after its deepest fall", Range(1), rise)
     if network == RESNET:
-        end = known.jump(curves, "ne_d", setting, known.EARLIER["the layer before"])
+        end = results.jump(curves, "ne_d", setting, results.EARLIER["the layer before"])
         quantity = f"NE-D {of}, last layer / the layer before"
         yield claim(_GONE, quantity, Range(most=_VANISHED), end)
-        burst = known.jump(curves, "cos_d", setting, lambda values: values.max(axis=0))
+        burst = results.jump(curves, "cos_d", setting, lambda values: values.max(axis=0))
         quantity = f"COS-D {of}, last layer / largest before"
         yield claim(_BURSTS, quantity, Range(_EXPLOSION), burst)
 
@@ -109,31 +110,31 @@ def _fall_and_rise(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     The rise is the largest value from there on over that at the fall, 1 where none follows.
     """
-    falls = _ratio(values[1:], np.maximum.accumulate(values, axis=0)[:-1])
+    falls = ratio(values[1:], np.maximum.accumulate(values, axis=0)[:-1])
     place = falls.argmin(axis=0)
     after = np.arange(len(falls))[:, None] >= place
     highest = np.where(after, values[1:], -np.inf).max(axis=0)
     columns = np.arange(values.shape[1])
-    return falls[place, columns], _ratio(highest, values[1:][place, columns])
+    return falls[place, columns], ratio(highest, values[1:][place, columns])
 
 
 def _denoised(network: str, curves: Curves, setting: str) -> Iterator[Claim]:
-    """What a denoiser leaves at the last layer."""
+    """The effect of a denoiser at the last layer."""
     measure, sentence, claimed = "ne_d", _STAYS, Range(0, _LITTLE)
     if network == RESNET:
         measure, sentence, claimed = "cos_d", _HALVED, Range(_HALF)
     elif network == VGG:
         return
     after, before = (curves.at(measure, curves.last, name) for name in (setting, NONE))
-    quantity = f"fall in % of {known.MEASURES[measure]} of {network}, last layer, {setting}"
-    fall = curves.means.estimate(100 * (1 - _ratio(after, before)))
+    quantity = f"fall in % of {results.MEASURES[measure]} of {network}, last layer, {setting}"
+    fall = curves.means.estimate(100 * (1 - ratio(after, before)))
     yield Claim(sentence, quantity, claimed, fall)
 
 
 def _beside_others(
     network: str, networks: dict[str, Curves], sentence: str, what: str, measure, most
 ) -> Iterator[Claim]:
-    """A network beside the one of the others that rivals it most, on the same images."""
+    """A network compared with the most extreme of the others, on the same images."""
     own = networks.get(network)
     for setting in own.settings if own else ():
         others = {
@@ -147,20 +148,15 @@ def _beside_others(
         claimed = Range(1) if most is max else Range(most=1)
         claim = Claim(sentence, f"{what} {setting}, {network} / {rival}", claimed)
         if networks[rival].means.ids != own.means.ids:
-            yield replace(claim, lacking="the images are not the same")
+            yield replace(claim, reason=OTHER_IMAGES)
         else:
-            values = _ratio(measure(own, setting), others[rival])
+            values = ratio(measure(own, setting), others[rival])
             yield replace(claim, estimate=own.means.estimate(values))
 
 
 def _jump(curves: Curves, setting: str) -> np.ndarray:
-    return known.jump(curves, "ne_d", setting, known.EARLIER["the layer before"])
+    return results.jump(curves, "ne_d", setting, results.EARLIER["the layer before"])
 
 
 def _end(curves: Curves, setting: str) -> np.ndarray:
     return curves.at("ne_d", curves.last, setting)
-
-
-def _ratio(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return first / second

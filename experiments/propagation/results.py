@@ -1,7 +1,7 @@
-"""Which set, denoiser and network of "propagation" a result belongs to, and means that go together.
+"""The set, denoiser and network of "propagation" that a result belongs to, and means over images.
 
-Means over images that are compared are drawn together: an array [1 + resamples] holds the mean over
-all images and those over resampled ones, and what follows from several has its interval from them.
+Means that are compared share their resamples: an array [1 + resamples] holds the mean over all
+images and those over resampled ones, and a function of several means is computed elementwise.
 """
 
 import math
@@ -25,8 +25,8 @@ ALL = "all sets"
 NONE, FN, UN = "w/o DN", "w/ FN", "w/ UN"
 _SETTINGS = {"FusionNet": FN, "U-Net": UN}
 MEASURES = {"ne_d": "NE-D", "ne_d_sqrt": "NE-D/sqrt(n)", "cos_d": "COS-D"}
-PIXELS = 255**2  # squared differences are told on the scale 0..255
-# What tells images apart that a denoiser met, whichever classifier looks on.
+PIXELS = 255**2  # squared differences are printed on the scale 0..255
+# What identifies a denoised image, whichever classifier predicts it.
 IMAGE = ["dataset", "split", "seed", "threat", "attack_point", "purifier", "purifier_point", "id"]
 # The layers that the last is compared with: [layers, resamples] -> [resamples].
 EARLIER = {
@@ -36,17 +36,13 @@ EARLIER = {
 _NAMES = ["dataset", "split", "classifier", "threat", "attack_point", "purifier", "purifier_point"]
 
 
-class Places:
-    """Names the set, the denoiser and the network of each group of results.
+class LabelAssignment(labels.LabelAssignment):
+    """Labels the set, the denoiser and the network of each group of results.
 
-    A set is known by its attack's method and by whether the network that is to err gives the
-    gradient too (v1) or another one does (v2). Of several entries that a printed name fits the
-    first has it; the others stand under their own, as does what no printed name fits.
+    A set is identified by its attack's method and by whether the victim gives the gradient too (v1)
+    or another network does (v2). Of several entries that a printed name fits the first has it; the
+    others have their own, as has what no printed name fits.
     """
-
-    def __init__(self, results: Results):
-        self._results = results
-        self._holders = labels.Holders()
 
     def adversarial_set(self, about: dict) -> str:
         """The set's printed name, `clean` of clean images."""
@@ -59,7 +55,7 @@ class Places:
         if printed is None or threat.purifier is not None:
             return own
         where = (about["dataset"], about["classifier"])
-        return self._holders.name(printed, own, f"{threat} {point}", *where)
+        return self.assign(printed, own, f"{threat} {point}", *where)
 
     def surrogate(self, about: dict) -> str:
         """The name of the classifier that gives the gradient."""
@@ -68,41 +64,39 @@ class Places:
 
     def setting(self, about: dict) -> str:
         """`w/o DN`, `w/ FN`, `w/ UN`, or `w/` and a purifier's own name."""
-        own = labels.with_point(about["purifier"], about["purifier_point"])
-        entry = self._results.entry("purifier", about["purifier"])
-        function = entry["points"][about["purifier_point"]]["function"]
+        own, function = labels.purifier(about), self.function(about)
         if function == "basic.none":
             return NONE
         if function != "basic.direct":
             return f"w/ {own}"
-        denoiser = self._results.entry("denoiser", entry["denoiser"])
+        denoiser = self.denoiser_entry(about)
         printed = _SETTINGS.get(DENOISERS.get(denoiser["function"]))
-        return self._holders.name(printed, own, own, about["dataset"]) if printed else f"w/ {own}"
+        return self.assign(printed, own, own, about["dataset"]) if printed else f"w/ {own}"
 
     def network(self, about: dict) -> str:
         """The classifier's printed name."""
         name = about["classifier"]
         printed = LABELS.classifier(self._results.entry("classifier", name))
-        return self._holders.name(printed, name, name, about["dataset"], about["split"])
+        return self.assign(printed, name, name, about["dataset"], about["split"])
 
     def labelled(self) -> "pd.DataFrame":
         """The rows with their `network`, `set` and `setting`."""
-        frame = self._results.frame
-        found = frame[_NAMES].drop_duplicates()
-        abouts = [dict(zip(_NAMES, v, strict=True)) for v in found.itertuples(index=False)]
+        import pandas as pd
+
         labels = {"network": self.network, "set": self.adversarial_set, "setting": self.setting}
-        found = found.assign(**{name: list(map(label, abouts)) for name, label in labels.items()})
-        return frame.merge(found, on=_NAMES)
+        groups = self._results.distinct(_NAMES)
+        columns = {name: list(map(label, groups)) for name, label in labels.items()}
+        return self._results.frame.merge(pd.DataFrame(groups).assign(**columns), on=_NAMES)
 
 
 class Means(NamedTuple):
-    """Means over the same images by any key: arrays [1 + resamples]; `ids` are the images'."""
+    """Means over the same images by any key: arrays [1 + resamples]; `ids` are of the images."""
 
     values: dict[tuple, np.ndarray]
     ids: tuple
 
     def estimate(self, values: np.ndarray) -> statistics.Estimate:
-        """What follows from some of the means, with its interval."""
+        """The estimate of a function [1 + resamples] of some of the means."""
         return statistics.interval_of(values, len({image for _, image in self.ids}))
 
     def over(self, keys: Iterable[tuple]) -> np.ndarray:
@@ -113,8 +107,8 @@ class Means(NamedTuple):
 def means(frame: "pd.DataFrame", columns: list[str], value: str) -> Means:
     """Means of `value` for each combination of `columns`, over the images that all of them have.
 
-    Equal images are drawn alike, whatever the frame: means of two frames with equal `ids` go
-    together. What is not finite for one image is so for its mean, and leaves no image out.
+    Frames with equal `ids` share their resamples, so that their means may be combined. A value that
+    is not finite makes the mean NaN; its image is not left out.
     """
     frame = frame.assign(**{value: frame[value].fillna(math.inf)})
     wide = frame.pivot_table(index=["seed", "id"], columns=columns, values=value, sort=False)
@@ -123,9 +117,9 @@ def means(frame: "pd.DataFrame", columns: list[str], value: str) -> Means:
     if wide.empty:
         return Means({}, ())
     with np.errstate(invalid="ignore"):
-        found, _ = statistics.resampled_means(wide.to_numpy(float), ids.to_numpy())
-    found[~np.isfinite(found[:, 0])] = np.nan
-    return Means(dict(zip(wide.columns, found, strict=True)), tuple(sorted(wide.index)))
+        values, _ = statistics.resampled_means(wide.to_numpy(float), ids.to_numpy())
+    values[~np.isfinite(values[:, 0])] = np.nan
+    return Means(dict(zip(wide.columns, values, strict=True)), tuple(sorted(wide.index)))
 
 
 class Curves(NamedTuple):
@@ -156,41 +150,40 @@ class Curves(NamedTuple):
 
 
 def curves(distances: Results) -> dict[tuple[str, str, str], Curves]:
-    """The curves of each data set, split and network, over the printed sets that it met.
+    """The curves of each data set, split and network, over the printed sets in its results.
 
-    A setting that not all of these sets met is left out.
+    A setting without results on all of these sets is left out.
     """
-    frame = Places(distances).labelled()
+    frame = LabelAssignment(distances).labelled()
     frame = frame[frame["set"].isin(SETS)]
     long = frame.melt(
         id_vars=["dataset", "split", "network", "seed", "id", "set", "setting", "layer_index"],
         value_vars=list(MEASURES),
         var_name="measure",
     )
-    found = {}
-    for place, rows in long.groupby(["dataset", "split", "network"], sort=False):
+    curves = {}
+    for key, rows in long.groupby(["dataset", "split", "network"], sort=False):
         sets = tuple(name for name in SETS if (rows["set"] == name).any())
-        met = rows.groupby("setting", sort=False)["set"].nunique()
-        settings = tuple(met.index[met == len(sets)])
+        counts = rows.groupby("setting", sort=False)["set"].nunique()
+        settings = tuple(counts.index[counts == len(sets)])
         rows = rows[rows["setting"].isin(settings)]
         layers = tuple(sorted(rows["layer_index"].unique()))
         if len(layers) > 1:
-            made = means(rows, ["measure", "set", "setting", "layer_index"], "value")
-            found[place] = Curves(made, layers, sets, settings)
-    return found
+            values = means(rows, ["measure", "set", "setting", "layer_index"], "value")
+            curves[key] = Curves(values, layers, sets, settings)
+    return curves
 
 
 def jump(
     curves: Curves, measure: str, setting: str, earlier: Callable, sets: Iterable[str] = ()
 ) -> np.ndarray:
-    """How many times as large a distance is at the last layer as at the `earlier` ones."""
-    base = earlier(curves.earlier(measure, setting, sets))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return curves.at(measure, curves.last, setting, sets) / base
+    """The ratio of a distance at the last layer to that at the `earlier` ones."""
+    last = curves.at(measure, curves.last, setting, sets)
+    return statistics.ratio(last, earlier(curves.earlier(measure, setting, sets)))
 
 
 def share(by_n: np.ndarray, by_root: np.ndarray) -> np.ndarray:
-    """The part of a jump by n, on a scale of logarithms, that one by the root of n does not have.
+    """The share of the logarithm of a jump by n that the jump by the root of n does not have.
 
     NaN where there is no jump.
     """

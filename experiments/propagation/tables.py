@@ -12,9 +12,9 @@ from advdenoise.reporting.measures import accuracy, noise
 from advdenoise.reporting.read import Results
 from advdenoise.statistics import Estimate
 
-from . import results as known
+from . import results
 from .labels import LABELS
-from .results import ALL, Curves, Places
+from .results import ALL, Curves, LabelAssignment
 
 _UNIT = "pixel^2"
 _COUNTED = (
@@ -37,75 +37,76 @@ def validation(predictions: Results) -> Cells:
     Squared differences are means on the scale 0..255. The caption's validation accuracy is that on
     the images that were attacked, its training accuracy that on images that were not.
     """
-    places = Places(predictions)
+    labeler = LabelAssignment(predictions)
     frame = predictions.frame
     attacked = {*frame["split"][frame["threat"] != CLEAN]}
 
     def columns(before: str, after: str):
         def label(about: dict) -> tuple[str, str]:
-            row, setting = places.adversarial_set(about), places.setting(about)
-            if setting == known.NONE:
+            row, setting = labeler.adversarial_set(about), labeler.setting(about)
+            if setting == results.NONE:
                 return _caption(row, about["split"] in attacked) or (row, before)
-            return row, after if setting == known.FN else f"{after} {setting}"
+            return row, after if setting == results.FN else f"{after} {setting}"
 
         return label
 
     mse = columns("MSE(x_ori,x_adv)", "MSE(x_ori,DN(x_adv))")
-    cells = [*_noise(predictions, places, mse)]
+    cells = [*_noise(predictions, labeler, mse)]
     cells += accuracy(predictions, columns("F(x_adv)", "F(DN(x_adv))"))
     return Cells(cells)
 
 
 def configurations(predictions: Results) -> Cells:
     """Table 2: which network gives a set's gradient, which is to err, and their clean accuracy."""
-    places = Places(predictions)
+    labeler = LabelAssignment(predictions)
     clean: dict[str, Cell] = {}
     sets: dict[str, dict] = {}
 
     def label(about: dict) -> tuple[str, str]:
-        return places.adversarial_set(about), places.setting(about)
+        return labeler.adversarial_set(about), labeler.setting(about)
 
     for cell in accuracy(predictions, label):
-        if cell.column == known.NONE and cell.row == CLEAN:
+        if cell.column == results.NONE and cell.row == CLEAN:
             clean.setdefault(cell.about["classifier"], cell)
-        elif cell.column == known.NONE:
+        elif cell.column == results.NONE:
             sets.setdefault(cell.row, cell.about)
     cells = []
     for row, about in sets.items():
         for role, name in (
-            ("attacker", places.surrogate(about)),
+            ("attacker", labeler.surrogate(about)),
             ("classifier", parse(about["threat"]).victim),
         ):
             if name in clean:
                 printed = LABELS.classifier(predictions.entry("classifier", name))
                 column = "classifier (target)" if role == "classifier" else role
-                told = {key: about[key] for key in ("dataset", "split", "threat")}
-                told |= {"classifier": name}
-                cells.append(Cell(row, column, "", "name", UNKNOWN, about=told, text=printed))
+                names = {key: about[key] for key in ("dataset", "split", "threat")}
+                names |= {"classifier": name}
+                cells.append(Cell(row, column, "", "name", UNKNOWN, about=names, text=printed))
                 measured = replace(clean[name], row=row, column=f"{role} top-1 val. acc.")
-                cells.append(replace(measured, about=told))
+                cells.append(replace(measured, about=names))
     return Cells(cells)
 
 
 def capacities(predictions: Results, distances: Results) -> Cells:
     """Table 3: accuracy on training images, number of layers and of parameters, precision."""
-    places = Places(predictions)
+    labeler = LabelAssignment(predictions)
 
     def label(about: dict) -> tuple[str, str]:
-        return places.network(about), "top-1 training acc."
+        return labeler.network(about), "top-1 training acc."
 
     frame = predictions.frame
     clean = (frame["threat"] == CLEAN) & (frame["purifier"] == "none")
     cells = accuracy(predictions.of(frame[clean]), label)
-    places = Places(distances)
-    for about in _networks(distances):
+    labeler = LabelAssignment(distances)
+    for about in distances.distinct(["dataset", "split", "classifier"]):
         entry = distances.entry("classifier", about["classifier"])
-        row = places.network(about)
+        row = labeler.network(about)
         for column, unit, metric, value in (
             ("Num. layers", "count", "layers", entry["layers"]),
             ("Num. parameters", "million", "parameters", entry["parameters"] / 1e6),
         ):
-            cells.append(Cell(row, column, metric, unit, _exactly(value), about=about))
+            estimate = Estimate.without_interval(value)
+            cells.append(Cell(row, column, metric, unit, estimate, about=about))
         precision = labels.precision(entry)
         cells.append(Cell(row, "trained in", "", "text", UNKNOWN, about=about, text=precision))
     return Cells(cells, [_COUNTED])
@@ -116,41 +117,41 @@ def denoising(predictions: Results) -> Cells:
 
     It is the same whichever classifier looks on: the first one's rows count.
     """
-    places = Places(predictions)
+    labeler = LabelAssignment(predictions)
     frame = predictions.frame
-    names = [name for name in known.IMAGE if name in frame]
+    names = [name for name in results.IMAGE if name in frame]
     first = predictions.of(frame.drop_duplicates([*names, "draw"]))
-    columns = {known.NONE: "Primary", known.FN: "FusionNet", known.UN: "U-Net"}
+    columns = {results.NONE: "Primary", results.FN: "FusionNet", results.UN: "U-Net"}
 
     def label(about: dict) -> tuple[str, str]:
-        setting = places.setting(about)
-        return places.adversarial_set(about), columns.get(setting, setting)
+        setting = labeler.setting(about)
+        return labeler.adversarial_set(about), columns.get(setting, setting)
 
-    return Cells(_noise(first, places, label))
+    return Cells(_noise(first, labeler, label))
 
 
 def accuracies(predictions: Results) -> Cells:
     """Tables 5 and 7: accuracy on the adversarial sets, by network and denoiser."""
-    places = Places(predictions)
+    labeler = LabelAssignment(predictions)
 
     def label(about: dict) -> tuple[str, str]:
-        return places.adversarial_set(about), f"{places.network(about)} {places.setting(about)}"
+        return labeler.adversarial_set(about), f"{labeler.network(about)} {labeler.setting(about)}"
 
     return Cells(accuracy(predictions, label))
 
 
 def observed(distances: Results) -> Cells:
     """Table 6: the observed layers by number, with the shapes of their maps for one image."""
-    places = Places(distances)
+    labeler = LabelAssignment(distances)
     cells = []
-    for about in _networks(distances):
+    for about in distances.distinct(["dataset", "split", "classifier"]):
         shapes = distances.entry("classifier", about["classifier"])["shapes"]
         for number, (layer, shape) in enumerate(shapes.items(), start=1):
-            elements = _exactly(np.prod(shape))
+            elements = Estimate.without_interval(np.prod(shape))
             text = f"{layer}, {'x'.join(map(str, shape))}"
-            told = about | {"layer": layer, "elements": int(elements.value)}
-            column = places.network(about)
-            cells.append(Cell(str(number), column, "", "text", elements, about=told, text=text))
+            more = {"layer": layer, "elements": int(elements.value)}
+            at = (str(number), labeler.network(about))
+            cells.append(Cell(*at, "", "text", elements, about=about | more, text=text))
     return Cells(cells)
 
 
@@ -160,16 +161,16 @@ def last_layer(distances: Results) -> Cells:
     A radial plane shows in a small NE-D and a large COS-D, a tangential one in the opposite.
     """
     cells = []
-    found = known.curves(distances)
-    for place, curves in found.items():
-        about = dict(zip(("dataset", "split", "network"), place, strict=True))
+    networks = results.curves(distances)
+    for key, curves in networks.items():
+        about = dict(zip(("dataset", "split", "network"), key, strict=True))
         for row, sets in _rows(curves):
             for setting in curves.settings:
-                for measure, printed in known.MEASURES.items():
+                for measure, printed in results.MEASURES.items():
                     estimate = curves.means.estimate(curves.at(measure, curves.last, setting, sets))
-                    label = (_row(found, place, row), f"{printed} {setting}")
+                    label = (_row(networks, key, row), f"{printed} {setting}")
                     cells.append(Cell(*label, measure, "", estimate, about=about | {"set": row}))
-    return Cells(cells, _pooled(found))
+    return Cells(cells, _pooled(networks))
 
 
 def normaliser(distances: Results) -> Cells:
@@ -178,34 +179,34 @@ def normaliser(distances: Results) -> Cells:
     Against the layer before, and against the mean of all layers before.
     """
     cells = []
-    found = known.curves(distances)
-    for place, curves in found.items():
-        about = dict(zip(("dataset", "split", "network"), place, strict=True))
+    networks = results.curves(distances)
+    for key, curves in networks.items():
+        about = dict(zip(("dataset", "split", "network"), key, strict=True))
         for set_, sets in _rows(curves):
             for setting in curves.settings:
-                row = f"{_row(found, place, set_)}, {setting}"
-                for against, earlier in known.EARLIER.items():
+                row = f"{_row(networks, key, set_)}, {setting}"
+                for against, earlier in results.EARLIER.items():
                     jumps = [
-                        known.jump(curves, measure, setting, earlier, sets)
+                        results.jump(curves, measure, setting, earlier, sets)
                         for measure in ("ne_d", "ne_d_sqrt")
                     ]
                     values = {"by n": jumps[0], "by the root of n": jumps[1]}
-                    values["the normaliser's share"] = known.share(*jumps)
+                    values["the normaliser's share"] = results.share(*jumps)
                     for printed, value in values.items():
                         estimate = curves.means.estimate(value)
                         label = (row, f"{printed}, against {against}")
                         cells.append(Cell(*label, "NE-D jump", "", estimate, about=about))
-    return Cells(cells, [_SHARE, *_pooled(found)])
+    return Cells(cells, [_SHARE, *_pooled(networks)])
 
 
-def _noise(predictions: Results, places: Places, label) -> list[Cell]:
-    """Squared differences before denoising where there is no denoiser, and after it else."""
+def _noise(predictions: Results, labeler: LabelAssignment, label) -> list[Cell]:
+    """Squared differences: without a denoiser before, and with one after denoising."""
     frame = predictions.frame
     frame = frame[frame["threat"] != CLEAN]
     bare = frame["purifier"] == "none"
     cells = []
     for rows, column in ((frame[bare], "mse_before"), (frame[~bare], "mse_after")):
-        cells += noise(predictions.of(rows), column, label, _UNIT, known.PIXELS)
+        cells += noise(predictions.of(rows), column, label, _UNIT, results.PIXELS)
     return cells
 
 
@@ -215,30 +216,18 @@ def _caption(row: str, is_attacked: bool) -> tuple[str, str] | None:
     return None
 
 
-def _networks(distances: Results) -> list[dict]:
-    """Names of each data set, split and classifier once."""
-    names = ["dataset", "split", "classifier"]
-    found = distances.frame[names].drop_duplicates().itertuples(index=False, name=None)
-    return [dict(zip(names, values, strict=True)) for values in found]
-
-
 def _rows(curves: Curves) -> list[tuple[str, tuple[str, ...]]]:
     """All sets together, then each: their name and themselves."""
     return [(ALL, curves.sets), *((name, (name,)) for name in curves.sets)]
 
 
-def _row(found: dict, place: tuple[str, str, str], row: str) -> str:
+def _row(networks: dict, key: tuple[str, str, str], row: str) -> str:
     """A network and a set, with the data set and split where there are several."""
-    dataset, split, network = place
-    several = len({(dataset, split) for dataset, split, _ in found}) > 1
+    dataset, split, network = key
+    several = len({(dataset, split) for dataset, split, _ in networks}) > 1
     return f"{dataset}, {split}: {network}, {row}" if several else f"{network}, {row}"
 
 
-def _pooled(found: dict[tuple, Curves]) -> list[str]:
-    told = dict.fromkeys(", ".join(curves.sets) for curves in found.values())
-    return [_POOLED.format(sets) for sets in told]
-
-
-def _exactly(value: float) -> Estimate:
-    """A number that was not estimated."""
-    return Estimate(float(value), np.nan, np.nan, 1)
+def _pooled(networks: dict[tuple, Curves]) -> list[str]:
+    all_sets = dict.fromkeys(", ".join(curves.sets) for curves in networks.values())
+    return [_POOLED.format(sets) for sets in all_sets]

@@ -1,7 +1,7 @@
-"""Areas under the ROC curve of many detections, and what follows from them.
+"""Areas under the ROC curve of many detections, and functions of them.
 
-Areas are arrays [1 + resamples], as `statistics.resampled_auc` has them: a function of them is
-computed for all images and for every resample at once.
+Areas are arrays [1 + resamples] as from `statistics.resampled_auc`: a function of them is computed
+for all images and for every resample at once.
 """
 
 from typing import NamedTuple
@@ -13,15 +13,14 @@ from .labels import PIXELS
 _SLIC = "slic "  # how its printed settings begin
 
 
-class Lacking(Exception):
-    """Why a quantity cannot be computed."""
+class NotComputable(Exception):
+    """Raised, with the reason, where a quantity cannot be computed."""
 
 
 class Source(NamedTuple):
     """Areas by attack, superpixel setting and representation, and segments of an image by setting.
 
-    All names are the printed ones, `n` counts images. Of areas that a paper prints there are no
-    resamples.
+    All names are the printed ones, `n` counts images. Printed areas have no resamples.
     """
 
     areas: dict[tuple[str, str, str], np.ndarray]
@@ -57,7 +56,7 @@ def correlation(source: Source, attacks: list[str]) -> np.ndarray:
     """Spearman's correlation of segments and areas over superpixel settings."""
     settings = _superpixels(source)
     if len(settings) < 3:
-        raise Lacking(f"{len(settings)} superpixel settings of known cost are fewer than 3")
+        raise NotComputable(f"{len(settings)} superpixel settings of known cost are fewer than 3")
     areas = _by_setting(source, settings, attacks)
     segments = np.array([source.segments[setting] for setting in settings])
     first, second = _ranks(segments[:, None]), _ranks(areas)
@@ -75,9 +74,9 @@ def slic_gain(source: Source, attacks: list[str]) -> np.ndarray:
     """
     settings = _superpixels(source)
     slic = [setting for setting in settings if setting.startswith(_SLIC)]
-    others = sorted({*settings} - {*slic}, key=lambda setting: source.segments[setting])
+    others = sorted((s for s in settings if s not in slic), key=source.segments.get)
     if not slic or not others:
-        raise Lacking("there are not both SLIC and other superpixels of known cost")
+        raise NotComputable("there are not both SLIC and other superpixels of known cost")
     areas = _by_setting(source, [*slic, *others], attacks)
     mine, theirs = areas[: len(slic)], areas[len(slic) :]
     at, places = (np.log([source.segments[name] for name in names]) for names in (slic, others))
@@ -90,7 +89,7 @@ def below_pixels(source: Source, attacks: list[str]) -> np.ndarray:
     settings = {setting for _, setting, _ in source.areas}
     others = sorted(settings - {PIXELS})
     if not others or PIXELS not in settings:
-        raise Lacking("the same images do not have both pixels and superpixels")
+        raise NotComputable("the same images do not have both pixels and superpixels")
     areas = _by_setting(source, [PIXELS, *others], attacks)
     return areas[0] - areas[1:].mean(axis=0)
 
@@ -113,11 +112,11 @@ def _mean(areas: list[np.ndarray], source: Source, attacks: list[str]) -> np.nda
     if areas:
         return np.mean(areas, axis=0)
     if not source.areas:
-        raise Lacking("there are no scores of the paper's detector")
+        raise NotComputable("there are no scores of the paper's detector")
     for attack in attacks:
         if attack not in source.attacks:
-            raise Lacking(f"{attack} is not among the attacks")
-    raise Lacking("no setting has the representations that are compared")
+            raise NotComputable(f"{attack} is not among the attacks")
+    raise NotComputable("no setting has the representations that are compared")
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

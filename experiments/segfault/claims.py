@@ -1,10 +1,11 @@
-"""What "Segmentation Fault" says in words, computed from our results and from its own tables.
+"""The claims that "Segmentation Fault" makes in words, from our results and from its own tables.
 
-Where two numbers are compared, they are compared image by image: images are resampled once for all
-detectors, settings and attacks. A quantity of the paper's is the same function of its tables.
+Numbers that are compared share their resamples of images, for all detectors, settings and attacks.
+A published value is the same function of the paper's tables.
 """
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -18,10 +19,10 @@ from advdenoise.graph.threats import CLEAN, NO_PURIFIER
 from advdenoise.io.published import Published
 from advdenoise.reporting import labels
 from advdenoise.reporting.claims import Claim, Claims, Range
-from advdenoise.reporting.read import Results
+from advdenoise.reporting.read import Results, iter_groups
 from advdenoise.statistics import Estimate, Scored
 
-from .areas import Lacking, Source, below_pixels, correlation, easier, gain, slic_gain
+from .areas import NotComputable, Source, below_pixels, correlation, easier, gain, slic_gain
 from .costs import Cost, costs, over_runs
 from .labels import LABELS, PIXELS, REPRESENTATIONS, superpixel_name
 
@@ -58,7 +59,7 @@ _LEFT = "FGSM at epsilon {} reduces the accuracy to {}."
 _SIZE = "The classifier has {} {}."
 # The settings of which larger values are said to give fewer segments.
 _GROWING = (("felzenszwalb", "scale"), ("quickshift", "sigma"), ("quickshift", "max_dist"))
-
+_SETTING = ("dataset", "classifier")
 
 Quantity = Callable[[Source], np.ndarray]
 
@@ -68,60 +69,57 @@ def claims(detection: Results, iqr: Results, cost: Results, predictions: Results
 
     A claim that the results cannot decide says why.
     """
-    every = (detection, iqr, cost, predictions)
-    worlds = dict.fromkeys(world for results in every for world in _worlds(results))
-    paid = costs(cost)
-    found = Claims()
-    for dataset, classifier in worlds:
-        here = [_within(results.frame, dataset, classifier) for results in every]
-        own = [
+    stages = (detection, iqr, cost, predictions)
+    settings = dict.fromkeys(tuple(s.values()) for r in stages for s in r.distinct(_SETTING))
+    all_costs = costs(cost)
+    claims = Claims()
+    for dataset, classifier in settings:
+        scores, spreads, _, predicted = (
+            r.frame[(r.frame["dataset"] == dataset) & (r.frame["classifier"] == classifier)]
+            for r in stages
+        )
+        own_costs = [
             each
-            for each in paid
-            if (each.about["dataset"], each.about["classifier"]) == (dataset, classifier)
+            for each in all_costs
+            if tuple(each.about[name] for name in _SETTING) == (dataset, classifier)
         ]
-        where = f"{dataset}, {classifier}: " if len(worlds) > 1 else ""
-        for claim in (
-            *_of_areas(detection, here[0], own),
-            *_of_iqr(iqr, here[1]),
-            *_of_segments(iqr, here[1]),
-            _of_time(here[1]),
-            *_of_costs(own),
-            *_of_accuracy(here[3]),
-            _of_fgsm(predictions, here[3]),
-            *_of_size(cost.entry("classifier", classifier) if own else {}),
-        ):
-            found.append(replace(claim, quantity=where + claim.quantity))
-    return found
-
-
-def _worlds(results: Results) -> Iterable[tuple[str, str]]:
-    pairs = results.frame[["dataset", "classifier"]].drop_duplicates()
-    return pairs.itertuples(index=False, name=None)
-
-
-def _within(frame: "pd.DataFrame", dataset: str, classifier: str) -> "pd.DataFrame":
-    return frame[(frame["dataset"] == dataset) & (frame["classifier"] == classifier)]
+        claims.add(
+            f"{dataset}, {classifier}: " if len(settings) > 1 else "",
+            (
+                *_of_areas(detection, scores, own_costs),
+                *_of_iqr(iqr, spreads),
+                *_of_segments(iqr, spreads),
+                _of_time(spreads),
+                *_of_costs(own_costs),
+                *_of_accuracy(predicted),
+                _of_fgsm(predictions, predicted),
+                *_of_size(cost.entry("classifier", classifier) if own_costs else {}),
+            ),
+        )
+    return claims
 
 
 # ---------------------------------------------------------------- areas under the ROC curve
 
 
-def _of_areas(detection: Results, frame: "pd.DataFrame", paid: list[Cost]) -> list[Claim]:
-    """The claims about detectors, under every protocol; the paper's numbers are of its own."""
-    segments = {each.setting: each.passes for each in paid}
-    found = []
+def _of_areas(detection: Results, frame: "pd.DataFrame", costs: list[Cost]) -> list[Claim]:
+    """The claims about detectors under every protocol, with published values under the paper's."""
+    segments = {each.setting: each.passes for each in costs}
+    claims = []
     for protocol in dict.fromkeys(frame["protocol"]) or ["paper"]:
         rows = frame[frame["protocol"] == protocol]
         ours = _areas(detection, rows, XGB, segments)
         alike = rows[rows["split"] == _widest(rows)]
         together = ours if len(alike) == len(rows) else _areas(detection, alike, XGB, segments)
         printed = _printed() if protocol == "paper" else Source({}, {}, 0)
-        some = _about_detection(ours, together, printed)
-        some.append(_about_search(detection, rows, protocol))
-        some += _about_many_dimensions(detection, rows, protocol)
-        told = "" if protocol == "paper" else f" ({protocol})"
-        found += [replace(claim, quantity=claim.quantity + told) for claim in some]
-    return found
+        of_protocol = [
+            *_about_detection(ours, together, printed),
+            _about_search(detection, rows, protocol),
+            *_about_many_dimensions(detection, rows, protocol),
+        ]
+        suffix = "" if protocol == "paper" else f" ({protocol})"
+        claims += [replace(claim, quantity=claim.quantity + suffix) for claim in of_protocol]
+    return claims
 
 
 def _widest(rows: "pd.DataFrame") -> str | None:
@@ -131,53 +129,48 @@ def _widest(rows: "pd.DataFrame") -> str | None:
 
 
 def _about_detection(ours: Source, together: Source, printed: Source) -> list[Claim]:
-    """Settings are compared with each other on the images that they have `together`."""
+    """Settings are compared with each other on their common images, those of `together`."""
     attacks = list(dict.fromkeys([*_printed().attacks, *ours.attacks]))
-    there = [attack for attack in attacks if attack in ours.attacks] or attacks
-    scopes = {**{attack: [attack] for attack in attacks}, f"mean of {', '.join(there)}": there}
-    found = []
+    tried = [attack for attack in attacks if attack in ours.attacks] or attacks
+    scopes = {**{attack: [attack] for attack in attacks}, f"mean of {', '.join(tried)}": tried}
+    claims = []
 
     def compare(
         sentence: str, quantity: str, claimed: Range, function: Quantity, source: Source = ours
     ) -> None:
-        found.append(_compared(sentence, quantity, claimed, function, source, printed))
+        claims.append(_compared(sentence, quantity, claimed, function, source, printed))
 
     for name, scope in scopes.items():
         for more, fewer in ((TEN, ONE), (HIDDEN, TEN)):
             quantity = f"AUC of {more} - AUC of {fewer}, {name}, mean over settings"
-            compare(
-                _DIMENSIONS,
-                quantity,
-                Range(0),
-                partial(gain, attacks=scope, more=more, fewer=fewer),
-            )
+            function = partial(gain, attacks=scope, more=more, fewer=fewer)
+            compare(_DIMENSIONS, quantity, Range(0), function)
     for sentence, quantity, claimed, function in (
         (_SEGMENTS, "rank correlation of segments and AUC", Range(0), correlation),
         (_SLIC, "AUC of SLIC - AUC of others at as many segments", Range(0), slic_gain),
         (_LOWER, "AUC of ML-LOO - mean AUC of superpixels", Range(0, _SLIGHTLY), below_pixels),
     ):
         for name, scope in scopes.items():
-            told = f"{quantity}, {name}, mean over representations"
-            compare(sentence, told, claimed, partial(function, attacks=scope), together)
+            quantity_ = f"{quantity}, {name}, mean over representations"
+            compare(sentence, quantity_, claimed, partial(function, attacks=scope), together)
     for other in attacks:
         if other != CW:
             quantity = f"AUC of {CW} - AUC of {other}, mean over settings and representations"
             compare(_EASIEST, quantity, Range(0), partial(easier, attack=CW, other=other))
-    return found
+    return claims
 
 
 def _compared(
     sentence: str, quantity: str, claimed: Range, function: Quantity, ours: Source, printed: Source
 ) -> Claim:
+    published = ""
+    with contextlib.suppress(NotComputable):
+        published = _shown(float(function(printed)[0]))
+    claim = Claim(sentence, quantity, claimed, published=published)
     try:
-        published = _told(float(function(printed)[0]))
-    except Lacking:
-        published = ""
-    try:
-        estimate = statistics.interval_of(function(ours), ours.n)
-    except Lacking as reason:
-        return Claim(sentence, quantity, claimed, published=published, lacking=str(reason))
-    return Claim(sentence, quantity, claimed, estimate, published)
+        return replace(claim, estimate=statistics.interval_of(function(ours), ours.n))
+    except NotComputable as reason:
+        return replace(claim, reason=str(reason))
 
 
 def _about_search(detection: Results, rows: "pd.DataFrame", protocol: str) -> Claim:
@@ -186,22 +179,22 @@ def _about_search(detection: Results, rows: "pd.DataFrame", protocol: str) -> Cl
         _SEARCH.format(line["raw"]),
         f"AUC of the SVC after a grid search - AUC by default, {FGSM}, {HIDDEN}, pixels",
         Range(0),
-        published=_told(float(line["value"]) / 100) if protocol == "paper" else "",
+        published=_shown(float(line["value"]) / 100) if protocol == "paper" else "",
     )
-    place = (FGSM, PIXELS, HIDDEN)
-    tried, plain = (_scored(detection, rows, name).get(place) for name in (SEARCHED, SVC))
-    if tried is None or plain is None:
-        return replace(claim, lacking="the SVC was not judged there with and without the search")
-    return replace(claim, estimate=statistics.bootstrap_auc_difference(tried, plain))
+    key = (FGSM, PIXELS, HIDDEN)
+    searched, plain = (_scored(detection, rows, name).get(key) for name in (SEARCHED, SVC))
+    if searched is None or plain is None:
+        return replace(claim, reason="the SVC was not judged there with and without the search")
+    return replace(claim, estimate=statistics.bootstrap_auc_difference(searched, plain))
 
 
 def _about_many_dimensions(detection: Results, rows: "pd.DataFrame", protocol: str) -> list[Claim]:
-    """The detectors of Table 2 on 4K-D beside 10-D, with single pixels."""
+    """The detectors of Table 2 on 4K-D compared with 10-D, with single pixels."""
     claims = []
     for sentence, function, row in ((_FOREST, FOREST, "Random Forest"), (_SVC, SVC, "SVC")):
         printed = _printed_detectors(row) if protocol == "paper" else Source({}, {}, 0)
         whole = _areas(detection, rows, function, {})
-        areas = {place: area for place, area in whole.areas.items() if place[1] == PIXELS}
+        areas = {key: area for key, area in whole.areas.items() if key[1] == PIXELS}
         ours = whole._replace(areas=areas)
         attacks = list(dict.fromkeys([*_printed_detectors(row).attacks, *ours.attacks]))
         change = f"AUC of {row} on {HIDDEN} - that on {TEN}, {PIXELS}"
@@ -222,8 +215,8 @@ def _about_many_dimensions(detection: Results, rows: "pd.DataFrame", protocol: s
 
 def _least_gain(source: Source, attacks: list[str]) -> np.ndarray:
     """The smallest of the attacks' gains from 10-D to 4K-D."""
-    there = [attack for attack in attacks if attack in source.attacks] or attacks
-    gains = [gain(source, [attack], more=HIDDEN, fewer=TEN) for attack in there]
+    tried = [attack for attack in attacks if attack in source.attacks] or attacks
+    gains = [gain(source, [attack], more=HIDDEN, fewer=TEN) for attack in tried]
     return np.min(gains, axis=0)
 
 
@@ -250,27 +243,27 @@ def _areas(
 def _scored(detection: Results, rows: "pd.DataFrame", function: str) -> dict[tuple, Scored]:
     """The scores of one detector by attack, setting and representation as printed.
 
-    Of several entries that would be printed alike, the first counts, as in the tables.
+    Of several entries with the same printed names the first counts, as in the tables.
     """
-    found: dict[tuple[str, str, str], Scored] = {}
+    scored: dict[tuple[str, str, str], Scored] = {}
     names = ["detector", "detector_point", "threat", "attack_point", "attribution"]
-    names += ["attribution_point", "representation"]
-    for values, part in rows.groupby(names, sort=False):
-        detector, detector_point, threat, attack_point, attribution, point, shown = values
-        if detection.entry("detector", detector)["points"][detector_point]["function"] != function:
+    for about, part in iter_groups(rows, [*names, "attribution_point", "representation"]):
+        entry = detection.entry("detector", about["detector"])
+        if entry["points"][about["detector_point"]]["function"] != function:
             continue
-        attack = LABELS.attack(detection.attack(threat), attack_point, threat.partition("@")[0])
-        setting = superpixel_name(detection.entry("attribution", attribution)["points"][point])
-        place = (attack, setting, REPRESENTATIONS[shown])
-        if place not in found:
+        attack = LABELS.attack(detection.attack(about["threat"]), about["attack_point"])
+        attribution = detection.entry("attribution", about["attribution"])
+        setting = superpixel_name(attribution["points"][about["attribution_point"]])
+        key = (attack, setting, REPRESENTATIONS[about["representation"]])
+        if key not in scored:
             columns = (part[name].to_numpy() for name in ("score", "is_adversarial", "id"))
             runs = part["seed"] * (1 + rows["split_seed"].max()) + part["split_seed"]
-            found[place] = Scored(*columns, runs.to_numpy())
-    return found
+            scored[key] = Scored(*columns, runs.to_numpy())
+    return scored
 
 
 def _printed() -> Source:
-    """Table 6, and segments by what an image's attributions take in Table 7."""
+    """The areas of Table 6, with the bytes of 1-D in Table 7 as numbers of segments."""
     areas = {}
     for (row, column), line in PUBLISHED.numbers("table6").items():
         attack, shown = column.rsplit(" ", 1)
@@ -284,7 +277,7 @@ def _printed() -> Source:
 
 
 def _of_iqr(iqr: Results, frame: "pd.DataFrame") -> list[Claim]:
-    """Adversarial images against themselves unattacked, in the setting with the most segments."""
+    """Adversarial against clean images, in the setting with the most segments."""
     setting, clean, attacked = "", frame, {}
     if not frame.empty:
         sizes = frame.groupby(["attribution", "attribution_point"], sort=False)["segments"].mean()
@@ -292,10 +285,9 @@ def _of_iqr(iqr: Results, frame: "pd.DataFrame") -> list[Claim]:
         setting = superpixel_name(iqr.entry("attribution", attribution)["points"][point])
         here = (frame["attribution"] == attribution) & (frame["attribution_point"] == point)
         clean = frame[here & (frame["threat"] == CLEAN)]
-        made = frame[here & (frame["threat"] != CLEAN)]
-        for (threat, point), part in made.groupby(["threat", "attack_point"], sort=False):
-            name = LABELS.attack(iqr.attack(threat), point, threat.partition("@")[0])
-            attacked.setdefault(name, part)
+        adversarial = frame[here & (frame["threat"] != CLEAN)]
+        for (threat, point), part in adversarial.groupby(["threat", "attack_point"], sort=False):
+            attacked.setdefault(LABELS.attack(iqr.attack(threat), point), part)
     names = dict.fromkeys([*_printed().attacks, *attacked])
     return [claim for name in names for claim in _larger(name, setting, attacked.get(name), clean)]
 
@@ -305,10 +297,10 @@ def _larger(
 ) -> list[Claim]:
     larger = Claim(_LARGER, f"mean IQR-1D of {attack} - that of clean images, {setting}", Range(0))
     if attacked is None:
-        return [replace(larger, lacking=f"{attack} is not among the attacks")]
+        return [replace(larger, reason=f"{attack} is not among the attacks")]
     pairs = attacked.merge(clean, on=["seed", "id"])
     if pairs.empty:
-        return [replace(larger, lacking="the clean images are not the same")]
+        return [replace(larger, reason="the clean images are not the same")]
     single, outputs = (
         np.stack(pairs[f"{name}_x"]) - np.stack(pairs[f"{name}_y"])
         for name in ("predicted", "probabilities")
@@ -333,8 +325,8 @@ def _of_segments(iqr: Results, frame: "pd.DataFrame") -> list[Claim]:
     counts: dict[tuple[str, ...], pd.Series] = {}
     for (name, point), part in clean.groupby(["attribution", "attribution_point"], sort=False):
         entry = iqr.entry("attribution", name)["points"][point]
-        place = (entry["function"].partition(".")[2], *labels.superpixel_settings(entry))
-        counts.setdefault(place, part.set_index(["seed", "id"])["segments"])
+        key = (entry["function"].partition(".")[2], *labels.superpixel_settings(entry))
+        counts.setdefault(key, part.set_index(["seed", "id"])["segments"])
     return [_about_segments(counts, method, setting) for method, setting in _GROWING]
 
 
@@ -353,13 +345,13 @@ def _about_segments(counts: dict[tuple[str, ...], "pd.Series"], method: str, set
         for (_, small), (_, large) in pairwise(sorted(alike))
     ]
     if not steps:
-        return replace(claim, lacking=f"no two values of {setting} were applied to clean images")
+        return replace(claim, reason=f"no two values of {setting} were applied to clean images")
     changes = [(counts[large] - counts[small]).dropna() for large, small in steps]
     shared = changes[0].index
     for change in changes[1:]:
         shared = shared.intersection(change.index)
     if shared.empty:
-        return replace(claim, lacking=f"the values of {setting} share no images")
+        return replace(claim, reason=f"the values of {setting} share no images")
     table = np.stack([change.loc[shared].to_numpy(np.float64) for change in changes], axis=1)
     means, n = statistics.resampled_means(table, shared.get_level_values("id").to_numpy())
     return replace(claim, estimate=statistics.interval_of(means.max(axis=0), n))
@@ -375,51 +367,51 @@ def _of_time(frame: "pd.DataFrame") -> Claim:
     keys = ["seed", "split", "attribution", "threat"]
     jobs = frame.groupby(keys, sort=False)["job_seconds"].agg(["first", "size"])
     seconds = (jobs["first"] / jobs["size"]).unstack("threat")
-    if CLEAN not in seconds or len(seconds.columns) < 2:
-        return replace(claim, lacking="no clean and adversarial images were attributed alike")
-    ratios = seconds.drop(columns=CLEAN).div(seconds[CLEAN], axis=0).to_numpy().ravel()
+    ratios = np.empty(0)
+    if CLEAN in seconds:
+        ratios = seconds.drop(columns=CLEAN).div(seconds[CLEAN], axis=0).to_numpy().ravel()
     ratios = ratios[np.isfinite(ratios)]
     if not len(ratios):
-        return replace(claim, lacking="no clean and adversarial images were attributed alike")
+        return replace(claim, reason="no clean and adversarial images were attributed alike")
     return replace(claim, estimate=over_runs(ratios))
 
 
 # ---------------------------------------------------------------- cost
 
 
-def _of_costs(paid: list[Cost]) -> list[Claim]:
+def _of_costs(costs: list[Cost]) -> list[Claim]:
     ours: dict[tuple[str, str], Cost] = {}
-    for each in paid:
+    for each in costs:
         ours.setdefault((each.setting, REPRESENTATIONS[each.representation]), each)
     return [_about_speed(ours), *_about_memory(ours), *_about_pixels(ours)]
 
 
 def _about_speed(ours: dict[tuple[str, str], Cost]) -> Claim:
     quantity = f"seconds of {TEN} / seconds of the faster other, greatest of all settings"
-    published = _told(float(_slowest(_printed_costs("time"))))
-    seconds = {place: cost.seconds for place, cost in ours.items()}
+    published = _shown(float(_slowest(_printed_costs("time"))))
+    claim = Claim(_FASTEST, quantity, Range(most=1), published=published)
+    seconds = {key: cost.seconds for key, cost in ours.items()}
     try:
-        estimate = over_runs(np.atleast_1d(_slowest(seconds)))
-    except Lacking as reason:
-        return Claim(_FASTEST, quantity, Range(most=1), published=published, lacking=str(reason))
-    return Claim(_FASTEST, quantity, Range(most=1), estimate, published)
+        return replace(claim, estimate=over_runs(np.atleast_1d(_slowest(seconds))))
+    except NotComputable as reason:
+        return replace(claim, reason=str(reason))
 
 
 def _slowest(seconds: dict[tuple[str, str], np.ndarray | float]) -> np.ndarray:
-    """Of all settings the greatest ratio of 10-D's seconds to the faster other's."""
+    """The greatest ratio over settings of 10-D's seconds to those of the faster other."""
     ratios = [
         seconds[setting, TEN] / np.minimum(seconds[setting, ONE], seconds[setting, HIDDEN])
         for setting in dict.fromkeys(setting for setting, _ in seconds)
         if {(setting, ONE), (setting, TEN), (setting, HIDDEN)} <= seconds.keys()
     ]
     if not ratios:
-        raise Lacking("no setting's cost was measured for all three representations")
+        raise NotComputable("no setting's cost was measured for all three representations")
     return np.max(ratios, axis=0)
 
 
 def _about_memory(ours: dict[tuple[str, str], Cost]) -> list[Claim]:
     numbers = PUBLISHED.numbers("textnumbers")
-    found = []
+    claims = []
     for more, fewer in ((TEN, ONE), (HIDDEN, TEN)):
         line = numbers["memory", f"{more} / {fewer}"]
         printed = float(line["value"])
@@ -436,35 +428,34 @@ def _about_memory(ours: dict[tuple[str, str], Cost]) -> list[Claim]:
         ]
         if not pairs:
             reason = f"no setting's cost was measured for {more} and {fewer}"
-            found.append(replace(claim, lacking=reason))
+            claims.append(replace(claim, reason=reason))
             continue
         large, _ = pairs[0]
         wanted = float(numbers["26-layer CNN", f"{more} values"]["value"])
         ratio = float(np.mean([cost.array_bytes / other.array_bytes for cost, other in pairs]))
         other = f"{more} has {large.values} values here, and not {wanted:g}"
-        lacking = other if large.values != wanted else ""
-        found.append(replace(claim, estimate=_exactly(ratio, large.images), lacking=lacking))
-    return found
+        reason = other if large.values != wanted else ""
+        claims.append(replace(claim, estimate=Estimate.exact(ratio, large.images), reason=reason))
+    return claims
 
 
 def _about_pixels(ours: dict[tuple[str, str], Cost]) -> list[Claim]:
-    """How many times cheaper each setting is than single pixels, for 10-D."""
+    """The ratio of the cost of single pixels to that of each setting, for 10-D."""
     time, memory = _printed_costs("time"), _printed_costs("memory")
     settings = dict.fromkeys(setting for setting, _ in [*time, *ours] if setting != PIXELS)
     whole = ours.get((PIXELS, TEN))
-    found = []
+    claims = []
     for setting in settings:
         part = ours.get((setting, TEN))
         seconds, size = _cheaper(setting, "seconds", time), _cheaper(setting, "bytes", memory)
         if part is None or whole is None:
-            absent = PIXELS if whole is None else setting
-            reason = f"the cost of {absent} was not measured"
-            found += [replace(claim, lacking=reason) for claim in (seconds, size)]
+            reason = f"the cost of {PIXELS if whole is None else setting} was not measured"
+            claims += [replace(claim, reason=reason) for claim in (seconds, size)]
             continue
-        ratio = whole.array_bytes / part.array_bytes
-        found.append(replace(seconds, estimate=over_runs(whole.seconds / part.seconds)))
-        found.append(replace(size, estimate=_exactly(ratio, part.images)))
-    return found
+        ratio = Estimate.exact(whole.array_bytes / part.array_bytes, part.images)
+        claims.append(replace(seconds, estimate=over_runs(whole.seconds / part.seconds)))
+        claims.append(replace(size, estimate=ratio))
+    return claims
 
 
 def _cheaper(setting: str, what: str, printed: dict[tuple[str, str], float]) -> Claim:
@@ -476,7 +467,7 @@ def _cheaper(setting: str, what: str, printed: dict[tuple[str, str], float]) -> 
         _CHEAPER.format(*(line["raw"] for line in bounds)),
         f"{what} of {PIXELS} / {what} of {setting}, {TEN}",
         Range(*(float(line["value"]) for line in bounds)),
-        published=_told(whole / part) if part else "",
+        published=_shown(whole / part) if part else "",
     )
 
 
@@ -492,32 +483,27 @@ def _printed_costs(metric: str) -> dict[tuple[str, str], float]:
 # ---------------------------------------------------------------- the classifier
 
 
-def _of_accuracy(frame: "pd.DataFrame") -> list[Claim]:
+def _of_accuracy(frame: "pd.DataFrame") -> Iterator[Claim]:
     numbers = PUBLISHED.numbers("textnumbers")
     plain = frame[(frame["threat"] == CLEAN) & (frame["purifier"] == NO_PURIFIER)]
-    found = []
     for split, name in (("train", "training accuracy"), ("test", "testing accuracy")):
         line = numbers["26-layer CNN", name]
         printed = float(line["value"])
         rows = plain[plain["split"] == split].drop_duplicates(["seed", "id"])
         share = statistics.wilson((rows["prediction"] == rows["label"]).sum(), len(rows))
-        found.append(
-            Claim(
-                _ACCURACY.format(line["raw"], name),
-                f"{name} in %",
-                Range(printed - _POINTS, printed + _POINTS),
-                _in_percent(share),
-                line["value"],
-                "" if len(rows) else f"the split {split} was not predicted",
-            )
+        yield Claim(
+            _ACCURACY.format(line["raw"], name),
+            f"{name} in %",
+            Range(printed - _POINTS, printed + _POINTS),
+            share.scaled(100),
+            line["value"],
+            "" if len(rows) else f"the split {split} was not predicted",
         )
-    return found
 
 
 def _of_fgsm(predictions: Results, frame: "pd.DataFrame") -> Claim:
-    """What FGSM leaves at the largest of the paper's epsilons."""
-    ((row, column),) = (key for key in PUBLISHED.numbers("textnumbers") if key[0] == FGSM)
-    line = PUBLISHED.numbers("textnumbers")[row, column]
+    """Accuracy under FGSM at the largest of the paper's epsilons."""
+    (line,) = (line for line in PUBLISHED.lines("textnumbers") if line["row"] == FGSM)
     printed = float(line["value"])
     claim = Claim(
         _LEFT.format(line["epsilon"], line["raw"]),
@@ -530,26 +516,20 @@ def _of_fgsm(predictions: Results, frame: "pd.DataFrame") -> Claim:
     names = ["threat", "attack_point", "epsilon"]
     for (threat, point, epsilon), part in attacked.groupby(names, sort=False):
         entry = predictions.attack(threat)
-        name = LABELS.attack(entry, point, threat.partition("@")[0])
+        name = LABELS.attack(entry, point)
         if (name, labels.epsilon(entry, epsilon)) == (FGSM, line["epsilon"]):
             part = part.drop_duplicates(["seed", "id"])
             right += int((part["prediction"] == part["label"]).sum())
             count += len(part)
     if not count:
-        return replace(claim, lacking=f"{FGSM} with epsilon {line['epsilon']} was not predicted")
-    return replace(claim, estimate=_in_percent(statistics.wilson(right, count)))
+        return replace(claim, reason=f"{FGSM} with epsilon {line['epsilon']} was not predicted")
+    return replace(claim, estimate=statistics.wilson(right, count).scaled(100))
 
 
-def _of_size(entry: dict) -> list[Claim]:
+def _of_size(entry: dict) -> Iterator[Claim]:
     """Layers and parameters as Keras counts them: all modules, and running statistics too."""
     numbers = PUBLISHED.numbers("textnumbers")
-    known = "modules" in entry
-    counted = {
-        "layers": entry["modules"] if known else 0,
-        "parameters": entry["parameters"] + entry["statistics"] if known else 0,
-    }
-    claims = []
-    for name, count in counted.items():
+    for name, keys in (("layers", ("modules",)), ("parameters", ("parameters", "statistics"))):
         line = numbers["26-layer CNN", name]
         printed = float(line["value"])
         claim = Claim(
@@ -558,21 +538,11 @@ def _of_size(entry: dict) -> list[Claim]:
             Range(printed - 1, printed + 1),
             published=line["value"],
         )
-        if known:
-            claims.append(replace(claim, estimate=_exactly(count, 1)))
+        if "modules" in entry:
+            yield replace(claim, estimate=Estimate.exact(sum(entry[key] for key in keys), 1))
         else:
-            claims.append(replace(claim, lacking="no cost was measured, which counts them"))
-    return claims
+            yield replace(claim, reason="no cost was measured, which counts them")
 
 
-def _in_percent(share: Estimate) -> Estimate:
-    return Estimate(100 * share.value, 100 * share.low, 100 * share.high, share.n)
-
-
-def _exactly(value: float, n: int) -> Estimate:
-    """What was counted, not estimated."""
-    return Estimate(value, value, value, n)
-
-
-def _told(value: float) -> str:
+def _shown(value: float) -> str:
     return f"{value:.3g}"

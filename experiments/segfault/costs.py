@@ -1,16 +1,16 @@
-"""What leave-one-out attributions cost: one record for each setting and representation."""
+"""The cost of leave-one-out attributions: a record for each setting and representation."""
 
 import math
 from typing import NamedTuple
 
 import numpy as np
 
-from advdenoise.reporting.read import Results
+from advdenoise.reporting.read import Results, iter_groups
 from advdenoise.statistics import Estimate
 
 from .labels import superpixel_name
 
-_PLACE = ("dataset", "split", "classifier", "attribution", "attribution_point")
+_ATTRIBUTION = ("dataset", "split", "classifier", "attribution", "attribution_point")
 _COMMON = ("dataset", "classifier", "attribution", "attribution_point", "representation")
 
 
@@ -37,15 +37,15 @@ class Cost(NamedTuple):
 
 def costs(cost: Results) -> list[Cost]:
     """The costs in the order of the files."""
-    found = []
-    for names, rows in cost.frame.groupby([*_PLACE, "representation"], sort=False):
-        *_, attribution, point, representation = names
+    records = []
+    for about, rows in iter_groups(cost.frame, (*_ATTRIBUTION, "representation")):
+        entry = cost.entry("attribution", about["attribution"])
         rows = rows.sort_values(["seed", "repetition"])
         segmentation = rows["segmentation_seconds"].to_numpy(np.float64)
-        found.append(
+        records.append(
             Cost(
-                setting=superpixel_name(cost.entry("attribution", attribution)["points"][point]),
-                representation=representation,
+                setting=superpixel_name(entry["points"][about["attribution_point"]]),
+                representation=about["representation"],
                 images=int(rows["images"].max()),
                 values=int(rows["values"].max()),
                 passes=float(rows["passes"].mean()),
@@ -53,16 +53,16 @@ def costs(cost: Results) -> list[Cost]:
                 peak_bytes=float(rows["peak_bytes"].astype(np.float64).max()),
                 seconds=segmentation + rows["passes_seconds"].to_numpy(),
                 feature_seconds=segmentation + rows["features_seconds"].to_numpy(),
-                about=dict(zip((*_PLACE, "representation"), names, strict=True)),
+                about=about,
             )
         )
-    return found
+    return records
 
 
 def over_runs(values: np.ndarray) -> Estimate:
-    """Median and range of what was measured in each run; `n` counts runs.
+    """Median and range of a measurement over runs; `n` counts runs.
 
-    Undefined where there is no run, or one was not measured.
+    NaN where there is no run, or one was not measured.
     """
     if not len(values) or not np.isfinite(values).all():
         return Estimate(math.nan, math.nan, math.nan, len(values))
@@ -70,5 +70,5 @@ def over_runs(values: np.ndarray) -> Estimate:
 
 
 def key(about: dict) -> tuple:
-    """What a cost and a detection have in common; their images need not be the same."""
+    """The names that a cost and a detection share; their images need not be the same."""
     return tuple(about[name] for name in _COMMON)

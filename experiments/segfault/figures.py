@@ -1,4 +1,4 @@
-"""What the detectors see and what it costs, and images with the borders of their superpixels."""
+"""Features of detectors and their cost, and images with the borders of their superpixels."""
 
 import itertools
 import re
@@ -19,12 +19,12 @@ from advdenoise.reporting import labels
 from advdenoise.reporting.measures import auc
 from advdenoise.reporting.palette import COLOURS, GREY, MARKERS, Style, Styles
 from advdenoise.reporting.read import Results
-from advdenoise.reporting.subject import of_what
+from advdenoise.reporting.subject import describe
 from advdenoise.statistics import Estimate
 
 from .costs import costs, key
 from .labels import DETECTORS, LABELS, REPRESENTATIONS, detector_name, superpixel_name
-from .superpixels import Example, read_examples
+from .superpixels import ExampleImage, read_superpixels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,11 +111,11 @@ def tradeoff(
     Seconds and bytes are those of Table 7. `attack` is a printed name; scores are of the first
     protocol and, where it is there, of XGBoost. Bars are 95 % intervals over images.
     """
-    paid = {key(found.about): found for found in costs(cost)}
+    by_key = {key(one.about): one for one in costs(cost)}
     points = [
-        (paid[key(cell.about)], cell.estimate)
-        for cell in auc(_judged(detection, attack, representation), lambda about: ("", ""))
-        if key(cell.about) in paid
+        (by_key[key(cell.about)], cell.estimate)
+        for cell in auc(_selected(detection, attack, representation), lambda about: ("", ""))
+        if key(cell.about) in by_key
     ]
     if not points:
         raise BadInput(
@@ -124,10 +124,10 @@ def tradeoff(
         )
     figure, axes = plt.subplots(1, 3, figsize=(14, 4.2), sharey=True, layout="constrained")
     points.sort(key=lambda point: _order(point[0].setting))
-    looks = _looks([found.setting for found, _ in points])
+    styles = _styles([one.setting for one, _ in points])
     for axis, (name, measure) in zip(axes, _MEASURES.items(), strict=True):
-        for found, value in points:
-            _bar(axis, measure(found), value, looks[found.setting], found.setting)
+        for one, value in points:
+            _bar(axis, measure(one), value, styles[one.setting], one.setting)
         axis.axhline(0.5, color=GREY, linestyle="--", linewidth=0.8, label=_CHANCE)
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
@@ -139,15 +139,15 @@ def tradeoff(
     handles, texts = axes[0].get_legend_handles_labels()
     title = "bars: 95 % intervals over images"
     figure.legend(handles, texts, title=title, fontsize=8, loc="outside right upper")
-    facts = [*of_what([detection], LABELS), f"n = {max(value.n for _, value in points)}"]
+    facts = [*describe([detection], LABELS), f"n = {max(value.n for _, value in points)}"]
     figure.suptitle("; ".join(facts), fontsize=9)
     return figure
 
 
 _MEASURES = {
-    "seconds for a batch (s)": lambda found: np.median(found.seconds),
-    "forward passes for an image": lambda found: found.passes,
-    "memory of a batch's attributions (bytes)": lambda found: found.array_bytes,
+    "seconds for a batch (s)": lambda cost: np.median(cost.seconds),
+    "forward passes for an image": lambda cost: cost.passes,
+    "memory of a batch's attributions (bytes)": lambda cost: cost.array_bytes,
 }
 
 
@@ -157,7 +157,7 @@ def boundaries(examples: list[Path], *, method: str, images: PositiveInt = 10) -
     `method` is a function of superpixels, such as slic; shown are each file's first `images`.
     Tables 3, 4 and 5.
     """
-    shown = [example for example in read_examples(examples, method) if example.place < images]
+    shown = [example for example in read_superpixels(examples, method) if example.index < images]
     grid = list(itertools.zip_longest(*map(_pictures, shown)))  # settings by images
     side = max(max(picture.shape[:2]) for row in grid for _, picture in filter(None, row))
     columns = max(map(len, grid))
@@ -174,7 +174,7 @@ def boundaries(examples: list[Path], *, method: str, images: PositiveInt = 10) -
             axis.text(left, top - _GAP / 4, title, fontsize=5.5)
     axis.imshow(canvas)
     axis.axis("off")
-    where = "; ".join(of_what([examples], LABELS))
+    where = "; ".join(describe([examples], LABELS))
     axis.set_title(f"{where}; {method}: the setting and how many segments", fontsize=8)
     return figure
 
@@ -207,12 +207,11 @@ def _setting(iqr: Results, dataset: str, classifier: str, attribution: str, poin
 
 
 def _named(results: Results, frame: "pd.DataFrame", attack: str) -> tuple[str, str]:
-    """The first threat and point that is printed so."""
-    made = frame[frame["threat"] != CLEAN][["threat", "attack_point"]].drop_duplicates()
+    """The first threat and point with this printed name."""
+    attacked = frame[frame["threat"] != CLEAN][["threat", "attack_point"]].drop_duplicates()
     printed: dict[str, tuple[str, str]] = {}
-    for threat, point in made.itertuples(index=False, name=None):
-        name = LABELS.attack(results.attack(threat), point, threat.partition("@")[0])
-        printed.setdefault(name, (threat, point))
+    for threat, point in attacked.itertuples(index=False, name=None):
+        printed.setdefault(LABELS.attack(results.attack(threat), point), (threat, point))
     if attack not in printed:
         raise BadInput(f"figures: no attack is printed {attack!r}; {suggest(attack, printed)}")
     return printed[attack]
@@ -231,7 +230,7 @@ def _legend(figure: Figure, axis: Axes) -> None:
     figure.legend(handles, texts, fontsize=8, ncols=2, loc="outside upper center")
 
 
-def _judged(detection: Results, attack: str, representation: str) -> Results:
+def _selected(detection: Results, attack: str, representation: str) -> Results:
     """The rows of one attack, representation, protocol and detector."""
     frame = detection.frame
     threat, point = _named(detection, frame, attack)
@@ -251,16 +250,16 @@ def _order(setting: str) -> tuple[str, list[float]]:
     return setting.partition(" ")[0], [float(number) for number in re.findall(r"[\d.]+", setting)]
 
 
-def _looks(settings: list[str]) -> dict[str, Style]:
+def _styles(settings: list[str]) -> dict[str, Style]:
     """A colour for each method and a marker for each of its settings."""
-    looks: dict[str, Style] = {}
+    styles: dict[str, Style] = {}
     methods: dict[str, list[str]] = {}
     for setting in dict.fromkeys(settings):
         methods.setdefault(setting.partition(" ")[0], []).append(setting)
     for colour, own in zip(itertools.cycle(COLOURS), methods.values(), strict=False):
         for marker, setting in zip(itertools.cycle(MARKERS), own, strict=False):
-            looks[setting] = Style(colour, marker)
-    return looks
+            styles[setting] = Style(colour, marker)
+    return styles
 
 
 def _bar(axis: Axes, place: float, value: Estimate, style: Style, label: str) -> None:
@@ -281,7 +280,7 @@ def _bar(axis: Axes, place: float, value: Estimate, style: Style, label: str) ->
 _CHANCE = "chance; below it clean images\nlook more adversarial"
 
 
-def _pictures(example: Example) -> list[tuple[str, np.ndarray]]:
+def _pictures(example: ExampleImage) -> list[tuple[str, np.ndarray]]:
     """The image as it is and under each setting, enlarged, with titles."""
     nothing = np.zeros(example.image.shape[:2])
     pictures = [(example.name, _outlined(example.image, nothing))]

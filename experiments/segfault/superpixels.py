@@ -1,4 +1,4 @@
-"""Example images with their superpixels, as the examples stage stores them."""
+"""ExampleImage images with their superpixels, as the examples stage stores them."""
 
 import json
 from pathlib import Path
@@ -12,27 +12,27 @@ from advdenoise.io.hdf5 import open_hdf5
 from advdenoise.io.provenance import read_provenance
 
 
-class Example(NamedTuple):
+class ExampleImage(NamedTuple):
     """An image [H,W,C] in [0,1] under its class's printed name, and its label maps by setting.
 
-    `place` is that in its file; `maps` holds a point of an attribution entry (`function`,
+    `index` is its place in the file; `maps` holds a point of an attribution entry (`function`,
     `settings`) and labels [H,W] each.
     """
 
-    place: int
+    index: int
     name: str
     image: np.ndarray
     maps: list[tuple[dict, np.ndarray]]
     about: dict
 
 
-def read_examples(paths: list[Path], method: str) -> list[Example]:
+def read_superpixels(paths: list[Path], method: str) -> list[ExampleImage]:
     """All images of the files with their superpixels of one method, such as `slic`.
 
     Images that differ only in the replicate are taken once: superpixels do not depend on it.
     Raises BadInput where there are no such superpixels, DamagedFile as `open_hdf5`.
     """
-    found: dict[tuple, list[Example]] = {}
+    found: dict[tuple, list[ExampleImage]] = {}
     for path in paths:
         settings = read_provenance(path)["settings"]
         about = {"dataset": settings["dataset"], "classifier": settings["classifier"]["name"]}
@@ -47,7 +47,7 @@ def read_examples(paths: list[Path], method: str) -> list[Example]:
     return examples
 
 
-def _examples(path: Path, entries: dict, method: str, about: dict) -> list[Example]:
+def _examples(path: Path, entries: dict, method: str, about: dict) -> list[ExampleImage]:
     with open_hdf5(path, "examples") as file:
         check_lengths(path, file)
         classes = json.loads(file.attrs["classes"])
@@ -59,16 +59,18 @@ def _examples(path: Path, entries: dict, method: str, about: dict) -> list[Examp
             if point["function"] == f"superpixels.{method}"
         ]
     return [
-        Example(place, name, image, [(point, segments[place]) for point, segments in maps], about)
-        for place, (name, image) in enumerate(zip(_names(classes, labels), images, strict=True))
+        ExampleImage(
+            index, name, image, [(point, segments[index]) for point, segments in maps], about
+        )
+        for index, (name, image) in enumerate(zip(_names(classes, labels), images, strict=True))
     ]
 
 
 def _names(classes: list[str], labels: np.ndarray) -> list[str]:
     """The class of each image as printed; the second of a class is `Ship 2`."""
     names: list[str] = []
-    for place, label in enumerate(labels):
-        earlier = int((labels[:place] == label).sum())
+    for index, label in enumerate(labels):
+        earlier = int((labels[:index] == label).sum())
         name = classes[label].capitalize()
         names.append(f"{name} {earlier + 1}" if earlier else name)
     return names

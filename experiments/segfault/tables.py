@@ -15,14 +15,14 @@ from advdenoise.statistics import Estimate
 from .claims import CW
 from .costs import Cost, costs, key, over_runs
 from .labels import LABELS, LENGTHS, REPRESENTATIONS, detector_name, superpixel_name
-from .superpixels import Example, read_examples
+from .superpixels import ExampleImage, read_superpixels
 
 _DOUBTFUL = (
     "The published accuracy under C&W is doubtful: the authors' notebook computes it from a "
     "variable that another cell has left."
 )
 # From an example image and its superpixels' printed settings to a row and a column.
-Place = Callable[[Example, list[str]], tuple[str, str]]
+Place = Callable[[ExampleImage, list[str]], tuple[str, str]]
 
 
 def attacks(predictions: Results) -> list[Cell]:
@@ -32,9 +32,8 @@ def attacks(predictions: Results) -> list[Cell]:
         if about["threat"] == "clean":
             return "No attack", "-"
         entry = predictions.attack(about["threat"])
-        name = about["threat"].partition("@")[0]
         epsilon = labels.epsilon(entry, about["epsilon"])
-        return LABELS.attack(entry, about["attack_point"], name), f"eps={epsilon}"
+        return LABELS.attack(entry, about["attack_point"]), f"eps={epsilon}"
 
     cells = accuracy(predictions, label, by=("epsilon",))
     is_minimal = any(cell.row == CW for cell in cells)
@@ -62,7 +61,7 @@ def felzenszwalb_segments(examples: list[Path]) -> list[Cell]:
 def quickshift_segments(examples: list[Path]) -> list[Cell]:
     """Table 4: how many segments quick shift gives example images, by sigma and max_dist."""
 
-    def place(example: Example, settings: list[str]) -> tuple[str, str]:
+    def place(example: ExampleImage, settings: list[str]) -> tuple[str, str]:
         sigma, max_dist = settings
         return sigma, f"{example.name} {max_dist}"
 
@@ -82,8 +81,7 @@ def superpixels(detection: Results) -> list[Cell]:
     """
 
     def label(about: dict) -> tuple[str, str]:
-        attribution = detection.entry("attribution", about["attribution"])
-        printed = superpixel_name(attribution["points"][about["attribution_point"]])
+        printed = _superpixels(detection, about)
         detector = _detector(detection, about)
         named = printed if detector == "XGB" else f"{printed}, {detector}"
         return _row(named, about), _column(detection, about)
@@ -99,49 +97,50 @@ def time_and_memory(cost: Results) -> list[Cell]:
     keep all attributions in. The interval of seconds is their range over repetitions.
     """
     cells = []
-    for found in costs(cost):
-        row = found.setting
-        shown = REPRESENTATIONS[found.representation]
-        seconds = over_runs(found.seconds)
-        cells.append(Cell(row, f"time {shown}", "time", "s", seconds, about=found.about))
-        size = _exactly(found.array_bytes, found.images)
-        cells.append(Cell(row, f"memory {shown}", "memory", "byte", size, about=found.about))
+    for one in costs(cost):
+        name = REPRESENTATIONS[one.representation]
+        seconds = over_runs(one.seconds)
+        cells.append(Cell(one.setting, f"time {name}", "time", "s", seconds, about=one.about))
+        size = Estimate.without_interval(one.array_bytes, one.images)
+        cells.append(Cell(one.setting, f"memory {name}", "memory", "byte", size, about=one.about))
     return Cells(cells, _lengths(cost))
 
 
 def tradeoff(detection: Results, cost: Results) -> list[Cell]:
     """AUC against cost, what Figure 3 is made of: a row for each setting, attack and detector.
 
-    Beside the AUC stand forward passes of an image, seconds and bytes as in Table 7, and what the
-    interquartile ranges took here: seconds, and the most memory.
+    Beside the AUC stand forward passes of an image, seconds and bytes as in Table 7, and the
+    seconds and the peak memory of the interquartile ranges here.
     """
-    paid = {key(found.about): found for found in costs(cost)}
+    by_key = {key(one.about): one for one in costs(cost)}
 
     def label(about: dict) -> tuple[str, str]:
-        attribution = detection.entry("attribution", about["attribution"])
-        printed = superpixel_name(attribution["points"][about["attribution_point"]])
-        row = f"{printed}, {_column(detection, about)}, {_detector(detection, about)}"
-        return _row(row, about), "AUC"
+        parts = (function(detection, about) for function in (_superpixels, _column, _detector))
+        return _row(", ".join(parts), about), "AUC"
 
     cells = auc(detection, label)
-    return cells + [more for cell in cells for more in _paid(cell, paid.get(key(cell.about)))]
+    return cells + [c for cell in cells for c in _costs(cell, by_key.get(key(cell.about)))]
 
 
-def _paid(cell: Cell, cost: Cost | None) -> list[Cell]:
+def _costs(cell: Cell, cost: Cost | None) -> list[Cell]:
     """The cost of one AUC, in the columns beside it; none where it was not measured."""
     if cost is None:
         return []
-    known = not math.isnan(cost.peak_bytes)
+
+    def exact(value: float) -> Estimate:
+        return Estimate.without_interval(value, cost.images)
+
     columns = [
-        ("passes", "", _exactly(cost.passes, cost.images)),
+        ("passes", "", exact(cost.passes)),
         ("seconds", "s", over_runs(cost.seconds)),
-        ("bytes", "byte", _exactly(cost.array_bytes, cost.images)),
+        ("bytes", "byte", exact(cost.array_bytes)),
         ("features, seconds", "s", over_runs(cost.feature_seconds)),
-        *([("features, bytes", "byte", _exactly(cost.peak_bytes, cost.images))] if known else []),
+        ("features, bytes", "byte", exact(cost.peak_bytes)),
     ]
     return [
         Cell(cell.row, name, name, unit, estimate, about=cell.about)
         for name, unit, estimate in columns
+        if name != "features, bytes" or not math.isnan(cost.peak_bytes)
     ]
 
 
@@ -159,24 +158,24 @@ def _lengths(results: Results) -> list[str]:
     return notes
 
 
-def _by_setting(example: Example, settings: list[str]) -> tuple[str, str]:
+def _by_setting(example: ExampleImage, settings: list[str]) -> tuple[str, str]:
     (setting,) = settings
     return example.name, setting
 
 
 def _segments(examples: list[Path], method: str, place: Place) -> list[Cell]:
     cells = []
-    for example in read_examples(examples, method):
+    for example in read_superpixels(examples, method):
         for point, segments in example.maps:
             printed = place(example, labels.superpixel_settings(point))
-            count = _exactly(len(np.unique(segments)), 1)
+            count = Estimate.without_interval(len(np.unique(segments)))
             cells.append(Cell(*printed, "segments", "segments", count, about=example.about))
     return cells
 
 
-def _exactly(value: float, n: int) -> Estimate:
-    """A number that was not estimated."""
-    return Estimate(value, math.nan, math.nan, n)
+def _superpixels(detection: Results, about: dict) -> str:
+    attribution = detection.entry("attribution", about["attribution"])
+    return superpixel_name(attribution["points"][about["attribution_point"]])
 
 
 def _detector(detection: Results, about: dict) -> str:
@@ -184,11 +183,11 @@ def _detector(detection: Results, about: dict) -> str:
 
 
 def _row(printed: str, about: dict) -> str:
-    """The paper splits rows at random; another protocol is a row of its own."""
+    """The paper splits rows at random; the row of another protocol has its name."""
     return printed if about["protocol"] == "paper" else f"{printed} ({about['protocol']})"
 
 
 def _column(detection: Results, about: dict) -> str:
     entry = detection.attack(about["threat"])
-    attack = LABELS.attack(entry, about["attack_point"], about["threat"].partition("@")[0])
+    attack = LABELS.attack(entry, about["attack_point"])
     return f"{attack} {REPRESENTATIONS[about['representation']]}"

@@ -24,6 +24,27 @@ class Estimate(NamedTuple):
     high: float
     n: int
 
+    @classmethod
+    def exact(cls, value: float, n: int) -> "Estimate":
+        """A number that was counted: its interval is the number itself."""
+        return cls(value, value, value, n)
+
+    @classmethod
+    def without_interval(cls, value: float, n: int = 1) -> "Estimate":
+        """A number whose interval is not known (NaN)."""
+        return cls(float(value), math.nan, math.nan, n)
+
+    def scaled(self, factor: float, offset: float = 0.0) -> "Estimate":
+        """The same times `factor`, less `offset`."""
+        value, low, high = (factor * bound - offset for bound in self[:3])
+        return Estimate(value, low, high, self.n)
+
+
+def ratio(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """`first` / `second`, infinite or NaN where `second` is 0, without a warning."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return first / second
+
 
 def wilson(successes: float, n: int) -> Estimate:
     """A share and Wilson's score interval (Wilson, 1927).

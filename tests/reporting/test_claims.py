@@ -33,14 +33,14 @@ def test_the_whole_interval_decides(claimed, low, high, verdict):
 
 
 def test_what_is_lacking_is_the_reason():
-    lacking = Claim("It is so.", "a", Range(0), Estimate(1, 1, 1, 3), lacking="there is no b")
+    lacking = Claim("It is so.", "a", Range(0), Estimate(1, 1, 1, 3), reason="there is no b")
     assert lacking.verdict == "not decidable: there is no b"
 
 
 CLAIMS = Claims(
     [
         Claim("More is better.", "a_1 - b, 50 %", Range(0), Estimate(0.5, 0.25, 0.75, 40), "0.6"),
-        Claim("It is cheap.", "ratio", Range(10, 100), published="12", lacking="no ratio"),
+        Claim("It is cheap.", "ratio", Range(10, 100), published="12", reason="no ratio"),
         Claim("It is fast.", "seconds", Range(most=1), Estimate(2, 1.5, 3, 4)),
     ]
 )

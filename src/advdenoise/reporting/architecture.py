@@ -1,6 +1,5 @@
 """Layers of denoisers as a table, read from the networks."""
 
-import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -22,28 +21,28 @@ def architecture(calibration: list[Path], printed_of: Printed = lambda layer: ()
     Equal layers in a row are one line, which counts them. A note for each denoiser has its settings
     and the number of its parameters.
     """
-    found, notes = {}, []
+    networks, notes = {}, []
     for value, settings in read_values(calibration):
         about = {"dataset": settings["dataset"], "denoiser": settings["denoiser"]["name"]}
-        found.setdefault(tuple(about.values()), (about, value, settings["denoiser"]))
+        networks.setdefault(tuple(about.values()), (about, value, settings["denoiser"]))
     cells, printed = [], {}
-    for about, value, entry in found.values():
-        several = f"{about['dataset']}, {about['denoiser']}: " if len(found) > 1 else ""
+    for about, value, entry in networks.values():
+        prefix = f"{about['dataset']}, {about['denoiser']}: " if len(networks) > 1 else ""
         for first, count, layer in _runs(value["layers"]):
-            last = first + count - 1
-            place = str(first) if count == 1 else f"{first}-{last}"
-            row = f"{several}{place} {layer['layer']}"
+            span = str(first) if count == 1 else f"{first}-{first + count - 1}"
+            row = f"{prefix}{span} {layer['layer']}"
             numbers = {"layers": count, **{name: layer[name] for name in SIZES}}
             numbers["parameters"] = count * layer["parameters"]
             for name, number in numbers.items():
                 if number is not None:
-                    cells.append(Cell(row, name, name, "count", _exactly(number), about=about))
+                    estimate = Estimate.without_interval(number)
+                    cells.append(Cell(row, name, name, "count", estimate, about=about))
             printed |= {(row, name): line for name, line in printed_of(layer)}
         total = sum(layer["parameters"] for layer in value["layers"])
-        settled = with_defaults("denoisers", entry)
-        settings = shown(settled, list(settled["settings"]))
+        point = with_defaults("denoisers", entry)
+        settings = shown(point, list(point["settings"]))
         with_settings = f", {settings}" if settings else ""
-        notes.append(f"{several}{entry['function']}{with_settings}: {total:,} parameters.")
+        notes.append(f"{prefix}{entry['function']}{with_settings}: {total:,} parameters.")
     return Cells(cells, notes, printed)
 
 
@@ -57,8 +56,3 @@ def _runs(layers: list[dict]) -> list[tuple[int, int, dict]]:
         else:
             runs.append((number, 1, layer))
     return runs
-
-
-def _exactly(value: float) -> Estimate:
-    """A number that was not estimated."""
-    return Estimate(float(value), math.nan, math.nan, 1)

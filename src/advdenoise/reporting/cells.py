@@ -1,4 +1,4 @@
-"""A table as a list of cells: what is printed where, with its interval and where it comes from."""
+"""A table as a list of cells, each with its place, its interval and the names of its results."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,8 +18,8 @@ class Cell:
 
     `row` and `column` are the printed labels, `unit` is % or the measure's own (YES_NO where 1 is
     shown as yes and 0 as no), `spread` the standard deviation between replicates (NaN for one),
-    `about` the names that it comes from. A `text`, such as a network's name, stands in the number's
-    place.
+    `about` the names of the group of results that it is computed from. A `text`, such as a
+    network's name, replaces the number.
     """
 
     row: str
@@ -33,9 +33,9 @@ class Cell:
 
 
 class Cells(list[Cell]):
-    """The cells of a table with notes of its own, sentences that are told below it.
+    """The cells of a table and its notes, sentences below it.
 
-    `printed` are the paper's lines by row and column where it has no rows and columns of ours.
+    `printed` are the published lines by row and column, where the paper has other rows and columns.
     """
 
     def __init__(
@@ -47,6 +47,6 @@ class Cells(list[Cell]):
 
 
 class Rows(NamedTuple):
-    """What is too long to print: rows for programs, one Parquet in the place of a table's files."""
+    """A table too long to print: rows for programs, one Parquet file instead of a table's files."""
 
     frame: "pd.DataFrame"

@@ -1,17 +1,22 @@
-"""What a paper claims in words, judged by what was measured here."""
+"""Claims that a paper makes in words, each with a verdict from the results measured here."""
 
 import csv
 import io
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from advdenoise import statistics
 from advdenoise.io.files import write_text
 from advdenoise.reporting.write import number, write_shown
 from advdenoise.statistics import Estimate
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+OTHER_IMAGES = "the images are not the same"
 UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0)
 _COLUMNS = ("sentence", "quantity", "published", "value", "low", "high", "n", "verdict")
 _RULE = (
@@ -23,7 +28,7 @@ _RULE = (
 
 
 class Range(NamedTuple):
-    """Where a quantity must lie, its ends excluded, for a claim to hold."""
+    """The open interval in which a quantity must lie for a claim to hold."""
 
     least: float = -math.inf
     most: float = math.inf
@@ -40,8 +45,8 @@ class Range(NamedTuple):
 class Claim:
     """A sentence of a paper, the quantity that it is about, and the range that it claims for it.
 
-    `published` is the paper's own value as a text, empty where it prints none; `lacking` says why
-    there is no estimate.
+    `published` is the paper's own value as text, empty if it prints none; `reason` says why there
+    is no estimate.
     """
 
     sentence: str
@@ -49,13 +54,13 @@ class Claim:
     claimed: Range
     estimate: Estimate = UNKNOWN
     published: str = ""
-    lacking: str = ""
+    reason: str = ""
 
     @property
     def verdict(self) -> str:
         """`holds`, `does not`, or `not decidable` with the reason where there is one."""
-        if self.lacking:
-            return f"not decidable: {self.lacking}"
+        if self.reason:
+            return f"not decidable: {self.reason}"
         low, high = self.estimate.low, self.estimate.high
         if self.claimed.least < low and high < self.claimed.most:
             return "holds"
@@ -63,11 +68,37 @@ class Claim:
             return "does not"
         return "not decidable"
 
+    def measured(self, result: "Estimate | str") -> "Claim":
+        """The claim with its estimate, or with the reason why there is none."""
+        name = "reason" if isinstance(result, str) else "estimate"
+        return replace(self, **{name: result})
+
 
 class Claims(list[Claim]):
-    """All claims of a paper, in the order in which they are told, with notes of their own."""
+    """All claims of a paper, in their order in the table, and the notes below it."""
 
     notes: tuple[str, ...] = ()
+
+    def add(self, prefix: str, claims: Iterable[Claim]) -> None:
+        """Append claims, `prefix` in front of their quantities."""
+        self += [replace(claim, quantity=prefix + claim.quantity) for claim in claims]
+
+    def add_missing(self, claims: Iterable[Claim]) -> None:
+        """Append the claims whose sentences are not there yet."""
+        sentences = {claim.sentence for claim in self}
+        self += [claim for claim in claims if claim.sentence not in sentences]
+
+
+def paired_difference(first: "pd.Series", second: "pd.Series") -> Estimate | str:
+    """The mean of `first` - `second`, both by seed and id, over the images that both have.
+
+    The reason why there is none where they have no image in common.
+    """
+    first, second = first.align(second, join="inner")
+    if first.empty:
+        return OTHER_IMAGES
+    images = first.index.get_level_values("id").to_numpy()
+    return statistics.bootstrap_difference(first.to_numpy(), second.to_numpy(), images)
 
 
 def write(

@@ -1,7 +1,7 @@
-"""Example images and what became of them, as the examples stage stores them."""
+"""Example images, attacked and purified, as the examples stage stores them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,39 +18,45 @@ if TYPE_CHECKING:
     import h5py
 
 
-# Predictions of outputs that are not finite, of images and of pixels, and what they are called.
+# Predictions where outputs are not finite, of images and of pixels, and their name.
 NO_CLASS, NO_CLASS_OF_PIXEL = -1, 255
 NO_OUTPUT = "no finite output"
+# The names of fields in the files.
+_STORED = {
+    "inputs": "seen",
+    "input_prediction": "seen_prediction",
+    "input_probabilities": "seen_probabilities",
+}
 
 
 class Maps(NamedTuple):
     """Maps of one module: of each image the channels [N,k] that the attack changes most.
 
-    `clean`, `seen` and `purified` are [N,k,H,W].
+    `clean`, `inputs` and `purified` are [N,k,H,W].
     """
 
     channels: np.ndarray
     clean: np.ndarray
-    seen: np.ndarray
+    inputs: np.ndarray
     purified: np.ndarray
 
 
-class Seen(NamedTuple):
+class Examples(NamedTuple):
     """Images under one point of an attack, before and behind one point of a purifier.
 
-    `images`, `seen` and `purified` are [N,H,W,C] in [0,1]. `seen_probabilities` [N,K] are of the
-    images before the purifier, `prediction` and `confidence` [N] behind it, -1 and NaN where
-    outputs are not finite. `target` is the class that the attack drives all images to, None where
-    it has none, `attack` the attack's entry, None of clean images.
+    `images` are clean, `inputs` attacked, `purified` behind the purifier, all [N,H,W,C] in [0,1].
+    `input_probabilities` [N,K] are of `inputs`, `prediction` and `confidence` [N] of `purified`, -1
+    and NaN where outputs are not finite. `target` is the target class of the attack, None for
+    untargeted ones, `attack` the attack's entry, None for clean images.
     """
 
     images: np.ndarray
     labels: np.ndarray
     classes: list[str]
     target: int | None
-    seen: np.ndarray
+    inputs: np.ndarray
     purified: np.ndarray
-    seen_probabilities: np.ndarray
+    input_probabilities: np.ndarray
     prediction: np.ndarray
     confidence: np.ndarray
     maps: dict[str, Maps]
@@ -62,109 +68,110 @@ class Seen(NamedTuple):
         return self.about["purifier"] != NO_PURIFIER
 
     @property
-    def seen_prediction(self) -> np.ndarray:
+    def input_prediction(self) -> np.ndarray:
         """The classes [N] that are predicted before the purifier, -1 as `prediction`."""
-        defined = np.isfinite(self.seen_probabilities).all(1)
-        return np.where(defined, self.seen_probabilities.argmax(1), NO_CLASS)
+        defined = np.isfinite(self.input_probabilities).all(1)
+        return np.where(defined, self.input_probabilities.argmax(1), NO_CLASS)
 
     def attack_name(self, printed: Labels) -> str:
         """The printed name of the attack."""
         if self.attack is None:
             return CLEAN
-        return printed.attack(self.attack, self.about["attack_point"], self.attack["name"])
+        return printed.attack(self.attack, self.about["attack_point"])
 
     def name(self, prediction: int) -> str:
-        """What a predicted class is called."""
+        """The name of a predicted class."""
         return NO_OUTPUT if prediction == NO_CLASS else self.classes[prediction]
 
 
-class Scenes(NamedTuple):
+class DenseExamples(NamedTuple):
     """Images of a dense set under one point of an attack, before and behind a purifier's point.
 
-    `images`, `seen` and `purified` are [N,H,W,C] in [0,1], `seen_prediction` and `prediction` the
-    classes [N,H,W] that are predicted for what is seen and for what is purified, 255 where outputs
-    are not finite. `attack` is the attack's entry, None of clean images.
+    `images`, `inputs` and `purified` are those of `Examples`, `input_prediction` and `prediction`
+    the classes [N,H,W] predicted for `inputs` and `purified`, 255 where outputs are not finite.
+    `attack` is the attack's entry, None for clean images.
     """
 
     images: np.ndarray
     classes: list[str]
-    seen: np.ndarray
+    inputs: np.ndarray
     purified: np.ndarray
-    seen_prediction: np.ndarray
+    input_prediction: np.ndarray
     prediction: np.ndarray
     attack: dict | None
     about: dict
 
 
-def read_seen(paths: list[Path], count: int | None = None) -> list[Seen]:
+def read_examples(paths: list[Path], count: int | None = None) -> list[Examples]:
     """The first `count` images (all by default) of each file, once for each pair of points.
 
     Raises BadInput for images with masks, DamagedFile as `open_hdf5`.
     """
-    return [seen for path in paths for seen in _read(path, slice(count))]
+    return [group for path in paths for group in _read(path, slice(count))]
 
 
-def read_scenes(paths: list[Path], count: int | None = None) -> list[Scenes]:
+def read_dense_examples(paths: list[Path], count: int | None = None) -> list[DenseExamples]:
     """The same of images with masks; BadInput for others."""
-    return [scenes for path in paths for scenes in _read_scenes(path, slice(count))]
+    return [group for path in paths for group in _read_dense(path, slice(count))]
 
 
-def of_one_replicate(found: list) -> list:
-    """What differs in more than the replicate, in that of the first: `Seen` or `Scenes`."""
-    first: dict[tuple, Seen | Scenes] = {}
-    for seen in found:
-        place = tuple(value for name, value in seen.about.items() if name != "seed")
-        first.setdefault(place, seen)
+def first_replicate(groups: list) -> list:
+    """Those of the first replicate among groups that differ in nothing else."""
+    first: dict[tuple, Examples | DenseExamples] = {}
+    for group in groups:
+        key = tuple(value for name, value in group.about.items() if name != "seed")
+        first.setdefault(key, group)
     return list(first.values())
 
 
-def _read(path: Path, rows: slice) -> list[Seen]:
+def _read(path: Path, rows: slice) -> list[Examples]:
     settings = read_provenance(path)["settings"]
-    found = []
+    names = ("input_probabilities", "prediction", "confidence")
     with open_hdf5(path, "examples") as file:
         _check_kind(file, path, "labels")
         target = file.attrs.get("target")
-        common = {
-            "images": _channels_last(file["images"][rows]),
-            "labels": file["labels"][rows],
-            "classes": json.loads(file.attrs["classes"]),
-            "target": None if target is None else int(target),
-            "attack": settings["attacks"].get(parse(settings["threat"]).attack),
-        }
-        for about, group in _groups(file, settings):
-            names = ("seen_probabilities", "prediction", "confidence")
-            seen = Seen(
-                **common,
-                **{name: _channels_last(group[name][rows]) for name in ("seen", "purified")},
-                **{name: group[name][rows] for name in names},
-                maps={name: _maps(group[f"maps/{name}"], rows) for name in settings["maps"]},
-                about=about
-                | {
-                    "function": settings["purifier"]["points"][about["purifier_point"]]["function"],
-                },
-            )
-            found.append(seen)
-    return found
-
-
-def _read_scenes(path: Path, rows: slice) -> list[Scenes]:
-    settings = read_provenance(path)["settings"]
-    with open_hdf5(path, "examples") as file:
-        _check_kind(file, path, "masks")
-        common = {
-            "images": _channels_last(file["images"][rows]),
-            "classes": json.loads(file.attrs["classes"]),
-            "attack": settings["attacks"].get(parse(settings["threat"]).attack),
-        }
         return [
-            Scenes(
-                **common,
-                **{name: _channels_last(group[name][rows]) for name in ("seen", "purified")},
-                **{name: group[name][rows] for name in ("seen_prediction", "prediction")},
-                about=about,
+            Examples(
+                **_images(file, group, settings, rows),
+                **_arrays(group, names, rows),
+                labels=file["labels"][rows],
+                target=None if target is None else int(target),
+                maps={
+                    name: Maps(**_arrays(group[f"maps/{name}"], Maps._fields, rows))
+                    for name in settings["maps"]
+                },
+                about=about
+                | {"function": settings["purifier"]["points"][about["purifier_point"]]["function"]},
             )
             for about, group in _groups(file, settings)
         ]
+
+
+def _read_dense(path: Path, rows: slice) -> list[DenseExamples]:
+    settings = read_provenance(path)["settings"]
+    names = ("input_prediction", "prediction")
+    with open_hdf5(path, "examples") as file:
+        _check_kind(file, path, "masks")
+        return [
+            DenseExamples(
+                **_images(file, group, settings, rows), **_arrays(group, names, rows), about=about
+            )
+            for about, group in _groups(file, settings)
+        ]
+
+
+def _images(file, group, settings: dict, rows: slice) -> dict:
+    """The fields that images with labels and with masks share."""
+    images = {"images": file["images"][rows], **_arrays(group, ("inputs", "purified"), rows)}
+    return {
+        **{name: np.moveaxis(array, 1, -1) for name, array in images.items()},
+        "classes": json.loads(file.attrs["classes"]),
+        "attack": settings["attacks"].get(parse(settings["threat"]).attack),
+    }
+
+
+def _arrays(group, names: Iterable[str], rows: slice) -> dict[str, np.ndarray]:
+    return {name: group[_STORED.get(name, name)][rows] for name in names}
 
 
 def _groups(file, settings: dict) -> Iterator[tuple[dict, "h5py.Group"]]:
@@ -175,8 +182,8 @@ def _groups(file, settings: dict) -> Iterator[tuple[dict, "h5py.Group"]]:
     about |= {name: settings[name]["name"] for name in ("classifier", "purifier")}
     for attack_point in attack_points:
         for point in settings["purifier"]["points"]:
-            named = about | {"attack_point": attack_point, "purifier_point": point}
-            yield named, file[f"{attack_point}/{point}"]
+            points = {"attack_point": attack_point, "purifier_point": point}
+            yield about | points, file[f"{attack_point}/{point}"]
 
 
 def _check_kind(file, path: Path, wanted: str) -> None:
@@ -187,11 +194,3 @@ def _check_kind(file, path: Path, wanted: str) -> None:
             f"figures: {path} holds images with {found}, but the figure shows some with {wanted}; "
             "cross another data set"
         )
-
-
-def _maps(group, rows: slice) -> Maps:
-    return Maps(*(group[name][rows] for name in Maps._fields))
-
-
-def _channels_last(images: np.ndarray) -> np.ndarray:
-    return np.moveaxis(images, 1, -1)

@@ -1,4 +1,4 @@
-"""What a table says of predictions and attacks that had no finite numbers."""
+"""Warnings below a table on outputs and gradients that were not finite."""
 
 from collections.abc import Iterator
 
@@ -33,12 +33,12 @@ def _of_outputs(predictions: Results) -> Iterator[str]:
 
 
 def _of_gradients(predictions: Results) -> Iterator[str]:
-    # The same attack stands in the files of several purifiers.
+    # The same attack is in the files of several purifiers.
     records: dict[tuple, dict] = {}
     for settings in predictions.settings:
         for record in settings.get("gradients_not_finite", ()):
-            place = (settings["dataset"], record["threat"], record["attack_point"])
-            records[*place, settings["split"], settings["seed"]] = record
+            key = (settings["dataset"], record["threat"], record["attack_point"])
+            records[*key, settings["split"], settings["seed"]] = record
     counts: dict[str, dict[str, list[int]]] = {}
     for (dataset, *_), record in records.items():
         _add(counts.setdefault(dataset, {}), record)

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from advdenoise.errors import BadInput
 from advdenoise.graph.sources import imported_object
 from advdenoise.graph.threats import parse
+
+if TYPE_CHECKING:
+    from advdenoise.reporting.read import Results
 
 ATTACKS = {
     "gradient.fgsm": "FGSM",
@@ -57,11 +61,11 @@ class Labels:
     heads: Mapping[str, str] = field(default_factory=dict)
     sets: Mapping[tuple[str, bool], str] = field(default_factory=dict)
 
-    def attack(self, entry: dict, point: str, name: str) -> str:
+    def attack(self, entry: dict, point: str) -> str:
         """The printed name of an attack's method; its own where it has none."""
         function = entry["points"][point]["function"]
         printed = self.attacks.get(function) or ATTACKS.get(function)
-        return printed or with_point(name, point)
+        return printed or with_point(entry["name"], point)
 
     def classifier(self, entry: dict) -> str:
         """The printed name of a network, of a modified one its head's; its own without one."""
@@ -98,17 +102,44 @@ def labels_of(settings: dict) -> Labels:
     return found
 
 
-class Holders:
-    """Who has a printed name that several entries fit: the first that asks, at each place."""
+class LabelAssignment:
+    """Assigns a printed name that several entries fit to the first of them, in each scope.
 
-    def __init__(self):
+    An experiment derives from it a class that labels the groups of its results.
+    """
+
+    def __init__(self, results: "Results | None" = None):
+        self._results = results
         self._first: dict[tuple, object] = {}
 
-    def name(self, printed: str, own: str, holder: object, *place: object) -> str:
-        """`printed` where `holder` was the first to ask for it at this place, else with `own`."""
-        if self._first.setdefault((printed, *place), holder) == holder:
+    def assign(self, printed: str, own: str, entry: object, *scope: object) -> str:
+        """`printed` if `entry` is the first in this scope that it fits, else with the `own` name.
+
+        `entry` identifies what is named, `scope` the data set, classifier or other names within
+        which a printed name is given once.
+        """
+        if self._first.setdefault((printed, *scope), entry) == entry:
             return printed
         return own if own.startswith(printed) else f"{printed} ({own})"
+
+    def function(self, about: dict) -> str:
+        """The function of a group's purifier."""
+        return self._results.purifier_point(about)["function"]
+
+    def is_robust(self, about: dict) -> bool:
+        """Whether a group's classifier was trained adversarially."""
+        classifier = self._results.entry("classifier", about["classifier"])
+        return training_function(classifier).startswith("adversarial.")
+
+    def denoiser_entry(self, about: dict) -> dict | None:
+        """The entry of the denoiser of a group's purifier; None without one."""
+        name = self._results.entry("purifier", about["purifier"]).get("denoiser")
+        return self._results.entry("denoiser", name) if name else None
+
+
+def purifier(about: dict) -> str:
+    """The purifier and its point in a group's names, as the configuration has them."""
+    return with_point(about["purifier"], about["purifier_point"])
 
 
 def dataset(name: str) -> str:
@@ -117,7 +148,7 @@ def dataset(name: str) -> str:
 
 
 def threat(name: str, point: str, classifier: str) -> str:
-    """A threat under its entry's name: victim and point only where they tell something new."""
+    """A threat by its entry's name, with victim and point where these are not the usual ones."""
     attack, _, rest = name.partition("@")
     victim, plus, _ = rest.partition("+")
     shown = attack if point == "default" else f"{attack} {point}"
@@ -126,7 +157,7 @@ def threat(name: str, point: str, classifier: str) -> str:
 
 
 def with_point(name: str, point: str) -> str:
-    """An entry and its point; the only point is not named."""
+    """An entry and its point, without the name of an only point."""
     return name if point == "default" else f"{name} {point}"
 
 
@@ -136,7 +167,7 @@ def training_function(entry: dict) -> str:
 
 
 def precision(entry: dict) -> str:
-    """What the passes of a network's training were in; float32 of one that comes with weights."""
+    """The number format of the passes in training; float32 for networks that come with weights."""
     return entry.get("training", {}).get("precision", "float32")
 
 

@@ -27,7 +27,7 @@ _ESCAPES = {
 def latex(
     head: list[str], body: list[list[str]], caption: str, label: str, notes: list[str]
 ) -> list[str]:
-    """The lines of one or more floats; the first column names the rows in each of them."""
+    """The lines of one or more floats, each with the first column, the names of the rows."""
     long = _SHORT if _wide(head, body, _LONG) and not _wide(head, body, _SHORT) else _LONG
     parts = [
         _tabular([head[c] for c in columns], [[row[c] for c in columns] for row in rows], long)
@@ -54,7 +54,7 @@ def latex(
 
 
 def escaped(text: str) -> str:
-    """A text without anything that LaTeX takes for its own."""
+    """A text with LaTeX's special characters escaped."""
     return re.sub(r"[\\~^<>|&%$#_{}]", lambda match: _ESCAPES[match[0]], text)
 
 

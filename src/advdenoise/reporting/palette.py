@@ -1,7 +1,7 @@
-"""Which colour and which marker stands for what: the same in every figure of an experiment.
+"""Colours and markers by name, the same in every figure of an experiment.
 
 The colours are those of Okabe and Ito ("Color Universal Design", 2008), which readers with any
-colour vision tell apart.
+colour vision distinguish.
 """
 
 import itertools
@@ -25,7 +25,7 @@ MARKERS = ("s", "^", "D", "v", "P", "X", "p")
 
 
 class Style(NamedTuple):
-    """How a set is drawn."""
+    """The colour and marker of a set."""
 
     colour: str
     marker: str
@@ -55,7 +55,7 @@ class Styles:
 _BITS = 8
 
 
-def _of_labels() -> np.ndarray:
+def _label_colours() -> np.ndarray:
     """Colours of the labels 0 to 255 of a mask, in [0,1]: [256,3].
 
     0 to 7 have the palette's, 8 to 23 a dark and a light shade of each. The others have PASCAL
@@ -75,7 +75,7 @@ def _of_labels() -> np.ndarray:
     return colours
 
 
-_LABELS = _of_labels()
+_LABELS = _label_colours()
 
 
 def coloured(mask: np.ndarray) -> np.ndarray:

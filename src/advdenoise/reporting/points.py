@@ -4,7 +4,7 @@ from advdenoise.graph import components
 
 
 def with_defaults(kind: str, point: dict) -> dict:
-    """A point with the values of the settings that it does not name."""
+    """A point with the defaults of the settings that it leaves out."""
     defaults = components.signature(kind, kind, point["function"]).defaults
     return {**point, "settings": defaults | point.get("settings", {})}
 
@@ -12,12 +12,8 @@ def with_defaults(kind: str, point: dict) -> dict:
 def differing(points: list[dict]) -> list[str]:
     """The settings in which points of one function, defaults included, differ."""
     names = dict.fromkeys(name for point in points for name in point["settings"])
-    found = []
-    for name in names:
-        first, *others = (point["settings"].get(name) for point in points)
-        if any(value != first for value in others):
-            found.append(name)
-    return found
+    values = {name: [point["settings"].get(name) for point in points] for name in names}
+    return [name for name, (first, *others) in values.items() if any(v != first for v in others)]
 
 
 def shown(point: dict, names: list[str]) -> str:

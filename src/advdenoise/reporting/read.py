@@ -1,4 +1,4 @@
-"""Result files as data frames, with the names and entries that made them."""
+"""Result files as data frames, with the names and entries that they were made with."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -60,6 +60,23 @@ class Results:
         """The entry of a threat's attack."""
         return self._entries["attack"][threat.partition("@")[0]]
 
+    def purifier_point(self, about: dict) -> dict:
+        """The function and the settings of the purifier in a group's names."""
+        return self.entry("purifier", about["purifier"])["points"][about["purifier_point"]]
+
+    def distinct(self, names: Sequence[str]) -> list[dict]:
+        """The different values of some columns, in the order of the rows."""
+        rows = self.frame[[*names]].drop_duplicates().itertuples(index=False, name=None)
+        return [dict(zip(names, values, strict=True)) for values in rows]
+
+
+def iter_groups(
+    frame: "pd.DataFrame", names: Sequence[str]
+) -> Iterator[tuple[dict, "pd.DataFrame"]]:
+    """Groups of rows that are equal in some columns: their values by name, and the rows."""
+    for values, rows in frame.groupby([*names], sort=False, observed=True, dropna=False):
+        yield dict(zip(names, values, strict=True)), rows
+
 
 def read_stage(stage: str, paths: list[Path]) -> Results | list[Path]:
     """The result files of a stage as `read` gives them; files of no rows as paths."""
@@ -78,6 +95,7 @@ def read(
 
     These are the seed, the data set and the entries; `job_seconds` is what its numbers took,
     `values` how long a row's feature vector is.
+
     `columns` are read, by default all. Of detectors' scores those are read whose detector was
     fitted on the row's own attack, or instead on `fitted_on`, a threat and an attack point.
     Predictions may be of masks, with the columns of `SEGMENTATION` and `confusion`, an array of
@@ -87,12 +105,12 @@ def read(
 
     has_fits = schema is not None and "fitted_threat" in schema.names
     keep = partial(_is_fitted_on, fitted_on) if has_fits else None
-    frames, made_by, chosen = [], [], {}
+    frames, all_settings, chosen = [], [], {}
     entries = {kind: {} for kind in (*_ENTRIES, "attack", "network")}
     for path in paths:
         provenance = read_provenance(path)
         settings = provenance["settings"]
-        made_by.append(settings)
+        all_settings.append(settings)
         table = read_table(path, _schema_of(path, schema), columns, keep)
         check_rows(path, table, settings)
         frame = table.to_pandas()
@@ -117,7 +135,7 @@ def read(
         for name, value in _chosen(settings):
             chosen.setdefault(name, {})[settings["seed"]] = value
         frames.append(frame)
-    return Results(pd.concat(frames, ignore_index=True), entries, paths, chosen, made_by)
+    return Results(pd.concat(frames, ignore_index=True), entries, paths, chosen, all_settings)
 
 
 def _chosen(settings: dict) -> Iterator[tuple[tuple[str, str, str, str], Any]]:
@@ -125,8 +143,8 @@ def _chosen(settings: dict) -> Iterator[tuple[tuple[str, str, str, str], Any]]:
     entry = settings.get("purifier") or {}
     for name, point in entry.get("points", {}).items():
         for setting in point.get("chosen", ()):
-            where = settings["dataset"], entry["name"], name, setting
-            yield where, point["settings"][setting]
+            key = settings["dataset"], entry["name"], name, setting
+            yield key, point["settings"][setting]
 
 
 def _schema_of(path: Path, schema: "pa.Schema | None") -> "pa.Schema | None":

@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 from advdenoise.reporting.palette import BLACK, WRONG
 
 SIDE = 112  # of a tile in pixels: four times that of the small images
-CROSS = "\N{BALLOT X}"  # before what is wrong, for readers who do not see its colour
+CROSS = "\N{BALLOT X}"  # before wrong predictions, for readers who do not see the colour
 _GAP, _TITLE = 6, 26  # between tiles, and above those with a title
 
 
 class Tile(NamedTuple):
-    """A picture [H,W] or [H,W,C] in [0,1] with what stands above it, crossed if it is `wrong`."""
+    """A picture [H,W] or [H,W,C] in [0,1] with its title, marked with a cross if it is `wrong`."""
 
     picture: np.ndarray
     title: str = ""

@@ -1,4 +1,4 @@
-"""Which images, networks and budgets results are of, in words; figures say it too."""
+"""The data sets, networks and budgets of results, in words, for titles of tables and figures."""
 
 import math
 from collections.abc import Iterable
@@ -9,21 +9,21 @@ from advdenoise.reporting import labels
 from advdenoise.reporting.labels import USUAL, Labels
 from advdenoise.reporting.read import Results
 
-_MANY = 5  # more names than these are counted
+_MANY = 5  # names; of more the number is given
 
 
-def of_what(results: Iterable, own: Labels = USUAL) -> list[str]:
+def describe(results: Iterable, printed: Labels = USUAL) -> list[str]:
     """Data sets, classifiers and budgets of results, which may be the paths of their files.
 
-    Classifiers are printed as `own` names them.
+    `printed` gives the names of classifiers.
     """
     datasets: dict[str, None] = {}
     classifiers: dict[str, None] = {}
     budgets: set[float] = set()
-    holders = labels.Holders()
+    assignment = labels.LabelAssignment()
 
     def network(entry: dict) -> str:
-        return holders.name(own.classifier(entry), entry["name"], entry["name"])
+        return assignment.assign(printed.classifier(entry), entry["name"], entry["name"])
 
     for result in results:
         if isinstance(result, Results):
@@ -47,7 +47,7 @@ def of_what(results: Iterable, own: Labels = USUAL) -> list[str]:
 
 
 def budget(value: float) -> str:
-    """A budget in pixels of [0,1], as a multiple of 1/255 where it is one that no decimal is."""
+    """A budget in pixels of [0,1]; a multiple of 1/255 unless it has a short decimal form."""
     levels = 255 * value
     if round(value, 2) != round(value, 5) and math.isclose(levels, round(levels), abs_tol=1e-3):
         return f"{round(levels)}/255"

@@ -1,4 +1,4 @@
-"""What stands above a table: what it shows, of which images, networks and budgets."""
+"""The title of a table: its contents, images, networks and budgets."""
 
 import inspect
 import math
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from advdenoise.reporting.cells import YES_NO, Cell
 from advdenoise.reporting.labels import USUAL, Labels
-from advdenoise.reporting.subject import of_what
+from advdenoise.reporting.subject import describe
 
 _PREFIX = re.compile(r"^((Tables?|Figures?) \d[\w, ]*?|The appendix)( as data)?: ")
 _UNITS = {"%": "%", "fraction": "[0,1]", "AUC": "[0,1]"}
@@ -17,18 +17,18 @@ _NO_UNITS = ("", YES_NO, "text", "name", "count", "segments")
 def title(
     experiment: str, table: str, function, read: dict, cells: Iterable = (), labels: Labels = USUAL
 ) -> str:
-    """A table's title: its experiment and number, its function's first sentence, and what it is of.
+    """A table's title: its experiment, number, function's first sentence, and results.
 
     `read` are the results that the function was handed, `cells` what it made of them.
     """
     number = re.sub(r"^(table|figure)(\d+)$", r"\1 \2", table)
-    facts = "; ".join([*of_what(read.values(), labels), *_of_cells(cells)])
+    facts = "; ".join([*describe(read.values(), labels), *_of_cells(cells)])
     head = f"{labels.paper or experiment}, {number}"
     return f"{head}: {_sentence(function)}" + (f" ({facts})" if facts else "")
 
 
 def _sentence(function) -> str:
-    """The first sentence of what a function says of itself, without a number of its own."""
+    """The first sentence of a function's docstring, without the number of a table."""
     text = inspect.getdoc(getattr(function, "func", function)) or ""
     first = _PREFIX.sub("", text.partition("\n")[0]).rstrip(".")
     return first[:1].lower() + first[1:] if first[1:2].islower() else first

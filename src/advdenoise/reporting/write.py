@@ -1,4 +1,4 @@
-"""One table in three formats, each number with its interval and beside the published one."""
+"""Write a table as CSV, Markdown and LaTeX, with intervals and published numbers."""
 
 import math
 import re
@@ -18,7 +18,7 @@ _TIMED = ["Seconds are the median of all repetitions, with their range, on the m
 
 
 def is_copied(line: dict) -> bool:
-    """Whether a published number is another table's by mistake: shown, and not compared."""
+    """Whether a published number was copied from another table by mistake: shown, not compared."""
     return "copied" in line.get("note", "")
 
 
@@ -34,19 +34,18 @@ def write(
 ) -> None:
     """Write `csv` (one line per number), `markdown` and `latex` (as printed), each atomically.
 
-    `warnings` are sentences about what the numbers come from. `published` are the lines of the
-    paper's own table by row and column, where the cells do not bring theirs.
+    `warnings` are sentences about the results. `published` are the lines of the paper's table by
+    row and column, for cells without `printed` ones.
 
-    Published numbers stand beside ours; the difference is told where data set and unit are the
-    same, the unit is no property of a machine or of single images, and the number is the table's
-    own. Seconds stand in columns of their own, named so, in the CSV. `title` stands above the
-    table, by default its paper and name.
+    Published numbers stand beside ours, with the difference if data set and unit are the same, the
+    unit does not depend on the machine or on single images, and the number is not copied. Seconds
+    have their own columns in the CSV. `title` is by default the paper and the table's name.
     """
     printed = cells.printed if isinstance(cells, Cells) else None
     if printed is None:
         printed = published or {}
     own = cells.notes if isinstance(cells, Cells) else ()
-    cells = _apart(cells)
+    cells = _with_unique_rows(cells)
     write_text(paths["csv"], _csv(cells, printed))
     notes = [
         "Each value with its 95 % confidence interval over images"
@@ -77,7 +76,7 @@ def write_shown(
 
 
 def _of_other_images(cells: list[Cell], printed: dict) -> list[str]:
-    """A sentence where the published numbers are of other data sets than ours beside them."""
+    """A sentence if published numbers and ours are of different data sets."""
     pairs = [
         (printed[cell.row, cell.column]["dataset"], labels.dataset(cell.about.get("dataset", "")))
         for cell in cells
@@ -90,25 +89,25 @@ def _of_other_images(cells: list[Cell], printed: dict) -> list[str]:
     return ["The published numbers are of {}, ours of {}.".format(*both)]
 
 
-def _apart(cells: list[Cell]) -> list[Cell]:
-    """Where several cells have one printed place, the first keeps it.
+def _with_unique_rows(cells: list[Cell]) -> list[Cell]:
+    """Of several cells with one row and column the first keeps them.
 
-    The rows of the others say in what they differ: nothing that a paper does not print stands
-    beside its numbers.
+    The rows of the others get the names in which they differ, so that only what a paper prints
+    stands beside its numbers.
     """
-    holders: dict[tuple[str, str], Cell] = {}
-    told = []
+    firsts: dict[tuple[str, str], Cell] = {}
+    unique = []
     for cell in cells:
-        holder = holders.setdefault((cell.row, cell.column), cell)
-        if holder is not cell:
+        first = firsts.setdefault((cell.row, cell.column), cell)
+        if first is not cell:
             others = [
                 str(value)
                 for name, value in cell.about.items()
-                if value == value and value != holder.about.get(name)  # NaN is not equal to itself
+                if value == value and value != first.about.get(name)  # NaN is not equal to itself
             ]
             cell = replace(cell, row=f"{cell.row} ({', '.join(others)})")
-        told.append(cell)
-    return told
+        unique.append(cell)
+    return unique
 
 
 def _csv(cells: list[Cell], printed: dict) -> str:
@@ -126,13 +125,13 @@ def _csv(cells: list[Cell], printed: dict) -> str:
     writer = csv.DictWriter(text, head, restval="", lineterminator="\n")
     writer.writeheader()
     for cell in cells:
-        found = printed.get((cell.row, cell.column), {})
+        theirs = printed.get((cell.row, cell.column), {})
         line = {"row": cell.row, "column": cell.column, "metric": cell.metric, "unit": cell.unit}
         line |= _numbers(cell)
-        line |= {name: found.get(name.removeprefix("published_"), "") for name in compared[1:3]}
-        line["published"] = found.get("value", "")
-        if _is_comparable(cell, found):
-            line["difference"] = number(cell.estimate.value - float(found["value"]))
+        line |= {name: theirs.get(name.removeprefix("published_"), "") for name in compared[1:3]}
+        line["published"] = theirs.get("value", "")
+        if _is_comparable(cell, theirs):
+            line["difference"] = number(cell.estimate.value - float(theirs["value"]))
         writer.writerow(line | {name: _about(cell, name) for name in cell.about})
     return text.getvalue()
 
@@ -141,21 +140,21 @@ def _numbers(cell: Cell) -> dict:
     end = "_seconds" if cell.unit == _SECONDS else ""
     numbers = {name: getattr(cell.estimate, name) for name in ("value", "low", "high")}
     numbers["spread"] = cell.spread
-    told = {f"{name}{end}": number(value) for name, value in numbers.items()}
+    texts = {f"{name}{end}": number(value) for name, value in numbers.items()}
     if cell.text:
-        told["value"] = cell.text
-    return told | {"n": cell.estimate.n}
+        texts["value"] = cell.text
+    return texts | {"n": cell.estimate.n}
 
 
 def _grid(cells: list[Cell], printed: dict) -> tuple[list[str], list[list[str]]]:
-    """Rows and columns in the paper's order, then what it does not print."""
+    """Rows and columns in the paper's order, then those that it does not print."""
     rows = _ordered([cell.row for cell in cells], [row for row, _ in printed])
     columns = _ordered([cell.column for cell in cells], [column for _, column in printed])
     decimals = _decimals(cells)
     texts: dict[tuple[str, str], list[str]] = {}
     for cell in cells:
-        found = printed.get((cell.row, cell.column), {})
-        text = _text(cell, found, decimals[cell.column, cell.unit])
+        theirs = printed.get((cell.row, cell.column), {})
+        text = _text(cell, theirs, decimals[cell.column, cell.unit])
         texts.setdefault((cell.row, cell.column), []).append(text)
     body = [[row, *("; ".join(texts.get((row, c), [])) for c in columns)] for row in rows]
     return ["", *columns], body
@@ -178,18 +177,18 @@ def _digits(values: list[float]) -> int:
     return min(max(2 - of_largest, min(1 - of_smallest, 4 - of_largest), 0), 6)
 
 
-def _ordered(found: list[str], printed: list[str]) -> list[str]:
-    first = [label for label in dict.fromkeys(printed) if label in found]
-    return list(dict.fromkeys([*first, *found]))
+def _ordered(names: list[str], printed: list[str]) -> list[str]:
+    first = [name for name in dict.fromkeys(printed) if name in names]
+    return list(dict.fromkeys([*first, *names]))
 
 
-def _text(cell: Cell, found: dict, decimals: int) -> str:
+def _text(cell: Cell, theirs: dict, decimals: int) -> str:
     estimate = cell.estimate
     shown = cell.text or _short(estimate.value, cell.unit, decimals)
     if not math.isnan(estimate.low):
         ends = (_short(end, cell.unit, decimals) for end in (estimate.low, estimate.high))
         shown += f" [{', '.join(ends)}]"
-    return f"{shown} ({_as_printed(found['raw'])})" if found else shown
+    return f"{shown} ({_as_printed(theirs['raw'])})" if theirs else shown
 
 
 def _as_printed(raw: str) -> str:
@@ -231,9 +230,10 @@ def number(value: float) -> str:
     return f"{value:.10g}" if math.isfinite(value) else ""
 
 
-def _is_comparable(cell: Cell, found: dict) -> bool:
+def _is_comparable(cell: Cell, theirs: dict) -> bool:
     """Whether the published number is of the same data set and unit; others are just shown."""
     dataset = labels.DATASETS.get(cell.about.get("dataset"))
     is_number = not cell.text and cell.unit not in (_SECONDS, _SEGMENTS)
-    comparable = is_number and not is_copied(found)
-    return comparable and bool(found) and (found["dataset"], found["unit"]) == (dataset, cell.unit)
+    if not theirs or not is_number or is_copied(theirs):
+        return False
+    return (theirs["dataset"], theirs["unit"]) == (dataset, cell.unit)

@@ -67,7 +67,7 @@ def test_published_differences_are_those_of_the_papers_tables(made):
         ("mnist, test: accuracy of Adversarial Training, BIM - FGSM", "-0.297"),
     ):
         assert claims[quantity].published == published, quantity
-    assert not [claim for claim in claims.values() if claim.lacking]
+    assert not [claim for claim in claims.values() if claim.reason]
     assert not [q for q in claims if q.startswith("mnist") and ("of F -" in q or "E - D" in q)]
 
 
@@ -326,7 +326,7 @@ def test_what_was_not_computed_is_not_decidable(tmp_path, apudae):
     crossing = {"dataset": "cifar10", "classifier": "resnet18", "suite": "colour", "split": "test"}
     table["predictions"] = crossing
     claims = Made(tmp_path, apudae).claims()
-    assert claims and all(claim.lacking for claim in claims.values())
+    assert claims and all(claim.reason for claim in claims.values())
     verdict = claims["accuracy of G - F, clean images"].verdict
     assert verdict == "not decidable: G and F were not compared"
     assert len({claim.sentence for claim in claims.values()}) >= 22

@@ -168,7 +168,7 @@ def test_another_victim_and_another_purifier_are_told(made):
     assert "0.001 fgsm_steps@small" in rows
     known = frame["threat"] == "fgsm_steps@deeplab+dapas_uniform"
     mine = frame[known].assign(purifier="dapas_gaussian")
-    places = results_of.Places(table.predictions)
+    places = results_of.LabelAssignment(table.predictions)
     about = mine.iloc[0][["dataset", "classifier", "threat", "attack_point", "purifier"]].to_dict()
     assert places.attack(about) == ("fgsm_steps@deeplab+dapas_uniform", 0.001, False, False)
 

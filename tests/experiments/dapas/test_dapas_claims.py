@@ -57,7 +57,7 @@ def test_published_quantities_follow_from_the_papers_tables(made):
         ("mean squared perturbation of I-FGSM / FGSM, epsilon 0.032", ""),
     ):
         assert claims[quantity].published == published
-        assert not claims[quantity].lacking
+        assert not claims[quantity].reason
 
 
 def test_numbers_of_the_text_are_in_the_sentences(made):
@@ -227,7 +227,7 @@ def test_what_was_not_computed_is_not_decidable(made):
     assert fewer.published == "-14.0"
     quiet = frame[frame["purifier"] != "none"]
     without = told(claims_of.claims(made.predictions.of(quiet)))
-    reasons = {claim.lacking for claim in without.values()}
+    reasons = {claim.reason for claim in without.values()}
     assert reasons == {
         "clean images were not judged without a defence",
         "the two did not have the same budget",

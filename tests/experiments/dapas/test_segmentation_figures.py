@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from advdenoise.errors import BadInput
-from advdenoise.reporting.examples import read_scenes, read_seen
+from advdenoise.reporting.examples import read_dense_examples, read_examples
 from advdenoise.reporting.palette import colour, coloured
 from advdenoise.reporting.read import read_stage
 from experiments.dapas import figures
@@ -101,7 +101,7 @@ def test_readers_with_any_colour_vision_tell_the_first_labels_apart(vision):
 
 def test_an_attacked_image_stands_beside_the_clean_one_with_both_masks(results):
     """Of images 33x65 a tile is 112 wide; the attack darkens, the mask's left half is class 2."""
-    scenes = read_scenes(files(results, "figure1", "examples"))
+    scenes = read_dense_examples(files(results, "figure1", "examples"))
     clean = next(s for s in scenes if s.attack is None)
     figure = figures.attacked(files(results, "figure1", "examples"), images=1)
     canvas = figure.axes[0].images[0].get_array()
@@ -174,9 +174,9 @@ def test_a_noise_that_was_not_made_is_told(results):
 def test_images_with_labels_are_no_scenes(results, tmp_path, quick):
     labels = Results(tmp_path, quick).inputs("figures", "feature_losses", "figure1")["examples"]
     with pytest.raises(BadInput, match="holds images with labels, but the figure shows some with"):
-        read_scenes(labels)
+        read_dense_examples(labels)
     with pytest.raises(BadInput, match="holds images with masks"):
-        read_seen(files(results, "figure1", "examples"))
+        read_examples(files(results, "figure1", "examples"))
 
 
 # ---------------------------------------------------------------- curves

@@ -80,7 +80,7 @@ def test_published_quantities_are_those_of_the_papers_tables(made):
         assert one(claims, *words).published == published
     comparable = one(claims, "mnist, test: accuracy of OURS - MADRY (2017), FGSM").claimed
     assert comparable.least == pytest.approx(-11.9) and comparable.most == np.inf
-    lacking = {claim.lacking for claim in claims.values() if claim.lacking}
+    lacking = {claim.reason for claim in claims.values() if claim.reason}
     assert lacking == {
         "OURS was not attacked with FGSM by one who knows it",
         "HGD (2018) was not attacked with FGSM by one who knows it",
@@ -181,7 +181,7 @@ def test_accuracy_on_both_sides_of_the_classifiers_data(made):
     assert train.estimate.value == 100 and test.estimate.value == 50
     assert test.verdict == "does not" and test.estimate.n == IMAGES
     achieved = one(claims, "accuracy of OURS in %, MNIST, PGD, test")
-    assert achieved.claimed.least == 82 and not achieved.lacking
+    assert achieved.claimed.least == 82 and not achieved.reason
 
 
 def test_what_is_achieved_on_a_part_of_the_test_images_counts(made):
@@ -191,7 +191,7 @@ def test_what_is_achieved_on_a_part_of_the_test_images_counts(made):
     claims = made.claims(only_a_part, right(0.5, purifier="features_pgd"))
     achieved = one(claims, "accuracy of OURS in %, MNIST, PGD, studied")
     assert achieved.estimate.value == 50 and achieved.verdict == "does not"
-    assert one(claims, "clean accuracy of UNSECURED in %, MNIST, test").lacking
+    assert one(claims, "clean accuracy of UNSECURED in %, MNIST, test").reason
 
 
 def test_the_least_confidence_of_the_images_shown(made, tmp_path, feature_losses):
@@ -248,7 +248,7 @@ def test_what_was_not_computed_is_not_decidable(tmp_path, feature_losses):
         (["confidence"], "the example images are under no attack with one target"),
     ):
         assert one(claims, *words).verdict == f"not decidable: {reason}"
-    assert not one(claims, "clean accuracy of OURS (trained on FGSM) - UNSECURED").lacking
+    assert not one(claims, "clean accuracy of OURS (trained on FGSM) - UNSECURED").reason
 
 
 @pytest.mark.parametrize(("last", "verdict"), [(0.4, "holds"), (0.05, "does not")])
@@ -316,9 +316,9 @@ def test_what_was_not_attacked_or_observed_decides_nothing(made):
     frame = made.predictions.frame
     known = frame[~frame["threat"].str.contains("pgd10|fgsm_true")]
     claims = claims_of.claims(made.predictions.of(known), made.examples, made.distances)
-    reasons = {claim.quantity: claim.lacking for claim in claims}
+    reasons = {claim.quantity: claim.reason for claim in claims}
     quantity = "mnist, test: accuracy of OURS under PGD - under PGD of fewer iterations"
     assert reasons[quantity] == "PGD was not run with another number of iterations"
     purified = made.claims(maps=lambda frame: frame[frame["purifier"] != "none"])
     claim = one(purified, "COS-D of the last map / of the first")
-    assert claim.lacking == "the maps were not observed without a purifier"
+    assert claim.reason == "the maps were not observed without a purifier"

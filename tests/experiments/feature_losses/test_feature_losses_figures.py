@@ -6,7 +6,7 @@ import pytest
 from advdenoise.errors import BadInput
 from advdenoise.io.hdf5 import open_hdf5
 from advdenoise.reporting import sheet
-from advdenoise.reporting.examples import Seen, read_seen
+from advdenoise.reporting.examples import Examples, read_examples
 from experiments.feature_losses import figures
 from tests.drawing import check_same_bytes, crossed, drawn, texts
 from tests.fake_results import Results
@@ -56,14 +56,14 @@ def test_a_targeted_attack_is_shown_class_by_class_behind_every_purifier(tmp_pat
 
 def test_where_another_class_is_predicted_the_target_is_named():
     shares = np.array([[0.7, 0.1, 0.2], [0.0, 0.1, 0.9]])
-    seen = Seen(
+    seen = Examples(
         images=np.zeros((2, 4, 4, 1)),
         labels=np.array([0, 1]),
         classes=["a", "b", "c"],
         target=2,
-        seen=np.zeros((2, 4, 4, 1)),
+        inputs=np.zeros((2, 4, 4, 1)),
         purified=np.zeros((2, 4, 4, 1)),
-        seen_probabilities=shares,
+        input_probabilities=shares,
         prediction=np.array([0, 1]),
         confidence=np.ones(2),
         maps={},
@@ -97,7 +97,7 @@ def test_feature_noise_stands_channel_by_channel(tmp_path, quick):
     extent = np.ptp([maps["clean"], maps["seen"]])
     change = 100 * np.abs(maps["seen"] - maps["clean"]).mean() / extent
     assert f"{change:.1f} %" in words
-    (seen, *_) = read_seen([file])
+    (seen, *_) = read_examples([file])
     rows = figures._noise(seen, 0)
     assert [row.name for row in rows] == ["clean", "adversarial", "difference x 4"]
     clean, attacked, difference = (row.tiles[6].picture for row in rows)

@@ -43,7 +43,7 @@ def test_published_values_are_those_of_the_papers_tables(made):
         ("rank correlation of noise and accuracy of VGG-19", None),
     ):
         claim = claims[HERE + quantity]
-        assert not claim.lacking
+        assert not claim.reason
         if published is not None:
             assert claim.published == published, quantity
         else:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from experiments.segfault import areas
-from experiments.segfault.areas import Lacking, Source
+from experiments.segfault.areas import NotComputable, Source
 
 PIXELS = "pixel (ML-LOO)"
 
@@ -57,7 +57,7 @@ def test_superpixels_against_pixels():
     ],
 )
 def test_what_cannot_be_computed_says_why(function, reason):
-    with pytest.raises(Lacking, match=reason):
+    with pytest.raises(NotComputable, match=reason):
         function()
 
 

@@ -54,7 +54,7 @@ def verdicts(claims: dict, *words: str) -> set[str]:
 
 def test_every_claim_of_the_paper_is_decided_by_its_own_tables(made):
     claims = made()
-    lacking = {claim.lacking for claim in claims.values() if claim.lacking}
+    lacking = {claim.reason for claim in claims.values() if claim.reason}
     unmeasured = {
         reason for reason in lacking if re.fullmatch("the cost of .* not measured", reason)
     }
@@ -137,8 +137,8 @@ def test_settings_are_compared_on_the_same_images_only(made):
 
     claims = made(detection=apart)
     lower = those(claims, "AUC of ML-LOO - mean AUC of superpixels")
-    assert all(claim.lacking for claim in lower)
-    assert not any(claim.lacking for claim in those(claims, "AUC of SLIC - AUC of others"))
+    assert all(claim.reason for claim in lower)
+    assert not any(claim.reason for claim in those(claims, "AUC of SLIC - AUC of others"))
     # Within a setting nothing has changed.
     gain = "AUC of 10-D - AUC of 1-D, FGSM"
     assert [c.estimate for c in those(claims, gain)] == [c.estimate for c in those(made(), gain)]
@@ -178,8 +178,8 @@ def test_costs_are_compared_run_by_run(made):
     (fastest,) = those(claims, "seconds of 10-D / seconds of the faster other")
     assert (fastest.verdict, fastest.estimate[:3]) == ("holds", pytest.approx((0.5, 0.5, 0.5)))
     seconds = those(claims, "seconds of pixel (ML-LOO) / seconds of")
-    assert {claim.verdict for claim in seconds if not claim.lacking} == {"holds"}
-    assert len(seconds) == 13 and sum(not claim.lacking for claim in seconds) == 7
+    assert {claim.verdict for claim in seconds if not claim.reason} == {"holds"}
+    assert len(seconds) == 13 and sum(not claim.reason for claim in seconds) == 7
     assert seconds[0].estimate == pytest.approx((50, 50, 50, 2))
     claims = made(cost=lambda f: timed(f, {"predicted": 1.0, "probabilities": 2.0, "hidden": 3.0}))
     assert verdicts(claims, "seconds of 10-D / seconds of the faster other") == {"does not"}
@@ -233,7 +233,7 @@ def test_what_was_not_computed_is_not_decidable(made, segfault):
     (claim, *_) = those(claims, "seconds of pixel (ML-LOO) / seconds of slic n_segments=32")
     assert claim.verdict == "not decidable: the cost of pixel (ML-LOO) was not measured"
     (pooled,) = those(claims, "AUC of 10-D - AUC of 1-D, mean of FGSM, PGD, DeepFool,")
-    assert not pooled.lacking
+    assert not pooled.reason
 
 
 def test_data_sets_are_told_apart(made, segfault):
@@ -248,8 +248,8 @@ def test_data_sets_are_told_apart(made, segfault):
         "patches, cnn26",
     }
     (digits,) = [c for q, c in claims.items() if q.startswith("digits") and "training acc" in q]
-    assert not digits.lacking
-    assert claims["digits, cnn26: AUC of 10-D - AUC of 1-D, FGSM, mean over settings"].lacking
+    assert not digits.reason
+    assert claims["digits, cnn26: AUC of 10-D - AUC of 1-D, FGSM, mean over settings"].reason
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_seconds_of_clean_and_adversarial_images(made, factor, verdict):
     assert claim.estimate == pytest.approx((factor, factor, factor, 8))
     claims = made(iqr=lambda frame: frame[frame["threat"] == "clean"])
     (claim,) = those(claims, "seconds of an adversarial image")
-    assert claim.lacking
+    assert claim.reason
 
 
 @pytest.mark.parametrize(("share", "verdict"), [(0.1, "holds"), (0.5, "does not")])
@@ -325,7 +325,7 @@ def test_what_fgsm_leaves(made, share, verdict):
     assert (claim.verdict, claim.published) == (verdict, "11.72")
     claims = made(predictions=lambda frame: frame[frame["threat"] == "clean"])
     (claim,) = those(claims, "accuracy in % under FGSM, epsilon 0.1")
-    assert claim.lacking == "FGSM with epsilon 0.1 was not predicted"
+    assert claim.reason == "FGSM with epsilon 0.1 was not predicted"
 
 
 def test_the_size_of_the_classifier_is_counted_as_by_keras(made):

@@ -101,9 +101,9 @@ def test_superpixels_are_outlined_and_counted(whole):
 
 def test_images_with_other_settings_stand_side_by_side(whole, monkeypatch):
     (file,) = whole.inputs("figures", "segfault", "table5")["examples"][:1]
-    shown = figures.read_examples([file], "slic")[:2]
+    shown = figures.read_superpixels([file], "slic")[:2]
     fewer = [shown[0], shown[1]._replace(maps=shown[1].maps[:1])]
-    monkeypatch.setattr(figures, "read_examples", lambda *_: fewer)
+    monkeypatch.setattr(figures, "read_superpixels", lambda *_: fewer)
     (axis,) = figures.boundaries([file], method="slic").axes
     assert len(axis.texts) == 2 * 2 + 3
 

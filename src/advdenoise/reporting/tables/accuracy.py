@@ -5,7 +5,7 @@ from advdenoise.reporting import labels
 from advdenoise.reporting.cells import Cell, Cells
 from advdenoise.reporting.measures import accuracy
 from advdenoise.reporting.read import Results
-from advdenoise.reporting.worst import ADAPTIVE, ALL, OBLIVIOUS, met
+from advdenoise.reporting.worst import ADAPTIVE, ALL, OBLIVIOUS, threats_by_defence
 from advdenoise.reporting.worst import worst_case as worst
 
 _COLUMNS = {
@@ -21,8 +21,7 @@ def by_threat(predictions: Results) -> list[Cell]:
 
     def label(about: dict) -> tuple[str, str]:
         threat = labels.threat(about["threat"], about["attack_point"], about["classifier"])
-        purifier = labels.with_point(about["purifier"], about["purifier_point"])
-        return f"{about['dataset']}, {about['classifier']}: {threat}", purifier
+        return f"{about['dataset']}, {about['classifier']}: {threat}", labels.purifier(about)
 
     return accuracy(predictions, label)
 
@@ -30,20 +29,20 @@ def by_threat(predictions: Results) -> list[Cell]:
 def worst_case(predictions: Results, *, among_top: bool = False) -> Cells:
     """Clean accuracy, and robust accuracy where each image meets the attack that is worst for it.
 
-    Rows are defences, columns what the attackers know. With `among_top` a hit is a label among the
-    max(1, classes // 100) largest outputs. Notes say what each defence was tried on.
+    Rows are defences, columns sets of attacks, notes the threats of each defence. With `among_top`
+    a label among the max(1, classes // 100) largest outputs counts as correct.
     """
 
     def label(about: dict) -> tuple[str, str]:
         names = [about[name] for name in ("dataset", "classifier", "purifier", "purifier_point")]
         return _defence(*names), _COLUMNS[about["attacker"]]
 
-    tried: dict[tuple[str, ...], list[str]] = {}
-    for defence, threats in met(predictions).items():
-        tried.setdefault(tuple(threats), []).append(_defence(*defence))
+    by_threats: dict[tuple[str, ...], list[str]] = {}
+    for defence, threats in threats_by_defence(predictions).items():
+        by_threats.setdefault(tuple(threats), []).append(_defence(*defence))
     notes = [
         f"{'; '.join(defences)}: {len(threats)} threats, {', '.join(threats)}."
-        for threats, defences in tried.items()
+        for threats, defences in by_threats.items()
     ]
     return Cells(worst(predictions, label, among_top=among_top), notes)
 

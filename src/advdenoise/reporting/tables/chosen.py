@@ -1,4 +1,4 @@
-"""What jobs chose, and how every candidate did."""
+"""The values that jobs chose for settings, with the measures of every candidate."""
 
 from pathlib import Path
 
@@ -17,9 +17,8 @@ def candidates(chosen: list[Path], labels: Labels = USUAL) -> Cells:
     """A row for each candidate of each setting: its measures, and whether it was chosen.
 
     Intervals are over images: Wilson's of accuracies, else 1.96 standard errors to either side, of
-    the mean of two accuracies within 0 and 100 %. Beside the chosen one stands the published value
-    that it was to come near to. A choice that fell on the first or the last of its candidates is
-    told below.
+    the mean of two accuracies within 0 and 100 %. The published value that a setting was chosen by
+    stands beside the chosen candidate. A note says if the first or the last candidate was chosen.
     """
     cells, notes, printed = [], [], {}
     for value, settings in read_values(chosen):
@@ -59,9 +58,7 @@ def _cells(row: str, candidate: dict, choice: dict, about: dict) -> list[Cell]:
     for name, measured in candidate["measures"].items():
         count, unit = measured["images"], UNITS.get(name, "%")
         cells.append(Cell(row, name, name, unit, _estimate(name, measured), about=about))
-    is_chosen = Estimate(
-        float(candidate["value"] == choice["value"]), float("nan"), float("nan"), count
-    )
+    is_chosen = Estimate.without_interval(candidate["value"] == choice["value"], count)
     return [*cells, Cell(row, CHOSEN, CHOSEN, YES_NO, is_chosen, about=about)]
 
 
@@ -78,15 +75,15 @@ def _estimate(name: str, measured: dict) -> Estimate:
 
 
 def _notes(name: str, choice: dict) -> list[str]:
-    tried = [candidate["value"] for candidate in choice["candidates"]]
+    values = [candidate["value"] for candidate in choice["candidates"]]
     setting, value = choice["setting"], choice["value"]
     text = f"{name}: {setting} {_shown(value)}"
     (best,) = (c for c in choice["candidates"] if c["value"] == value)
     if choice["wanted"] is not None:
         mean = best["measures"][MSE]["mean"]
         text += f" gives {mean:.3f} pixel^2, asked for was {choice['wanted']:.3f}"
-    if value in (tried[0], tried[-1]):
-        text += f"; it is the {'first' if value == tried[0] else 'last'} that was tried"
+    if value in (values[0], values[-1]):
+        text += f"; it is the {'first' if value == values[0] else 'last'} that was tried"
     return [f"{text}."]
 
 

@@ -1,4 +1,4 @@
-"""What the denoisers themselves are worth."""
+"""Reconstruction errors of denoisers."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def calibration(calibration: list[Path]) -> list[Cell]:
         row = f"{about['dataset']}, {about['denoiser']}, seed {about['seed']}"
         half = 1.96 * value["deviation"] / value["images"] ** 0.5
         mean = Estimate(value["mean"], value["mean"] - half, value["mean"] + half, value["images"])
-        deviation = Estimate(value["deviation"], float("nan"), float("nan"), value["images"])
+        deviation = Estimate.without_interval(value["deviation"], value["images"])
         for column, estimate in (("mean", mean), ("deviation", deviation)):
             metric = f"reconstruction error, {column}"
             cells.append(Cell(row, column, metric, "", estimate, about=about))

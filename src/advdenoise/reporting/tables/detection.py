@@ -29,8 +29,7 @@ def transfer(detection: Results) -> list[Cell]:
 
     def label(about: dict) -> tuple[str, str]:
         fitted = labels.threat(about["fitted_threat"], about["fitted_point"], about["classifier"])
-        representation = f"{about['representation']} ({about['protocol']})"
-        parts = [_attribution(about), f"{_detector(about)} {representation}", f"fitted on {fitted}"]
+        parts = [_attribution(about), _scores(about), f"fitted on {fitted}"]
         return f"{about['dataset']}, {about['classifier']}: {', '.join(parts)}", _attack(about)
 
     cells = transfer_auc(detection, label)
@@ -44,7 +43,7 @@ def transfer(detection: Results) -> list[Cell]:
 
 def _by_attack(about: dict) -> tuple[str, str]:
     row = f"{about['dataset']}, {about['classifier']}: {_attack(about)}, {_attribution(about)}"
-    return row, f"{_detector(about)} {about['representation']} ({about['protocol']})"
+    return row, _scores(about)
 
 
 def _is_own(about: dict) -> bool:
@@ -60,5 +59,6 @@ def _attribution(about: dict) -> str:
     return labels.with_point(about["attribution"], about["attribution_point"])
 
 
-def _detector(about: dict) -> str:
-    return labels.with_point(about["detector"], about["detector_point"])
+def _scores(about: dict) -> str:
+    detector = labels.with_point(about["detector"], about["detector_point"])
+    return f"{detector} {about['representation']} ({about['protocol']})"

@@ -1,4 +1,4 @@
-"""The propagation explorer: how far noise travels, and what classifier and detector make of it."""
+"""The propagation explorer: distances, predictions and detectors' scores of the same images."""
 
 from typing import Literal
 
@@ -17,8 +17,7 @@ def rows(
 ) -> Rows:
     """Distances, predictions and detectors' scores of the same images, joined.
 
-    A row for each image, threat, purifier and layer. `protocol` and `representation` are those
-    under which detectors gave the scores; what was not computed for an image is null, and without
-    `detection` there are no scores.
+    A row for each image, threat, purifier and layer. `protocol` and `representation` select the
+    scores; values that were not computed are null, and without `detection` there are no scores.
     """
-    return Rows(explorer.joined(distances, predictions, detection, protocol, representation))
+    return Rows(explorer.join_results(distances, predictions, detection, protocol, representation))

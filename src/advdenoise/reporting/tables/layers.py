@@ -23,9 +23,9 @@ def by_layer(distances: Results) -> list[Cell]:
 
     def label(about: dict) -> tuple[str, str]:
         threat = labels.threat(about["threat"], about["attack_point"], about["classifier"])
-        purifier = labels.with_point(about["purifier"], about["purifier_point"])
         layer = f"{about['layer_index'] + 1} {about['layer']}"
-        return f"{about['dataset']}, {about['classifier']}: {threat}, {purifier}", layer
+        row = f"{about['dataset']}, {about['classifier']}: {threat}"
+        return f"{row}, {labels.purifier(about)}", layer
 
     cells = []
     for measure, printed in MEASURES.items():
