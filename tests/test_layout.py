@@ -19,7 +19,9 @@ RULES = sorted((REPOSITORY / "rules").glob("*.smk"))
 
 # Imports go down this list, or stay on a line.
 ORDER = [
-    ["__main__", "api"],
+    ["__main__"],
+    ["contracts"],
+    ["api"],
     ["stages"],
     ["reporting"],
     ["graph"],

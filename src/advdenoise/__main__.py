@@ -1,8 +1,11 @@
-"""The command line of the library: `python -m advdenoise list`, `verify` and `unlock`.
+"""The command line of the library: `python -m advdenoise list`, `check`, `verify` and `unlock`.
 
 `list` prints the functions that a configuration may name, one line each: `list attacks` those of
 one kind, `list attacks gradient.pgd` one in full, `list keys` the keys of a configuration. With
 `--configfile` the entries of the configuration follow. `--markdown` prints config/README.md.
+
+`check` reads a configuration as Snakemake does, and tries your own functions and networks in it on
+a few images, one line each. The exit status is 1 where anything is wrong.
 
 `verify` says what does not belong into a folder of results, one line a file: damaged, foreign, left
 over. Without folders those of all scales are looked at. Files are compared with the configuration
@@ -45,6 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("name", nargs="?", help="a function, or a section of the keys")
     listing.add_argument("--configfile", nargs="+", default=[], help="as Snakemake's")
     listing.add_argument("--markdown", action="store_true", help="print config/README.md")
+    check = commands.add_parser("check", help="read a configuration, try your own functions")
+    check.set_defaults(run=_check)
+    check.add_argument("configfile", nargs="+", help="as Snakemake's --configfile")
+    check.add_argument("--config", nargs="+", default=[], help="name=value over the files")
     verify = commands.add_parser("verify", help="say which result files do not belong")
     verify.set_defaults(run=_verify)
     verify.add_argument("paths", nargs="*", type=Path, help="folders or files below results/")
@@ -78,6 +85,18 @@ def _list(options) -> int:
     for line in lines:
         print(line)
     return 0
+
+
+def _check(options) -> int:
+    config = configuration.read(yaml_files.requested(options.configfile, options.config))
+    from advdenoise import contracts
+
+    wrong = 0
+    for key, sentence in contracts.check(config):
+        wrong += sentence is not None
+        told = sentence or "ok"
+        print(told if told.startswith(key) else f"{key}: {told}", flush=True)
+    return 1 if wrong else 0
 
 
 def _verify(options) -> int:

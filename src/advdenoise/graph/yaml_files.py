@@ -16,7 +16,7 @@ from advdenoise.errors import BadInput
 from advdenoise.graph import sources
 from advdenoise.ops.files import why_not_readable
 
-DEFAULT = Path("config/config.yaml")
+DEFAULT = sources.REPOSITORY / "config" / "config.yaml"
 # Values in one file, those that aliases repeat counted each time: many times what any needs.
 LARGEST = 50_000
 DEEPEST = 100
