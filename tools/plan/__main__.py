@@ -1,10 +1,10 @@
-"""Print what a run will take before it starts: hours, disk, the longest job and the longest chain.
+"""Estimate a run before it starts: hours, disk, the longest job and the longest chain.
 
     python -m tools.plan [--configfile F [F ...]] [--config k=v ...] [targets ...]
 
 Jobs that ran before count as measured, others as counts times the unit costs that
-`python -m tools.plan.unit_costs` measures, brought to what like jobs took. A figure `3.2 x1.5` is
-expected between 3.2 / 1.5 and 3.2 * 1.5.
+`python -m tools.plan.unit_costs` measures, corrected by similar jobs that ran. A figure `3.2 x1.5`
+is expected between 3.2 / 1.5 and 3.2 * 1.5.
 """
 
 import sys
@@ -23,31 +23,31 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _options():
-    found = parser(__doc__)
-    found.add_argument("--device", help="cpu or a GPU that was measured; by default the GPU")
-    found.add_argument("--everything", action="store_true", help="also jobs that have run")
-    found.add_argument(
+    options = parser(__doc__)
+    options.add_argument("--device", help="cpu or a GPU that was measured; by default the GPU")
+    options.add_argument("--everything", action="store_true", help="also jobs that have run")
+    options.add_argument(
         "--learn-from",
         nargs="+",
         default=[],
         metavar="F",
-        help="configuration of other jobs that ran here, to compare with what was counted",
+        help="configuration of other jobs that ran here, to correct counts by",
     )
-    found.add_argument(
-        "--check", action="store_true", help="what jobs took over what was counted, by rule"
+    options.add_argument(
+        "--check", action="store_true", help="the ratio of measured to counted seconds, by rule"
     )
-    return found
+    return options
 
 
 def _plan(options) -> list[str]:
-    known = units.Units(units.read(), options.device)
-    request = Request(options.targets, options.configfile, options.config, known.fact)
-    # Jobs that ran teach also where just a few others are asked for.
-    whole = Request([], options.configfile, options.config, known.fact)
+    costs = units.Units(units.read(), options.device)
+    request = Request(options.targets, options.configfile, options.config, costs.fact)
+    # All jobs that ran are compared with their counts, whatever the targets.
+    whole = Request([], options.configfile, options.config, costs.fact)
     requests = [request, whole] if options.targets else [request]
     if options.learn_from:
-        requests.append(Request([], options.learn_from, options.config, known.fact))
-    estimator = Estimator(known, [(one.counting, one.jobs(everything=True)) for one in requests])
+        requests.append(Request([], options.learn_from, options.config, costs.fact))
+    estimator = Estimator(costs, [(one.counting, one.jobs(everything=True)) for one in requests])
     if options.check:
         return report.ratios(estimator.ratios())
     jobs = request.jobs(everything=options.everything)
@@ -55,14 +55,14 @@ def _plan(options) -> list[str]:
         return ["Nothing is to be run: all that is asked for is there."]
     estimates, unknown = estimator.of(request.counting, jobs)
     asked = " ".join(["--configfile", *options.configfile] if options.configfile else [])
-    found = [*request.extents.assumptions, *report.missing(unknown, asked)]
+    lines = [*request.extents.assumptions, *report.missing(unknown, asked)]
     if estimates:
-        found += [
-            *report.heading(request.flow.config["scale"], estimates, known, asked),
+        lines += [
+            *report.heading(request.flow.config["scale"], estimates, costs, asked),
             "",
-            *report.lines(estimates, known.device),
+            *report.lines(estimates, costs.device),
         ]
-    return found
+    return lines
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the jobs cost, from the benchmark files that Snakemake keeps."""
+"""The cost of jobs, from the benchmark files of Snakemake."""
 
 import csv
 import logging
@@ -36,7 +36,7 @@ def collect(folder: Path) -> dict[str, Cost]:
 def by_rule(jobs: Iterable[tuple[str, Path]]) -> dict[str, Cost]:
     """The cost of each rule, of pairs of a job's rule and its benchmark file.
 
-    Files that tell no cost are left out with a line in the log; BadInput where none does.
+    Damaged files are left out with a line in the log; DamagedFile if all are.
     """
     costs: dict[str, list[Cost]] = {}
     bad = None
@@ -77,7 +77,7 @@ def read(path: Path) -> Cost:
 
 
 def total(costs: Iterable[Cost]) -> Cost:
-    """The sum, memory apart: of that the largest."""
+    """The sum of all but the memory, of which the maximum."""
     costs = list(costs)
     return Cost(
         sum(cost.jobs for cost in costs),
@@ -88,7 +88,7 @@ def total(costs: Iterable[Cost]) -> Cost:
 
 
 def lines(costs: dict[str, Cost]) -> list[str]:
-    """A text table: a line per rule, the dearest first, and the total."""
+    """A text table: a line per rule, the most expensive first, and the total."""
     rows = sorted(costs.items(), key=lambda item: -item[1].core_seconds)
     rows.append(("total", total(costs.values())))
     width = max(len(rule) for rule in costs)

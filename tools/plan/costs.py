@@ -1,10 +1,10 @@
-"""Print what the jobs cost: by rule and in total, from Snakemake's benchmark files.
+"""Print the cost of jobs, by rule and in total, from Snakemake's benchmark files.
 
     python -m tools.plan.costs [--scale quick]
     python -m tools.plan.costs [--configfile F [F ...] --] targets ...
 
-Snakemake itself is not in it. Of targets, such as a paper, all jobs that they stand on count;
-without any, those of every scale that has run here, or of one.
+Snakemake itself does not count. Targets, such as an experiment, count with all jobs that they need;
+without targets, all jobs of every scale that has run here, or of one.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from tools.plan.units import FOLDER
 
 @program
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="What the jobs cost, by rule and in total.")
+    parser = argparse.ArgumentParser(description="The cost of jobs, by rule and in total.")
     parser.add_argument("targets", nargs="*", help="what `snakemake` is asked for")
     parser.add_argument("--configfile", nargs="+", default=[], help="as Snakemake's, for targets")
     parser.add_argument("--scale", help="the name under benchmarks/; all of them by default")
@@ -30,8 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.configfile and not options.targets:
         parser.error("--configfile is of targets: name some behind `--`")
     costs = _of_targets(options) if options.targets else _of_scales(options)
-    for name, found in costs:
-        print(f"{name}:", *budget.lines(found), sep="\n")
+    for name, by_rule in costs:
+        print(f"{name}:", *budget.lines(by_rule), sep="\n")
     return 0
 
 

@@ -1,7 +1,7 @@
-"""What jobs will cost: what earlier runs of the same jobs did, else counts times unit costs.
+"""The cost of jobs: as measured in earlier runs of the same jobs, else counts times unit costs.
 
-What is counted is brought to what earlier runs of like jobs took, by the median of their ratios.
-Every figure has a factor: it is expected between the figure over it and the figure times it.
+Counts are corrected by the median ratio of measured to counted costs of similar jobs. Every figure
+has a factor: the cost is expected between figure / factor and figure * factor.
 """
 
 import contextlib
@@ -22,15 +22,14 @@ from tools.plan.work import PASSING, Counting, NotMeasured, Work
 
 log = logging.getLogger(__name__)
 
-# Factors where no earlier run says better: of passes through networks, which were seen to take 0.6
-# to 1.6 times what is counted, and of anything else; then the least that earlier runs of like jobs
-# can give, and that of a job that ran before.
+# Factors without earlier runs: of passes through networks, whose measured ratios were 0.6 to 1.6,
+# and of anything else; then the least factor from similar jobs, and that of a job that ran before.
 PASSES, ELSE = 2.0, 8.0
 LEAST, AGAIN = 1.4, 1.2
-# A job of other functions than those that ran, or of so many times the work, is less like them.
+# A job with other functions than those that ran, or with so many times the work, is less similar.
 FAR = 10
-# To what the bytes of a stage shrink, and its factor, before any are there. Perturbations come to
-# between 0.07 (sign attacks) and 0.7; the columns of detectors' scores are the same over and over.
+# Compression of a stage's bytes and its factor, without earlier runs. Perturbations shrink to 0.07
+# (sign attacks) to 0.7; the columns of detectors' scores are repetitive.
 COMPRESSED = {
     "images": (0.7, 1.2),
     "attack": (0.25, 3.0),
@@ -53,7 +52,7 @@ class Figure(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What one job is expected to take: seconds on the device planned for, bytes on the disk.
+    """The expected cost of one job: seconds on the planned device, bytes on the disk.
 
     `source` is "measured" (the same job ran before), "fitted" (counted, and compared with earlier
     jobs like it) or "counted".
@@ -66,7 +65,7 @@ class Estimate(NamedTuple):
 
 
 class Past(NamedTuple):
-    """What a job took when it ran: seconds on the device planned for, and its files' bytes."""
+    """The measured cost of a job: seconds on the planned device, and its files' bytes."""
 
     seconds: float | None = None
     size: int | None = None
@@ -101,14 +100,13 @@ class Estimator:
     def of(
         self, counting: Counting, jobs: Iterable[PlannedJob]
     ) -> tuple[list[Estimate], dict[str, list[PlannedJob]]]:
-        """What each job is expected to take; apart, by what was not measured, those unknown."""
+        """The estimates of jobs; separately, by the missing cost, the jobs without an estimate."""
         estimates, unknown = [], {}
         for job in jobs:
             past = self._past(counting, job)
             try:
-                again = past.seconds is not None
-                found = _again(job, past) if again else self._new(counting, job, past)
-                estimates.append(found)
+                ran = past.seconds is not None
+                estimates.append(_again(job, past) if ran else self._new(counting, job, past))
             except NotMeasured as missing:
                 unknown.setdefault(str(missing), []).append(job)
         return estimates, unknown
@@ -129,7 +127,7 @@ class Estimator:
         return _Counted(job, work, *seconds, past)
 
     def _past(self, counting: Counting, job: PlannedJob) -> Past:
-        """What the job took with the settings of today; None where that is not known."""
+        """The cost of the job with its present settings; None where that is not known."""
         files = [Path(path) for path in job.outputs]
         if not all(path.exists() for path in files):
             return Past()
@@ -140,12 +138,12 @@ class Estimator:
         device = CPU
         if files[0].suffix in _WITH_PROVENANCE:
             try:
-                made = read_provenance(files[0])
+                provenance = read_provenance(files[0])
             except BadInput:
                 return Past()
-            if not _holds(made["settings"], counting.settings(job)):
+            if not _has_settings(provenance["settings"], counting.settings(job)):
                 return Past()
-            device = made["device"]
+            device = provenance["device"]
         if job.gpus and device != self._units.device:
             return Past(size=size)
         try:
@@ -163,11 +161,11 @@ class Estimator:
         unchecked = PASSES if any(use.what in PASSING for use in one.work.uses) else ELSE
         unchecked = _both(unchecked, one.factor)
         took = [(o.past.seconds, o.seconds) for o in like or ran if o.past.seconds is not None]
-        seconds = _brought(one.seconds, took, Figure(1.0, unchecked))
+        seconds = _corrected(one.seconds, took, Figure(1.0, unchecked))
         if took and (not like or one.seconds > FAR * max(counted for _, counted in took)):
             seconds = seconds._replace(factor=_both(seconds.factor, math.sqrt(unchecked)))
         wrote = [(o.past.size, o.work.size) for o in like or ran if o.past.size and o.work.size]
-        size = _brought(one.work.size, wrote, Figure(*COMPRESSED.get(job.stage, _OTHER)))
+        size = _corrected(one.work.size, wrote, Figure(*COMPRESSED.get(job.stage, _OTHER)))
         return Estimate(job, seconds, size, "fitted" if took else "counted")
 
 
@@ -175,17 +173,17 @@ def _again(job: PlannedJob, past: Past) -> Estimate:
     return Estimate(job, Figure(past.seconds, AGAIN), Figure(past.size, AGAIN), "measured")
 
 
-def _brought(counted: float, pairs: Sequence[tuple[float, float]], usual: Figure) -> Figure:
-    """What was counted, times what pairs say, or what is usual without any."""
+def _corrected(counted: float, pairs: Sequence[tuple[float, float]], usual: Figure) -> Figure:
+    """A count corrected by pairs of measured and counted costs, or by `usual` without any."""
     ratio = fit(pairs, usual.factor) if pairs else usual
     return Figure(counted * ratio.value, ratio.factor)
 
 
 def fit(pairs: Sequence[tuple[float, float]], unchecked: float) -> Figure:
-    """What (measured, counted) pairs say of measured over counted: a median and its factor.
+    """The median ratio of (measured, counted) pairs and its factor.
 
-    The median is weighted by what was counted: of small jobs only their start is seen. The fewer
-    pairs there are, the nearer is the factor to `unchecked`, which holds without any.
+    The median is weighted by the counts: small jobs consist of their start. With fewer pairs the
+    factor approaches `unchecked`, that without any.
     """
     logs = [math.log(measured / counted) for measured, counted in pairs]
     weights = [counted for _, counted in pairs]
@@ -196,7 +194,7 @@ def fit(pairs: Sequence[tuple[float, float]], unchecked: float) -> Figure:
 
 
 def _both(*factors: float) -> float:
-    """The factor of what deviates by several, one regardless of the other."""
+    """The combined factor of independent deviations."""
     return math.exp(math.hypot(*map(math.log, factors)))
 
 
@@ -242,23 +240,23 @@ def _first(pair: tuple) -> float:
 
 
 def _seconds(cost: budget.Cost, device: str) -> float:
-    """What a job took: on a GPU by the clock; on a CPU by the processor, which others leave be.
+    """Seconds of a job: wall time on a GPU, CPU time on a CPU, which other jobs do not change.
 
-    A job of less than a second has ended before its CPU time was looked at twice.
+    The CPU time of a job of less than a second was sampled once at most.
     """
     if device != CPU:
         return cost.wall_seconds
     return max(cost.core_seconds, min(cost.wall_seconds, 1.0))
 
 
-def _holds(made: dict, settings: dict) -> bool:
-    """Whether a file was made with these settings.
+def _has_settings(stored: dict, settings: dict) -> bool:
+    """Whether a file has these settings.
 
-    Its job may have added others, to an entry what it found (a network's number of parameters), and
-    taken one of the candidates of a setting that is chosen.
+    Its job may have added others, such as a network's number of parameters to its entry, and have
+    chosen one of a setting's candidates.
     """
     wanted = json.loads(json.dumps(settings))
-    return all(_equal(made.get(name), value) for name, value in wanted.items())
+    return all(_equal(stored.get(name), value) for name, value in wanted.items())
 
 
 def _equal(stored, wanted) -> bool:

@@ -1,4 +1,4 @@
-"""How many images a split will hold, of which shape, also where there are no data yet."""
+"""The number and shape of a split's images, also before the data are there."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from advdenoise.graph.sources import load
 
 
 class Extents:
-    """What the data sets of one configuration hold. `assumptions` says what had to be assumed."""
+    """The extents of a configuration's data sets; `assumptions` are sentences on unknown ones."""
 
     def __init__(self, config: dict):
         self._config = config
@@ -21,9 +21,9 @@ class Extents:
         self.assumptions: list[str] = []
 
     def of(self, dataset: str) -> Extent:
-        """A data set's extent: as its function tells, else as its images do.
+        """A data set's extent, from its function if it has one, else from its images.
 
-        Raises BadInput where the function tells nothing and the images are not there.
+        Raises BadInput where the function gives none and the images are not there.
         """
         if dataset not in self._known:
             self._known[dataset] = self._find(dataset)
@@ -43,8 +43,8 @@ class Extents:
     def _find(self, dataset: str) -> Extent:
         entry = self._config["datasets"][dataset]
         function = load("datasets", entry)
-        told = getattr(function.func, "extent", None)
-        extent = told(**entry.get("settings", {})) if told else None
+        extent_of = getattr(function.func, "extent", None)
+        extent = extent_of(**entry.get("settings", {})) if extent_of else None
         if extent and not extent.assumed:
             return extent
         root = self._config["data_root"]

@@ -1,4 +1,4 @@
-"""The jobs that a run would have, from the dry run that Snakemake prints, and its configuration."""
+"""The jobs of a run, from the listing of Snakemake's dry run."""
 
 import re
 import subprocess
@@ -42,7 +42,7 @@ def dry_run(
 ) -> list[PlannedJob]:
     """The jobs that Snakemake would run in this folder, or all, also those that have run.
 
-    Rules that only collect others' files are left out. Raises `BadInput` with what Snakemake said
+    Rules that only collect others' files are left out. Raises `BadInput` with Snakemake's message
     where it refuses, RuntimeError where its listing is not understood.
     """
     system.check_cache()

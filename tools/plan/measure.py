@@ -1,4 +1,4 @@
-"""The unit costs of a plan, measured on the machine at hand: each thing alone, few batches each."""
+"""Measure the unit costs of a plan on this machine: each thing alone, a few batches each."""
 
 import json
 import math
@@ -53,7 +53,7 @@ _LEAST = 8  # images in a batch: fewer would measure what a batch costs by itsel
 def measure(uses: Iterable[Use], batch: int, folder: Path) -> dict:
     """Costs and facts of each thing by its key; `batch` images at a time where time allows.
 
-    What cannot be measured here is told on the standard output and left out.
+    Things that cannot be measured here are printed and left out.
     """
     things: dict[Thing, set[str]] = {}
     for use in uses:
@@ -66,11 +66,11 @@ def measure(uses: Iterable[Use], batch: int, folder: Path) -> dict:
         except BadInput as reason:
             print(f"not measured: {thing.key}: {reason}")
             continue
-        told = ", ".join(
+        words = ", ".join(
             f"{what} {1000 * cost['seconds']:.4g} ms"
             for what, cost in measured[thing.key]["costs"].items()
         )
-        print(f"{thing.key}: {told}", flush=True)
+        print(f"{thing.key}: {words}", flush=True)
     return measured
 
 
@@ -97,11 +97,11 @@ def _network(thing: Thing, whats: list[str], batch: int, folder: Path) -> dict:
     shape = getattr(network, "code_shape", shape)  # a generator takes no images
     stored = sum(tensor.numel() for tensor in network.state_dict().values())
     network = network.to(models.device(), memory_format=torch.channels_last)
-    # Before any training, which changes the statistics that the rewritten copy takes over.
-    judge = fold(network) if thing.kind == "classifiers" else network
+    # Before any training, which changes the statistics that the folded copy takes over.
+    folded = fold(network) if thing.kind == "classifiers" else network
     calls = {
-        FORWARD: lambda images: _forward(judge, images),
-        GRADIENT: lambda images: _gradient(judge, images),
+        FORWARD: lambda images: _forward(folded, images),
+        GRADIENT: lambda images: _gradient(folded, images),
         INNER: lambda images: _gradient(network, images),
         UPDATE: lambda images: _loss(network(images)).backward(),
     }
@@ -129,7 +129,7 @@ def _gradient(network: nn.Module, images: torch.Tensor) -> None:
 
 
 def _stepping(network: nn.Module) -> Callable[[], None]:
-    """A step of the optimiser that remembers most."""
+    """A step of Adam, the optimiser with the most state."""
     optimiser = Optimiser(network, {"name": "adam", "lr": 1e-6}, "unit costs")
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -141,7 +141,7 @@ def _loss(outputs: torch.Tensor) -> torch.Tensor:
 
 
 def _superpixels(thing: Thing, whats: list[str], batch: int, folder: Path) -> dict:
-    """Seconds of one image's label map and how many labels it has, on photographs."""
+    """Seconds of one image's label map, and its number of labels, on photographs."""
     function = load("attributions", _entry(thing))
     images = _photographs(thing.size)
     counts = [int(function(image).max()) + 1 for image in images]
@@ -162,7 +162,7 @@ def _photographs(shape: tuple[int, ...]) -> list[np.ndarray]:
 
 
 def _detector(thing: Thing, whats: list[str], batch: int, folder: Path) -> dict:
-    """Seconds of a fit on some rows and of scoring a quarter as many, and how they grow."""
+    """Seconds of a fit on some rows and of scoring a quarter as many, and their growth."""
     generator = np.random.default_rng(0)
 
     def fitting(rows: int) -> Callable[[], None]:
@@ -178,7 +178,7 @@ def _detector(thing: Thing, whats: list[str], batch: int, folder: Path) -> dict:
 
         return fit
 
-    fitting(20)()  # what is imported and compiled at the first time
+    fitting(20)()  # the first call imports and compiles
     few, many = (_cost(fitting(rows), 1, time.process_time) for rows in _ROWS)
     growth = math.log(many["seconds"] / few["seconds"]) / math.log(_ROWS[1] / _ROWS[0])
     return {"costs": {FIT: many | {"rows": _ROWS[1], "power": max(growth, 0.0)}}}
@@ -235,7 +235,7 @@ def _entry(thing: Thing) -> dict:
 
 
 def _on_device() -> float:
-    """The time of a clock on a GPU, of the processor on a CPU, which other work there leaves be."""
+    """Wall time on a GPU, CPU time on a CPU, which other processes do not change."""
     if models.device().type == "cuda":
         torch.cuda.synchronize()
         return time.perf_counter()
@@ -252,15 +252,15 @@ def _per_image(call: Callable, shape: list[int], batch: int) -> dict:
     device = models.device()
 
     def images(count: int) -> torch.Tensor:
-        made = torch.rand(count, *shape, device=device)
-        return made.contiguous(memory_format=torch.channels_last)
+        batch = torch.rand(count, *shape, device=device)
+        return batch.contiguous(memory_format=torch.channels_last)
 
     pair = images(2)
     call(pair)
     two = _timed(lambda: call(pair), _on_device)
     count = min(batch, max(_LEAST, int(2 * _SECONDS / (_REPETITIONS + 1) / max(two, 1e-9))))
-    seen = images(count)
-    return _cost(lambda: call(seen), count, _on_device)
+    inputs = images(count)
+    return _cost(lambda: call(inputs), count, _on_device)
 
 
 def _cost(call: Callable[[], None], uses: int, clock: Callable[[], float]) -> dict:

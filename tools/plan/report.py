@@ -1,4 +1,4 @@
-"""A plan as text: what each stage takes, the longest chain, and jobs that are too short or long."""
+"""A plan as text: cost by stage, the longest chain, and jobs that are too short or too long."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -28,7 +28,7 @@ def heading(scale: str, estimates: Sequence[Estimate], units: Units, asked: str)
 
 
 def missing(unknown: dict[str, list[PlannedJob]], asked: str) -> list[str]:
-    """What was not measured, how many jobs the plan leaves out therefore, and the remedy."""
+    """Unknown costs, the number of jobs that the plan leaves out, and the remedy."""
     if not unknown:
         return []
     left_out = sum(map(len, unknown.values()))
@@ -40,7 +40,7 @@ def missing(unknown: dict[str, list[PlannedJob]], asked: str) -> list[str]:
 
 
 def ratios(found: dict[str, list[tuple[float, float]]]) -> list[str]:
-    """What the jobs that ran took over what was counted for them, by stage."""
+    """The ratio of measured to counted seconds of the jobs that ran, by stage."""
     rows = [["stage", "jobs", "seconds", "counted", "ratio", "each"]]
     for stage, pairs in sorted(found.items()):
         taken, counted = (sum(column) for column in zip(*pairs, strict=True))
@@ -52,7 +52,7 @@ def ratios(found: dict[str, list[tuple[float, float]]]) -> list[str]:
 
 
 def lines(estimates: Sequence[Estimate], device: str) -> list[str]:
-    """The stages, dearest first, their total, the longest chain and the jobs to look at."""
+    """The stages, most expensive first, their total, the longest chain and the jobs to look at."""
     stages: dict[str, list[Estimate]] = {}
     for one in estimates:
         stages.setdefault(one.job.stage, []).append(one)
@@ -115,14 +115,14 @@ def _long(estimates: Sequence[Estimate]) -> list[str]:
 def _beyond(estimates: Sequence[Estimate]) -> list[str]:
     limited = [one for one in estimates if one.job.runtime]
     found = [one for one in limited if one.seconds.value > one.job.runtime * MINUTE]
-    told = _named(
+    lines = _named(
         "Jobs expected to exceed their `runtime`",
         found,
         lambda one: f"{_span(one.seconds)} of {_duration(one.job.runtime * MINUTE)}",
     )
     worst = [one for one in limited if _upper(one) > one.job.runtime * MINUTE and one not in found]
     each = ", ".join(f"{stage} {n}" for stage, n in Counter(o.job.stage for o in worst).items())
-    return told + ([f"Jobs that may exceed it within their factor: {each}"] if worst else [])
+    return lines + ([f"Jobs that may exceed it within their factor: {each}"] if worst else [])
 
 
 def _upper(one: Estimate) -> float:
@@ -133,9 +133,9 @@ def _named(what: str, found: Sequence[Estimate], detail) -> list[str]:
     if not found:
         return [f"{what}: none"]
     ordered = sorted(found, key=lambda one: -one.seconds.value)
-    told = [f"  {one.job.stage} {detail(one)}  {one.job.name}" for one in ordered[:_SHOWN]]
+    lines = [f"  {one.job.stage} {detail(one)}  {one.job.name}" for one in ordered[:_SHOWN]]
     more = [f"  and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
-    return [f"{what}: {len(found)}", *told, *more]
+    return [f"{what}: {len(found)}", *lines, *more]
 
 
 def _hours(figure: Figure) -> str:
@@ -159,7 +159,7 @@ def _duration(seconds: float) -> str:
 
 
 def _digits(value: float) -> str:
-    """Two digits: more would say more than is known."""
+    """Two digits, as the estimates are no more precise."""
     return f"{value:,.0f}" if value >= 99.5 else f"{value:.2g}"
 
 

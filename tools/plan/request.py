@@ -1,4 +1,4 @@
-"""What is asked for: targets and a configuration, as Snakemake takes them, and their jobs."""
+"""Targets and a configuration, as Snakemake takes them, and their jobs."""
 
 import argparse
 
@@ -12,13 +12,13 @@ from tools.plan.work import Counting, Facts
 
 def parser(description: str) -> argparse.ArgumentParser:
     """The options that are Snakemake's."""
-    found = argparse.ArgumentParser(
+    options = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    found.add_argument("targets", nargs="*", help="as Snakemake takes them; all by default")
-    found.add_argument("--configfile", nargs="+", default=[], help="configuration files")
-    found.add_argument("--config", nargs="+", default=[], help="name=value over the files")
-    return found
+    options.add_argument("targets", nargs="*", help="as Snakemake takes them; all by default")
+    options.add_argument("--configfile", nargs="+", default=[], help="configuration files")
+    options.add_argument("--config", nargs="+", default=[], help="name=value over the files")
+    return options
 
 
 class Request:
@@ -33,11 +33,11 @@ class Request:
         self.flow = Flow(configuration.read(yaml_files.requested(configfiles, overrides)))
         self.extents = Extents(self.flow.config)
         self.counting = Counting(self.flow, self.extents, facts)
-        self._asked = targets, configfiles, overrides
+        self._arguments = targets, configfiles, overrides
         self._listed: dict[bool, list[PlannedJob]] = {}
 
     def jobs(self, everything: bool) -> list[PlannedJob]:
         """The jobs that a run would have; with `everything` also those that have run."""
         if everything not in self._listed:
-            self._listed[everything] = listing.dry_run(*self._asked, everything)
+            self._listed[everything] = listing.dry_run(*self._arguments, everything)
         return self._listed[everything]

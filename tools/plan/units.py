@@ -1,4 +1,4 @@
-"""What one use of each thing costs on a machine, as `tools.plan.unit_costs` measured it."""
+"""Unit costs of a machine, as `tools.plan.unit_costs` measured them."""
 
 import math
 import os
@@ -32,12 +32,12 @@ class Cost(NamedTuple):
 
 
 class Units:
-    """The unit costs of the device that is planned for, and of any machine what needs no GPU."""
+    """The unit costs of the planned device, and of any machine for what needs no GPU."""
 
     def __init__(self, files: list[dict], device: str | None = None):
-        """Files as `write` takes them, the latest first; a GPU's is planned for where there is one.
+        """Files as `write` takes them, the latest first; by default a GPU is planned for, if any.
 
-        Raises BadInput where `device` is asked for and no file is of it.
+        Raises BadInput where no file is of `device`.
         """
         devices = [file["device"] for file in files]
         if device is None:
@@ -53,9 +53,8 @@ class Units:
         """Raises NotMeasured."""
         places = [self._own] if use.what in PASSING else self._all
         for things in places:
-            found = things.get(use.thing.key, {}).get("costs", {}).get(use.what)
-            if found:
-                return Cost(**found)
+            if cost := things.get(use.thing.key, {}).get("costs", {}).get(use.what):
+                return Cost(**cost)
         raise NotMeasured(use.thing.key)
 
     def fact(self, thing: Thing, name: str) -> float:
@@ -99,14 +98,14 @@ def _is_cost(cost: dict) -> bool:
 
 
 def write(device: str, things: dict, provenance: dict, folder: Path = FOLDER) -> Path:
-    """Lay what was measured over what the device's file holds.
+    """Update the device's file with new measurements.
 
     `things` holds by key the facts of a thing and its `costs`, by use, as `Cost` has them.
     """
     path = path_of(device, folder)
-    held = _read(path)["things"] if os.path.lexists(path) else {}
+    stored = _read(path)["things"] if os.path.lexists(path) else {}
     for key, measured in things.items():
-        costs = held.get(key, {}).get("costs", {}) | measured["costs"]
-        held[key] = held.get(key, {}) | measured | {"costs": costs}
-    write_json(path, {"device": device, "things": held}, provenance)
+        costs = stored.get(key, {}).get("costs", {}) | measured["costs"]
+        stored[key] = stored.get(key, {}) | measured | {"costs": costs}
+    write_json(path, {"device": device, "things": stored}, provenance)
     return path

@@ -1,8 +1,8 @@
-"""What a job has to do, counted from its settings: passes through networks, fits, bytes.
+"""The work of a job, counted from its settings: passes through networks, fits, bytes.
 
-A count is of uses of a `Thing`, each of which has a unit cost, measured once on a machine. Nothing
-here knows an attack, a purifier or a training by name: the settings that say how often something is
-repeated (`steps`, `restarts`, ...) multiply, and what a component is handed says what it repeats.
+Counts are of uses of a `Thing`, each with a unit cost measured once on a machine. No attack,
+purifier or training is named here: the settings that repeat something (`steps`, `restarts`, ...)
+multiply, and a component's injected parameters say what it repeats.
 """
 
 import json
@@ -20,9 +20,8 @@ from tools.plan.listing import PlannedJob
 
 REPEATING = ("steps", "searches", "restarts", "draws", "queries", "iterations", "candidates")
 
-# Uses of a network: a pass through what stands in inference, the same with the gradient of the
-# images, that gradient taken of a network in training, the gradient of its weights, and, once a
-# batch, the optimiser's step.
+# Uses of a network: a forward pass, one with the gradient of the images, that gradient in training,
+# the gradient of the weights, and, once a batch, the optimiser's step.
 FORWARD, GRADIENT, INNER, UPDATE = "forward", "gradient", "inner gradient", "update"
 STEP = "step"
 PASSING = (FORWARD, GRADIENT, INNER, UPDATE, STEP)
@@ -37,7 +36,7 @@ _ROW = 60  # bytes of a row of numbers and names
 
 
 class Thing(NamedTuple):
-    """What has a cost: a component with its settings (JSON) and the size of what it works on.
+    """Something with a unit cost: a component with its settings (JSON) and the size of its inputs.
 
     The size is the shape of images and the number of classes, or the length of a feature vector.
     """
@@ -62,7 +61,7 @@ class Use(NamedTuple):
 
 
 DISK = Thing("disk", "write")
-DEVICE = Thing("device", "first")  # what the first use of the device costs a process
+DEVICE = Thing("device", "first")  # the first use of the device in a process
 
 
 class NotMeasured(Exception):
@@ -74,9 +73,9 @@ Facts = Callable[[Thing, str], float]
 
 
 class Work(NamedTuple):
-    """How often a job uses what, how many bytes it writes before they are compressed.
+    """The number of uses in a job, and its bytes before they are compressed.
 
-    Jobs of the same stage and the same `functions` deviate alike from what is counted.
+    Jobs of the same stage and the same `functions` deviate alike from their counts.
     """
 
     uses: Counter
@@ -85,9 +84,9 @@ class Work(NamedTuple):
 
 
 def repeats(kind: str, point: dict) -> int | None:
-    """How often a component does over what it does: the product of all settings that say so.
+    """How often a component repeats its work: the product of its repeating settings.
 
-    Defaults count as settings do. None where there is no such setting.
+    Defaults count as settings do. None without such a setting.
     """
     settings = components.signature_of(kind, point).defaults | point.get("settings", {})
     counts = [
@@ -112,7 +111,7 @@ class Counting:
         self._flow, self._extents, self._facts = flow, extents, facts
 
     def of(self, job: PlannedJob) -> Work:
-        """The work of a job. Raises NotMeasured where it hangs on a fact that is not known."""
+        """The work of a job. Raises NotMeasured where it depends on a fact that is not known."""
         count = getattr(self, f"_{job.stage}", None)
         if count is None:
             raise NotMeasured(f"rule {job.stage}, whose work is not counted: known once it has run")
@@ -124,11 +123,11 @@ class Counting:
         return work._replace(uses=work.uses + always)
 
     def settings(self, job: PlannedJob) -> dict:
-        """The settings that the job is handed."""
-        own = (
-            {} if job.rule == job.stage else {"experiment": job.rule.removeprefix(f"{job.stage}_")}
-        )
-        return choices.at_most(self._flow.job(job.stage, own or job.wildcards).settings)
+        """The settings of the job."""
+        names = job.wildcards
+        if job.rule != job.stage:
+            names = {"experiment": job.rule.removeprefix(f"{job.stage}_")}
+        return choices.at_most(self._flow.job(job.stage, names).settings)
 
     # ------------------------------------------------------------ one method per stage
 
@@ -143,30 +142,22 @@ class Counting:
 
     def _train_denoiser(self, s: dict) -> Work:
         work = self._train("denoisers", s["denoiser"], s, held_out=not s.get("threats"))
-        return work._replace(uses=work.uses + self._look(s))
+        return work._replace(uses=work.uses + self._guide(s))
 
-    def _look(self, s: dict) -> Counter:
-        """Passes of the network that the step looks at, through denoised and clean images.
-
-        Those of the clean images are taken once, as far as memory allows.
-        """
+    def _guide(self, s: dict) -> Counter:
+        """Passes of the network in the loss: of denoised images, and once of the clean ones."""
         loop = s["denoiser"].get("training")
         if "network" not in s or not (epochs := _epochs(loop)):
             return Counter()
-        network = self._network("classifiers", s["network"], s)
         images = self._extents.size(s["dataset"], loop.get("split", "train"))
-        judged = 0 if s["threats"] else self._held_out(s)
-        return Counter(
-            {
-                Use(network, GRADIENT): epochs * images,
-                Use(network, FORWARD): epochs * judged + images + judged,
-            }
-        )
+        held_out = 0 if s["threats"] else self._held_out(s)
+        guide = ("classifiers", s["network"], s)
+        forward = self._passes(*guide, number=epochs * held_out + images + held_out)
+        return forward + self._passes(*guide, GRADIENT, epochs * images)
 
     def _calibrate(self, s: dict) -> Work:
-        network = self._network("denoisers", s["denoiser"], s)
         images = self._extents.size(s["dataset"], "held_out")
-        return Work(Counter({Use(network, FORWARD): images}), 0, ())
+        return Work(self._passes("denoisers", s["denoiser"], s, number=images), 0, ())
 
     def _attack(self, s: dict) -> Work:
         images, points = self._images_of(s), len(s["attack"]["points"])
@@ -191,73 +182,71 @@ class Counting:
             for value in candidates
         ]
         if kind == "attack":
-            if choice["setting"] == "steps" and "callback" in _handed("attacks", point):
+            if choice["setting"] == "steps" and "callback" in _injected("attacks", point):
                 tried = [max(tried, key=lambda point: point["settings"]["steps"])]
             entries = [{**s["attack"], "points": {"tried": one}} for one in tried]
             return sum((self._perturb({**s, "attack": entry}, 1) for entry in entries), Counter())
-        classify = Counter({Use(self._network("classifiers", s["victim"], s), FORWARD): 1})
+        classify = self._passes("classifiers", s["victim"], s)
         entries = [{**s["purifier"], "points": {"tried": one}} for one in tried]
         purified = [self._purify({**s, "purifier": entry}) for entry in entries]
         return _times(sum(purified, _times(classify, len(tried))), 2)  # clean and attacked
 
     def _perturb(self, s: dict, images: int) -> Counter:
-        """What an attack on so many images takes; of one with a stop rule the most it can take."""
-        entry = s["attack"]
-        victim = self._network("classifiers", s["victim"], s)
-        source = self._network("classifiers", s["surrogate"], s) if "surrogate" in s else victim
-        through = entry.get("through", "full")
+        """The uses of an attack on some images; with a stop rule the largest possible number."""
+        entry, victim = s["attack"], ("classifiers", s["victim"], s)
+        source = ("classifiers", s.get("surrogate", s["victim"]), s)
+        predict = self._passes(*victim) + self._purify(s)
         uses: Counter = Counter()
         for point in entry["points"].values():
-            handed = _handed("attacks", point)
-            taken = (repeats("attacks", point) or 1) * _draws(s)
+            injected = {*_injected("attacks", point)}
             once = Counter()
-            if "predict" in handed:
-                once += Counter({Use(source, GRADIENT): 1}) + self._purify(s, through)
-            if "victim" in handed:
-                once += Counter({Use(victim, FORWARD): 1}) + self._purify(s)
-            if "classifier" in handed:
-                once[Use(victim, GRADIENT)] += 1
-            if {"denoise", "error"} & set(handed) and s["denoiser"]:
-                once[Use(self._network("denoisers", s["denoiser"], s), GRADIENT)] += 1
-            uses += _times(once, images * taken)
-            # What is returned is judged, and labels may be predicted before.
-            looks = 1 + (entry.get("labels") in ("predicted", "random_target"))
-            seen = Counter({Use(victim, FORWARD): 1}) + self._purify(s)
-            uses += _times(seen, images * looks)
+            if "predict" in injected:
+                once += self._passes(*source, GRADIENT)
+                once += self._purify(s, entry.get("through", "full"))
+            if "victim" in injected:
+                once += predict
+            if "classifier" in injected:
+                once += self._passes(*victim, GRADIENT)
+            if {"denoise", "error"} & injected and s["denoiser"]:
+                once += self._passes("denoisers", s["denoiser"], s, GRADIENT)
+            uses += _times(once, images * (repeats("attacks", point) or 1) * _draws(s))
+            # The result is predicted, and labels may be predicted before.
+            labelled = entry.get("labels") in ("predicted", "random_target")
+            uses += _times(predict, images * (1 + labelled))
         return uses
 
     def _evaluate(self, s: dict) -> Work:
         purifier, denoiser = s["purifier"], s["denoiser"]
-        uses, judged = Counter(), 0
+        uses, predicted = Counter(), 0
         for name, point in purifier["points"].items():
             once = self._purify({**s, "purifier": {"points": {name: point}}})
-            once[Use(self._network("classifiers", s["classifier"], s), FORWARD)] += 1
+            once += self._passes("classifiers", s["classifier"], s)
             if denoiser:  # the reconstruction error before and after
-                once[Use(self._network("denoisers", denoiser, s), FORWARD)] += 2
-            draws = purifier.get("draws", 1) if "noise" in _handed("purifiers", point) else 1
+                once += self._passes("denoisers", denoiser, s, number=2)
+            draws = purifier.get("draws", 1) if "noise" in _injected("purifiers", point) else 1
             uses += _times(once, draws)
-            judged += draws
-        count = self._images_of(s) * self._met(s, s["threats"])
+            predicted += draws
+        count = self._images_of(s) * self._versions(s, s["threats"])
         extent = self._extents.of(s["dataset"])
         row = _ROW + (4 * extent.classes**2 if extent.dense else 0)  # a confusion matrix
-        return Work(_times(uses, count), row * count * judged, _functions(purifier))
+        return Work(_times(uses, count), row * count * predicted, _functions(purifier))
 
     def _distances(self, s: dict) -> Work:
         images = min(s["images"], self._extents.size(s["dataset"], s["split"]))
-        forward = Counter({Use(self._network("classifiers", s["classifier"], s), FORWARD): 1})
+        forward = self._passes("classifiers", s["classifier"], s)
         purifiers = {entry["name"]: entry for entry in s["purifiers"]}
         uses, maps = forward.copy(), 0
         for threat, name in s["pairs"]:
             entry = purifiers[name]
-            met, points = self._met(s, [threat]), len(entry["points"])
+            versions, points = self._versions(s, [threat]), len(entry["points"])
             purify = self._purify({**s, "purifier": entry, "denoiser": entry["denoiser_entry"]})
-            uses += _times(purify + _times(forward, points), met)
-            maps += met * points
+            uses += _times(purify + _times(forward, points), versions)
+            maps += versions * points
         return Work(_times(uses, images), _ROW * images * maps * len(s["taps"]), ())
 
     def _iqr(self, s: dict) -> Work:
         extent, entry = self._extents.of(s["dataset"]), s["attribution"]
-        count = self._images_of(s) * self._met(s, [s["threat"]])
+        count = self._images_of(s) * self._versions(s, [s["threat"]])
         maps, passes = self._leave_one_out(s)
         row = _ROW + 4 * (2 * extent.classes + len(s["taps"]) * s["per_layer"])
         size = row * count * len(entry["points"])
@@ -275,45 +264,43 @@ class Counting:
         hidden = self._flow.config["hidden"]
         nodes = len(hidden["taps"].get(s["classifier"]["name"], [])) * hidden["per_layer"]
         widths = {"predicted": 1, "probabilities": classes, "hidden": classes + nodes}
-        asked = [r for r in s["detection"]["representations"] if r != "hidden" or s["has_hidden"]]
+        names = [r for r in s["detection"]["representations"] if r != "hidden" or s["has_hidden"]]
         rows = 2 * self._images_of(s)
-        fits = self._met(s, s["threats"]) * len(s["attribution"]["points"])
+        fits = self._versions(s, s["threats"]) * len(s["attribution"]["points"])
         fits *= len(s["detection"]["protocols"]) * s["detection"]["split_seeds"]
         train = round(rows * (1 - _TEST_SHARE))
         uses = Counter(
             {
                 Use(_thing("detectors", point, (widths[name],)), FIT, train): fits
                 for point in s["detector"]["points"].values()
-                for name in asked
+                for name in names
             }
         )
-        scored = fits * len(asked) * len(s["detector"]["points"]) * (rows - train)
+        scored = fits * len(names) * len(s["detector"]["points"]) * (rows - train)
         if s["detection"].get("transfer"):  # each scores every attack's rows
-            scored *= self._met(s, s["threats"])
+            scored *= self._versions(s, s["threats"])
         return Work(uses, _ROW * scored, _functions(s["detector"]))
 
     def _examples(self, s: dict) -> Work:
-        met = s["images"] * self._met(s, [s["threat"]])
-        shown = met * len(s["purifier"]["points"])
-        passes = met + shown * (4 if s["maps"] else 1)  # maps: of clean, seen and purified images
-        uses = Counter({Use(self._network("classifiers", s["classifier"], s), FORWARD): passes})
-        uses += _times(self._purify(s), 2 * met)
-        return Work(uses, 8 * self._pixels(s) * shown, ())
+        attacked = s["images"] * self._versions(s, [s["threat"]])
+        purified = attacked * len(s["purifier"]["points"])
+        # Maps are of clean, attacked and purified images.
+        passes = attacked + purified * (4 if s["maps"] else 1)
+        uses = self._passes("classifiers", s["classifier"], s, number=passes)
+        uses += _times(self._purify(s), 2 * attacked)
+        return Work(uses, 8 * self._pixels(s) * purified, ())
 
     def _export(self, s: dict) -> Work:
-        count = self._images_of(s) * self._met(s, [s["threat"]])
+        count = self._images_of(s) * self._versions(s, [s["threat"]])
         return Work(Counter(), 4 * self._pixels(s) * count, ())
 
     def _table(self, s: dict) -> Work:
+        """Little more than the start of its process."""
         return Work(Counter(), 0, ())
 
-    def _rows(self, s: dict) -> Work:
-        return Work(Counter(), 0, ())
+    _rows = _figures = _table
 
-    def _figures(self, s: dict) -> Work:
-        return Work(Counter(), 0, ())
-
-    # ------------------------------------------------------------ what methods share
+    # ------------------------------------------------------------ helpers
 
     def _train(self, kind: str, entry: dict, s: dict, held_out: bool) -> Work:
         network = self._network(kind, entry, s)
@@ -328,11 +315,9 @@ class Counting:
         uses = Counter({Use(network, UPDATE): images, Use(network, STEP): steps})
         uses[Use(network, INNER)] += inner * images
         if held_out:
-            judged = self._held_out(s)
-            uses += Counter({Use(network, FORWARD): judged, Use(network, INNER): inner * judged})
-        if stop := loop.get(
-            "stop"
-        ):  # looked at after each epoch; how soon it is reached is not known
+            count = self._held_out(s)
+            uses += Counter({Use(network, FORWARD): count, Use(network, INNER): inner * count})
+        if stop := loop.get("stop"):  # measured after each epoch, of which all are counted
             on_train = stop["measured_on"] == "train"
             uses[Use(network, FORWARD)] += images if on_train else self._held_out(s)
         return Work(_times(+uses, _epochs(loop)), size, (loop["function"],))
@@ -346,15 +331,16 @@ class Counting:
         for point in entry["points"].values():
             thing = _thing("attributions", point, shape)
             maps[Use(thing, MAPS)] += 1
-            masked = self._facts(thing, SEGMENTS) * (shape[0] if _apart(entry) else 1)
+            channels = shape[0] if entry.get("channels") == "apart" else 1
+            masked = self._facts(thing, SEGMENTS) * channels
             passes[Use(network, FORWARD)] += round(masked + 1)
         return maps, passes
 
     def _purify(self, s: dict, gradient: str | None = None) -> Counter:
         """Passes of the denoiser while an image is purified, over all points of the purifier.
 
-        `gradient` is how an attack goes through it: through a plain pass costs one pass, through an
-        inner gradient four and a half (measured: `bench.purifiers`), one that goes by costs none.
+        `gradient` is an attack's `through`: a plain pass costs one pass with gradient, an inner
+        gradient four and a half (measured: `bench.purifiers`).
         """
         purifier, denoiser = s["purifier"], s["denoiser"]
         if not purifier or not denoiser:
@@ -364,22 +350,22 @@ class Counting:
             return Counter({Use(network, GRADIENT): 1})
         uses: Counter = Counter()
         for point in purifier["points"].values():
-            taken = repeats("purifiers", point)
+            steps = repeats("purifiers", point)
             if gradient == "full":
-                uses[Use(network, GRADIENT)] += 9 * taken // 2 if taken else 1
+                uses[Use(network, GRADIENT)] += 9 * steps // 2 if steps else 1
             else:
-                uses[Use(network, GRADIENT if taken else FORWARD)] += taken or 1
+                uses[Use(network, GRADIENT if steps else FORWARD)] += steps or 1
         return uses
 
-    def _met(self, s: dict, names: list[str]) -> int:
-        """How many versions of an image these threats are: one for each point of an attack."""
+    def _versions(self, s: dict, names: list[str]) -> int:
+        """The number of versions of an image under these threats: one for each point."""
         attacks = [name.partition("@")[0] for name in names]
         return sum(1 if a == CLEAN else len(s["attacks"][a]["points"]) for a in attacks)
 
     def _held_out(self, s: dict) -> int:
-        """How many images are held out of training."""
-        held = "held_out" in self._flow.config["datasets"][s["dataset"]]["splits"]
-        return self._extents.size(s["dataset"], "held_out") if held else 0
+        """The number of images held out of training."""
+        splits = self._flow.config["datasets"][s["dataset"]]["splits"]
+        return self._extents.size(s["dataset"], "held_out") if "held_out" in splits else 0
 
     def _images_of(self, s: dict) -> int:
         return self._extents.size(s["dataset"], s["split"])
@@ -390,6 +376,10 @@ class Counting:
     def _network(self, kind: str, entry: dict, s: dict) -> Thing:
         extent = self._extents.of(s["dataset"])
         return _thing(kind, entry, (*extent.shape, extent.classes))
+
+    def _passes(self, kind: str, entry: dict, s: dict, what: str = FORWARD, number=1) -> Counter:
+        """Uses of a network."""
+        return Counter({Use(self._network(kind, entry, s), what): number})
 
 
 def _thing(kind: str, entry: dict, size: tuple[int, ...]) -> Thing:
@@ -403,19 +393,14 @@ def _epochs(loop: dict) -> int:
 
 
 def _draws(s: dict) -> int:
-    """Over how many draws an attack takes its gradient; 1 behind what draws nothing."""
+    """The draws that an attack averages its gradient over; 1 without a random purifier."""
     points = s["purifier"]["points"].values() if s["purifier"] else ()
-    drawn = any("noise" in _handed("purifiers", point) for point in points)
+    drawn = any("noise" in _injected("purifiers", point) for point in points)
     return s["attack"].get("draws", 1) if drawn else 1
 
 
-def _handed(kind: str, point: dict) -> tuple[str, ...]:
+def _injected(kind: str, point: dict) -> tuple[str, ...]:
     return components.signature_of(kind, point).injected
-
-
-def _apart(attribution: dict) -> bool:
-    """Whether each channel of a superpixel is masked by itself."""
-    return attribution.get("channels") == "apart"
 
 
 def _functions(entry: dict) -> tuple[str, ...]:
