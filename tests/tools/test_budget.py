@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 
 from advdenoise.errors import DamagedFile
-from scripts import budget as script
-from tools.plan import budget, listing
+from tools.plan import budget, costs, listing
 from tools.plan.listing import PlannedJob
 
 HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
@@ -52,17 +51,17 @@ def test_jobs_add_up_by_rule(tmp_path):
 def test_the_script_prints_every_scale(tmp_path, capsys):
     write(tmp_path / "quick" / "attack" / "a.tsv", ("10.00", "300.00", "20.00"))
     write(tmp_path / "papers" / "attack" / "a.tsv", ("10.00", "300.00", "20.00"))
-    assert script.main(["--benchmarks", str(tmp_path)]) == 0
+    assert costs.main(["--benchmarks", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert f"{tmp_path}/quick:" in printed
     assert f"{tmp_path}/papers:" in printed
-    assert script.main(["--benchmarks", str(tmp_path), "--scale", "quick"]) == 0
+    assert costs.main(["--benchmarks", str(tmp_path), "--scale", "quick"]) == 0
     assert "papers" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [[], ["--scale", "quick"]])
 def test_without_benchmark_files_it_says_what_to_run(tmp_path, capsys, arguments):
-    assert script.main(["--benchmarks", str(tmp_path), *arguments]) == 1
+    assert costs.main(["--benchmarks", str(tmp_path), *arguments]) == 1
     assert "run `make quick` first" in capsys.readouterr().err
 
 
@@ -99,12 +98,12 @@ def test_a_damaged_file_is_told_and_left_out(tmp_path, capsys, caplog, damage):
     folder = tmp_path / "quick" / "attack"
     write(folder / "a.tsv", ("10.00", "300.00", "20.00"))
     DAMAGE[damage](folder / "b.tsv")
-    assert script.main(["--benchmarks", str(tmp_path)]) == 0
+    assert costs.main(["--benchmarks", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[-1].split()[:2] == ["total", "1"]
     (line,) = caplog.messages
     assert line.startswith(f"Left out: {folder}/b.tsv is no benchmark file")
     (folder / "a.tsv").unlink()
-    assert script.main(["--benchmarks", str(tmp_path)]) == 1
+    assert costs.main(["--benchmarks", str(tmp_path)]) == 1
     assert f"{folder}/b.tsv is no benchmark file" in capsys.readouterr().err
 
 
@@ -119,7 +118,7 @@ def test_of_a_target_its_jobs_count_and_no_others(tmp_path, capsys, monkeypatch)
     ]
     asked = []
     monkeypatch.setattr(listing, "dry_run", lambda *a, **k: asked.append((a, k)) or jobs)
-    assert script.main(["--configfile", "mine.yaml", "--", "dapas"]) == 0
+    assert costs.main(["--configfile", "mine.yaml", "--", "dapas"]) == 0
     assert asked == [((["dapas"], ["mine.yaml"], []), {"everything": True})]
     printed = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert printed[0] == ["dapas:"]
@@ -134,7 +133,7 @@ def test_a_job_that_has_not_run_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     job = PlannedJob("attack", {}, (), ("some.h5",), "gone.tsv", 0, None)
     monkeypatch.setattr(listing, "dry_run", lambda *a, **k: [job])
-    assert script.main(["dapas"]) == 1
+    assert costs.main(["dapas"]) == 1
     assert "gone.tsv: does not exist; run its job first" in capsys.readouterr().err
 
 
@@ -143,5 +142,5 @@ def test_a_job_that_has_not_run_is_named(tmp_path, capsys, monkeypatch):
 )
 def test_options_that_would_change_nothing_are_refused(arguments, capsys):
     with pytest.raises(SystemExit):
-        script.main(arguments)
+        costs.main(arguments)
     assert arguments[0] in capsys.readouterr().err

@@ -323,6 +323,8 @@ def test_a_job_with_a_chosen_setting_is_known_by_its_candidates():
     block = {"choose": [0.1, 0.2], "by": {"mse": 1.0}, "of": "pgd default"}
     stored = {"attack": point(0.2, chosen=["alpha"]), "digest": "d"}
     assert estimate._has_settings(stored, {"attack": point(block)})
-    assert not estimate._has_settings({"attack": point(0.3, chosen=["alpha"])}, {"attack": point(block)})
+    assert not estimate._has_settings(
+        {"attack": point(0.3, chosen=["alpha"])}, {"attack": point(block)}
+    )
     assert not estimate._has_settings(stored, {"attack": point(0.1)})
     assert not estimate._has_settings(stored, {"attack": point(block, more=1)})

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from advdenoise.errors import BadInput
-from advdenoise.graph import configuration
+from advdenoise.graph import configuration, yaml_files
 from tests import mini
 from tools.plan import listing
 
@@ -89,7 +89,7 @@ def test_files_and_options_are_laid_over_each_other(tmp_path, monkeypatch):
     (tmp_path / "whole.yaml").write_text("{scale: other, b: 1}")
     (tmp_path / "part.yaml").write_text("{a: {y: [3]}}")
     (tmp_path / "empty.yaml").write_text("")
-    merged = listing.merged_configuration
+    merged = yaml_files.requested
     assert merged([], []) == {"scale": "quick", "a": {"x": 1, "y": [1, 2]}}
     assert merged(["part.yaml"], ["data_root=/data", "a={x: 2}"]) == {
         "scale": "quick",
@@ -133,5 +133,5 @@ def test_the_configuration_is_what_snakemake_hands_to_the_workflow(tmp_path, mon
     assert done.returncode == 0, done.stdout
     monkeypatch.chdir(folder)
 
-    ours = configuration.read(listing.merged_configuration(given, ["batch=32"]))
+    ours = configuration.read(yaml_files.requested(given, ["batch=32"]))
     assert yaml.safe_load((folder / mini.ROOT / "config.yaml").read_text()) == ours

@@ -4,8 +4,9 @@ import shutil
 
 import pytest
 
-from scripts import budget, plan, unit_costs
 from tests import mini
+from tools.plan import __main__ as plan
+from tools.plan import costs, unit_costs
 from tools.plan import measure as measuring
 
 
@@ -54,4 +55,4 @@ def test_a_plan_before_and_after_a_run(folder, capsys, tmp_path_factory):
     # What is missing is brought to what like jobs took.
     target = f"{mini.ROOT}/seed0/digits/adversarial/pgd@cnn/train.h5"
     assert "1 fitted" in printed(capsys, target)
-    assert budget.main([]) == 0  # unit costs are no jobs
+    assert costs.main([]) == 0  # unit costs are no jobs

@@ -11,6 +11,7 @@ import yaml
 from advdenoise.attacks._kurakin import kurakin_steps
 from advdenoise.graph import configuration
 from advdenoise.graph.flow import Flow
+from advdenoise.graph.stages import stages
 from advdenoise.graph.yaml_files import read_files
 from tests import mini
 from tools.plan.extents import Extents
@@ -113,7 +114,7 @@ def counting() -> Counting:
 
 def count(counting, rule, gpus=1, **names):
     """Uses by (thing, use) and, where a cost hangs on them, rows; bytes before compression."""
-    taken = inspect.signature(getattr(counting._flow, f"_{rule}")).parameters
+    taken = inspect.signature(stages()[rule].job).parameters
     wildcards = {name: value for name, value in (NAMES | names).items() if name in taken}
     job = PlannedJob(rule, wildcards, (), ("made",), None, gpus, None)
     work = counting.of(job)
@@ -346,7 +347,7 @@ def test_other_stages(counting):
     uses, shown = count(counting, "examples", threat="pgd@cnn", purifier="direct", classifier="cnn")
     assert uses == {(CNN, "forward"): 8, (DAE, "forward"): 8}
     assert shown == 8 * 28 * 28 * 4
-    assert count(counting, "table", gpus=0, paper="defence", table="accuracy") == ({}, 0)
+    assert count(counting, "table", gpus=0, experiment="defence", table="accuracy") == ({}, 0)
 
 
 def test_the_figures_of_a_paper_are_one_stage(counting):
