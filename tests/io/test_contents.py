@@ -16,7 +16,7 @@ from advdenoise.io.json_files import write_json
 from advdenoise.io.parquet import read_table, write_table
 from advdenoise.io.provenance import read_provenance
 from advdenoise.io.schemas import DETECTION
-from advdenoise.reporting.examples import read_seen
+from advdenoise.reporting.examples import read_examples
 from advdenoise.reporting.read import read_stage, read_values
 from advdenoise.stages.data import open_adversarial, open_images
 from advdenoise.stages.detect import Features
@@ -255,10 +255,10 @@ def test_a_calibration_without_finite_numbers_is_damaged(tmp_path, value):
 
 def test_halved_examples_are_refused(world, tmp_path):
     source = world.make("seed0/digits/examples/fgsm@small/none/small/test.h5")
-    assert len(read_seen([source])) == 1
+    assert len(read_examples([source])) == 1
     path = rewritten(source, tmp_path / "a.h5", only("seen", lambda array: array[:2]))
     with pytest.raises(DamagedFile, match="2 rows of .*seen for 5 images"):
-        read_seen([path])
+        read_examples([path])
 
 
 def test_digests_of_ids_ignore_their_order():
