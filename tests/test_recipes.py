@@ -1,14 +1,15 @@
-"""docs/recipes.md and README.md, followed as they are written, in a copy of the code."""
+"""docs/recipes.md and README.md, followed as they are written, with a copy of the code."""
 
 import copy
 import csv
+import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from snakemake.utils import update_config
@@ -53,18 +54,17 @@ def commands(text: str, program: str = "") -> list[str]:
     return [line for line in lines if line.startswith(program) and line]
 
 
-def run(folder: Path, command: str) -> str:
+def run(folder: Path, command: str, **more: str) -> str:
     """A command as written, by this interpreter; its output. Fails with all of it."""
-    program, *arguments = shlex.split(command)
-    module = {"snakemake": ["-m", "snakemake"], "python": []}[program]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
-        [sys.executable, *module, *arguments],
+        ["bash", "-c", command],
         cwd=folder,
-        env=mini.environment(),
+        env=mini.environment(PATH=path, **more),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=mini.PATIENCE,
+        timeout=2 * mini.PATIENCE,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}"
     return done.stdout
@@ -74,62 +74,111 @@ def run(folder: Path, command: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    """The code as someone has it who has run nothing yet; the recipes add to it one by one."""
-    folder = tmp_path_factory.mktemp("recipes") / "clone"
-    mini.copy_code(folder, REPOSITORY / "config" / "config.yaml")
-    shutil.copytree(REPOSITORY / "tests", folder / "tests")
-    shutil.copy2(REPOSITORY / "pyproject.toml", folder)
-    return folder
+def checkout(tmp_path_factory):
+    """The code as someone has it who has run nothing yet."""
+    return mini.copy_code(
+        tmp_path_factory.mktemp("recipes") / "checkout", REPOSITORY / "config" / "config.yaml"
+    )
 
 
-def follow(folder: Path, title: str) -> None:
-    """Lay the recipe's files, run its commands, find what it says appears."""
+def state(folder: Path) -> dict[Path, int]:
+    """The files of a folder but for compiled code, with their times of change."""
+    found = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)
+    return {path: path.stat().st_mtime_ns for path in found}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, checkout):
+    """A folder of the user's own, to which the recipes add one by one; the checkout stays."""
+    before = state(checkout)
+    yield tmp_path_factory.mktemp("project")
+    assert state(checkout) == before
+
+
+def follow(project: Path, checkout: Path, title: str) -> None:
+    """Write the recipe's files, run its commands, look for what it says there is then.
+
+    `python` finds the library as where it is installed; Snakemake and its jobs find it themselves.
+    """
     text = section(RECIPES, title)
     for name, content in files(text).items():
-        assert not (folder / name).exists()
-        (folder / name).write_text(content, encoding="utf-8")
+        assert not (project / name).exists()
+        (project / name).write_text(content, encoding="utf-8")
     for command in commands(text):
-        run(folder, command)
+        installed = {"PYTHONPATH": str(checkout / "src")} if command.startswith("python") else {}
+        run(project, command, WORKFLOW=str(checkout), **installed)
     for path in re.findall(r"`(results/[^`\s]+)`", text):
-        assert list(folder.glob(path.rstrip("/"))), f"{path} has not appeared"
+        assert list(project.glob(path.rstrip("/"))), f"{path} is not there"
 
 
-def table(folder: Path, path: str) -> list[dict]:
-    with (folder / "results/quick/tables" / path).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+def table(project: Path, path: str) -> dict[tuple[str, str], float]:
+    """The values of a table by row and column."""
+    with (project / "results/quick/tables" / path).open(encoding="utf-8", newline="") as file:
+        return {
+            (line["row"], line["column"]): float(line["value"]) for line in csv.DictReader(file)
+        }
 
 
-def test_add_a_denoiser(clone):
-    follow(clone, "Add a denoiser")
-    rows = {}
-    for line in table(clone, "dapas/accuracy.csv"):
-        assert line["column"] == line["purifier"]
-        rows.setdefault(line["purifier"], []).append(line["row"])
-    assert rows.keys() == {"none", "direct_bimodal", "direct_dncnn"}
-    assert rows["direct_dncnn"] == rows["none"] and len(rows["none"]) == 3
+def test_add_a_denoiser(project, checkout):
+    follow(project, checkout, "Add a denoiser")
+    value = table(project, "my_denoiser/accuracy.csv")
+    assert value.keys() == {
+        ("digits, cnn4: clean", "none"),
+        ("digits, cnn4: fgsm_true", "none"),
+        ("digits, cnn4: clean", "direct_dncnn"),
+        ("digits, cnn4: fgsm_true", "direct_dncnn"),
+        ("digits, cnn4: fgsm_true+", "direct_dncnn"),
+    }
 
 
-def test_add_an_attack(clone):
-    follow(clone, "Add an attack")
-    lines = table(clone, "dapas/accuracy.csv")
-    added = [line for line in lines if line["row"] == "patches, resnet18: fgm"]
-    assert {line["column"] for line in added} == {"none", "direct_bimodal"}
-    assert {line["threat"] for line in added} == {"fgm@resnet18"}
-    clean = next(line for line in lines if line["threat"] == "clean" and line["column"] == "none")
-    assert all(float(line["value"]) < float(clean["value"]) for line in added)
+def test_add_a_purifier(project, checkout):
+    follow(project, checkout, "Add a purifier")
+    value = table(project, "my_purifier/accuracy.csv")
+    names = {
+        threat: {p for row, p in value if row.endswith(threat)} for threat in ("bpda+", "eot+")
+    }
+    assert names == {"bpda+": {"three_bits"}, "eot+": {"shifted"}}
+    rows = pd.read_parquet(
+        project / "results/quick/seed0/digits/predictions/shifted/shifted/cnn4/studied.parquet"
+    )
+    assert set(rows["draw"]) == {0, 1, 2}
+
+
+def test_add_an_attack(project, checkout):
+    follow(project, checkout, "Add an attack")
+    value = table(project, "my_attack/accuracy.csv")
+    rows = {f"digits, cnn4: {name}" for name in ("clean", "fgm e1", "fgm e2")}
+    assert value.keys() == {(row, "none") for row in rows}
+    clean, small, large = (value[row, "none"] for row in sorted(rows))
+    assert clean > small > large
 
 
 # The suite of the recipe.
 ROBUST = ("clean", "fgsm", "pgd", "fgsm_true")
 
 
-def test_add_a_data_set(clone):
-    follow(clone, "Add a data set")
-    value = {line["row"]: float(line["value"]) for line in table(clone, "mine/textures.csv")}
-    assert value.keys() == {f"textures, cnn4: {threat}" for threat in ROBUST}
+def test_add_a_data_set(project, checkout):
+    follow(project, checkout, "Add a data set")
+    value = table(project, "my_data/textures.csv")
+    assert value.keys() == {(f"textures, cnn4: {threat}", "none") for threat in ROBUST}
     # three classes
-    assert value["textures, cnn4: clean"] > 50 > value["textures, cnn4: pgd"]
+    assert value["textures, cnn4: clean", "none"] > 50 > value["textures, cnn4: pgd", "none"]
+
+
+def test_add_a_trained_classifier(project, checkout):
+    follow(project, checkout, "Add a trained classifier")
+    value = table(project, "my_classifier/accuracy.csv")
+    assert value.keys() == {(f"digits, net: {threat}", "none") for threat in ROBUST}
+    assert value["digits, net: clean", "none"] > 80 > 50 > value["digits, net: pgd", "none"]
+
+
+def test_add_a_table(project, checkout):
+    """An own classifier with own weights and an own random purifier, in an own table."""
+    follow(project, checkout, "Add a table")
+    value = table(project, "my_table/agreement.csv")
+    assert {column for _, column in value} == {"none", "shifted"}
+    assert all(number == 100 for (_, column), number in value.items() if column == "none")
+    assert all(20 < number < 100 for (_, column), number in value.items() if column == "shifted")
 
 
 def test_new_code_is_as_tidy_as_the_old(tmp_path):
@@ -137,7 +186,7 @@ def test_new_code_is_as_tidy_as_the_old(tmp_path):
     if ruff is None:
         pytest.skip("ruff is not installed")
     found = {name: text for name, text in files(RECIPES).items() if name.endswith(".py")}
-    assert len(found) == 3
+    assert len(found) == 7
     shutil.copy2(REPOSITORY / "pyproject.toml", tmp_path)
     for name, text in found.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +197,7 @@ def test_new_code_is_as_tidy_as_the_old(tmp_path):
 
 
 def test_one_more_data_set_in_an_entry_reruns_nothing(quick):
-    """As the third recipe says of `digits`."""
+    """As the recipe for data sets says of `digits`."""
     more = copy.deepcopy(quick)
     more["datasets"]["textures"] = more["datasets"]["digits"]
     entries = {
@@ -212,15 +261,15 @@ def test_a_command_of_the_readme_has_a_plan(fresh, line):
         assert "Job stats:" in shown and "This was a dry-run" in shown
 
 
-def test_the_report_is_one_page(clone):
-    """Written for the last recipe's table; skipped where that recipe was not followed."""
-    target = "results/quick/tables/mine/textures.csv"
-    if not (clone / target).exists():
+def test_the_report_is_one_page(project, checkout):
+    """Written for a recipe's table; skipped where that recipe was not followed."""
+    target = "results/quick/tables/my_data/textures.csv"
+    if not (project / target).exists():
         pytest.skip("needs the table of test_add_a_data_set")
     (line,) = [line for line in commands(README, "snakemake") if "--report" in line]
-    mine = f"{line} --configfile config/config.yaml my_data.yaml"
-    run(clone, mine.replace("snakemake", f"snakemake {target}", 1))
-    page = (clone / line.split()[-1]).read_text(encoding="utf-8")
+    more = f"--snakefile {checkout}/Snakefile --configfile my_data.yaml"
+    run(project, f"{line} {more}".replace("snakemake", f"snakemake {target}", 1))
+    page = (project / line.split()[-1]).read_text(encoding="utf-8")
     assert "textures" in page and "confidence" in page
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=[\"']https?:", page)
 
@@ -237,11 +286,10 @@ def test_every_path_that_is_named_exists(text):
     assert not missing
 
 
-@pytest.mark.parametrize("text", [README, RECIPES], ids=["README", "recipes"])
-def test_every_make_target_that_is_named_exists(text):
+def test_every_make_target_that_is_named_exists():
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
-    named = re.findall(r"`make ([a-z-]+)", text)
-    named += [line.split()[1] for line in commands(text, "make")]
+    named = re.findall(r"`make ([a-z-]+)", README)
+    named += [line.split()[1] for line in commands(README, "make")]
     assert named and set(named) <= set(re.findall(r"^([a-z-]+):", makefile, re.M))
 
 
