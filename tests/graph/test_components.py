@@ -255,3 +255,100 @@ def test_files_that_settings_name(tmp_path, monkeypatch):
     ):
         other = {"function": "mine.f", "settings": {"weights": weights, "d": "~/x"}}
         assert components.named_files(kind, other) == {}
+
+
+# ---------------------------------------------------------------- functions and classes of files
+
+OWN = {
+    "nets.py": '''
+import torch
+from torch import nn
+
+from elsewhere import Unknown
+from parts import *
+from parts import Base as Renamed
+
+if torch:
+    def in_a_branch(classes): ...
+
+class Plain(nn.Module):
+    """Without a constructor."""
+
+class Own(nn.Module):
+    def __init__(self, width, classes, depth: int = 2, *, mode: str = "a", **more): ...
+
+class Inherits(Own): ...
+
+class Imported(Renamed): ...
+
+class Unreadable(Unknown): ...
+
+variable = Own
+typed: object = Own
+''',
+    "parts.py": "class Base:\n    def __init__(self, shape, size=3): ...\ndef starred(shape): ...\n",
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, text in OWN.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "injected", "required", "optional", "is_open"),
+    [
+        ("Plain", (), (), (), False),
+        ("Own", ("classes",), ("width",), ("depth", "mode"), True),
+        ("Inherits", ("classes",), ("width",), ("depth", "mode"), True),
+        ("Imported", ("shape",), (), ("size",), False),
+        ("Unreadable", (), (), (), True),
+        ("starred", ("shape",), (), (), False),
+        ("in_a_branch", ("classes",), (), (), False),
+    ],
+)
+def test_the_parameters_of_a_class_or_function_of_a_file(
+    folder, name, injected, required, optional, is_open
+):
+    result = signature("classifiers", KEY, f"{folder}/nets.py:{name}")
+    assert (result.injected, result.required, result.optional) == (injected, required, optional)
+    assert result.open == is_open
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("variable", "but a variable; write a function variable"),
+        ("typed", "but a variable; write a function typed"),
+        ("Onw", "did you mean 'Own'"),
+        ("Renmed", "did you mean 'Renamed'"),
+    ],
+)
+def test_what_is_no_function_or_class_of_a_file(folder, name, words):
+    with pytest.raises(BadInput, match=words):
+        signature("classifiers", KEY, f"{folder}/nets.py:{name}")
+
+
+@pytest.mark.parametrize(
+    ("function", "settings", "is_open"),
+    [
+        ("torchvision.models:resnet18", {"weights", "progress"}, True),
+        ("torchvision.models:VGG", {"features", "num_classes", "init_weights", "dropout"}, False),
+    ],
+)
+def test_the_parameters_of_what_is_installed(function, settings, is_open):
+    result = signature("classifiers", KEY, function)
+    assert {*result.settings} == settings and result.open == is_open
+    with pytest.raises(BadInput, match="there is no Python source of a module 'torch._C'"):
+        signature("classifiers", KEY, "torch._C:ones")
+
+
+def test_settings_may_come_before_what_is_handed():
+    def component(width, images, depth=2, labels=None):
+        return width, images, depth, labels
+
+    bound = functools.partial(component, width=3)
+    assert injected_parameters(bound) == ("images", "depth", "labels")
+    assert call_with(bound, images=1, labels=4, noise=5) == (3, 1, 2, 4)
