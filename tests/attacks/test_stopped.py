@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from advdenoise.attacks import stopped
 from advdenoise.calls import call_with
+from advdenoise.inference.purified import PurifiedClassifier
 from advdenoise.noise import Noise
-from advdenoise.stages.models import Behind
 
 # Small steps, so that the attack succeeds early on some images, late on others, and never on some.
 CASES = {
@@ -248,7 +248,7 @@ def test_each_image_keeps_its_random_stream_behind_a_purifier(name, surrogate, i
 
     def behind(use, rows):
         noises = [Noise(0, rows, "purifier", use, draw=draw) for draw in range(2)]
-        return Behind(lambda x, noise: surrogate(x + 0.05 * noise.normal(x)), noises)
+        return PurifiedClassifier(lambda x, noise: surrogate(x + 0.05 * noise.normal(x)), noises)
 
     rows = torch.arange(IMAGES)
     together = run(name, behind("a", rows), behind("v", rows), images, labels)

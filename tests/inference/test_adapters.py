@@ -11,7 +11,7 @@ from torch.nn import functional
 from advdenoise.errors import BadInput
 from advdenoise.inference.adapters import AdaptedClassifier, AdaptedDenoiser, input_shape
 from advdenoise.inference.fold import fold
-from advdenoise.inference.stack import read
+from advdenoise.inference.stack import read_stack
 
 
 class Net(nn.Module):
@@ -160,7 +160,7 @@ def test_a_stack_of_layers_is_read_behind_its_normalisation():
     """Changes of an image are sent through it as through this project's own networks."""
     layers = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(300, 5))
     network = adapted(layers, mean=0.4, std=0.2)
-    stack = read(network, images()[:1], ["0", "3"])
+    stack = read_stack(network, images()[:1], ["0", "3"])
     *_, last = stack.maps(images().permute(0, 2, 3, 1))
     assert_close(last.flatten(1), network(images()))
 
