@@ -1,7 +1,7 @@
 """The attack stage: the perturbations of one attack on one victim, all its points in one job.
 
 An interrupted job goes on after its last finished batch, with the very result of an undisturbed
-one. Within a batch nothing is saved, so a batch whose attack takes hours is made anew.
+one. Within a batch nothing is saved, so a batch whose attack takes hours is computed again.
 """
 
 import json
@@ -101,16 +101,16 @@ def _write_point(
 
     title = f"{settings['threat']} {name}"
     with tqdm(desc=title, total=len(clean), unit="image", disable=None) as bar:
-        for rows, made in finished.each(name, len(clean), settings["batch"], attack):
-            stored[rows] = made["perturbation"]
-            success[rows] = made["success"]
-            lost[rows] = made["lost"]
+        for rows, arrays in finished.each(name, len(clean), settings["batch"], attack):
+            stored[rows] = arrays["perturbation"]
+            success[rows] = arrays["success"]
+            lost[rows] = arrays["lost"]
             bar.update(rows.stop - rows.start)
     add_array(group, "epsilon", epsilons)
     add_array(group, "success", success)
-    right = int(success.sum())
+    count = int(success.sum())
     what = "most labelled pixels of " if clean.dense else ""
-    print(f"{title}: the victim errs on {what}{right} of {len(clean)} images")
+    print(f"{title}: the victim errs on {what}{count} of {len(clean)} images")
     if lost.any():
         group.attrs[GRADIENTS] = int(lost.sum())
         print(

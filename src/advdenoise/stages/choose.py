@@ -149,7 +149,7 @@ def _correct(
     return (~errs(predicted(logits), batch.labels)).cpu().double().numpy()
 
 
-# ---------------------------------------------------------------- what both write
+# ---------------------------------------------------------------- results
 
 
 def _record(choice: dict, scores: list[float], measures: list[dict]) -> dict:

@@ -125,17 +125,17 @@ def _gather(way: LeaveOneOut, representation: str, masks: Masks) -> int:
 
 def _seconds(call: Callable[[], object], repetitions: int) -> np.ndarray:
     """Wall seconds of each of some calls: float64 [repetitions]."""
-    found = []
+    seconds = []
     for _ in range(repetitions):
         _wait()
         begin = time.perf_counter()
         call()
         _wait()
-        found.append(time.perf_counter() - begin)
-    return np.array(found)
+        seconds.append(time.perf_counter() - begin)
+    return np.array(seconds)
 
 
 def _wait() -> None:
-    """Until the GPU, where there is one, has done what it was given."""
+    """Wait for the GPU, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -104,7 +104,7 @@ def run(settings: dict, features: list[Path], output: Path, threads: int) -> Non
             lengths[representation] = vectors.shape[1]
             for name, point in settings["detector"]["points"].items():
                 for fit in fits:
-                    for block in _judge(fit, found, vectors, point, threads):
+                    for block in _scores(fit, found, vectors, point, threads):
                         if not np.isfinite(block["score"]).all():
                             raise BadInput(
                                 f"detectors.{settings['detector']['name']}: {point['function']} "
@@ -156,7 +156,7 @@ def _representations(settings: dict) -> list[str]:
 
 
 def _fits(settings: dict, found: Features) -> Iterator[Fit]:
-    """Every detector that has something to learn and to judge, for each protocol and split seed."""
+    """Every detector with rows to fit and to score, for each protocol and split seed."""
     asked = settings["detection"]
     for protocol in asked["protocols"]:
         unit = units(protocol, found.column("id"))
@@ -168,7 +168,7 @@ def _fits(settings: dict, found: Features) -> Iterator[Fit]:
                 tests = [(attack, own)]
                 if asked.get("transfer"):
                     others = [(b, test) for b, _, test in sides if b is not attack]
-                    tests += _unseen(found, attack, unit[train], unit, others)
+                    tests += _test_rows(found, attack, unit[train], unit, others)
                 yield Fit(attack, protocol, number, seed, train, unit[train], tests)
 
 
@@ -185,14 +185,14 @@ def _sides(
     return rows[sides.train], rows[sides.test]
 
 
-def _unseen(
+def _test_rows(
     found: Features,
     attack: Attack,
     trained: np.ndarray,
     unit: np.ndarray,
     tests: list[tuple[Attack, np.ndarray]],
 ) -> Iterator[tuple[Attack, np.ndarray]]:
-    """Of other attacks' test rows, those of which a detector has seen no `unit` in training."""
+    """Other attacks' test rows, without those whose `unit` was in the training."""
     for other, rows in tests:
         rows = rows[~np.isin(unit[rows], trained)]
         missing = missing_class(found.is_adversarial, unseen=rows)
@@ -202,7 +202,7 @@ def _unseen(
             yield other, rows
 
 
-def _judge(
+def _scores(
     fit: Fit, found: Features, vectors: np.ndarray, point: dict, threads: int
 ) -> Iterator[dict]:
     """Fit one detector; the scores of each attack's rows."""

@@ -40,10 +40,10 @@ def run(
     """
     started = time.time()
     device = models.device()
-    met_names = list(dict.fromkeys(threat for threat, _ in settings["pairs"]))
+    names = list(dict.fromkeys(threat for threat, _ in settings["pairs"]))
     with (
         open_images(images) as clean,
-        open_threats(met_names, adversarial, clean) as threats,
+        open_threats(names, adversarial, clean) as threats,
     ):
         network = models.load_frozen("classifiers", classifier, settings["classifier"], clean)
         purifiers = _purifiers(settings, denoiser or [], calibration or [], clean)
@@ -62,10 +62,10 @@ def run(
                 compare.clean = maps = _observed(network, taps, batch.images)
                 shapes = {name: list(map_.shape[1:]) for name, map_ in maps.items()}
                 for threat_batch in threats.iter_batches(batch):
-                    for entry, point, purify in _meeting(settings, purifiers, threat_batch.threat):
+                    for entry, point, purify in _paired(settings, purifiers, threat_batch.threat):
                         noise = Noise(settings["seed"], batch.ids, entry["name"], "defender")
                         purified = purify(threat_batch.images, noise)
-                        # Images that nobody touched need no pass of their own.
+                        # Unchanged images need no second pass.
                         if purified is batch.images:
                             found = layer_distances(maps, maps)
                         else:
@@ -81,21 +81,21 @@ def _purifiers(settings: dict, denoisers: list[Path], calibrations: list[Path], 
     """Every point of every purifier of the suite, with its entry."""
     weights = {path.name.removesuffix(".safetensors"): path for path in denoisers}
     errors = {path.name.removesuffix(".calibration.json"): path for path in calibrations}
-    found = []
+    functions = []
     for entry in settings["purifiers"]:
         name = entry.get("denoiser")
         autoencoder = models.denoiser(
             weights.get(name), errors.get(name), entry["denoiser_entry"], clean
         )
         points = models.purifiers(entry, autoencoder, clean, settings["seed"])
-        found += [(entry, point, purify) for point, purify in points.items()]
-    return found
+        functions += [(entry, point, purify) for point, purify in points.items()]
+    return functions
 
 
-def _meeting(settings: dict, purifiers, threat: str):
-    """The purifiers that meet a threat: under an adaptive one just the one that it knows."""
-    meetings = [purifier for threat_batch, purifier in settings["pairs"] if threat_batch == threat]
-    return [found for found in purifiers if found[0]["name"] in meetings]
+def _paired(settings: dict, purifiers, threat: str):
+    """The purifiers paired with a threat; an adaptive threat is paired with its own alone."""
+    names = [purifier for other, purifier in settings["pairs"] if other == threat]
+    return [entry_point for entry_point in purifiers if entry_point[0]["name"] in names]
 
 
 def _observed(network: torch.nn.Module, taps: Taps, images: torch.Tensor) -> dict:

@@ -66,7 +66,7 @@ def run(
 def _rows(
     settings: dict, purifiers: dict, batch: Batch, threat_batch: ThreatBatch, classifier, denoiser
 ) -> Iterator[dict]:
-    """What becomes of a batch under one threat: the columns for every point and draw."""
+    """The columns of a batch under one threat, for every point and draw."""
     name = settings["purifier"]["name"]
     for point, purify in purifiers.items():
         for draw in range(_draws(settings["purifier"], point)):
@@ -129,7 +129,7 @@ def _without_class(prediction: Tensor, batch: Batch) -> list[int]:
 
 
 def _failures(lost: dict[tuple[str, str, str], set], threats: Threats, count: int) -> dict:
-    """What a table has to say of outputs and gradients that are not finite; nothing otherwise."""
+    """Counts of outputs and gradients that are not finite, for the notes of tables."""
     outputs = [
         dict(zip(_PLACE, place, strict=True)) | {"images": len(ids), "of": count}
         for place, ids in lost.items()

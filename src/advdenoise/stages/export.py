@@ -25,22 +25,22 @@ def run(settings: dict, images: Path, output: Path, adversarial: Path | None = N
     device = torch.device("cpu")
     with ExitStack() as files:
         clean = files.enter_context(open_images(images))
-        made = adversarial and files.enter_context(open_adversarial(adversarial, clean))
+        attacked = adversarial and files.enter_context(open_adversarial(adversarial, clean))
         file = files.enter_context(
             create_hdf5(output, collect_provenance(settings, started), "exported"),
         )
         file.attrs["classes"] = json.dumps(clean.classes)
-        for point in made.points if made else ["clean"]:
+        for point in attacked.points if attacked else ["clean"]:
             group = file.create_group(point)
             shape = (len(clean), *clean.shape)
             stored = add_array(group, "images", shape=shape, dtype="f4", codec="gzip")
             for batch in clean.batches(_ROWS, device):
                 shown = batch.images
-                if made:
-                    shown = shown + made.perturbation(point, batch)
+                if attacked:
+                    shown = shown + attacked.perturbation(point, batch)
                 stored[batch.rows] = shown.numpy()
             name = "masks" if clean.dense else "labels"
             add_array(group, name, clean.labels, codec="gzip")
             add_array(group, "ids", clean.ids, codec="gzip")
-            if made:
-                add_array(group, "epsilon", made.epsilon(point), codec="gzip")
+            if attacked:
+                add_array(group, "epsilon", attacked.epsilon(point), codec="gzip")

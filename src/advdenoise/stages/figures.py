@@ -27,11 +27,11 @@ def run(settings: dict, output: list[Path], files: list[Path]) -> None:
     labels = labels_of(settings)
     styles = Styles(labels.sets.values())
     for name, entry in settings["figures"].items():
-        offered = {
+        results = {
             stage: read_stage(stage, [files[number] for number in numbers])
             for stage, numbers in settings["inputs"][name].items()
         }
-        figure = call_with(load("figures", entry), styles=styles, labels=labels, **offered)
+        figure = call_with(load("figures", entry), styles=styles, labels=labels, **results)
         about = {"Title": f"{settings['experiment']}: {name}", "Date": None}
         with atomic_write(paths[name]) as part:
             figure.savefig(part, format="svg", metadata=about, bbox_inches="tight")

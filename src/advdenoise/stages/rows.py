@@ -20,8 +20,8 @@ def run(
     import pyarrow as pa
 
     started = time.time()
-    given = {"predictions": predictions, "distances": distances, "detection": detection}
-    function, read = prepared(settings, given)
+    files = {"predictions": predictions, "distances": distances, "detection": detection}
+    function, read = prepared(settings, files)
     frame = call_with(function, **read).frame
     table = pa.Table.from_pandas(frame, preserve_index=False)
     large = [pa.types.is_large_string(field.type) for field in table.schema]

@@ -28,7 +28,7 @@ def run(
     chosen: list[Path] | None = None,
 ) -> None:
     """Aggregate result files into one table."""
-    given = {
+    files = {
         "predictions": predictions,
         "distances": distances,
         "iqr": iqr,
@@ -38,7 +38,7 @@ def run(
         "examples": examples,
         "chosen": chosen,
     }
-    function, read = prepared(settings, given)
+    function, read = prepared(settings, files)
     labels = labels_of(settings)
     cells = call_with(function, labels=labels, **read)
     paths = {"csv": csv, "markdown": markdown, "latex": latex}

@@ -95,13 +95,13 @@ def train_denoiser(
         if held_out and not sets:
             other, its_pixels = _open(files, held_out)
             test = Mixture(its_pixels, other.labels[:], other.ids, parts)
-        looked_at = None
+        guide = None
         if network:
-            looked_at = models.load_frozen("classifiers", network, settings["network"], clean)
+            guide = models.load_frozen("classifiers", network, settings["network"], clean)
         read = [images, *adversarial, *filter(None, [network, start])]
         digest = state_digest(settings, code, *read)
         job = _Job("denoisers", entry, settings, state_folder(resume, weights), digest, start)
-        _write(job, job.train(clean, examples, test, looked_at), weights, history)
+        _write(job, job.train(clean, examples, test, guide), weights, history)
 
 
 def _check_classes(name: str, clean: ImageSet, other: ImageSet) -> None:
@@ -154,7 +154,7 @@ class _Job:
         clean: ImageSet,
         examples: Clean,
         test: Clean | None,
-        looked_at: nn.Module | None = None,
+        guide: nn.Module | None = None,
     ):
         """The trained network and the rows of its history."""
         name = f"{self.kind}.{self.entry['name']}"
@@ -174,7 +174,7 @@ class _Job:
             digest=self.digest,
             device=models.device(),
             held_out=test,
-            network=looked_at,
+            network=guide,
         )
         return network, rows
 
