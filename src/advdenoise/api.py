@@ -15,7 +15,7 @@ depend on `batch`, the number of images that are computed at once.
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ from advdenoise.stages.leave_one_out import hidden_nodes, leave_one_out_of, segm
 from advdenoise.stages.repeats import FEW, check_network, check_purifier
 
 Purify = Callable[[Tensor, Noise], Tensor]
-Model = nn.Module | Callable[[Tensor], Tensor]
+Model: TypeAlias = "nn.Module | Callable[[Tensor], Tensor]"
 
 
 def list_functions(kind: str) -> tuple[str, ...]:
@@ -154,8 +154,8 @@ class Attack(_Entry):
         victim = _victim(model, whole, device)
         source = _victim(surrogate, whole, device) if surrogate else victim
         known = purifier.denoiser_on(device) if purifier else None
-        labels, goal = _labels(labels, whole), self._options["labels"]
-        goal = goal["target"] if isinstance(goal, dict) else None
+        labels, source_of_labels = _labels(labels, whole), self._options["labels"]
+        goal = source_of_labels["target"] if isinstance(source_of_labels, dict) else None
         _check_classes(victim, whole[:1].to(device), labels if goal is None else [goal])
         settings = {
             "threat": self.name,
@@ -270,7 +270,9 @@ def predict(
     purify = purifier._checked(whole, device, seed) if purifier else None
     parts = []
     for some in _batches(whole, None, batch, device):
-        inputs = _purified(purify, some, purifier.name, seed, draw) if purify else some.images
+        inputs = some.images
+        if purifier and purify:
+            inputs = _purified(purify, some, purifier.name, seed, draw)
         with torch.no_grad():
             parts.append(predicted(finite_logits(network, inputs)))
     return torch.cat(parts).to(whole.device)

@@ -45,8 +45,8 @@ class Taps:
         self._names = list(names)
         self._reduce = reduce or (lambda _, output: output.clone())
         self._modules = _named(model, self._names, key)
-        self._kept = {}
-        self._hooks = []
+        self._kept: dict[str, Tensor] = {}
+        self._hooks: list = []
 
     def __enter__(self) -> "Taps":
         self._hooks = [self._model.register_forward_pre_hook(lambda *_: self._kept.clear())]
@@ -124,9 +124,10 @@ class Comparison:
     def clean(self, maps: Mapping[str, Tensor] | None) -> None:
         self._clean = maps
         # Maps that a ReLU made need none, and those of one layer are rectified once a batch.
+        maps = maps or {}
         self._after_relu = {
             name: None if _is_rectified(maps[name]) else maps[name].relu()
-            for name in (self._rectified & maps.keys() if maps else ())
+            for name in self._rectified & maps.keys()
         }
 
     def __call__(self, name: str, output: Tensor) -> "Tensor | Distance":

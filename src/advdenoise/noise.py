@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,11 +29,11 @@ class Noise:
         draw: number of the repetition.
     """
 
-    def __init__(self, seed: int, ids: Sequence[int], *names: str, draw: int = 0):
+    def __init__(self, seed: int, ids: Sequence[int] | np.ndarray, *names: str, draw: int = 0):
         self._common = hashlib.sha256(json.dumps([int(seed), list(names), int(draw)]).encode())
         self._ids = [int(i) for i in (ids.tolist() if hasattr(ids, "tolist") else ids)]
         self._generators = [None] * len(self._ids)
-        self._rows = range(len(self._ids))
+        self._rows: Sequence[int] = range(len(self._ids))
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -22,4 +22,5 @@ def check_sides(where: str, height: int, width: int) -> None:
 
 def both(size: int | Sequence[int]) -> tuple[int, int]:
     """Height and width of a size, which is one side for both or the two."""
-    return (size, size) if isinstance(size, int) else tuple(size)
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width

@@ -129,7 +129,7 @@ def bootstrap_auc(
     """
     scored = _arrays(Scored(scores, is_adversarial, ids, runs))
     images = np.unique(scored.ids)
-    pairs = [(run, None) for run in _ranked(scored, images)]
+    pairs: list[_Pair] = [(run, None) for run in _ranked(scored, images)]
     return _bootstrap_areas(pairs, images, resamples, seed)
 
 
@@ -142,14 +142,12 @@ def bootstrap_auc_difference(
     All else is as for `bootstrap_auc`.
     """
     first, second = _arrays(first), _arrays(second)
+    assert first.runs is not None and second.runs is not None
     common = np.intersect1d(first.runs, second.runs)
-    first, second = (
-        Scored(*(column[np.isin(scored.runs, common)] for column in scored))
-        for scored in (first, second)
-    )
+    first, second = (_of_runs(scored, common) for scored in (first, second))
     images = np.union1d(first.ids, second.ids)
     # Where either has a score that is NaN there is no pair.
-    pairs = list(zip(_ranked(first, images), _ranked(second, images), strict=False))
+    pairs: list[_Pair] = list(zip(_ranked(first, images), _ranked(second, images), strict=False))
     return _bootstrap_areas(pairs, images, resamples, seed)
 
 
@@ -221,16 +219,28 @@ class _Ranked(NamedTuple):
         return _weighted_auc(counts[:, self.image], self.positive, self.ties)
 
 
+_Pair = tuple[_Ranked, _Ranked | None]
+
+
 def _arrays(scored: Scored) -> Scored:
     runs = np.zeros(len(scored.ids)) if scored.runs is None else np.asarray(scored.runs)
     positive = np.asarray(scored.is_adversarial, dtype=bool)
     return Scored(np.asarray(scored.scores), positive, np.asarray(scored.ids), runs)
 
 
+def _of_runs(scored: Scored, runs: np.ndarray) -> Scored:
+    assert scored.runs is not None
+    kept = np.isin(scored.runs, runs)
+    return Scored(
+        scored.scores[kept], scored.is_adversarial[kept], scored.ids[kept], scored.runs[kept]
+    )
+
+
 def _ranked(scored: Scored, images: np.ndarray) -> list[_Ranked]:
     """The rows of each run; none where a score is NaN, which has no order. `images` are sorted."""
     if np.isnan(scored.scores).any():
         return []
+    assert scored.runs is not None
     found = []
     for run in np.unique(scored.runs):
         rows = np.flatnonzero(scored.runs == run)
@@ -243,7 +253,7 @@ def _ranked(scored: Scored, images: np.ndarray) -> list[_Ranked]:
 
 
 def _bootstrap_areas(
-    pairs: list[tuple[_Ranked, _Ranked | None]], images: np.ndarray, resamples: int, seed: int
+    pairs: "list[_Pair]", images: np.ndarray, resamples: int, seed: int
 ) -> Estimate:
     """The mean over runs of areas, or of differences of areas, and its interval."""
     if not pairs:

@@ -8,7 +8,7 @@ from `noise`, one random stream per image.
 
 import io
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ BLUR = (1, 2, 3, 4, 6)
 QUALITY = (25, 18, 15, 10, 7)
 # Radius of the blur's kernel, in standard deviations.
 TRUNCATE = 4
+
+_Value = TypeVar("_Value", int, float)
 
 
 def gaussian_noise(
@@ -82,7 +84,7 @@ def _through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
             return np.asarray(stored).reshape(image.shape)
 
 
-def _at(values: Sequence[float], severity: int) -> float:
+def _at(values: Sequence[_Value], severity: int) -> _Value:
     if severity not in range(1, 1 + len(values)):
         raise BadInput(f"settings.severity: must be 1 (mild) to 5 (strong), got {severity}")
     return values[severity - 1]

@@ -161,7 +161,7 @@ class _WindowStore:
     def __init__(self, sizes: np.ndarray):
         self._sizes = sizes
         self._rows_in_map = np.empty(sizes.shape[1], np.int64)
-        self._maps = {}
+        self._maps: dict = {}
         self._counts = {}
         for size in np.unique(sizes, axis=1).T:
             same_size = (sizes == size[:, None]).all(0)
@@ -313,7 +313,8 @@ class _Tap:
 
 
 def _group_taps(stack: Stack, nodes: Nodes) -> list[_Tap]:
-    taps, start = [], 0
+    taps: list[_Tap] = []
+    start = 0
     for name, indices in nodes.indices.items():
         source = stack.sources[name]
         channels, y, x = np.unravel_index(indices, source.shape)
@@ -340,9 +341,10 @@ class _Reader:
         self._before = clean.flatten(1).index_select(1, indices.to(clean.device))
         self._after = self._apply(self._before.clone())
         functions = tap.source.deferred
+        affine = [function for function in functions if isinstance(function, Affine)]
         self._scale = None
-        if all(isinstance(function, Affine) for function in functions):
-            scales = [function.scale[self._channels] for function in functions]
+        if len(affine) == len(functions):
+            scales = [function.scale[self._channels] for function in affine]
             self._scale = math.prod(scales, start=torch.ones_like(self._before[0]))
 
     def read(self, group: WindowGroup, maps: Tensor, are_changes: bool) -> Tensor:

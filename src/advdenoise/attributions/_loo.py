@@ -60,7 +60,7 @@ class LeaveOneOut:
         self._example = example
         self._batch = batch
         self._rounded = rounding == "float32"
-        self._deltas = {}
+        self._deltas: dict = {}
         with torch.inference_mode():
             self._classes = network(example).shape[1]
         self._delta = self._by_changes() if by_changes else None
@@ -80,7 +80,7 @@ class LeaveOneOut:
     @property
     def stack(self) -> Stack | None:
         """The network as a stack; None if each mask takes a full pass."""
-        return self._delta and self._delta.stack
+        return self._delta.stack if self._delta else None
 
     def attributions(self, masks: Masks) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield for each image its probabilities [classes] and phi [D, masks].
@@ -139,6 +139,7 @@ class LeaveOneOut:
     def _without_zeros(self, rule: str, per_channel: bool) -> tuple[Delta, np.ndarray]:
         """For single pixels: the `Delta` of the nodes that may be nonzero, and their columns."""
         if (rule, per_channel) not in self._deltas:
+            assert self._delta
             zeros = self._delta.certain_zeros(rule, per_channel)
             log.info(
                 "attributions: too few pixels reach %d of the %d hidden nodes for an "

@@ -88,12 +88,12 @@ def draw_nodes(
         shapes: shape of each layer's map without its first axis (`map_shapes`).
         per_layer: number of nodes in each layer.
     """
-    shapes = {name: tuple(shape) for name, shape in shapes.items()}
+    sizes = {name: tuple(shape) for name, shape in shapes.items()}
     return Nodes(
-        shapes,
+        sizes,
         {
             name: _coordinates(_generator(int(seed), classifier, name), shape, per_layer)
-            for name, shape in shapes.items()
+            for name, shape in sizes.items()
         },
     )
 

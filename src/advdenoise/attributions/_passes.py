@@ -48,8 +48,8 @@ def attributions(
             image_index += 1
 
 
-def _masked(masks: Masks, segments: Tensor, image: np.ndarray, number: np.ndarray) -> Tensor:
-    image, number = (torch.from_numpy(array).to(segments.device) for array in (image, number))
+def _masked(masks: Masks, segments: Tensor, images: np.ndarray, numbers: np.ndarray) -> Tensor:
+    image, number = (torch.from_numpy(array).to(segments.device) for array in (images, numbers))
     # Rounded down, so that -1 stays -1, which is no segment.
     segment = number.div(masks.per_segment, rounding_mode="floor")
     masked = (segments[image] == segment[:, None, None])[:, None]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,8 @@ class Planner:
     def fields(self, i: int, axis: int) -> np.ndarray:
         """Start and stop of the image's rows or columns on which each cell of a map depends."""
         cells = np.arange(self._shapes[i][1 + axis])
-        first, last = cells, cells + 1
+        first: Any = cells
+        last: Any = cells + 1
         for j in reversed(range(i)):
             step, size = self._steps[j], self._shapes[j][1 + axis]
             if isinstance(step, Dense):
@@ -166,7 +168,8 @@ class Plan:
 
     def batches(self, section: range, max_masks: int) -> Iterator[list[WindowGroup]]:
         """All masks, in lists of groups of one layout with at most `max_masks` masks."""
-        batch, layout, size = [], None, 0
+        batch: list[WindowGroup] = []
+        layout, size = None, 0
         for group_layout, group in self._groups(section):
             for part in _split(group, max_masks):
                 if batch and (group_layout != layout or size + part.numbers.size > max_masks):
@@ -191,7 +194,8 @@ class Plan:
 
     def _number_layouts(self, axis: int, section: range) -> tuple[np.ndarray, np.ndarray]:
         """For each mask the number of its layout and of its windows, along one axis."""
-        layouts, windows = {}, {}
+        layouts: dict = {}
+        windows: dict = {}
         numbers = []
         for span in self._spans[axis]:
             section_windows, pads = span.in_section(section)
@@ -206,9 +210,10 @@ class Plan:
         unique, counts = np.unique(image, return_counts=True)
         if (counts != counts[0]).any():
             return image, numbers[:, None]
+        per_image = numbers.reshape(-1, counts[0])
         if unique[-1] - unique[0] + 1 == len(unique):
-            unique = slice(int(unique[0]), int(unique[-1]) + 1)
-        return unique, numbers.reshape(-1, counts[0])
+            return slice(int(unique[0]), int(unique[-1]) + 1), per_image
+        return unique, per_image
 
 
 def _boxes(segments: np.ndarray, grid: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from advdenoise.ranges import Interval, Size
 from advdenoise.sides import check_sides
 
 # Return annotation of functions that build segmenters: the configuration reads it without a call.
-Segmenter = nn.Module
+Segmenter: TypeAlias = nn.Module
 
 BACKBONES = ("resnet50", "resnet101")
 VOC_CLASSES = 21

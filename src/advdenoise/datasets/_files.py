@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from advdenoise.errors import BadInput, DamagedFile
 from advdenoise.ops.files import why_not_readable
@@ -58,7 +58,7 @@ def alone(root: Path, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def opened(path: Path, what: str = "image") -> Iterator[Image.Image]:
+def opened(path: Path, what: str = "image") -> Iterator[ImageFile.ImageFile]:
     """A file as Pillow opens it; DamagedFile where it, or what is done with it, fails."""
     if reason := why_not_readable(path):
         raise DamagedFile(f"{path} is no readable {what}: it {reason}; put the original there")
@@ -79,7 +79,7 @@ def decode(path: Path, prepare: Callable) -> np.ndarray:
         return np.asarray(prepare(_eight_bits(image).convert("RGB")))
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _eight_bits(image: ImageFile.ImageFile) -> Image.Image:
     """The image with values 0..255, which Pillow's own conversion would clip and not scale."""
     # PNG and PGM hold up to 16 bits, which Pillow spreads over 0..65535; TIFF may hold anything.
     spread = image.mode == "I" and image.format in ("PNG", "PPM")
@@ -87,7 +87,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise DamagedFile(
-            f"{image.filename} is an image of mode {image.mode}, numbers without a fixed range; "
+            f"{image.filename!s} is an image of mode {image.mode}, numbers without a fixed range; "
             "write it with 8 or 16 bits a channel"
         )
     return image

@@ -42,7 +42,7 @@ def holds(extent: Callable[..., Extent]) -> Callable:
     """Tells what a data set holds before there are any data: `extent` takes its settings."""
 
     def mark(function: Callable) -> Callable:
-        function.extent = extent
+        function.extent = extent  # type: ignore[attr-defined]
         return function
 
     return mark
@@ -103,6 +103,7 @@ class Source:
 
     def mask(self, i: int, sides: tuple[int, int]) -> np.ndarray:
         """The mask of the image with the id `i`; BadSource where it is none of these sides."""
+        assert self.masks is not None
         masks = self.masks(np.array([i]))
         if _form(masks) != ("uint8", [1, *sides]):
             raise BadSource(

@@ -62,7 +62,8 @@ def patches(*, train: PositiveInt = 400, test: PositiveInt = 100) -> Source:
 
     `train` and `test` are crops per class. Raises `BadInput` where a photograph has not so many.
     """
-    parts, labels = {"train": [], "test": []}, {"train": [], "test": []}
+    parts: dict[str, list] = {"train": [], "test": []}
+    labels: dict[str, list] = {"train": [], "test": []}
     for label, file in enumerate(PHOTOGRAPHS.values()):
         photograph = _photograph(file)
         for part, count in (("train", train), ("test", test)):
@@ -101,7 +102,10 @@ def scenes(
     `train` and `test` are numbers of scenes. Raises `BadInput` for a number of scenes below one, of
     digits that is not 1 to 10, and a size that is not 32 to 151, the width of the narrowest part.
     """
-    bounds = {"train": (train, 1, None), "test": (test, 1, None)}
+    bounds: dict[str, tuple[int, int, int | None]] = {
+        "train": (train, 1, None),
+        "test": (test, 1, None),
+    }
     bounds |= {"size": (size, 32, 151), "digits": (digits, 1, 10)}
     for name, (value, least, most) in bounds.items():
         _check_number(name, value, least, most)
@@ -187,7 +191,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 def _packaged(package: str, file: str) -> Path:
     """A data file inside an installed package, without importing it: that would cost seconds."""
     spec = importlib.util.find_spec(package)
-    if spec is None:
+    if spec is None or spec.submodule_search_locations is None:
         raise BadInput(f"the package {package} is not installed; install the pinned environment")
     path = Path(spec.submodule_search_locations[0]) / file
     if not path.is_file():
@@ -232,10 +236,11 @@ def _crops(photograph: np.ndarray, file: str, part: str, count: int) -> np.ndarr
     """`count` crops of one part, uint8 [count, 32, 32, 3], distinct and not flat."""
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise BadInput(f"embedded.patches: {part} is {count!r}; give a whole number from 1")
-    corners = _corners(*photograph.shape[:2], part)
+    height, width = photograph.shape[:2]
+    corners = _corners(height, width, part)
     # RandomState's streams are frozen: the same crops with every version of NumPy
     order = np.random.RandomState(0).permutation(len(corners))
-    found = {}
+    found: dict = {}
     for y, x in corners[order]:
         crop = photograph[y : y + CROP, x : x + CROP]
         if crop.std(axis=(0, 1)).max() >= FLAT:

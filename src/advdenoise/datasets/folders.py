@@ -61,8 +61,8 @@ def tiny_imagenet(
     chosen = val_labels < len(names)
     val_files = [file for file, taken in zip(val_files, chosen, strict=True) if taken]
     labels = np.repeat(np.arange(len(names)), [len(files) for files in train])
-    files = np.concatenate([*(_table(files) for files in train), _table(val_files)])
-    return Source(names, labels, val_labels[chosen], _reader(folder, files, _exactly_64))
+    table = np.concatenate([*(_table(files) for files in train), _table(val_files)])
+    return Source(names, labels, val_labels[chosen], _reader(folder, table, _exactly_64))
 
 
 def _like_imagenet(*, size: int = 256, **_) -> Extent:
@@ -109,7 +109,10 @@ def imagenet_folder(
     if train is None:
         labels.insert(0, np.zeros(0, np.int64))
     names = np.concatenate([table for part in tables for table in part])
-    return Source(classes, *labels, _reader(Path(root), names, lambda i: middle(i, size)))
+    train_labels, test_labels = labels
+    return Source(
+        classes, train_labels, test_labels, _reader(Path(root), names, lambda i: middle(i, size))
+    )
 
 
 def _files(folder: Path) -> list[str]:
@@ -126,7 +129,8 @@ def _entries(folder: str | Path) -> tuple[list[str], list[str]]:
 
     Raises BadInput where it cannot be listed or holds a link that leads nowhere.
     """
-    folders, files = [], []
+    folders: list[str] = []
+    files: list[str] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:

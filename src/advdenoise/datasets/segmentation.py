@@ -178,7 +178,7 @@ def _complete(pairs: list[_Pair], listed: Path) -> list[_Pair]:
 
 def _camvid(*, size: Sequence[int] = (353, 481), **_) -> Extent:
     assumed = "as many images as the whole CamVid"
-    return Extent(367, 233, (3, *size), len(CAMVID_CLASSES), assumed, dense=True)
+    return Extent(367, 233, (3, size[0], size[1]), len(CAMVID_CLASSES), assumed, dense=True)
 
 
 @holds(_camvid)
@@ -208,10 +208,12 @@ def camvid(
         for part in (train, test)
     ]
 
-    def fit(image: Image.Image, resampling: Image.Resampling) -> Image.Image:
-        return image.resize(tuple(reversed(size)), resampling)
+    height, width = size
 
-    return _source(CAMVID_CLASSES, *parts, fit, CAMVID_VOID)
+    def fit(image: Image.Image, resampling: Image.Resampling) -> Image.Image:
+        return image.resize((width, height), resampling)
+
+    return _source(CAMVID_CLASSES, parts[0], parts[1], fit, CAMVID_VOID)
 
 
 def _listed(folder: Path, listed: Path) -> list[_Pair]:

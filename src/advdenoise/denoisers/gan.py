@@ -1,6 +1,6 @@
 """Generators: latent codes -> images. They take no images, unlike the autoencoders."""
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from advdenoise.ranges import Size
 
 Shape = tuple[int, int, int]
 # Return annotation of functions that build generators: the configuration reads it without a call.
-Generator = nn.Module
+Generator: TypeAlias = nn.Module
 _SLOPE = 0.2  # of the critic's leaky ReLUs
 PRIORS = ("normal", "scaled")
 

@@ -78,7 +78,8 @@ def _grouped(ids, is_adversarial, correct, seed: int) -> tuple[np.ndarray, np.nd
     keys = np.random.default_rng(seed).random(ids.max(initial=0) + 1)
     train, test = _ends(images[np.argsort(keys[images], kind="stable")])
     counted = ~is_adversarial | ~correct
-    return tuple(np.flatnonzero(counted & np.isin(ids, side)) for side in (train, test))
+    fitted, judged = (np.flatnonzero(counted & np.isin(ids, side)) for side in (train, test))
+    return fitted, judged
 
 
 PROTOCOLS = {"paper": _paper, "grouped": _grouped}

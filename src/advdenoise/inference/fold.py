@@ -15,6 +15,7 @@ Outputs and input gradients are equal up to rounding, with fewer passes over mem
 
 import copy
 import operator
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -135,7 +136,7 @@ class _Folding:
         for pool in self._nodes_of(nn.MaxPool2d):
             activation = pool.args[0]
             module = self._module(activation)
-            source = activation.args[0] if activation.args else None
+            source: Any = activation.args[0] if activation.args else None
             if type(module) not in INCREASING or self._module(pool).return_indices:
                 continue
             if len(activation.users) > 1 or len(source.users) > 1:
@@ -216,7 +217,7 @@ class _Folding:
     def _nodes_of(self, *types: type) -> list[fx.Node]:
         return [node for node in self._graph.nodes if type(self._module(node)) in types]
 
-    def _module(self, node: fx.Node | None) -> nn.Module | None:
+    def _module(self, node: fx.Node | None) -> Any:
         if not isinstance(node, fx.Node) or node.op != "call_module":
             return None
         return self._folded.get_submodule(node.target)
@@ -235,7 +236,7 @@ class _Folding:
         self._graph.erase_node(node)
 
 
-def _only_user(users: dict[fx.Node, None]) -> fx.Node | None:
+def _only_user(users: dict[fx.Node, None]) -> Any:
     return next(iter(users)) if len(users) == 1 else None
 
 

@@ -1,6 +1,7 @@
 """The first layer of every classifier: resizing and normalisation of images in [0,1]."""
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ class Normalise(nn.Module):
         channels: int,
         mean: float | list[float] = 0.0,
         std: float | list[float] = 1.0,
-        size: int | list[int] | None = None,
+        size: int | Sequence[int] | None = None,
     ):
         super().__init__()
         self.register_buffer("mean", _per_channel("mean", mean, channels), persistent=False)

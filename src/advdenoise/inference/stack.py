@@ -122,10 +122,10 @@ def _chain(network: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, nn.Module
 class _StackBuilder:
     def __init__(self, image: Tensor):
         self._maps = image.detach().permute(0, 2, 3, 1)
-        self._steps = []
+        self._steps: list = []
         self._shapes = [tuple(image.shape[1:])]
-        self._sources = {}
-        self._deferred = []
+        self._sources: dict = {}
+        self._deferred: list = []
         self._flat = False
 
     def stack(self) -> Stack:
@@ -268,4 +268,5 @@ def _as_average_pool(
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int | None) else tuple(value)
+    height, width = (value, value) if isinstance(value, int | None) else value
+    return height, width

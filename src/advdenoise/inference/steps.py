@@ -246,10 +246,11 @@ Step = Pointwise | MaxPool | AveragePool | Convolution | Dense
 
 
 def _geometries(kernel, stride, padding, dilation) -> tuple[Geometry, Geometry]:
-    return tuple(
+    rows, columns = (
         Geometry(d * (k - 1) + 1, s, p)
         for k, s, p, d in zip(kernel, stride, padding, dilation, strict=True)
     )
+    return rows, columns
 
 
 def _through(functions: tuple[Affine, ...], values: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ def check(settings: dict, inputs: dict) -> None:
 
 def _expected(settings: dict, inputs: dict) -> dict[Path, str]:
     """The expected digest of each input that a job of the graph writes."""
-    expected = {}
+    expected: dict = {}
     for name, digests in settings.get("input_digests", {}).items():
         files = inputs.get(name)
         files = files if isinstance(files, list) else [files] if files else []

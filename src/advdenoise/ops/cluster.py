@@ -84,7 +84,7 @@ def _retry_preempted(plugin: ModuleType) -> None:
     `--no-requeue` is set.
     """
     query = plugin.query_job_status
-    reported = set()
+    reported: set[str] = set()
 
     @functools.wraps(query)
     async def query_job_status(command, logger):
@@ -95,7 +95,7 @@ def _retry_preempted(plugin: ModuleType) -> None:
         reported.update(preempted)
         return states and states | dict.fromkeys(preempted, "CANCELLED"), seconds
 
-    plugin.query_job_status = query_job_status
+    plugin.query_job_status = query_job_status  # type: ignore[attr-defined]
 
 
 def _allow_no_account(plugin: ModuleType) -> None:
@@ -121,7 +121,7 @@ def _allow_no_account(plugin: ModuleType) -> None:
             return account
 
     plugin.Executor.get_account_arg = account_argument
-    plugin.validate_account = validate_account
+    plugin.validate_account = validate_account  # type: ignore[attr-defined]
 
 
 def count_gpus() -> int:

@@ -76,7 +76,7 @@ def check_paths(paths: Iterable[str | Path]) -> None:
 
     Also if a file is in the place of one of the folders above it.
     """
-    parents = set()
+    parents: set[Path] = set()
     for path in map(Path, paths):
         reason = why_not_readable(path)
         if reason and os.path.lexists(path) and not reason.startswith("cannot be read"):

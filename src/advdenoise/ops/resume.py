@@ -41,7 +41,8 @@ def state_lock(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        if lock:
+            lock.release()
 
 
 def remove_state(folder: Path) -> None:

@@ -65,7 +65,9 @@ class Run(NamedTuple):
 def announce() -> None:
     """Record that this process runs the workflow here. Called by the Snakefile as a run starts."""
     pid = os.getpid()
-    run = Run(socket.gethostname(), _system(), _boot(), pid, _created(pid), _date(time.time()))
+    created = _created(pid)
+    assert created is not None
+    run = Run(socket.gethostname(), _system(), _boot(), pid, created, _date(time.time()))
     if RUNS.exists() and not RUNS.is_dir():
         remove(RUNS)
     RUNS.mkdir(parents=True, exist_ok=True)
@@ -106,7 +108,8 @@ def unlock() -> list[str]:
             remove(path)
         return sentences
     finally:
-        lock.release()
+        if lock:
+            lock.release()
 
 
 def _check_dead(run_locks: list[Path], runs: list[Run]) -> None:

@@ -53,7 +53,7 @@ def refusal_message(error: BaseException, path: Path | None = None) -> str | Non
     `path` is the file in use, for an error that names none.
     """
     cause = system_error(error, path)
-    if cause is None:
+    if cause is None or cause.errno is None:
         return None
     what, remedy = _REASONS[cause.errno]
     reason = what.format(**_fields(Path(cause.filename or ".")))

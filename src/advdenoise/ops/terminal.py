@@ -32,9 +32,10 @@ def program(main: Callable[..., int]) -> Callable[..., int]:
         except BadInput as error:
             message = str(error)
         except OSError as error:
-            message = refusal_message(error)
-            if message is None:
+            refused = refusal_message(error)
+            if refused is None:
                 raise
+            message = refused
         print(message, file=sys.stderr)
         return 1
 
@@ -45,7 +46,7 @@ def ignore_closed_output(logger: logging.Logger) -> None:
     """Keep a run going when the reader of its log closes the pipe, as `| head` does."""
     for handler in logger.handlers:
         if getattr(handler, "stream", None) in (sys.stdout, sys.stderr):
-            handler.stream = _Unbreakable(handler.stream)
+            handler.stream = _Unbreakable(handler.stream)  # type: ignore[attr-defined]
 
 
 def discard_output(descriptor: int) -> None:

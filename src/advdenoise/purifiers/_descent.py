@@ -13,7 +13,7 @@ backward pass.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -107,7 +107,8 @@ def descend(
     check_images(images)
     differentiable = torch.is_grad_enabled() and images.requires_grad
     state: State = (images, *rule.start(images))
-    batch = moving = None
+    batch: Tensor | None = None
+    moving: Tensor | None = None
     for number in range(1, steps + 1):
         noisy = add_noise(state[0]) if add_noise else None
         transform = random_transform(state[0]) if random_transform else None
@@ -117,11 +118,18 @@ def descend(
             batch, (moving, state) = state[0], _only_moving(state)
             if moving is not None and not len(moving):
                 break
-    result = state[0] if moving is None else batch.index_put((moving,), state[0])
+    result = state[0] if moving is None or batch is None else batch.index_put((moving,), state[0])
     return result.clamp(0, 1)
 
 
-def _step(number: int, error: ImageFunction, loss: ErrorFunction, rule, noisy, transform):
+def _step(
+    number: int,
+    error: ImageFunction,
+    loss: ErrorFunction,
+    rule: Any,
+    noisy: Callable[[Tensor, Tensor], Tensor] | None,
+    transform: ImageFunction | None,
+) -> Callable[..., State]:
     """A step as a deterministic function of the state: its random numbers are already drawn."""
 
     def step(images: Tensor, *moments: Tensor) -> State:
@@ -173,13 +181,13 @@ class _Checkpoint(torch.autograd.Function):
     """A step that stores its inputs only and is computed again in the backward pass."""
 
     @staticmethod
-    def forward(ctx, step: Callable[..., State], *state: Tensor) -> State:
+    def forward(ctx: Any, step: Callable[..., State], *state: Tensor) -> State:
         ctx.step = step
         ctx.save_for_backward(*state)
         return step(*state)
 
     @staticmethod
-    def backward(ctx, *gradients: Tensor):
+    def backward(ctx: Any, *gradients: Tensor) -> tuple:
         if torch.is_grad_enabled():
             raise RuntimeError("a gradient through a purifier cannot be differentiated itself")
         with torch.enable_grad():

@@ -146,7 +146,9 @@ def f(
     """
     distribution = mean_and_deviation(calibration, "apudae.f")
     if deviation is not None:
-        distribution = mean_and_deviation({**calibration, "deviation": deviation}, "apudae.f")
+        distribution = mean_and_deviation(
+            {**(calibration or {}), "deviation": deviation}, "apudae.f"
+        )
     return descend(
         images,
         error,

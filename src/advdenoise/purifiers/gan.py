@@ -1,6 +1,7 @@
 """Purifiers that replace an image by the nearest output of a generator."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +65,7 @@ def defense_gan(
     return outputs[best]
 
 
-def _step(generate: nn.Module, rate: float, momentum: float):
+def _step(generate: nn.Module, rate: float, momentum: float) -> Callable[..., State]:
     def step(codes: Tensor, velocity: Tensor, targets: Tensor) -> State:
         differentiable = torch.is_grad_enabled() and codes.requires_grad
         with torch.enable_grad():

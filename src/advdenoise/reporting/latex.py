@@ -77,7 +77,8 @@ def _height(row: list[str], long: int) -> int:
 
 def _pages(body: list[list[str]], long: int) -> list[list[list[str]]]:
     """The rows, as many together as one float holds."""
-    pages, used = [[]], 0
+    pages: list[list[list[str]]] = [[]]
+    used = 0
     for row in body:
         height = _height(row, long)
         if pages[-1] and used + height > _LINES - 6:  # the rules and the head
@@ -138,7 +139,8 @@ def _guarded(line: str) -> str:
 
 def _floats(parts: list[tuple[list[str], int]]) -> list[list[tuple[list[str], int]]]:
     """Tabulars in their order, as many together as one float holds."""
-    floats, used = [[]], 0
+    floats: list[list[tuple[list[str], int]]] = [[]]
+    used = 0
     for tabular, height in parts:
         if floats[-1] and used + height > _LINES:
             floats.append([])

@@ -299,8 +299,8 @@ def _area(printed: tuple[str, str], rows: "pd.DataFrame", about: dict) -> Cell:
 
 
 def _scored(rows: "pd.DataFrame", runs: np.ndarray) -> Scored:
-    columns = (rows[name].to_numpy() for name in ("score", "is_adversarial", "id"))
-    return Scored(*columns, runs)
+    scores, positive, ids = (rows[name].to_numpy() for name in ("score", "is_adversarial", "id"))
+    return Scored(scores, positive, ids, runs)
 
 
 def _runs(rows: "pd.DataFrame") -> np.ndarray:

@@ -127,9 +127,9 @@ def read(
             entries["purifier"][entry["name"]] = entry
             if entry["denoiser_entry"]:
                 entries["denoiser"][entry["denoiser"]] = entry["denoiser_entry"]
-        for name in _NAMES:
-            if name in settings:
-                frame[name] = settings[name]
+        for column in _NAMES:
+            if column in settings:
+                frame[column] = settings[column]
         if "lengths" in settings:
             frame["values"] = frame["representation"].map(settings["lengths"])
         for name, value in _chosen(settings):

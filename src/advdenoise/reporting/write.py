@@ -232,7 +232,7 @@ def number(value: float) -> str:
 
 def _is_comparable(cell: Cell, theirs: dict) -> bool:
     """Whether the published number is of the same data set and unit; others are just shown."""
-    dataset = labels.DATASETS.get(cell.about.get("dataset"))
+    dataset = labels.DATASETS.get(cell.about.get("dataset", ""))
     is_number = not cell.text and cell.unit not in (_SECONDS, _SEGMENTS)
     if not theirs or not is_number or is_copied(theirs):
         return False

@@ -22,6 +22,7 @@ def run(settings: dict, images: Path, denoiser: Path, output: Path) -> None:
     started = time.time()
     with open_images(images) as clean:
         network = models.denoiser(denoiser, None, settings["denoiser"], clean)
+        assert network is not None
         batches = clean.batches(settings["batch"], models.device())
         value = calibration_of(f"denoisers.{settings['denoiser']['name']}", network, batches)
     value["layers"] = capacity.layers(network.denoise)

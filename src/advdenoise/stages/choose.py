@@ -73,8 +73,8 @@ def _batches(settings: dict, clean: ImageSet, title: str) -> Iterator[Batch]:
 def _for_attack(settings: dict, attack: AttackRun, clean: ImageSet) -> Iterator[dict]:
     for choice in settings["choices"]:
         batches = _batches(settings, clean, choice["point"])
-        noise = [_perturbed(settings, attack, choice, batch, len(clean)) for batch in batches]
-        noise = GREY * np.concatenate(noise, axis=1)
+        parts = [_perturbed(settings, attack, choice, batch, len(clean)) for batch in batches]
+        noise = GREY * np.concatenate(parts, axis=1)
         measures = [{MSE: values} for values in noise]
         scores = [-abs(values.mean() - choice["wanted"]) for values in noise]
         yield _record(choice, scores, measures)

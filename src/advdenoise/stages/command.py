@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from advdenoise.errors import EXIT_PREEMPTED, BadInput, Preempted
 from advdenoise.graph import resolution
@@ -121,7 +121,7 @@ def with_choices(settings: dict, files: list[Path]) -> dict:
 def _parser(run) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=inspect.getdoc(run))
     for name, parameter in inspect.signature(run).parameters.items():
-        wanted = {"required": parameter.default is parameter.empty}
+        wanted: dict[str, Any] = {"required": parameter.default is parameter.empty}
         if not wanted["required"]:
             wanted["default"] = parameter.default
         kind = parameter.annotation
@@ -170,7 +170,7 @@ def _print_to(log: Path) -> None:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     # Whole lines in the order of what happened, also when the job is killed.
-    sys.stdout.reconfigure(line_buffering=True)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
 def _tell_progress() -> None:

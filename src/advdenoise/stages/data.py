@@ -233,7 +233,7 @@ def _check_points(path: Path, points: dict, images: ImageSet, expected) -> None:
     """Raises DamagedFile where a point is missing or has not a row for each image."""
     if points.keys() != set(expected):
         raise damage_error(path, f"it holds the points {', '.join(points) or 'of no attack'}")
-    shapes = {"perturbation": (len(images), *images.shape)}
+    shapes: dict[str, tuple[int, ...]] = {"perturbation": (len(images), *images.shape)}
     shapes |= dict.fromkeys(("epsilon", "success"), (len(images),))
     for name, group in points.items():
         for array, shape in shapes.items():

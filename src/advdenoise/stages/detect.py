@@ -177,8 +177,8 @@ def _sides(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the rows to train and to test on, none where a side lacks a class."""
     rows = attack.rows
-    about = [found.column(name)[rows] for name in ("id", "label", "prediction")]
-    sides = split(protocol, about[0], found.is_adversarial[rows], *about[1:], seed)
+    ids, labels, predictions = (found.column(name)[rows] for name in ("id", "label", "prediction"))
+    sides = split(protocol, ids, found.is_adversarial[rows], labels, predictions, seed)
     if sides.undefined:
         print(f"{attack.threat} {attack.point}, {protocol}: {sides.undefined}")
         return rows[:0], rows[:0]

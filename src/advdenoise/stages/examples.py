@@ -65,7 +65,7 @@ def run(
         picked = in_turn(labels, settings["images"])
         # A file is read in its own order and its images written in that of the classes.
         batch = clean.batch(np.sort(picked), device)
-        order = np.searchsorted(batch.rows, picked)
+        order = np.searchsorted(np.sort(picked), picked)
         _write_images(file, clean, batch, order)
         if settings["superpixels"] or settings["maps"]:
             network = models.load_frozen("classifiers", classifier, entry, clean)

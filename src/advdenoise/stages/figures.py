@@ -35,4 +35,4 @@ def run(settings: dict, output: list[Path], files: list[Path]) -> None:
         about = {"Title": f"{settings['experiment']}: {name}", "Date": None}
         with atomic_write(paths[name]) as part:
             figure.savefig(part, format="svg", metadata=about, bbox_inches="tight")
-        matplotlib.pyplot.close(figure)
+        matplotlib.pyplot.close(figure)  # type: ignore[attr-defined]

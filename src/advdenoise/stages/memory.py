@@ -68,4 +68,6 @@ def _freed_at_once(library: ctypes.CDLL) -> Iterator[None]:
 def _resident(name: str) -> int:
     """A line of the process's status, in bytes."""
     status = (_PROCESS / "status").read_text(encoding="utf-8")
-    return 1024 * int(re.search(rf"^{name}:\s+(\d+) kB$", status, re.M)[1])
+    match = re.search(rf"^{name}:\s+(\d+) kB$", status, re.M)
+    assert match
+    return 1024 * int(match[1])

@@ -217,7 +217,7 @@ def denoiser(
 
     Raises BadInput where it gives back another shape than that of the images.
     """
-    if path is None:
+    if path is None or entry is None:
         return None
     value = check_value(calibration, read_json(calibration)) if calibration else None
     network = load_frozen("denoisers", path, entry, images)

@@ -1,7 +1,8 @@
 """Training examples: batches of images, targets and labels. Images stay 8-bit until used."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ class Clean:
         ids: [N] image ids, from which the random numbers of an image derive.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, ids: Sequence[int]):
+    def __init__(self, images: Tensor, labels: Tensor, ids: Sequence[int] | np.ndarray):
         self._images, self._labels = torch.as_tensor(images), torch.as_tensor(labels)
         self.ids = torch.as_tensor(ids)
         if not len(self._images) == len(self._labels) == len(self.ids):
@@ -64,7 +65,7 @@ class Part:
     """
 
     share: float
-    points: Sequence[np.ndarray | Callable] = field(default=())
+    points: Sequence[Any] = field(default=())
 
 
 class Mixture(Clean):
@@ -74,7 +75,9 @@ class Mixture(Clean):
     contains each image once. The other arguments are those of `Clean`.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, ids: Sequence[int], parts: Sequence[Part]):
+    def __init__(
+        self, images: Tensor, labels: Tensor, ids: Sequence[int] | np.ndarray, parts: Sequence[Part]
+    ):
         super().__init__(images, labels, ids)
         stored = [p for part in parts for p in part.points if not callable(p)]
         if any(len(array) != len(self) for array in stored):

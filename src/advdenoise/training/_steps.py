@@ -20,7 +20,7 @@ def with_reference(function: Callable) -> Callable:
     """
 
     def mark(step: Callable) -> Callable:
-        step.reference = function
+        step.reference = function  # type: ignore[attr-defined]
         return step
 
     return mark

@@ -1,6 +1,6 @@
 """Adversarial training: images are attacked in every batch."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -54,10 +54,16 @@ def pgd(
         crop, shift, rotation, scale, flip: augmentation before the attack, as in `plain.classify`.
     """
     if model.training:
-        moves = {"crop": crop, "shift": shift, "rotation": rotation, "scale": scale, "flip": flip}
+        moves: dict[str, Any] = {
+            "crop": crop,
+            "shift": shift,
+            "rotation": rotation,
+            "scale": scale,
+            "flip": flip,
+        }
         images = augment(images, noise, **moves)
     share = min((epoch + 1) / warmup, 1) if warmup else 1
-    budget = {"epsilon": share * epsilon, "alpha": share * alpha, "steps": steps}
+    budget: dict[str, Any] = {"epsilon": share * epsilon, "alpha": share * alpha, "steps": steps}
     with frozen(model):
         if random_start:
             perturbation = gradient.pgd(images, labels, False, model, noise, **budget)

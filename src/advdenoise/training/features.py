@@ -34,14 +34,14 @@ def _maps(network: nn.Module, images: Tensor, *, layers: Sequence[str]) -> list[
 
         return collect
 
-    hooks = [modules[name].register_forward_hook(hook(name)) for name in layers]
+    handles = [modules[name].register_forward_hook(hook(name)) for name in layers]
     try:
         network(images)
     except _AllMapsCollected:
         pass
     finally:
-        for hook in hooks:
-            hook.remove()
+        for handle in handles:
+            handle.remove()
     return [outputs[name] for name in layers]
 
 

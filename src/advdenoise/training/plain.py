@@ -12,7 +12,7 @@ A step returns the loss and the batch means of its metrics. Its arguments, by na
     reference: its outputs for the clean images, for steps marked with `_steps.with_reference`.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -44,7 +44,13 @@ def classify(
     probability 1/2 (`flip`).
     """
     if model.training:
-        moves = {"crop": crop, "shift": shift, "rotation": rotation, "scale": scale, "flip": flip}
+        moves: dict[str, Any] = {
+            "crop": crop,
+            "shift": shift,
+            "rotation": rotation,
+            "scale": scale,
+            "flip": flip,
+        }
         images = augment(images, noise, **moves)
     logits = model(images)
     return functional.cross_entropy(logits, labels), {"accuracy": accuracy(logits, labels)}
