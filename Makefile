@@ -27,7 +27,7 @@ help:
 	@echo "make quick          install what is needed, run the quick scale, write its report"
 	@echo "make test           run the tests (make test-slow: those that take long)"
 	@echo "make slurm-test     a run on a real SLURM started here, disturbed in every way (Debian, as root)"
-	@echo "make lint           ruff, snakefmt and Snakemake's own lint"
+	@echo "make lint           ruff, mypy, snakefmt and Snakemake's own lint"
 	@echo "make budget         what the jobs of the last runs cost, by rule, or those of one experiment (TARGET=NAME)"
 	@echo "make plan           what a run will take before it starts: hours, disk, the longest chain"
 	@echo "make unit-costs     measure on this machine what that needs (once, some minutes)"
@@ -66,6 +66,7 @@ slurm-test: .venv/dev.stamp
 lint: .venv/dev.stamp
 	ruff check .
 	ruff format --check .
+	mypy
 	snakefmt --check Snakefile rules workflow
 	snakemake --lint
 

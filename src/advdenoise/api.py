@@ -42,7 +42,7 @@ from advdenoise.stages.leave_one_out import hidden_nodes, leave_one_out_of, segm
 from advdenoise.stages.repeats import FEW, check_network, check_purifier
 
 Purify = Callable[[Tensor, Noise], Tensor]
-Model: TypeAlias = "nn.Module | Callable[[Tensor], Tensor]"
+Model: TypeAlias = nn.Module | Callable[[Tensor], Tensor]
 
 
 def list_functions(kind: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ networks whose weights come from a file.
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ class Sample(NamedTuple):
     classes: int
 
 
-def check(config: dict) -> Iterator[tuple[str, str | None]]:
+def check(config: Any) -> Iterator[tuple[str, str | None]]:
     """Every own function of an effective configuration: its key, and what is wrong with it or None.
 
     Each is tried on one data set that its entry is for. Training steps, tables and figures are
@@ -183,7 +183,7 @@ def _detector(entry: dict, sample: Sample) -> None:
     ]
     if scores[0].shape != (20,) or not np.isfinite(scores[0]).all():
         raise BadInput(f"{entry['function']}: `score` must give a finite number for each row")
-    if not np.array_equal(*scores):
+    if not np.array_equal(scores[0], scores[1]):
         raise BadInput(f"{entry['function']}: scores differ between two runs; draw from `seed`")
     if scores[0][is_adversarial[40:]].mean() <= scores[0][~is_adversarial[40:]].mean():
         raise BadInput(f"{entry['function']}: a higher score must mean more adversarial")

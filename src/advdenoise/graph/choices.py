@@ -9,8 +9,8 @@ which `complete` turns into a copy of the block; `of` says whose choice a block 
 
 import copy
 import functools
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph.resolution import is_block
@@ -30,11 +30,11 @@ class Block(NamedTuple):
     block: dict
 
 
-def _refers(value) -> bool:
+def _refers(value: Any) -> bool:
     return isinstance(value, dict) and "chosen" in value
 
 
-def blocks(entry: dict) -> Iterator[Block]:
+def blocks(entry: Mapping[str, Any]) -> Iterator[Block]:
     """All blocks of an entry, those that follow another choice among them."""
     for point, laid_out in entry.get("points", {}).items():
         for setting, value in laid_out["settings"].items():
@@ -42,29 +42,29 @@ def blocks(entry: dict) -> Iterator[Block]:
                 yield Block(point, setting, value)
 
 
-def own(name: str, entry: dict) -> list[Block]:
+def own(name: str, entry: Mapping[str, Any]) -> list[Block]:
     """The blocks that are an entry's own choices."""
     return [b for b in blocks(entry) if b.block["of"] == f"{name} {b.point}"]
 
 
-def choosing(config: dict) -> dict[str, str]:
+def choosing(config: Any) -> dict[str, str]:
     """The kinds of the entries that choose, by name."""
     return {
         name: kind for kind in KINDS for name, entry in config[kind].items() if own(name, entry)
     }
 
 
-def choosers(entry: dict) -> set[str]:
+def choosers(entry: Mapping[str, Any]) -> set[str]:
     """The names of the entries whose choices an entry's blocks are."""
     return {b.block["of"].partition(" ")[0] for b in blocks(entry)}
 
 
-def attacks(entry: dict) -> set[str]:
+def attacks(entry: Mapping[str, Any]) -> set[str]:
     """The attacks that a purifier's settings are chosen under."""
     return {b.block["by"]["attack"].partition(" ")[0] for b in blocks(entry)}
 
 
-def only(entry: dict, mine: list[Block]) -> dict:
+def only(entry: Mapping[str, Any], mine: list[Block]) -> dict:
     """An entry with just the points of these blocks, without the settings that are chosen."""
     points = {}
     for block in mine:
@@ -88,7 +88,7 @@ def as_settings(mine: list[Block]) -> list[dict]:
     ]
 
 
-def variants(point: dict) -> Iterator[dict]:
+def variants(point: Mapping[str, Any]) -> Iterator[dict]:
     """The point with each candidate in a block's place; itself where nothing is chosen."""
     chosen = {name: value for name, value in point["settings"].items() if is_block(value)}
     yield {**point, "settings": point["settings"] | {n: v["choose"][0] for n, v in chosen.items()}}
@@ -98,19 +98,19 @@ def variants(point: dict) -> Iterator[dict]:
             yield {**point, "settings": point["settings"] | first | {name: candidate}}
 
 
-def scaled(value, factor: float):
+def scaled(value: Any, factor: float) -> Any:
     """A length, or each candidate of one, times a factor; what is no number stays."""
     if is_block(value):
         return value | {"choose": [scaled(candidate, factor) for candidate in value["choose"]]}
     return value * factor if is_number(value) else value
 
 
-def is_number(value) -> bool:
+def is_number(value: Any) -> bool:
     """Whether a setting's value is a number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def at_most(settings):
+def at_most(settings: Any) -> Any:
     """The settings with the largest candidate in each block's place: what a job may have to do."""
     if is_block(settings):
         numbers = [c for c in settings["choose"] if isinstance(c, int | float)]
@@ -138,15 +138,15 @@ def complete(entries: dict, kind: str) -> None:
             for setting, value in laid_out["settings"].items():
                 if _refers(value):
                     key = _key(kind, name, point, setting)
-                    block = _referred(entries, key, setting, value["chosen"])
-                    laid_out["settings"][setting] = copy.deepcopy(block)
+                    other = _referred(entries, key, setting, value["chosen"])
+                    laid_out["settings"][setting] = copy.deepcopy(other)
 
 
 def _referred(entries: dict, key: str, setting: str, text: str) -> dict:
     """The block of that name: an entry of the same kind and, where it has several, its point."""
     name, _, point = text.partition(" ")
     laid_out = entries.get(name, {}).get("points", {}).get(point or DEFAULT)
-    value = laid_out["settings"].get(setting) if laid_out else None
+    value: Any = laid_out["settings"].get(setting) if laid_out else None
     if not is_block(value) or value["of"] != f"{name} {point or DEFAULT}":
         there = [
             other.block["of"].removesuffix(f" {DEFAULT}")
@@ -158,7 +158,7 @@ def _referred(entries: dict, key: str, setting: str, text: str) -> dict:
     return value
 
 
-def refuse(key: str, entry: dict) -> None:
+def refuse(key: str, entry: Mapping[str, Any]) -> None:
     """Raise BadInput where a setting of an entry that cannot choose is to be chosen."""
     places = {key: entry, f"{key}.training": entry.get("training", {})}
     places |= {f"{key}.points.{name}": point for name, point in entry.get("points", {}).items()}
@@ -170,7 +170,7 @@ def refuse(key: str, entry: dict) -> None:
                 )
 
 
-def check_own(kind: str, name: str, entry: dict) -> Iterator[tuple[str, Block]]:
+def check_own(kind: str, name: str, entry: Mapping[str, Any]) -> Iterator[tuple[str, Block]]:
     """An entry's own choices, each with its key. Raises BadInput where a point has several."""
     for block in own(name, entry):
         key = _key(kind, name, block.point, block.setting)
@@ -179,9 +179,10 @@ def check_own(kind: str, name: str, entry: dict) -> Iterator[tuple[str, Block]]:
         yield key, block
 
 
-def _wanted(mse) -> float | None:
+def _wanted(mse: Any) -> float | None:
     """The mean squared perturbation that is asked for, of a published one its number."""
-    return float(published_number(mse)["value"]) if isinstance(mse, dict) else mse
+    printed = published_number(mse) if isinstance(mse, dict) else None
+    return float(printed["value"]) if printed else mse
 
 
 def check_published(key: str, wanted: dict) -> None:

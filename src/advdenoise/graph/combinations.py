@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 from advdenoise.graph import choices, threats
 from advdenoise.graph.sections.attacks import why_not_adaptive
@@ -10,7 +11,7 @@ from advdenoise.graph.stages import crossings
 from advdenoise.graph.threats import NO_PURIFIER, Threat
 
 
-def combinations(config: dict, product: dict) -> tuple[dict[str, list[dict]], list[str]]:
+def combinations(config: Any, product: dict) -> tuple[dict[str, list[dict]], list[str]]:
     """What a table or figure reads by stage, as names, and why others are left out."""
     combined: dict[str, list[dict]] = {}
     left_out: dict[str, None] = {}
@@ -24,7 +25,7 @@ def combinations(config: dict, product: dict) -> tuple[dict[str, list[dict]], li
     return combined, list(left_out)
 
 
-def all_left_out(config: dict) -> list[str]:
+def all_left_out(config: Any) -> list[str]:
     """Why combinations and threats of suites are left out anywhere, each reason once."""
     reasons: dict[str, None] = {}
     for experiment in config["experiments"].values():
@@ -36,20 +37,22 @@ def all_left_out(config: dict) -> list[str]:
     return list(reasons)
 
 
-def _left_out_threats(config: dict, dataset: str, suite: str | None = None, **others):
+def _left_out_threats(
+    config: Any, dataset: str, suite: str | None = None, **others: Any
+) -> Iterator[str]:
     for text in config["suites"][suite]["threats"] if suite else ():
         if not _threat_fits(config, threats.parse(text), dataset):
             yield f"threat {text} of suite {suite}: not for data set {dataset}"
 
 
-def _cross(config: dict, stage: str, crossing: dict) -> Iterator[dict]:
+def _cross(config: Any, stage: str, crossing: dict) -> Iterator[dict]:
     """Every combination of a crossing's names, threats as paths name them."""
     keys = ["dataset", *(key for key in crossings()[stage] if key in crossing)]
     for values in itertools.product(*(crossing[key] for key in keys)):
         names = dict(zip(keys, values, strict=True))
         if "threat" in names:
             threat = threats.parse(names["threat"])
-            classifier = names.get("classifier", threat.victim)
+            classifier: Any = names.get("classifier", threat.victim)
             against = threat.against(classifier, names.get("purifier", NO_PURIFIER))
             names["threat"] = str(against)
         if stage == "predictions" and "purifier" not in names:
@@ -59,7 +62,7 @@ def _cross(config: dict, stage: str, crossing: dict) -> Iterator[dict]:
             yield names
 
 
-def _unfit(config: dict, names: dict) -> str | None:
+def _unfit(config: Any, names: dict) -> str | None:
     """Why a combination is left out: an entry that is not for this data set."""
     dataset = names["dataset"]
     for key, kind in KIND_OF.items():
@@ -68,15 +71,15 @@ def _unfit(config: dict, names: dict) -> str | None:
         if not fits(config, kind, names[key], dataset):
             return f"{kind} {names[key]}: not for data set {dataset}"
     if "entry" in names:
-        kind = choices.choosing(config)[names["entry"]]
-        if not fits(config, kind, names["entry"], dataset):
-            return f"{kind} {names['entry']}: not for data set {dataset}"
+        its_kind = choices.choosing(config)[names["entry"]]
+        if not fits(config, its_kind, names["entry"], dataset):
+            return f"{its_kind} {names['entry']}: not for data set {dataset}"
     if "threat" in names and not _threat_fits(config, threats.parse(names["threat"]), dataset):
         return f"threat {names['threat']}: not for data set {dataset}"
     return None
 
 
-def fits(config: dict, kind: str, name: str, dataset: str) -> bool:
+def fits(config: Any, kind: str, name: str, dataset: str) -> bool:
     """Whether an entry, and all that it uses, is for a data set."""
     entry = config[kind][name]
     if dataset not in entry.get("datasets", [dataset]):
@@ -97,7 +100,7 @@ def fits(config: dict, kind: str, name: str, dataset: str) -> bool:
     return True
 
 
-def _threat_fits(config: dict, threat: Threat, dataset: str) -> bool:
+def _threat_fits(config: Any, threat: Threat, dataset: str) -> bool:
     if threat.is_clean:
         return True
     parts = [("attacks", threat.attack), ("classifiers", threat.victim)]
@@ -106,7 +109,7 @@ def _threat_fits(config: dict, threat: Threat, dataset: str) -> bool:
 
 
 def suite_threats(
-    config: dict, suite: str, dataset: str, classifier: str, purifier: str
+    config: Any, suite: str, dataset: str, classifier: str, purifier: str
 ) -> list[Threat]:
     """A suite's threats against the classifier and the purifier at hand.
 
@@ -121,7 +124,7 @@ def suite_threats(
     return [t for t in dict.fromkeys(concrete) if _threat_fits(config, t, dataset)]
 
 
-def suite_purifiers(config: dict, suite: str, dataset: str) -> list[str]:
+def suite_purifiers(config: Any, suite: str, dataset: str) -> list[str]:
     """A suite's purifiers that are for a data set."""
     names = config["suites"][suite]["purifiers"]
     return [name for name in names if fits(config, "purifiers", name, dataset)]

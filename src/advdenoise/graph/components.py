@@ -10,6 +10,7 @@ import ast
 import contextlib
 import functools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,17 +68,17 @@ def signature(kind: str, key: str, function: str) -> Signature:
     return _signature(kind, is_own(function), source.file, source.name)
 
 
-def signature_of(kind: str, entry: dict) -> Signature:
+def signature_of(kind: str, entry: Mapping[str, Any]) -> Signature:
     """The signature of an entry's function, which has been checked before."""
     return signature(kind, kind, entry["function"])
 
 
-def module_file(kind: str, entry: dict) -> Path:
+def module_file(kind: str, entry: Mapping[str, Any]) -> Path:
     """The source file that holds an entry's function."""
     return locate(kind, kind, entry["function"]).file
 
 
-def without_first_weights(kind: str, entry: dict) -> dict:
+def without_first_weights(kind: str, entry: Mapping[str, Any]) -> dict:
     """The entry without the weights that a training starts from, which may have to be fetched.
 
     A function that needs such a setting gets it, for it cannot be called without.
@@ -90,7 +91,7 @@ def without_first_weights(kind: str, entry: dict) -> dict:
     return {**entry, "settings": kept}
 
 
-def named_files(kind: str, entry: dict) -> dict[str, list[str]]:
+def named_files(kind: str, entry: Mapping[str, Any]) -> dict[str, list[str]]:
     """The files that an entry's settings name, by setting, relative to the working directory.
 
     Any text is one, or any of a list, that is the path of a file, also where it is a setting's
@@ -115,7 +116,7 @@ def _is_path(text: str) -> bool:
     return os.sep in text or Path(text).suffix[1:].islower()
 
 
-def check(kind: str, key: str, entry: dict, engine: tuple[str, ...] = ()) -> Signature:
+def check(kind: str, key: str, entry: Mapping[str, Any], engine: tuple[str, ...] = ()) -> Signature:
     """Refuse an unknown function, an unknown or missing setting or one out of its range.
 
     `key` is the entry's place in the configuration, `engine` the settings that its stage adds by
@@ -162,6 +163,12 @@ def _injected(kind: str) -> set[str]:
     return INJECTED[kind]
 
 
+def _function(text: str) -> ast.FunctionDef:
+    (node,) = ast.parse(text).body
+    assert isinstance(node, ast.FunctionDef)
+    return node
+
+
 def _constructor(file: Path, node: ast.ClassDef, depth: int = 8) -> ast.FunctionDef:
     """The `__init__` of a class, its own or that of a base; one without parameters by default.
 
@@ -172,12 +179,12 @@ def _constructor(file: Path, node: ast.ClassDef, depth: int = 8) -> ast.Function
             return inner
     base = ast.unparse(node.bases[0]) if node.bases else "object"
     if base.rpartition(".")[2] in ("Module", "object"):
-        return ast.parse("def __init__(self): ...").body[0]
+        return _function("def __init__(self): ...")
     if depth and (source := definition(file, base)):
         inner = definitions(source.file)[source.name]
         if isinstance(inner, ast.ClassDef):
             return _constructor(source.file, inner, depth - 1)
-    return ast.parse("def __init__(self, **settings): ...").body[0]
+    return _function("def __init__(self, **settings): ...")
 
 
 def _read(arguments: ast.arguments, returns: str, known: set[str] | None) -> Signature:

@@ -12,7 +12,9 @@ import json
 import os
 import re
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph import choices, components
@@ -58,7 +60,7 @@ def collect_garbage_less_often() -> None:
 
 
 @contextlib.contextmanager
-def one_sentence():
+def one_sentence() -> Iterator[None]:
     """End Snakemake with the sentence of a `BadInput`, or of what the system refuses, and no more.
 
     It would put places in its own files and in ours around any other exception's message.
@@ -73,13 +75,13 @@ def one_sentence():
         raise
 
 
-def for_rules(function):
+def for_rules(function: Callable) -> Callable:
     """`function` of wildcards for Snakemake, which ends with one sentence where it fails.
 
     Snakemake asks for the signature of such a function several times in each job; working it out
     through the wrapper took a tenth of a dry run.
     """
-    ending = one_sentence()(function)
+    ending: Any = one_sentence()(function)
     ending.__signature__ = inspect.signature(function)
     return ending
 
@@ -87,7 +89,7 @@ def for_rules(function):
 class Flow:
     """The graph of one effective configuration."""
 
-    def __init__(self, config: dict):
+    def __init__(self, config: Any):
         self.config = config
         self.entries = Entries(config)
         self.root = self.entries.root
@@ -117,18 +119,18 @@ class Flow:
         threat = f"{attack}@{name['classifier']}(\\+{name['purifier']})?"
         return {"seed": SEED, "threat": f"({CLEAN}|{threat})", **name}
 
-    def files(self, rule: str, name: str):
+    def files(self, rule: str, name: str) -> Callable:
         """The input function of one of a rule's inputs; no files where a job has no such input."""
         return for_rules(lambda wildcards: self.job(rule, wildcards).inputs.get(name, []))
 
-    def named_files(self, rule: str):
+    def named_files(self, rule: str) -> Callable:
         """The input function of the files that an entry or its settings name.
 
         They count by their contents, which are in `code`, and not by their age. Raises BadInput for
         one that is not there.
         """
 
-        def files(wildcards) -> list:
+        def files(wildcards: Any) -> list:
             from snakemake.io import ancient, local
 
             named = self._named_files(rule, wildcards)
@@ -140,24 +142,24 @@ class Flow:
 
         return for_rules(files)
 
-    def settings(self, rule: str, **fixed):
+    def settings(self, rule: str, **fixed: Any) -> Callable:
         """The rule's settings as sorted JSON: one parameter, so that any change reruns the job.
 
         `fixed` are names that the rule holds itself, in place of wildcards.
         """
 
-        def settings(wildcards) -> str:
+        def settings(wildcards: Any) -> str:
             return json.dumps(self.whole_settings(rule, fixed or wildcards), sort_keys=True)
 
         return for_rules(settings)
 
-    def code(self, rule: str, **fixed):
+    def code(self, rule: str, **fixed: Any) -> Callable:
         """The digest of what decides a job's numbers: the stage's format and code, its components.
 
         And the contents of the files that its entries name.
         """
 
-        def digest(wildcards) -> str:
+        def digest(wildcards: Any) -> str:
             names, stage = fixed or wildcards, stages()[rule]
             job = self.job(rule, names)
             module = module_of(job.module) if job.module else stage.module
@@ -172,7 +174,7 @@ class Flow:
 
     # ------------------------------------------------------------ jobs
 
-    def job(self, rule: str, wildcards) -> Job:
+    def job(self, rule: str, wildcards: Any) -> Job:
         """What a job of `rule` needs for these wildcards."""
         names = dict(wildcards.items())
         key = (rule, *sorted(names.items()))
@@ -180,7 +182,7 @@ class Flow:
             self._jobs[key] = stages()[rule].job(self.entries, **names)
         return self._jobs[key]
 
-    def whole_settings(self, rule: str, wildcards) -> dict:
+    def whole_settings(self, rule: str, wildcards: Any) -> dict:
         """A job's settings with its rule and, by name, the digests of what makes its inputs.
 
         A job compares them with what its inputs say of themselves, so that a file of another
@@ -200,7 +202,7 @@ class Flow:
             self._digests[path] = settings_digest(self.whole_settings(*maker)) if maker else ""
         return self._digests[path]
 
-    def _named_files(self, rule: str, wildcards) -> dict[str, str]:
+    def _named_files(self, rule: str, wildcards: Any) -> dict[str, str]:
         """The files that entries of this job and their settings name, and the key of each.
 
         A network's first weights are read by the job that trains it from them, and by no other.
@@ -263,7 +265,7 @@ class Flow:
     def experiments_with_figures(self) -> list[str]:
         return [name for name, entry in self.config["experiments"].items() if entry["figures"]]
 
-    def start(self, jobs) -> None:
+    def start(self, jobs: Any) -> None:
         """Before the first of `jobs` runs: their data are there, the configuration is written."""
         import yaml
 
@@ -276,7 +278,7 @@ class Flow:
         part.replace(path)
 
 
-def _either(names) -> str:
+def _either(names: Any) -> str:
     """A pattern for one of the names; one that matches nothing where there are none."""
     return f"({'|'.join(map(re.escape, sorted(names)))})" if names else "(?!)"
 

@@ -1,7 +1,7 @@
 """What a job needs: its input files, its settings, the components that it runs."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph import choices, components
@@ -30,7 +30,7 @@ class Job(NamedTuple):
 class Entries:
     """The entries of one effective configuration, and the paths of what jobs make of them."""
 
-    def __init__(self, config: dict):
+    def __init__(self, config: Any):
         self.config = config
         self.root = f"results/{config['scale']}"
 
@@ -55,7 +55,7 @@ class Entries:
         names = sorted({threat.attack for threat in attacked if not threat.is_clean})
         return {name: self.named("attacks", name) for name in names}
 
-    def attacks_with_victims(self, attacked: list[Threat]) -> list[tuple[dict, str]]:
+    def attacks_with_victims(self, attacked: list[Threat]) -> list[tuple[Any, Any]]:
         """The attacks of threats, each with its victim."""
         return [(self.config["attacks"][t.attack], t.victim) for t in attacked if not t.is_clean]
 
@@ -64,7 +64,7 @@ class Entries:
         sources = denoiser.get("trained_on", [])
         return {s["noise"]: self.named("attacks", s["noise"]) for s in sources if "noise" in s}
 
-    def purifier(self, name: str | None) -> tuple[dict | None, dict | None]:
+    def purifier(self, name: str | None) -> tuple[Any, Any]:
         """A purifier's entry and its denoiser's, each with its name; None where there is none."""
         if name is None:
             return None, None
@@ -120,19 +120,19 @@ class Entries:
     def images(self, dataset: str, split: str) -> str:
         return f"{self.root}/images/{dataset}/{split}.h5"
 
-    def classifier(self, seed, dataset: str, name: str) -> str:
+    def classifier(self, seed: Any, dataset: str, name: str) -> str:
         return f"{self.root}/seed{seed}/{dataset}/classifiers/{name}.safetensors"
 
-    def denoiser(self, seed, dataset: str, name: str) -> str:
+    def denoiser(self, seed: Any, dataset: str, name: str) -> str:
         return f"{self.root}/seed{seed}/{dataset}/denoisers/{name}.safetensors"
 
-    def adversarial(self, seed, dataset: str, threat: Threat, split: str) -> str:
+    def adversarial(self, seed: Any, dataset: str, threat: Threat, split: str) -> str:
         return f"{self.root}/seed{seed}/{dataset}/adversarial/{threat}/{split}.h5"
 
-    def adversarial_sets(self, seed, dataset: str, attacked, split: str) -> list[str]:
+    def adversarial_sets(self, seed: Any, dataset: str, attacked: Any, split: str) -> list[str]:
         return [self.adversarial(seed, dataset, threat, split) for threat in attacked]
 
-    def product(self, product: str, seed, dataset: str, **names) -> str:
+    def product(self, product: str, seed: Any, dataset: str, **names: Any) -> str:
         """The file of a stage that tables and figures read."""
         return f"{self.root}/" + product_path(product).format(seed=seed, dataset=dataset, **names)
 
@@ -161,7 +161,7 @@ class Entries:
             inputs["calibration"] = self.product("calibration", seed, dataset, denoiser=denoiser)
         return inputs
 
-    def chosen(self, seed: str, dataset: str, used: list[tuple[dict, str]]) -> dict:
+    def chosen(self, seed: str, dataset: str, used: list[tuple[Any, Any]]) -> dict:
         """What was chosen for the entries that a job uses, each on a classifier."""
         files = {
             self.product("chosen", seed, dataset, entry=name, classifier=classifier): None

@@ -3,7 +3,7 @@
 import functools
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from advdenoise.errors import BadInput
 from advdenoise.graph.schema import SCHEMA, schema
@@ -85,10 +85,10 @@ def _has_keys(node: dict) -> bool:
     return own or any(_has_keys(option) for option in _options(node))
 
 
-def _references(node) -> Iterator[str]:
+def _references(node: Any) -> Iterator[str]:
     if isinstance(node, dict):
-        if "$ref" in node:
-            yield _reference(node)
+        if reference := _reference(node):
+            yield reference
         for inner in node.values():
             yield from _references(inner)
     elif isinstance(node, list):

@@ -120,7 +120,7 @@ def _constant(file: Path, name: str) -> str | None:
         if isinstance(node, ast.ImportFrom):
             other = sources.imported_file(file, node)
             for alias in node.names if other else ():
-                if (alias.asname or alias.name) == name:
+                if other and (alias.asname or alias.name) == name:
                     return _constant(other, alias.name)
     return None
 
@@ -253,7 +253,7 @@ def _keys_below(name: str) -> Iterator[str]:
     )
 
 
-def _shown(entry) -> str:
+def _shown(entry: Any) -> str:
     """A configured entry on one line: its function and settings, or its points."""
     if not isinstance(entry, dict):
         return str(entry)

@@ -4,13 +4,14 @@ Apart from `choices`, because every job imports it.
 """
 
 from pathlib import Path
+from typing import Any
 
 from advdenoise.errors import BadInput, remedy
 
 CHOSEN = "chosen"  # what a point's settings were, as its job tells it
 
 
-def is_block(value) -> bool:
+def is_block(value: Any) -> bool:
     """Whether a setting's value is to be chosen."""
     return isinstance(value, dict) and "choose" in value
 
@@ -28,13 +29,13 @@ def resolve(settings: dict, choices: dict[Path, dict]) -> dict:
     return _resolved(settings, by_entry)
 
 
-def _resolved(value, choices: dict[str, tuple[Path, dict]]):
+def _resolved(value: Any, choices: dict[str, tuple[Path, dict]]) -> Any:
     if isinstance(value, list):
         return [_resolved(item, choices) for item in value]
     if not isinstance(value, dict):
         return value
     result = {name: _resolved(item, choices) for name, item in value.items()}
-    settings = value.get("settings")
+    settings: Any = value.get("settings")
     chosen = {n for n, v in settings.items() if is_block(v)} if isinstance(settings, dict) else ()
     if chosen:
         picked = {name: _value(name, settings[name], choices) for name in sorted(chosen)}
@@ -42,7 +43,7 @@ def _resolved(value, choices: dict[str, tuple[Path, dict]]):
     return result
 
 
-def _value(setting: str, block: dict, choices: dict[str, tuple[Path, dict]]):
+def _value(setting: str, block: dict, choices: dict[str, tuple[Path, dict]]) -> Any:
     name, _, point = block["of"].partition(" ")
     path, contents = choices[name]
     for choice in contents["choices"]:

@@ -4,6 +4,7 @@ import functools
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph.sections.common import KINDS
@@ -28,7 +29,7 @@ _BOUNDS = {
 _FRACTION = re.compile(r"\s*(\d+(?:\.\d*)?)\s*/\s*(\d+(?:\.\d*)?)\s*")
 
 
-def with_numbers(value, key: str):
+def with_numbers(value: Any, key: str) -> Any:
     """Fractions written as text become numbers, epochs that are keys become text, everywhere."""
     if isinstance(value, dict):
         mapping = {}
@@ -69,7 +70,7 @@ def leave_out_nulls(config: dict) -> None:
                 del entries[name]
 
 
-def _dicts(entries) -> list[dict]:
+def _dicts(entries: Any) -> list[dict]:
     """Those of a mapping's values that are mappings: the schema has not been checked yet."""
     values = entries.values() if isinstance(entries, dict) else ()
     return [value for value in values if isinstance(value, dict)]
@@ -85,7 +86,7 @@ def schema() -> dict:
 
 
 @functools.cache
-def _validator():
+def _validator() -> Any:
     """Of JSON schema's types two are narrower here: 64.0 is no whole number, infinity none."""
     import jsonschema
 
@@ -99,7 +100,7 @@ def _validator():
     return jsonschema.validators.extend(draft, type_checker=checker)(schema())
 
 
-def _is_finite(value) -> bool:
+def _is_finite(value: Any) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     return isinstance(value, int) and not isinstance(value, bool)
@@ -113,7 +114,7 @@ def check_schema(config: dict) -> None:
         raise BadInput(_sentence(error))
 
 
-def _sentence(error) -> str:
+def _sentence(error: Any) -> str:
     """One sentence for a schema error: the key, what is wrong, what would be right."""
     key = ".".join(str(part) for part in error.absolute_path) or "the configuration"
     found, rule = error.instance, error.validator_value
@@ -154,12 +155,12 @@ def _sentence(error) -> str:
     return f"{key}: {error.message}; {error.schema.get('description', 'see config/schema.yaml')}"
 
 
-def _quotes(value) -> str:
+def _quotes(value: Any) -> str:
     yes = "; YAML reads yes, no, on and off as true and false: write them in quotes"
     return yes if isinstance(value, bool) else ""
 
 
-def _remedy(value, wanted: str) -> str:
+def _remedy(value: Any, wanted: str) -> str:
     """What would be right in the place of a value of another type."""
     if value is None:
         return f"write {wanted} or take the key out"

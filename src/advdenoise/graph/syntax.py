@@ -3,6 +3,7 @@
 import ast
 import functools
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,7 +101,7 @@ def _add_imported_by_call(node: ast.Call, imports: list[tuple[str, int]]) -> Non
             imports.append((first.value, 0))
 
 
-_REFERRING = {
+_REFERRING: dict[type, Callable] = {
     ast.Import: _add_imported,
     ast.ImportFrom: _add_imported_from,
     ast.Call: _add_imported_by_call,

@@ -2,7 +2,9 @@
 
 import difflib
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph import threats
@@ -14,13 +16,13 @@ _MISSING = re.compile(r"No rule to produce (.+) \(if you use input")
 _KINDS = {"dataset": "data set", "rows": "table"}
 
 
-def explained(flow: Flow, workflow):
+def explained(flow: Flow, workflow: Any) -> Callable:
     """A filter of Snakemake's messages: where no rule makes a target it says which name is wrong.
 
     `workflow` is Snakemake's: its rules are known once all are read.
     """
 
-    def explain(record) -> bool:
+    def explain(record: Any) -> bool:
         missing = getattr(record, "exception", None) == "MissingRuleException"
         target = _MISSING.search(record.getMessage()) if missing else None
         if target:

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from advdenoise.errors import BadInput, remedy
 from advdenoise.graph.flow import Flow
@@ -155,13 +156,13 @@ def read_whole(path: Path) -> None:
             file.visititems(_read_array)
 
 
-def _read_array(_, item) -> None:
+def _read_array(_: Any, item: Any) -> None:
     if hasattr(item, "shape"):
         for start in range(0, len(item), _PIECE):
             item[start : start + _PIECE]
 
 
-def _differences(own, wanted, key: str = "") -> Iterator[tuple]:
+def _differences(own: Any, wanted: Any, key: str = "") -> Iterator[tuple]:
     """What differs: its key, what a file was made with, what is wanted.
 
     A job may add to its settings and to their entries what it learned, and puts what was chosen in
@@ -187,7 +188,7 @@ def _differences(own, wanted, key: str = "") -> Iterator[tuple]:
         yield from _differences(own.get(name), wanted.get(name), inner)
 
 
-def _short(value) -> str:
+def _short(value: Any) -> str:
     if isinstance(value, dict) and "name" in value:
         return value["name"]
     text = value if isinstance(value, str) else json.dumps(value)

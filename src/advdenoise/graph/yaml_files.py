@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 from advdenoise.errors import BadInput
 from advdenoise.graph import sources
@@ -121,7 +122,7 @@ def _with_paths(config: dict, folders: tuple[Path, ...]) -> dict:
     return config
 
 
-def _with_sources(value, folders: tuple[Path, ...]):
+def _with_sources(value: Any, folders: tuple[Path, ...]) -> Any:
     """A copy in which no two mappings are one object, as aliases make them."""
     if isinstance(value, list):
         return [_with_sources(item, folders) for item in value]
@@ -153,7 +154,7 @@ def _folder(text: str, folders: tuple[Path, ...]) -> Path:
     return next((folder for folder in folders if (folder / name).exists()), folders[0])
 
 
-def _mappings(value) -> list[dict]:
+def _mappings(value: Any) -> list[dict]:
     return [v for v in value.values() if isinstance(v, dict)] if isinstance(value, dict) else []
 
 
@@ -182,7 +183,7 @@ def override(text: str) -> dict:
         return {name: value}
 
 
-def typed(value):
+def typed(value: Any) -> Any:
     """Numbers, true, false and null in the place of the texts that `--config` makes of them."""
     if isinstance(value, dict):
         return {name: typed(item) for name, item in value.items()}
@@ -219,23 +220,23 @@ def _text(path: Path) -> str:
         ) from None
 
 
-def _json(path: Path, text: str):
+def _json(path: Path, text: str) -> Any:
     """ValueError where it is none."""
 
-    def unique(pairs):
+    def unique(pairs: Any) -> Any:
         names = [name for name, _ in pairs]
         for name in names:
             if names.count(name) > 1:
                 raise BadInput(f"{path}: the key {name!r} is given twice; give it once")
         return dict(pairs)
 
-    def refuse(word):
+    def refuse(word: Any) -> NoReturn:
         raise BadInput(f"{path}: {word} is no number to calculate with; write a finite one")
 
     return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
 
 
-def _yaml(path: Path, text: str):
+def _yaml(path: Path, text: str) -> Any:
     import yaml
 
     kind = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -256,7 +257,7 @@ def _yaml(path: Path, text: str):
         loader.dispose()
 
 
-def _check_depth(path: Path, events) -> None:
+def _check_depth(path: Path, events: Any) -> None:
     """Before nodes are made of it: the parser in C would crash."""
     depth = 0
     for event in events:
@@ -273,7 +274,7 @@ class _Check:
         self._path = path
         self._sizes: dict[int, int] = {}
 
-    def visit(self, node, key: tuple[str, ...], above: tuple[int, ...]) -> int:
+    def visit(self, node: Any, key: tuple[str, ...], above: tuple[int, ...]) -> int:
         """Refuse what is wrong in a node; how many values it stands for."""
         if id(node) in above:
             self._refuse(node, key, "the anchor holds itself; write out what is meant")
@@ -288,7 +289,7 @@ class _Check:
                 )
         return self._sizes[id(node)]
 
-    def _parts(self, node, key: tuple[str, ...]) -> list:
+    def _parts(self, node: Any, key: tuple[str, ...]) -> list:
         """What a mapping or list holds, by name."""
         kind = node.tag.removeprefix(_TAG)
         if node.id == "scalar":
@@ -301,7 +302,7 @@ class _Check:
         self._keys(node, key)
         return [(name.value, item) for name, item in node.value]
 
-    def _keys(self, node, key: tuple[str, ...]) -> None:
+    def _keys(self, node: Any, key: tuple[str, ...]) -> None:
         lines: dict[str, int] = {}
         for name, _ in node.value:
             if name.id != "scalar":
@@ -320,7 +321,7 @@ class _Check:
                     name, (*key, name.value), f"the key is read as a {kind}; write it in quotes"
                 )
 
-    def _scalar(self, node, key: tuple[str, ...], kind: str) -> None:
+    def _scalar(self, node: Any, key: tuple[str, ...], kind: str) -> None:
         text = _short(node.value)
         if kind == "timestamp":
             self._refuse(node, key, f"{text} is read as a date; write it in quotes")
@@ -338,7 +339,7 @@ class _Check:
         ):
             self._refuse(node, key, f"{text} is not read as it stands; write a decimal number")
 
-    def _refuse(self, node, key: tuple[str, ...], reason: str):
+    def _refuse(self, node: Any, key: tuple[str, ...], reason: str) -> NoReturn:
         place = f"{self._path}, line {node.start_mark.line + 1}"
         raise BadInput(": ".join(filter(None, (place, ".".join(key), reason))))
 

@@ -21,11 +21,13 @@ def architecture(calibration: list[Path], printed_of: Printed = lambda layer: ()
     Equal layers in a row are one line, which counts them. A note for each denoiser has its settings
     and the number of its parameters.
     """
-    networks, notes = {}, []
+    networks: dict[tuple, tuple] = {}
+    notes = []
     for value, settings in read_values(calibration):
         about = {"dataset": settings["dataset"], "denoiser": settings["denoiser"]["name"]}
         networks.setdefault(tuple(about.values()), (about, value, settings["denoiser"]))
-    cells, printed = [], {}
+    cells = []
+    printed: dict = {}
     for about, value, entry in networks.values():
         prefix = f"{about['dataset']}, {about['denoiser']}: " if len(networks) > 1 else ""
         for first, count, layer in _runs(value["layers"]):
@@ -40,8 +42,8 @@ def architecture(calibration: list[Path], printed_of: Printed = lambda layer: ()
             printed |= {(row, name): line for name, line in printed_of(layer)}
         total = sum(layer["parameters"] for layer in value["layers"])
         point = with_defaults("denoisers", entry)
-        settings = shown(point, list(point["settings"]))
-        with_settings = f", {settings}" if settings else ""
+        text = shown(point, list(point["settings"]))
+        with_settings = f", {text}" if text else ""
         notes.append(f"{prefix}{entry['function']}{with_settings}: {total:,} parameters.")
     return Cells(cells, notes, printed)
 

@@ -70,8 +70,9 @@ class Claim:
 
     def measured(self, result: "Estimate | str") -> "Claim":
         """The claim with its estimate, or with the reason why there is none."""
-        name = "reason" if isinstance(result, str) else "estimate"
-        return replace(self, **{name: result})
+        if isinstance(result, str):
+            return replace(self, reason=result)
+        return replace(self, estimate=result)
 
 
 class Claims(list[Claim]):

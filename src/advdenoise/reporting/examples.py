@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -170,7 +170,7 @@ def _images(file, group, settings: dict, rows: slice) -> dict:
     }
 
 
-def _arrays(group, names: Iterable[str], rows: slice) -> dict[str, np.ndarray]:
+def _arrays(group, names: Iterable[str], rows: slice) -> dict[str, Any]:
     return {name: group[_STORED.get(name, name)][rows] for name in names}
 
 

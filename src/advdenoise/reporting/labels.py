@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from advdenoise.errors import BadInput
 from advdenoise.graph.sources import imported_object
@@ -109,7 +109,7 @@ class LabelAssignment:
     """
 
     def __init__(self, results: "Results | None" = None):
-        self._results = results
+        self._results: Any = results
         self._first: dict[tuple, object] = {}
 
     def assign(self, printed: str, own: str, entry: object, *scope: object) -> str:

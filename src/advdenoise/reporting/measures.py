@@ -325,4 +325,5 @@ def spread_of(values) -> float:
 def cell(printed, metric: str, unit: str, estimate: Estimate, spread: float, about: dict) -> Cell:
     """A cell; shares become percent where `unit` is %."""
     factor = 100 if unit == "%" else 1
-    return Cell(*printed, metric, unit, estimate.scaled(factor), spread * factor, about)
+    row, column = printed
+    return Cell(row, column, metric, unit, estimate.scaled(factor), spread * factor, about)

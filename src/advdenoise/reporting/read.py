@@ -105,8 +105,9 @@ def read(
 
     has_fits = schema is not None and "fitted_threat" in schema.names
     keep = partial(_is_fitted_on, fitted_on) if has_fits else None
-    frames, all_settings, chosen = [], [], {}
-    entries = {kind: {} for kind in (*_ENTRIES, "attack", "network")}
+    frames, all_settings = [], []
+    chosen: dict[tuple[str, str, str, str], dict] = {}
+    entries: dict[str, dict] = {kind: {} for kind in (*_ENTRIES, "attack", "network")}
     for path in paths:
         provenance = read_provenance(path)
         settings = provenance["settings"]

@@ -1,5 +1,8 @@
 """The settings of each optimiser. Does not import torch, since it checks configurations."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from advdenoise.errors import BadInput
 
 _COMMON = ("lr", "decay", "weight_decay", "weight_decay_on")
@@ -10,7 +13,7 @@ _OPTIMISERS = {
 }
 
 
-def check_optimiser(key: str, settings: dict) -> None:
+def check_optimiser(key: str, settings: Mapping[str, Any]) -> None:
     """Raise BadInput, naming `key`, for an unknown optimiser or a setting that it does not have."""
     name = settings["name"]
     if name not in _OPTIMISERS:

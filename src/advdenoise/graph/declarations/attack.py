@@ -1,5 +1,7 @@
 """The attack stage: the perturbations of one attack on one victim."""
 
+from typing import Any
+
 from advdenoise.graph import threats
 from advdenoise.graph.jobs import Entries, Job
 
@@ -12,7 +14,7 @@ def job(entries: Entries, seed: str, dataset: str, threat: str, split: str) -> J
     parsed = threats.parse(threat)
     entry = entries.of("attacks", parsed.attack)
     purifier, denoiser = entries.purifier(parsed.purifier)
-    networks = {"victim": parsed.victim}
+    networks: dict[str, Any] = {"victim": parsed.victim}
     if "surrogate" in entry:
         networks["surrogate"] = entry["surrogate"]
     inputs = {"images": entries.images(dataset, split)}

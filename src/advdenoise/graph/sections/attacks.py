@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, Required, TypedDict
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph import choices, components, threats
 from advdenoise.graph.components import OF_DENOISERS, Signature
+from advdenoise.graph.resolution import is_block
 from advdenoise.graph.sections.common import (
     Point,
     Raw,
@@ -91,7 +92,7 @@ def _convert_unit(key: str, entry: Raw) -> None:
         if cycle:
             point["epsilons"]["cycle"] = [epsilon * pixels for epsilon in cycle]
         own = settings.get("epsilon", 0.0)
-        own = own["choose"] if choices.is_block(own) else [own]
+        own = own["choose"] if is_block(own) else [own]
         for epsilon in [*cycle, *own]:
             if choices.is_number(epsilon) and not 0 <= epsilon <= 1:
                 raise BadInput(

@@ -65,12 +65,11 @@ class Point(TypedDict):
 # ---------------------------------------------------------------- names
 
 
-def check_configured(config: "Configuration", kind: Named, name: str, key: str) -> None:
+def check_configured(config: "Configuration | Raw", kind: Named, name: str, key: str) -> None:
     """Raise BadInput, naming `key`, where a section has no entry of that name."""
-    if name not in config[kind]:
-        raise BadInput(
-            f"{key}: {name!r} is not configured under {kind}; {suggest(name, config[kind])}"
-        )
+    known: Mapping[str, Any] = config[kind]  # type: ignore[literal-required]
+    if name not in known:
+        raise BadInput(f"{key}: {name!r} is not configured under {kind}; {suggest(name, known)}")
 
 
 def check_datasets(config: "Configuration", kind: Kind) -> None:
