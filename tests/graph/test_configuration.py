@@ -570,8 +570,8 @@ def test_a_data_root_that_is_no_folder(quick, tmp_path, kind, reason):
 
 def test_a_data_root_that_may_not_be_listed(quick, tmp_path, monkeypatch):
     quick["datasets"]["mnist"] = {"function": "archives.mnist"}
-    monkeypatch.setattr(os, "access", lambda *_: False)
     read = configuration.read(quick) | {"data_root": str(tmp_path)}
+    monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(
         BadInput, match=r"cannot be read \(Permission denied\), but data set 'mnist'"
     ):
