@@ -286,7 +286,7 @@ class Unreadable(Unknown): ...
 variable = Own
 typed: object = Own
 ''',
-    "parts.py": "class Base:\n    def __init__(self, shape, size=3): ...\ndef starred(shape): ...\n",
+    "parts.py": "class Base:\n    def __init__(self, shape, size=3): ...\ndef starred(shape): 0\n",
 }
 
 
@@ -352,3 +352,16 @@ def test_settings_may_come_before_what_is_handed():
     bound = functools.partial(component, width=3)
     assert injected_parameters(bound) == ("images", "depth", "labels")
     assert call_with(bound, images=1, labels=4, noise=5) == (3, 1, 2, 4)
+
+
+@pytest.mark.parametrize("kind", ["attacks", "purifiers", "attributions", "training", "tables"])
+def test_only_what_builds_an_object_may_be_a_class(folder, kind):
+    sentence = refused(kind, {"function": f"{folder}/nets.py:Plain"})
+    assert f"is a class, but {kind} are functions" in sentence
+    check("detectors", KEY, {"function": f"{folder}/nets.py:Plain"})
+
+
+def test_a_parameter_of_own_code_that_is_neither_set_nor_handed_is_told(folder):
+    (folder / "own.py").write_text("def own(images, model): ...\n")
+    sentence = refused("attacks", {"function": f"{folder}/own.py:own"})
+    assert "needs the setting 'model'; add it; attacks are handed callback, classifier" in sentence

@@ -36,6 +36,8 @@ INJECTED = {
 OF_DENOISERS = {"denoise", "error", "calibration", "generate"}
 # Settings of networks that name weights to start from.
 _FIRST_WEIGHTS = ("pretrained", "weights")
+# Kinds whose components build an object, which a class does as well.
+_BUILD = ("datasets", "classifiers", "denoisers", "detectors")
 
 
 class Signature(NamedTuple):
@@ -122,22 +124,35 @@ def check(kind: str, key: str, entry: Mapping[str, Any], engine: tuple[str, ...]
     `key` is the entry's place in the configuration, `engine` the settings that its stage adds by
     itself (an attack's epsilon per image). Raises `BadInput`; returns the function's signature.
     """
-    found = signature(kind, key, entry["function"])
-    settings = entry.get("settings", {})
+    function, settings = entry["function"], entry.get("settings", {})
+    found = signature(kind, key, function)
+    if kind not in _BUILD and _is_class(kind, key, function):
+        raise BadInput(
+            f"{key}.function: {function} is a class, but {kind} are functions; write one that uses "
+            "it"
+        )
     for name in settings:
         if name not in found.settings and not found.open:
             raise BadInput(
-                f"{key}.settings.{name}: {entry['function']} has no such setting; "
+                f"{key}.settings.{name}: {function} has no such setting; "
                 f"{suggest(name, found.settings)}"
             )
-        kind = found.types.get(name, Any)
-        if sentence := ranges.fault(f"{key}.settings.{name}", settings[name], kind):
+        annotation = found.types.get(name, Any)
+        if sentence := ranges.fault(f"{key}.settings.{name}", settings[name], annotation):
             raise BadInput(sentence)
     for name in found.required:
         if name not in settings and name not in engine:
-            function = entry["function"]
-            raise BadInput(f"{key}.settings: {function} needs the setting {name!r}; add it")
+            handed = f"; {kind} are handed {', '.join(sorted(_injected(kind)))}"
+            raise BadInput(
+                f"{key}.settings: {function} needs the setting {name!r}; add it"
+                f"{handed if is_own(function) else ''}"
+            )
     return found
+
+
+def _is_class(kind: str, key: str, function: str) -> bool:
+    source = locate(kind, key, function)
+    return isinstance(definitions(source.file)[source.name], ast.ClassDef)
 
 
 @functools.cache
