@@ -36,35 +36,6 @@ def quick(quick_file) -> dict:
     return copy.deepcopy(quick_file)
 
 
-def whole(quick_file: dict, paper: str) -> dict:
-    """The quick configuration with an experiment that makes all of a paper, and no other."""
-    path = REPOSITORY / "tests" / "experiments" / paper / "whole.yaml"
-    own = read_files(path)
-    kinds = {kind: quick_file.get(kind, {}) | entries for kind, entries in own.items()}
-    return quick_file | kinds | {"experiments": own["experiments"]}
-
-
-def of_paper(paper: str) -> tuple:
-    """Fixtures: the configuration of one paper, and a copy of it for a test to change."""
-
-    @pytest.fixture(scope="session", name=f"{paper}_file")
-    def file(quick_file) -> dict:
-        return whole(quick_file, paper)
-
-    @pytest.fixture(name=paper)
-    def copied(request) -> dict:
-        return copy.deepcopy(request.getfixturevalue(f"{paper}_file"))
-
-    return file, copied
-
-
-dapas_file, dapas = of_paper("dapas")
-propagation_file, propagation = of_paper("propagation")
-feature_losses_file, feature_losses = of_paper("feature_losses")
-apudae_file, apudae = of_paper("apudae")
-segfault_file, segfault = of_paper("segfault")
-
-
 @pytest.fixture
 def with_tf32():
     """TF32 switched on for convolutions and products; tells the flags as they are."""
@@ -79,13 +50,25 @@ def with_tf32():
         backend.allow_tf32 = was
 
 
+@pytest.fixture(scope="session")
+def own_file() -> dict:
+    """The quick configuration with an experiment `mine`."""
+    return read_files(REPOSITORY / "tests" / "own.yaml")
+
+
 @pytest.fixture
-def results(tmp_path, quick):
-    """The quick scale's result files, of two replicates."""
+def own(own_file) -> dict:
+    """A copy of it for a test to change."""
+    return copy.deepcopy(own_file)
+
+
+@pytest.fixture
+def results(tmp_path, own):
+    """Result files of the quick scale with an experiment `mine`, of two replicates."""
     from tests.fake_results import Results
 
-    quick["seeds"] = [0, 1]
-    return Results(tmp_path, quick)
+    own["seeds"] = [0, 1]
+    return Results(tmp_path, own)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from advdenoise.graph import configuration
 from advdenoise.graph.schema import schema
 from advdenoise.graph.sections.attacks import why_not_adaptive
 from advdenoise.graph.sections.datasets import check_data_root
+from advdenoise.graph.stages import crossings
 from advdenoise.graph.yaml_files import read_files
 from tests.places import put_in_place
 
@@ -279,7 +280,7 @@ BROKEN = {
     "a calibration where nothing is held out": (
         {
             "datasets.digits.splits": {"test": {"size": 250}},
-            "experiments.dapas.tables.c": {
+            "experiments.mine.tables.c": {
                 "function": "denoisers.calibration",
                 "calibration": {"dataset": "digits", "denoiser": "dae_pgd"},
             },
@@ -292,14 +293,14 @@ BROKEN = {
     ),
     "a table of which nothing is left": (
         {
-            "experiments.dapas.tables.accuracy.predictions": {
+            "experiments.mine.tables.accuracy.predictions": {
                 "dataset": "digits",
                 "classifier": "resnet18",
                 "suite": "steps",
                 "split": "test",
             }
         },
-        ["experiments.dapas.tables.accuracy.predictions", "nothing is left", "resnet18", "digits"],
+        ["experiments.mine.tables.accuracy.predictions", "nothing is left", "resnet18", "digits"],
     ),
     "a denoiser that starts from one trained on what knows it": (
         {
@@ -360,18 +361,18 @@ BROKEN = {
         ["datasets.digits.splits", "drawn from itself"],
     ),
     "unknown split in a crossing": (
-        {"experiments.feature_losses.tables.table1.predictions.0.split": "tests"},
-        ["experiments.feature_losses.tables.table1.predictions", "'tests'", "'test'"],
+        {"experiments.mine.tables.threats.predictions.split": "tests"},
+        ["experiments.mine.tables.threats.predictions", "'tests'", "'test'"],
     ),
     "crossing without a classifier": (
         {
-            "experiments.dapas.tables.accuracy.predictions": {
+            "experiments.mine.tables.accuracy.predictions": {
                 "dataset": "patches",
                 "suite": "steps",
                 "split": "test",
             }
         },
-        ["experiments.dapas.tables.accuracy.predictions", "'classifier'"],
+        ["experiments.mine.tables.accuracy.predictions", "'classifier'"],
     ),
     "an experiment made from nothing": (
         {"experiments.mine": {"tables": {"mine": {"function": "accuracy.by_threat"}}}},
@@ -382,8 +383,8 @@ BROKEN = {
         ["experiments.attack", "name of a rule", "another name"],
     ),
     "an experiment with the name of another's figures": (
-        {"experiments.figures_dapas": {}},
-        ["experiments.figures_dapas", "name of a rule", "another name"],
+        {"experiments.figures_mine": {}},
+        ["experiments.figures_mine", "name of a rule", "another name"],
     ),
     "an include that no file has": (
         {"include": ["mine.yaml"]},
@@ -391,14 +392,14 @@ BROKEN = {
     ),
     "table made from what its function does not read": (
         {
-            "experiments.dapas.tables.accuracy.distances": {
+            "experiments.mine.tables.accuracy.distances": {
                 "dataset": "patches",
                 "classifier": "resnet18",
-                "suite": "propagation",
+                "suite": "steps",
                 "split": "test",
             }
         },
-        ["experiments.dapas.tables.accuracy.distances", "reads predictions", "take it out"],
+        ["experiments.mine.tables.accuracy.distances", "reads predictions", "take it out"],
     ),
     "distances of a classifier without taps": (
         {"distances.taps": {"cnn4": ["fc1"]}},
@@ -461,11 +462,11 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("change", "expected"), BROKEN.values(), ids=BROKEN)
-def test_a_mistake_is_told_in_one_sentence(quick, change, expected):
+def test_a_mistake_is_told_in_one_sentence(own, change, expected):
     for key, value in change.items():
-        put(quick, key, value)
+        put(own, key, value)
     with pytest.raises(BadInput) as mistake:
-        configuration.read(quick)
+        configuration.read(own)
     sentence = str(mistake.value)
     assert "\n" not in sentence and len(sentence) < 400
     for part in expected:
@@ -484,11 +485,14 @@ def test_reading_changes_nothing_of_what_is_given(quick):
 
 
 def test_tables_that_read_nothing_at_a_scale_are_left_out(quick):
-    assert "worst_case_imagenet" in quick["experiments"]["apudae"]["tables"]
-    config = configuration.read(quick)
-    assert "worst_case_imagenet" not in config["experiments"]["apudae"]["tables"]
-    assert "figure1" in config["experiments"]["dapas"]["figures"]
-    assert "figure1_targeted" not in config["experiments"]["dapas"]["figures"]
+    config, left_out = configuration.read(quick), 0
+    for name, experiment in quick["experiments"].items():
+        for part in ("tables", "figures"):
+            for product, entry in experiment.get(part, {}).items():
+                reads = bool({*entry} & {*crossings()})
+                assert (product in config["experiments"][name][part]) == reads
+                left_out += not reads
+    assert left_out
 
 
 def test_entries_that_nothing_uses_are_fine(quick):
@@ -501,7 +505,7 @@ def test_epsilons_in_another_unit_become_pixels(quick):
     read = configuration.read(quick)
     point = read["attacks"]["z_score"]["points"]["pgd"]
     grey_levels = [255 * epsilon for epsilon in point["epsilons"]["cycle"]]
-    # "segfault", section 4, with the z-score's deviation of 64.150024 grey levels.
+    # Al Bared and Nassar 2021, section 4, with the z-score's deviation of 64.150024 grey levels.
     assert grey_levels == pytest.approx([1.283, 3.849, 6.415], abs=1e-3)
 
 
@@ -518,22 +522,23 @@ def test_everywhere_reaches_every_suite_and_detection(quick):
     for suite in read["suites"].values():
         assert "mine" in suite["purifiers"]
         assert "pgd+" in suite["threats"]
-    assert why_not_adaptive(read, "pgd+", "apudae").startswith("'pgd+' knows purifier")
+    several = next(name for name, e in read["purifiers"].items() if len(e["points"]) > 1)
+    assert why_not_adaptive(read, "pgd+", several).startswith("'pgd+' knows purifier")
     assert why_not_adaptive(read, "pgd+", "mine") is None
 
 
-def test_null_takes_an_entry_or_a_crossing_out(quick):
-    tables = quick["experiments"]["propagation"]["tables"]
-    without = copy.deepcopy(quick)
-    del without["experiments"]["propagation"]["tables"]["table7"], without["attacks"]["square"]
-    del without["experiments"]["propagation"]["tables"]["explorer_all"]["detection"]
+def test_null_takes_an_entry_or_a_crossing_out(own):
+    tables = own["experiments"]["mine"]["tables"]
+    without = copy.deepcopy(own)
+    del without["experiments"]["mine"]["tables"]["accuracy"], without["attacks"]["square"]
+    del without["experiments"]["mine"]["tables"]["joined"]["detection"]
     without["suites"]["knowing"]["threats"].remove("square+")
-    tables["table7"] = tables["explorer_all"]["detection"] = quick["attacks"]["square"] = None
-    quick["suites"]["knowing"] = without["suites"]["knowing"]
-    assert configuration.read(quick) == configuration.read(without)
-    quick["attacks"]["bpda"] = None
+    tables["accuracy"] = tables["joined"]["detection"] = own["attacks"]["square"] = None
+    own["suites"]["knowing"] = without["suites"]["knowing"]
+    assert configuration.read(own) == configuration.read(without)
+    own["attacks"]["bpda"] = None
     with pytest.raises(BadInput, match="'bpda'"):
-        configuration.read(quick)
+        configuration.read(own)
 
 
 def test_a_data_root_is_asked_for_only_where_it_is_read(quick, tmp_path):

@@ -19,6 +19,8 @@ from advdenoise.graph.flow import Flow
 from advdenoise.graph.yaml_files import read_files
 from tests import mini
 
+EXPERIMENTS = sorted(p.parent.name for p in mini.REPOSITORY.glob("experiments/*/experiment.yaml"))
+FIGURES = {f"figures_{name}": 1 for name in EXPERIMENTS}
 # Jobs of each shipped configuration, by rule.
 COUNTS = {
     "config": {
@@ -36,11 +38,7 @@ COUNTS = {
         "examples": 8,
         "table": 44,
         "rows": 1,
-        "figures_dapas": 1,
-        "figures_propagation": 1,
-        "figures_feature_losses": 1,
-        "figures_apudae": 1,
-        "figures_segfault": 1,
+        **FIGURES,
         "all": 1,
     },
     "papers": {
@@ -58,11 +56,7 @@ COUNTS = {
         "examples": 24,
         "table": 46,
         "rows": 1,
-        "figures_dapas": 1,
-        "figures_propagation": 1,
-        "figures_feature_losses": 1,
-        "figures_apudae": 1,
-        "figures_segfault": 1,
+        **FIGURES,
         "all": 1,
     },
     "subset": {
@@ -80,73 +74,12 @@ COUNTS = {
         "all": 1,
     },
 }
-# Jobs of a paper at the papers' scale with reduced counts.
-REDUCED = {
-    "apudae": {
-        "images": 9,
-        "train_classifier": 5,
-        "attack": 67,
-        "train_denoiser": 7,
-        "calibrate": 4,
-        "choose": 4,
-        "evaluate": 36,
-        "examples": 1,
-        "table": 13,
-        "figures_apudae": 1,
-        "apudae": 1,
-    },
-    "dapas": {
-        "images": 2,
-        "train_classifier": 1,
-        "train_denoiser": 3,
-        "attack": 9,
-        "examples": 5,
-        "evaluate": 11,
-        "table": 6,
-        "figures_dapas": 1,
-        "dapas": 1,
-    },
-    "feature_losses": {
-        "images": 8,
-        "train_classifier": 8,
-        "attack": 54,
-        "evaluate": 22,
-        "train_denoiser": 12,
-        "examples": 3,
-        "table": 4,
-        "figures_feature_losses": 1,
-        "feature_losses": 1,
-        "calibrate": 1,
-        "distances": 2,
-    },
-    "propagation": {
-        "images": 3,
-        "train_classifier": 4,
-        "choose": 5,
-        "attack": 15,
-        "train_denoiser": 2,
-        "evaluate": 13,
-        "distances": 2,
-        "table": 11,
-        "rows": 1,
-        "figures_propagation": 1,
-        "propagation": 1,
-    },
-    "segfault": {
-        "images": 5,
-        "train_classifier": 1,
-        "attack": 4,
-        "cost": 2,
-        "evaluate": 3,
-        "examples": 1,
-        "iqr": 9,
-        "detect": 4,
-        "table": 10,
-        "figures_segfault": 1,
-        "segfault": 1,
-    },
+# Jobs of each experiment: at the papers' scale with reduced counts, and at most at the quick scale.
+JOBS = {
+    path.parent.name: yaml.safe_load(path.read_text(encoding="utf-8"))
+    for path in sorted((mini.REPOSITORY / "tests" / "experiments").glob("*/jobs.yaml"))
 }
-PAPERS = ("dapas", "propagation", "feature_losses", "apudae", "segfault")
+PAPERS = tuple(JOBS)
 SHIPPED = sorted(p.stem for p in (mini.REPOSITORY / "config").glob("*.yaml"))
 SHIPPED.remove("schema")
 
@@ -218,7 +151,8 @@ def test_jobs_of_a_shipped_configuration_without_any_data(shipped, name):
 @pytest.mark.parametrize("paper", PAPERS)
 def test_jobs_of_a_paper_with_reduced_counts(shipped, paper):
     file = f"experiments/{paper}/reduced.yaml"
-    assert mini.counts(shipped, paper, "--configfile", file) == REDUCED[paper]
+    always = {paper: 1, f"figures_{paper}": 1}
+    assert mini.counts(shipped, paper, "--configfile", file) == JOBS[paper]["reduced"] | always
 
 
 @pytest.mark.parametrize("paper", PAPERS)
@@ -230,36 +164,27 @@ def test_reduced_counts_may_be_laid_over_the_papers_settings_that_they_include(p
 
 def test_every_experiment_is_a_target_with_its_title(shipped):
     listed = mini.snakemake(shipped, "--list").stdout.splitlines()
-    assert "dapas (Denoising autoencoders trained on noise)" in listed
+    for name in PAPERS:
+        config = read_files(mini.REPOSITORY / "experiments" / name / "experiment.yaml")
+        assert f"{name} ({config['experiments'][name]['title']})" in listed
     assert {line.partition(" ")[0] for line in listed} >= {*PAPERS, "all"}
 
 
 # Jobs of a paper at the quick scale that start torch: those of all rules but these and figures.
 WITHOUT_TORCH = ("images", "rows", "table")
-MOST_JOBS = {"segfault": 40, "feature_losses": 40, "apudae": 60, "propagation": 50, "dapas": 30}
 
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_the_quick_scale_stays_within_its_budget(shipped, paper):
     jobs = Counter(mini.counts(shipped, paper))
     light = [rule for rule in jobs if rule.startswith("figures_")] + [*WITHOUT_TORCH, paper]
-    assert sum((jobs - Counter({rule: jobs[rule] for rule in light})).values()) <= MOST_JOBS[paper]
+    with_torch = jobs - Counter({rule: jobs[rule] for rule in light})
+    assert sum(with_torch.values()) <= JOBS[paper]["quick_with_torch_at_most"]
 
 
 def test_a_target_per_paper_and_all_of_them(shipped):
     together = Counter(mini.counts(shipped, *PAPERS))
     assert together - Counter(PAPERS) == Counter(COUNTS["config"]) - Counter(["all"])
-    assert mini.counts(shipped, "dapas") == {
-        "images": 2,
-        "train_classifier": 1,
-        "train_denoiser": 3,
-        "attack": 5,
-        "examples": 3,
-        "evaluate": 4,
-        "table": 6,
-        "figures_dapas": 1,
-        "dapas": 1,
-    }
 
 
 def test_paths_are_targets(small):
@@ -387,8 +312,8 @@ def test_every_paper_has_its_own_targets(quick):
     targets = [path for paper in PAPERS for path in graph.targets(paper)]
     assert len(targets) == len(set(targets)) == 3 * 44 + 1 + 30
     assert all(path.startswith("results/quick/") for path in targets)
-    with pytest.raises(BadInput, match="'dappas' is not configured; did you mean 'dapas'?"):
-        graph.targets("dappas")
+    with pytest.raises(BadInput, match="'mien' is not configured"):
+        graph.targets("mien")
 
 
 def job(graph: Flow, rule: str, **names):
@@ -511,12 +436,10 @@ def test_an_adaptive_suite_meets_each_purifier_with_the_attack_on_it():
     ]
 
 
-def test_what_is_not_for_a_data_set_is_left_out_and_told(quick):
-    table = quick["experiments"]["dapas"]["tables"]["accuracy"]
+def test_what_is_not_for_a_data_set_is_left_out_and_told(own):
+    table = own["experiments"]["mine"]["tables"]["accuracy"]
     table["predictions"]["dataset"] = ["patches", "digits"]
-    found = Flow(configuration.read(quick)).job(
-        "table", {"experiment": "dapas", "table": "accuracy"}
-    )
+    found = Flow(configuration.read(own)).job("table", {"experiment": "mine", "table": "accuracy"})
     folder = "results/quick/seed0/patches/predictions/steps"
     assert found.inputs["predictions"] == [
         f"{folder}/none/resnet18/test.parquet",

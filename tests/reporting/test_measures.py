@@ -13,7 +13,6 @@ from advdenoise.io.schemas import DETECTION
 from advdenoise.reporting import measures
 from advdenoise.reporting.read import read, read_stage
 from advdenoise.reporting.tables import accuracy, denoisers, detection, layers
-from experiments.segfault import tables as segfault
 from tests.fake_results import Results
 
 
@@ -41,7 +40,7 @@ def chosen(frame, **values):
 
 
 def test_accuracy_counts_images_of_all_replicates(results):
-    found = read(results.inputs("tables", "dapas", "accuracy")["predictions"])
+    found = read(results.inputs("tables", "mine", "accuracy")["predictions"])
     cells = accuracy.by_threat(found)
     assert len(cells) == 2 * 3  # two purifiers; clean and two points
     for cell in cells:
@@ -61,7 +60,7 @@ def test_accuracy_counts_images_of_all_replicates(results):
 def test_draws_of_an_image_count_as_one(results):
     entry = results.flow.config["purifiers"]["direct_bimodal"]
     entry["draws"], entry["points"]["default"]["function"] = 4, "apudae.f"
-    found = read(results.inputs("tables", "dapas", "accuracy")["predictions"])
+    found = read(results.inputs("tables", "mine", "accuracy")["predictions"])
     cells = [c for c in accuracy.by_threat(found) if c.about["purifier"] == "direct_bimodal"]
     for cell in cells:
         names = ("threat", "attack_point", "purifier")
@@ -76,29 +75,11 @@ def test_draws_of_an_image_count_as_one(results):
 
 
 @pytest.fixture
-def two_attacks(tmp_path, segfault):
+def two_attacks(tmp_path, own):
     """Result files of two replicates of FGSM and PGD."""
-    segfault["seeds"] = [0, 1]
-    segfault["suites"]["segfault"]["threats"] = ["clean", "z_score"]
-    del segfault["attacks"]["z_score"]["points"]["deepfool"]
-    return Results(tmp_path, segfault)
-
-
-def test_accuracy_is_told_for_each_epsilon_of_a_cycle(two_attacks):
-    found = read(two_attacks.inputs("tables", "segfault", "table1")["predictions"])
-    cells = {(c.row, c.column): c for c in segfault.attacks(found)}
-    assert set(cells) == {("No attack", "-")} | {
-        (attack, f"eps={epsilon}") for attack in ("FGSM", "PGD") for epsilon in (0.1, 0.4, 0.8)
-    }
-    unit = 64.150024 / 255
-    for (row, column), cell in cells.items():
-        if row == "No attack":
-            continue
-        part = chosen(found.frame, attack_point=row.lower())
-        part = part[np.isclose(part["epsilon"], float(column.removeprefix("eps=")) * unit)]
-        assert cell.estimate.n == len(part) == 20
-        expected = 100 * (part["prediction"] == part["label"]).mean()
-        assert cell.estimate.value == pytest.approx(expected)
+    own["seeds"] = [0, 1]
+    del own["attacks"]["z_score"]["points"]["deepfool"]
+    return Results(tmp_path, own)
 
 
 def auc(part) -> float:
@@ -121,7 +102,7 @@ def tpr(part, rate: float) -> float:
 def detected(two_attacks):
     asked = {"representations": ["predicted"], "split_seeds": 3, "transfer": False}
     two_attacks.flow.config["detection"] |= asked
-    return read(two_attacks.inputs("tables", "segfault", "table2")["detection"], DETECTION)
+    return read(two_attacks.inputs("tables", "mine", "areas")["detection"], DETECTION)
 
 
 def test_areas_and_rates_are_means_over_splits_and_replicates(detected):
@@ -213,7 +194,7 @@ def test_other_tables_do_not_see_what_was_fitted_on_another_attack(two_attacks):
     """With and without transfer they read the same rows."""
     settings = {"representations": ["predicted"], "split_seeds": 1, "transfer": True}
     two_attacks.flow.config["detection"] |= settings
-    paths = two_attacks.inputs("tables", "segfault", "table2")["detection"]
+    paths = two_attacks.inputs("tables", "mine", "areas")["detection"]
     own, everything = read(paths, DETECTION), read(paths)
     assert len(everything.frame) == 2 * len(own.frame)
     assert (own.frame["fitted_threat"] == own.frame["threat"]).all()
@@ -250,7 +231,7 @@ def test_a_matrix_without_other_attacks_says_what_to_set(detected):
 
 
 def test_distances_are_means_over_images(results):
-    found = read(results.inputs("tables", "propagation", "figure4")["distances"])
+    found = read(results.inputs("tables", "mine", "layers")["distances"])
     cells = layers.by_layer(found)
     assert len({(cell.row, cell.column) for cell in cells}) == len(cells)
     names = ("classifier", "threat", "attack_point", "purifier", "layer_index")
@@ -271,7 +252,7 @@ def test_distances_are_means_over_images(results):
 
 
 def test_calibration_has_the_interval_of_a_mean(results):
-    cells = denoisers.calibration(results.inputs("tables", "apudae", "calibration")["calibration"])
+    cells = denoisers.calibration(results.inputs("tables", "mine", "calibration")["calibration"])
     assert [(cell.row, cell.column) for cell in cells] == [
         (f"{name}, seed {seed}", column)
         for name in ("patches, red", "patches, unet", "digits, red_grey")
@@ -283,14 +264,14 @@ def test_calibration_has_the_interval_of_a_mean(results):
     assert deviation.estimate.value == 1.5 and math.isnan(deviation.estimate.low)
 
 
-def test_one_replicate_has_no_spread(tmp_path, quick):
-    results = Results(tmp_path, quick)
-    found = read(results.inputs("tables", "dapas", "accuracy")["predictions"])
+def test_one_replicate_has_no_spread(tmp_path, own):
+    results = Results(tmp_path, own)
+    found = read(results.inputs("tables", "mine", "accuracy")["predictions"])
     assert all(math.isnan(cell.spread) for cell in accuracy.by_threat(found))
 
 
 def test_a_row_is_named_by_what_tells_something_new(results):
-    found = read(results.inputs("tables", "apudae", "worst_case")["predictions"])
+    found = read(results.inputs("tables", "mine", "threats")["predictions"])
     rows = {cell.row for cell in accuracy.by_threat(found) if cell.column == "best"}
     known = ("clean", "bounded bim", "unrolled+", "square+", "counter_a+")
     assert rows >= {f"patches, resnet18: {threat}" for threat in known}

@@ -385,23 +385,23 @@ def test_every_table_of_the_quick_scale_is_made(tmp_path, quick, paper, name):
         assert line["value"] or undefined or any(line[k] for k in line if k.endswith("_seconds"))
 
 
-def test_what_is_not_for_a_data_set_is_told(tmp_path, quick):
-    quick["experiments"]["dapas"]["tables"]["accuracy"]["predictions"]["classifier"] = [
+def test_what_is_not_for_a_data_set_is_told(tmp_path, own):
+    own["experiments"]["mine"]["tables"]["accuracy"]["predictions"]["classifier"] = [
         "resnet18",
         "cnn4",
     ]
-    run_table(Results(tmp_path, quick), "dapas", "accuracy", tmp_path)
+    run_table(Results(tmp_path, own), "mine", "accuracy", tmp_path)
     text = (tmp_path / "accuracy.markdown").read_text(encoding="utf-8")
     assert "Left out: classifiers cnn4: not for data set patches." in text
 
 
 def test_a_table_of_nothing_says_so(tmp_path, results):
-    with pytest.raises(BadInput, match=r"experiments\.dapas\.tables\.accuracy: .* reads predict"):
-        run_table(results, "dapas", "accuracy", tmp_path, predictions=[])
+    with pytest.raises(BadInput, match=r"experiments\.mine\.tables\.accuracy: .* reads predict"):
+        run_table(results, "mine", "accuracy", tmp_path, predictions=[])
 
 
 def test_a_damaged_result_is_named(tmp_path, results):
-    (path, *_) = results.inputs("tables", "dapas", "accuracy")["predictions"]
+    (path, *_) = results.inputs("tables", "mine", "accuracy")["predictions"]
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DamagedFile, match=str(path)):
-        run_table(results, "dapas", "accuracy", tmp_path)
+        run_table(results, "mine", "accuracy", tmp_path)

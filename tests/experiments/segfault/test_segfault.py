@@ -172,3 +172,24 @@ def test_vectors_of_another_length_than_their_name_says_are_told(
     inputs = results.inputs("tables", "segfault", name)
     stages = {stage: read_stage(stage, paths) for stage, paths in inputs.items()}
     assert call_with(load("tables", entry), **stages).notes == notes
+
+
+def test_accuracy_is_told_for_each_epsilon_of_a_cycle(segfault, tmp_path):
+    segfault["seeds"] = [0, 1]
+    segfault["suites"]["segfault"]["threats"] = ["clean", "z_score"]
+    del segfault["attacks"]["z_score"]["points"]["deepfool"]
+    inputs = Results(tmp_path, segfault).inputs("tables", "segfault", "table1")
+    found = read_stage("predictions", inputs["predictions"])
+    cells = {(c.row, c.column): c for c in tables.attacks(found)}
+    assert set(cells) == {("No attack", "-")} | {
+        (attack, f"eps={epsilon}") for attack in ("FGSM", "PGD") for epsilon in (0.1, 0.4, 0.8)
+    }
+    unit = 64.150024 / 255
+    for (row, column), cell in cells.items():
+        if row == "No attack":
+            continue
+        part = found.frame[found.frame["attack_point"] == row.lower()]
+        part = part[np.isclose(part["epsilon"], float(column.removeprefix("eps=")) * unit)]
+        assert cell.estimate.n == len(part) == 20
+        expected = 100 * (part["prediction"] == part["label"]).mean()
+        assert cell.estimate.value == pytest.approx(expected)
