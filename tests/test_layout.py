@@ -16,6 +16,7 @@ SOURCE = REPOSITORY / "src"
 LIBRARY = SOURCE / "advdenoise"
 SOURCES = sorted(LIBRARY.rglob("*.py"))
 RULES = sorted((REPOSITORY / "rules").glob("*.smk"))
+EXPERIMENTS = sorted(p.parent for p in REPOSITORY.glob("experiments/*/experiment.yaml"))
 
 # Imports go down this list, or stay on a line.
 ORDER = [
@@ -109,6 +110,43 @@ def test_no_modules_import_each_other_in_a_circle():
         visit(module)
 
 
+@pytest.mark.parametrize("folder", EXPERIMENTS, ids=lambda folder: folder.name)
+def test_an_experiment_imports_the_library_and_no_other_experiment(folder):
+    """From its own folder by relative imports, of packages only those of tables and figures."""
+    packages = {"advdenoise", "matplotlib", "numpy", "pandas", *sys.stdlib_module_names}
+    for path in sorted(folder.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                assert node.level == 1, f"{path} imports from outside its folder"
+                names = [node.module] if node.module else [alias.name for alias in node.names]
+                assert all((folder / f"{name}.py").is_file() for name in names), path
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                names = [getattr(node, "module", None), *(alias.name for alias in node.names)]
+                name = names[0] or names[1]
+                assert name.partition(".")[0] in packages, f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("folder", EXPERIMENTS, ids=lambda folder: folder.name)
+def test_an_experiment_is_named_in_few_files_outside_its_folder(folder):
+    """Beside those that list all, and those that use a component named after its method."""
+    lists = ("README.md", "CHANGELOG.md", "CITATION.cff")
+    walk = ("CONTRIBUTING.md", "tests/test_contributing.py")  # to a cell of one paper's table
+    own = (f"experiments/{folder.name}/", f"tests/experiments/{folder.name}/")
+    component = rf"purifiers[/.]{folder.name}\b|import {folder.name}\b|\b{folder.name}\.[a-z{{]"
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    found = []
+    for name in listed.stdout.splitlines():
+        path = REPOSITORY / name
+        if name in (*lists, *walk) or name.startswith(own) or not path.is_file():
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if folder.name in re.sub(component, "", text).lower():
+            found.append(name)
+    assert len(found) <= 6, found
+
+
 def test_attacks_import_no_model():
     models = {"classifiers", "denoisers", "purifiers", "stages"}
     for module, others in GRAPH.items():
@@ -188,10 +226,10 @@ def test_parsing_the_workflow_imports_nothing_heavy():
         "from pathlib import Path\n"
         "from advdenoise.graph import components, configuration, flow as graph, yaml_files\n"
         "from advdenoise.ops import running\n"
-        "config = configuration.read(yaml_files.read_files(Path('config/config.yaml')))\n"
+        "config = configuration.read(yaml_files.read_files(Path('tests/own.yaml')))\n"
         "flow = graph.Flow(config)\n"
         "for paper in config['experiments']: flow.targets(paper)\n"
-        "flow.job('table', {'experiment': 'segfault', 'table': 'table2'})\n"
+        "flow.job('table', {'experiment': 'mine', 'table': 'areas'})\n"
         "flow.code('attack', dataset='digits', seed='0', threat='pgd@cnn4', split='test')({})\n"
     )
     run(code + without("torch", "numpy", "pandas", "pyarrow", "h5py", "sklearn", "matplotlib"))
@@ -204,13 +242,17 @@ def test_images_tables_and_figures_run_without_torch():
         "for kind in ('datasets', 'tables', 'figures'):\n"
         "    for module in sources.modules(kind):\n"
         "        sources.imported(kind, module)\n"
+        "import importlib, pathlib\n"
+        "for file in pathlib.Path().glob('experiments/*/*.py'):\n"
+        "    importlib.import_module(f'experiments.{file.parent.name}.{file.stem}')\n"
     )
     run(code + without("torch", "torchvision", "timm", "sklearn", "skimage", "xgboost"))
 
 
 def test_tables_and_figures_name_torch_nowhere():
-    for path in SOURCES:
-        if path.parent.name in ("tables", "figures") or path.name in ("table.py", "figures.py"):
+    for path in [*SOURCES, *REPOSITORY.glob("experiments/*/*.py")]:
+        stage = path.name in ("table.py", "figures.py")
+        if stage or path.parent.name in ("tables", "figures") or path.parent in EXPERIMENTS:
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 names = [alias.name for alias in getattr(node, "names", [])]
                 names.append(getattr(node, "module", None) or "")

@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.svm import SVC
 
@@ -14,9 +13,6 @@ from advdenoise.purifiers._checks import mean_and_deviation
 from advdenoise.reporting import write
 from advdenoise.reporting.cells import Cell
 from advdenoise.statistics import Estimate
-from experiments.propagation import claims as propagation_claims
-from experiments.propagation import results as propagation
-from experiments.segfault import areas, costs
 
 NAN, INF = math.nan, math.inf
 
@@ -26,43 +22,10 @@ def test_a_share_that_is_not_finite_is_undefined(successes):
     assert all(map(math.isnan, statistics.wilson(successes, 10)[:3]))
 
 
-@pytest.mark.parametrize("values", [[], [NAN, 1.0], [1.0, NAN], [INF, 1.0]])
-def test_a_median_with_missing_values_is_undefined(values):
-    result = costs.over_runs(np.array(values))
-    assert all(map(math.isnan, result[:3])) and result.n == len(values)
-    assert costs.over_runs(np.array([3.0, 1.0, 2.0])) == Estimate(2, 1, 3, 3)
-
-
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
 def test_tables_print_undefined(value):
     cell = Cell("r", "c", "m", "%", Estimate(value, NAN, NAN, 3))
     assert write._text(cell, {}, 1) == "undefined" and write.number(value) == ""
-
-
-def frame(value):
-    rows = [(0, i, setting, float(i + 1)) for i in range(4) for setting in ("a", "b")]
-    table = pd.DataFrame(rows, columns=["seed", "id", "setting", "value"])
-    table.loc[2, "value"] = value
-    return table
-
-
-@pytest.mark.parametrize("value", [NAN, INF])
-def test_images_with_nan_are_not_left_out_of_a_mean(value):
-    result = propagation.means(frame(value), ["setting"], "value")
-    assert len(result.ids) == 4 and np.isnan(result.values["a"]).all()
-    assert result.values["b"][0] == 2.5
-    missing = propagation.means(frame(1.0).drop(index=2), ["setting"], "value")
-    assert len(missing.ids) == 3 and missing.values["b"][0] == pytest.approx(8 / 3)
-
-
-def test_correlations_with_nan_are_undefined():
-    first = {name: np.array([x, x]) for name, x in zip("abc", (1.0, 2.0, 3.0), strict=True)}
-    second = first | {"b": np.array([NAN, 2.0])}
-    judged = [propagation.Means(values, ()) for values in (first, second)]
-    result = propagation_claims._correlation(propagation_claims.Judged(*judged))
-    assert np.isnan(result[0]) and result[1] == pytest.approx(1)
-    ranks = areas._ranks(np.array([[1.0, 1.0], [NAN, 3.0]]))
-    assert np.isnan(ranks[:, 0]).all() and ranks[:, 1].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("value", [{"mean": NAN, "deviation": 1}, {"mean": 1, "deviation": INF}])

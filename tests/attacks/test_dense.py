@@ -187,7 +187,10 @@ def gradient_of(network, image, mask, weights=None):
 
 @pytest.mark.parametrize("targeted", [False, True])
 def test_bim_equals_the_formula_image_by_image(targeted, network, images, masks):
-    """DAPAS: X <- Clip(X + alpha sign(gradient)), with a minus and target labels if targeted."""
+    """Cho et al. 2019: X <- Clip(X + alpha sign(gradient)).
+
+    If targeted, with a minus and target labels.
+    """
     sign = -1 if targeted else 1
     result = images + run("bim", network, images, masks, targeted=targeted)
     for row in range(4):
@@ -276,7 +279,7 @@ def test_agrees_with_foolbox(name, targeted, network, images, masks, monkeypatch
 
 
 @pytest.mark.parametrize(("alpha", "largest"), [(0.25 / 255, 2.5 / 255), (1 / 255, 0.032)])
-def test_i_fgsm_of_dapas_and_its_variant(alpha, largest, network, images, masks):
+def test_i_fgsm_with_few_steps_and_its_variant(alpha, largest, network, images, masks):
     """Its six budgets take 1, 2, 3, 4, 5 and 10 steps of 0.25/255, or of 1/255 (Kurakin's)."""
     calls = []
 

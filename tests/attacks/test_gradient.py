@@ -295,7 +295,7 @@ def test_projection(pixels, moves, first, second):
 
 
 def test_kurakin_step_rule(network, images, labels):
-    """DAPAS, I-FGSM: steps for its six epsilons."""
+    """Cho et al. 2019, I-FGSM: steps for its six epsilons."""
     epsilons = [0.001, 0.002, 0.004, 0.008, 0.016, 0.032]
     expected = [1, 2, 3, 4, 5, 10]
     kurakin = {"steps": "kurakin", "alpha": 0.25 / 255}

@@ -44,7 +44,7 @@ def test_nodes_can_be_stored_as_json():
 
 
 def test_4k_of_the_26_layer_network():
-    """Segfault's shapes: layers 6 to 24, 200 of each, and 10 probabilities are 3,810."""
+    """Layers 6 to 24, 200 nodes of each, and 10 probabilities (Al Bared and Nassar 2021)."""
     sides = [(32, 16)] * 2 + [(64, 16)] * 6 + [(64, 8)] * 2 + [(128, 8)] * 6 + [(128, 4)] * 2
     shapes = {f"layers.{i}": (c, s, s) for i, (c, s) in enumerate(sides, start=6)}
     shapes["layers.24"] = (2048,)

@@ -1,4 +1,4 @@
-"""The five networks of "propagation" in timm: every row of Table 6, at 128 pixels."""
+"""The five networks of Yoon et al. 2019 in timm: every row of Table 6, at 128 pixels."""
 
 import pytest
 import torch

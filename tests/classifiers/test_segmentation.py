@@ -207,7 +207,7 @@ def test_a_segmenter_learns(tmp_path):
     assert functional.cross_entropy(network(images), masks, ignore_index=255) < 0.5
 
 
-# ---------------------------------------------------------------- the network of "dapas"
+# ---------------------------------------------------------------- the network of Cho et al. 2019
 
 
 def published_names(tensors: dict) -> dict:

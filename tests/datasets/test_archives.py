@@ -324,7 +324,7 @@ def test_real_archives(name):
 
 @needs(CIFAR10)
 def test_real_cifar_has_the_published_mean():
-    """z-score constants of the segfault paper, section 5: mean 120.70748, std 64.150024."""
+    """z-score constants of Al Bared and Nassar 2021, section 5: mean 120.70748, std 64.150024."""
     source = archives.cifar10(ROOT)
     images = source.read(np.arange(50_000))
     assert images.mean() == pytest.approx(120.70748, abs=1e-3)

@@ -330,8 +330,8 @@ BROKEN = {
         ["classifiers.cnn4.training.phases.0", "'optimiser'"],
     ),
     "a figure on demand": (
-        {"experiments.propagation.figures.figure2.on_demand": True},
-        ["experiments.propagation.figures.figure2.on_demand", "take it out"],
+        {"experiments.mine.figures.strips.on_demand": True},
+        ["experiments.mine.figures.strips.on_demand", "take it out"],
     ),
     "a classifier whose training looks at a network": (
         {"classifiers.cnn4.training.function": "features.reconstruct"},

@@ -74,9 +74,9 @@ def test_paths_that_rules_make_are_taken(flow):
 
 
 def test_names_of_rules_and_experiments(flow):
-    check_target(flow, "all", ["all", "segfault"], [])
-    with pytest.raises(BadInput, match="^segfaul: is no target; did you mean 'segfault'"):
-        check_target(flow, "segfaul", ["all", "segfault"], [])
+    check_target(flow, "all", ["all", "defence"], [])
+    with pytest.raises(BadInput, match="^defense: is no target; did you mean 'defence'"):
+        check_target(flow, "defense", ["all", "defence"], [])
     with pytest.raises(BadInput, match=r"belongs to scale 'papers', .* of 'mini'"):
         check_target(flow, "results/papers/tables/defence/accuracy.csv", [], outputs(flow))
 

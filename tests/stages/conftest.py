@@ -135,7 +135,7 @@ denoisers:
   tuned: # its second phase in an entry of its own
     <<: *denoiser
     training: {<<: *reconstruct, start: of_noise, epochs: 1, optimiser: {name: adam, lr: 1.0e-7}}
-  of_mixture: # "propagation"'s shares of attacks on two victims
+  of_mixture: # the shares of attacks on two victims of Yoon et al. 2019
     <<: *denoiser
     trained_on:
       - {threat: fgsm@small, share: 0.05}

@@ -95,7 +95,7 @@ def test_fgsm_and_pgd_follow_it(predict, images):
 
 @pytest.fixture(params=["a", "b", "e"])
 def purified(request):
-    """A classifier, and how it stands behind a variant of APuDAE with a tiny smooth denoiser."""
+    """A classifier, and how it stands behind a purifier by descent with a tiny smooth denoiser."""
     torch.manual_seed(2)
     layers = [nn.Conv2d(1, 4, 3, 1, 1), nn.Softplus(), nn.Conv2d(4, 1, 3, 1, 1), nn.Sigmoid()]
     denoiser = nn.Sequential(*layers).double().eval().requires_grad_(False)

@@ -31,7 +31,7 @@ def test_layers_and_parameters_are_counted():
     }
 
 
-def test_the_cnn_of_segfault_has_the_size_that_keras_tells():
+def test_the_cnn_of_26_layers_has_the_size_that_keras_reports():
     size = capacity.capacity(elu_cnn((3, 32, 32), 10))
     assert (size["modules"], size["parameters"] + size["statistics"]) == (26, 309_290)
     assert (size["layers"], size["parameters"]) == (7, 308_394)

@@ -50,13 +50,13 @@ attacks:
       jpeg: {function: corruptions.jpeg, settings: {severity: 2}}
   bimodal: {function: noise.bimodal, settings: {mode: 0.024, sigma: 0.004}}
 denoisers:
-  dapas:
+  strided:
     function: autoencoders.elu_skips
     settings: {channels: [8, 8, 8, 8, 8]}
     trained_on: [{threat: clean, share: 0.5}, {noise: bimodal, share: 0.5}]
     training:
       {function: plain.reconstruct, epochs: 20, batch: 8, optimiser: {name: adam, lr: 0.01}}
-purifiers: {direct: {function: basic.direct, denoiser: dapas}}
+purifiers: {direct: {function: basic.direct, denoiser: strided}}
 suites:
   met: {threats: [clean, fgsm, stepped, aimed, corrupted], purifiers: [none, direct]}
   known: {threats: [clean, bim, bim+], purifiers: [direct]}

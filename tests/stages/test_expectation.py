@@ -250,7 +250,7 @@ def test_without_a_purifier_counter_attack_b_is_bim(networks, images, labels):
 
 
 def test_a_targeted_cw_reaches_random_wrong_targets(networks, images, labels):
-    """APuDAE's C&W, with fewer steps: nothing is classified rightly any more."""
+    """C&W to random wrong classes, with fewer steps: nothing is classified rightly any more."""
     settings = {"confidence": 1e-4, "steps": 60, "initial_const": 1e-2, "stepsize": 0.05}
     settings["binary_search_steps"] = 5
     point = {"function": "minimal.carlini_wagner", "settings": settings}

@@ -114,14 +114,14 @@ def test_of_a_target_its_jobs_count_and_no_others(tmp_path, capsys, monkeypatch)
     write(Path("c.tsv"), ("5.00", "400.00", "5.00"))
     jobs = [
         PlannedJob(rule, {}, (), (f"{rule}.out",), file, 0, None)
-        for rule, file in (("attack", "a.tsv"), ("figures_dapas", "b.tsv"), ("flags", None))
+        for rule, file in (("attack", "a.tsv"), ("figures_mine", "b.tsv"), ("flags", None))
     ]
     asked = []
     monkeypatch.setattr(listing, "dry_run", lambda *a, **k: asked.append((a, k)) or jobs)
-    assert costs.main(["--configfile", "mine.yaml", "--", "dapas"]) == 0
-    assert asked == [((["dapas"], ["mine.yaml"], []), {"everything": True})]
+    assert costs.main(["--configfile", "mine.yaml", "--", "mine"]) == 0
+    assert asked == [((["mine"], ["mine.yaml"], []), {"everything": True})]
     printed = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert printed[0] == ["dapas:"]
+    assert printed[0] == ["mine:"]
     assert [line[:3] for line in printed[2:]] == [
         ["attack", "1", "20.0"],
         ["figures", "1", "5.0"],
@@ -133,13 +133,11 @@ def test_a_job_that_has_not_run_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     job = PlannedJob("attack", {}, (), ("some.h5",), "gone.tsv", 0, None)
     monkeypatch.setattr(listing, "dry_run", lambda *a, **k: [job])
-    assert costs.main(["dapas"]) == 1
+    assert costs.main(["mine"]) == 1
     assert "gone.tsv: does not exist; run its job first" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--configfile", "mine.yaml"], ["--scale", "quick", "dapas"]]
-)
+@pytest.mark.parametrize("arguments", [["--configfile", "mine.yaml"], ["--scale", "quick", "mine"]])
 def test_options_that_would_change_nothing_are_refused(arguments, capsys):
     with pytest.raises(SystemExit):
         costs.main(arguments)

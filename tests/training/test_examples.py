@@ -75,7 +75,7 @@ def test_largest_remainder_keeps_the_quota(shares, total):
 
 
 def test_largest_remainder_of_known_shares():
-    # "propagation": 0.05 : 0.30 : 0.05 : 0.30 : 0.30 of batches of 40.
+    # Yoon et al. 2019: 0.05 : 0.30 : 0.05 : 0.30 : 0.30 of batches of 40.
     assert largest_remainder([0.05, 0.3, 0.05, 0.3, 0.3], 40) == [2, 12, 2, 12, 12]
     assert largest_remainder([0.05, 0.3, 0.05, 0.3, 0.3], 20) == [1, 6, 1, 6, 6]
     assert largest_remainder([0.5, 0.5], 5) == [3, 2]

@@ -139,7 +139,7 @@ def test_wrong_settings_are_refused(settings, sentence):
 
 
 def test_learning_rate_follows_schedule_and_decay():
-    # The schedule of APuDAE's ResNet-18.
+    # The schedule of the ResNet-18 of Kalaria et al. 2022.
     loop = {"optimiser": {"lr": 0.1}, "schedule": {"100": 0.01, "150": 0.001}}
     rates = [learning_rate(loop, epoch, 0) for epoch in (0, 99, 100, 149, 150, 199)]
     assert rates == [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]

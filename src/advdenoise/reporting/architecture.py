@@ -8,7 +8,7 @@ from advdenoise.reporting.points import shown, with_defaults
 from advdenoise.reporting.read import read_values
 from advdenoise.statistics import Estimate
 
-# In the order of the columns of APuDAE's Table 1.
+# In the order of the columns of Table 1 of Kalaria et al. 2022.
 SIZES = ("kernel", "stride", "padding", "filters")
 
 # From a layer to the columns and the published lines that stand beside it.

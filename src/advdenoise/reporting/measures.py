@@ -73,7 +73,7 @@ def is_correct(rows: "pd.DataFrame", among_top: bool = False) -> "pd.Series":
     """Whether each row's prediction is its label.
 
     `among_top`: whether the label is among the k = max(1, classes // 100) largest outputs, which
-    APuDAE counts as a hit on ImageNet.
+    Kalaria et al. 2022 count as a hit on ImageNet.
     """
     if "prediction" not in rows:
         raise BadInput(

@@ -171,8 +171,8 @@ def test_a_noise_that_was_not_made_is_told(results):
         figures.denoised(shown, noise="corrupted blurs")
 
 
-def test_images_with_labels_are_no_scenes(results, tmp_path, quick):
-    labels = Results(tmp_path, quick).inputs("figures", "feature_losses", "figure1")["examples"]
+def test_images_with_labels_are_no_scenes(results, tmp_path, own):
+    labels = Results(tmp_path, own).inputs("figures", "mine", "strips")["examples"]
     with pytest.raises(BadInput, match="holds images with labels, but the figure shows some with"):
         read_dense_examples(labels)
     with pytest.raises(BadInput, match="holds images with masks"):

@@ -1,10 +1,12 @@
 """The claims of "propagation": from results whose answers are known, and from its own tables."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from advdenoise.reporting.claims import Claim
-from experiments.propagation import layer_claims
+from experiments.propagation import claims as claims_of
+from experiments.propagation import layer_claims, results
 from tests.experiments.propagation.test_propagation import SETS, Made, curve, right, setting
 from tests.fake_results import rows
 
@@ -261,3 +263,30 @@ def test_a_relu_head_that_does_not_train(made, share, told):
     claim = claims[HERE + "clean accuracy of ReLU after FC - DenseNet-201 in points"]
     assert claim.verdict == told
     assert claim.estimate.value == pytest.approx(100 * (share - 0.9))
+
+
+# ---------------------------------------------------------------- numbers that are not finite
+
+
+def frame(value):
+    rows = [(0, i, setting, float(i + 1)) for i in range(4) for setting in ("a", "b")]
+    table = pd.DataFrame(rows, columns=["seed", "id", "setting", "value"])
+    table.loc[2, "value"] = value
+    return table
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_images_with_nan_are_not_left_out_of_a_mean(value):
+    result = results.means(frame(value), ["setting"], "value")
+    assert len(result.ids) == 4 and np.isnan(result.values["a"]).all()
+    assert result.values["b"][0] == 2.5
+    missing = results.means(frame(1.0).drop(index=2), ["setting"], "value")
+    assert len(missing.ids) == 3 and missing.values["b"][0] == pytest.approx(8 / 3)
+
+
+def test_correlations_with_nan_are_undefined():
+    first = {name: np.array([x, x]) for name, x in zip("abc", (1.0, 2.0, 3.0), strict=True)}
+    second = first | {"b": np.array([np.nan, 2.0])}
+    judged = [results.Means(values, ()) for values in (first, second)]
+    result = claims_of._correlation(claims_of.Judged(*judged))
+    assert np.isnan(result[0]) and result[1] == pytest.approx(1)

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from experiments.segfault import areas
+from advdenoise.statistics import Estimate
+from experiments.segfault import areas, costs
 from experiments.segfault.areas import NotComputable, Source
 
 PIXELS = "pixel (ML-LOO)"
@@ -110,3 +111,15 @@ def test_every_column_is_a_resample_of_its_own():
             for place in range(4)
         ]
         assert whole == pytest.approx(alone)
+
+
+@pytest.mark.parametrize("values", [[], [np.nan, 1.0], [1.0, np.nan], [np.inf, 1.0]])
+def test_a_median_with_missing_values_is_undefined(values):
+    result = costs.over_runs(np.array(values))
+    assert np.isnan(result[:3]).all() and result.n == len(values)
+    assert costs.over_runs(np.array([3.0, 1.0, 2.0])) == Estimate(2, 1, 3, 3)
+
+
+def test_ranks_with_nan_are_undefined():
+    ranks = areas._ranks(np.array([[1.0, 1.0], [np.nan, 3.0]]))
+    assert np.isnan(ranks[:, 0]).all() and ranks[:, 1].tolist() == [0, 1]

@@ -1,4 +1,4 @@
-"""The propagation explorer: distances, predictions and detectors' scores of the same images."""
+"""The explorer: distances, predictions and detectors' scores of the same images."""
 
 from typing import Literal
 
