@@ -28,6 +28,7 @@ def copy_code(folder: Path, config: Path = CONFIG) -> Path:
         (shutil.copytree if source.is_dir() else shutil.copy2)(source, folder / name)
     (folder / "slurm").symlink_to("profiles/slurm")
     shutil.copy2(config, folder / "config" / "config.yaml")
+    shutil.copy2(CONFIG.with_name("own_tables.py"), folder / "config")
     return folder
 
 
