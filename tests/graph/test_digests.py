@@ -163,3 +163,19 @@ def test_a_module_that_is_no_python(own, text):
     place.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(BadInput, match=f"^{place} cannot be read as Python .*; correct it$"):
         digest(own)
+
+
+def test_what_a_module_of_a_package_imports_from_above_and_from_beside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, text in {
+        "mine/__init__.py": "",
+        "mine/common.py": "VALUE = 1\n",
+        "mine/nets/__init__.py": "",
+        "mine/nets/beside.py": "VALUE = 1\n",
+        "mine/nets/net.py": "from ..common import VALUE\nimport beside\n",
+    }.items():
+        write(tmp_path, name, text)
+    covered, _ = digests.closure((tmp_path / "mine" / "nets" / "net.py",))
+    assert {root / source for source, root in covered} == {
+        tmp_path / "mine" / name for name in ("nets/net.py", "nets/beside.py", "common.py")
+    }

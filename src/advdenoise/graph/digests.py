@@ -78,10 +78,13 @@ def _is_followed(source: str) -> bool:
 
 
 def _placed(file: Path) -> tuple[str, Path]:
-    """A file as a path below the library, or by its name in its own folder."""
+    """A file as a path below the library, or below the folder that holds its package."""
     if file.is_relative_to(SOURCES.resolve()):
         return file.relative_to(SOURCES.resolve()).as_posix(), SOURCES
-    return file.name, file.parent
+    root = file.parent
+    while (root / "__init__.py").is_file():
+        root = root.parent
+    return file.relative_to(root).as_posix(), root
 
 
 def _top_package(file: Path) -> str:
@@ -106,6 +109,8 @@ def _imports(
 ) -> tuple[list[tuple[str, Path]], frozenset[str]]:
     """What a source imports, anywhere in it: sources with their roots, and installed packages."""
     sources, installed = [], set()
+    # A file that an entry names may import those beside it, as a script does.
+    beside = () if root == SOURCES else ((root / source).parent,)
     for name, level in source_of(root / source).imports:
         top = name.partition(".")[0]
         if level:
@@ -113,7 +118,7 @@ def _imports(
             sources += _sources(root, ".".join([*folder, name]))
         elif top in sys.stdlib_module_names:
             continue
-        elif place := root_of(top, (root, *searched)):
+        elif place := root_of(top, (*beside, root, *searched)):
             sources += _sources(place, name)
         elif top not in PINNED:
             installed.add(top)
