@@ -1,8 +1,9 @@
 """Printed names of "Segmentation Fault"."""
 
-from advdenoise.reporting.labels import Labels, superpixel_settings, with_point
+from advdenoise.reporting.labels import ATTACKS, Labels, superpixel_settings, with_point
 
 LABELS = Labels(paper="Segmentation Fault")
+CW, FGSM = ATTACKS["minimal.carlini_wagner"], ATTACKS["gradient.fgsm"]
 DETECTORS = {
     "trees.random_forest": "Random Forest",
     "svm.svc": "SVC",
@@ -12,6 +13,7 @@ DETECTORS = {
 _DETECTORS_HERE = {"svm.svc_grid_search": "SVC, C and gamma searched"}
 PIXELS = "pixel (ML-LOO)"
 REPRESENTATIONS = {"predicted": "1-D", "probabilities": "10-D", "hidden": "4K-D"}
+ONE, TEN, HIDDEN = REPRESENTATIONS.values()
 # As many values as these names stand for.
 LENGTHS = {"predicted": 1, "probabilities": 10, "hidden": 3810}
 

@@ -12,9 +12,8 @@ from advdenoise.reporting.measures import accuracy, auc, auc_difference
 from advdenoise.reporting.read import Results
 from advdenoise.statistics import Estimate
 
-from .claims import CW
 from .costs import Cost, costs, key, over_runs
-from .labels import LABELS, LENGTHS, REPRESENTATIONS, detector_name, superpixel_name
+from .labels import CW, LABELS, LENGTHS, REPRESENTATIONS, detector_name, superpixel_name
 from .superpixels import ExampleImage, read_superpixels
 
 _DOUBTFUL = (
