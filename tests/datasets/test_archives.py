@@ -41,8 +41,8 @@ def arrays():
 
 
 @pytest.fixture
-def unpacked(tmp_path, arrays, monkeypatch):
-    """A data root with both data sets in idx format, whose checksums are the known ones."""
+def plain(tmp_path, arrays, monkeypatch):
+    """A data root with both data sets in idx format; the checksums are replaced by theirs."""
     for name, constant in (("MNIST", "MNIST_MD5"), ("FashionMNIST", "FASHION_MNIST_MD5")):
         folder = tmp_path / name / "raw"
         folder.mkdir(parents=True)
@@ -54,17 +54,17 @@ def unpacked(tmp_path, arrays, monkeypatch):
 
 
 @pytest.fixture
-def packed(unpacked):
+def compressed(plain):
     """The same, as .gz files."""
-    for plain in unpacked.glob("*/raw/*"):
-        plain.with_name(f"{plain.name}.gz").write_bytes(gzip.compress(plain.read_bytes()))
-        plain.unlink()
-    return unpacked
+    for path in plain.glob("*/raw/*"):
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    return plain
 
 
 @pytest.fixture
 def cifar(tmp_path, monkeypatch):
-    """A data root with six tiny batches whose checksums are the known ones."""
+    """A data root with six tiny batches; the checksums are replaced by theirs."""
     random = np.random.RandomState(1)
     folder = tmp_path / archives.CIFAR10_FOLDER
     folder.mkdir()
@@ -79,7 +79,7 @@ def cifar(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("reader", [archives.mnist, archives.fashion_mnist])
-@pytest.mark.parametrize("form", ["unpacked", "packed"])
+@pytest.mark.parametrize("form", ["plain", "compressed"])
 def test_idx_files(reader, form, request, arrays):
     source = reader(request.getfixturevalue(form))
     assert len(source.classes) == 10
@@ -102,75 +102,75 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-@pytest.mark.parametrize("form", ["unpacked", "packed"])
+@pytest.mark.parametrize("form", ["plain", "compressed"])
 @pytest.mark.parametrize("file", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
-def test_what_is_not_the_original_is_refused(form, file, damage, request):
+def test_a_damaged_file_raises(form, file, damage, request):
     root = request.getfixturevalue(form)
-    path = root / "MNIST/raw" / (file if form == "unpacked" else f"{file}.gz")
+    path = root / "MNIST/raw" / (file if form == "plain" else f"{file}.gz")
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DamagedFile, match=rf"{path.name} is not the original file: .*fetch it"):
         archives.mnist(root)
     archives.fashion_mnist(root)
 
 
-@pytest.mark.parametrize("form", ["unpacked", "packed"])
-def test_a_changed_content_is_refused_in_any_packing(form, request, arrays):
+@pytest.mark.parametrize("form", ["plain", "compressed"])
+def test_another_content_raises_with_and_without_compression(form, request, arrays):
     root = request.getfixturevalue(form)
     content = idx(np.full((6, 32, 32), 255))
     path = root / "MNIST/raw/train-images-idx3-ubyte"
-    if form == "packed":
+    if form == "compressed":
         path, content = path.with_name(f"{path.name}.gz"), gzip.compress(content, 1)
     path.write_bytes(content)
     with pytest.raises(DamagedFile, match="is not the original file: its MD5"):
         archives.mnist(root)
 
 
-def test_packed_anew_it_is_the_same(packed):
-    path = packed / "MNIST/raw/train-images-idx3-ubyte.gz"
+def test_other_compression_of_the_same_content(compressed):
+    path = compressed / "MNIST/raw/train-images-idx3-ubyte.gz"
     content = gzip.decompress(path.read_bytes())
     path.write_bytes(gzip.compress(content, 1, mtime=7))
-    assert len(archives.mnist(packed).train_labels) == 6
+    assert len(archives.mnist(compressed).train_labels) == 6
 
 
-def test_parts_that_changed_places_are_named(unpacked):
-    folder = unpacked / "MNIST/raw"
+def test_swapped_files_are_named(plain):
+    folder = plain / "MNIST/raw"
     train, test = folder / "train-images-idx3-ubyte", folder / "t10k-images-idx3-ubyte"
     train.rename(folder / "x")
     test.rename(train)
     (folder / "x").rename(test)
-    with pytest.raises(DamagedFile, match="train-images.* it holds t10k-images-idx3-ubyte; del"):
-        archives.mnist(unpacked)
+    with pytest.raises(DamagedFile, match="train-images.* it contains t10k-images-idx3-ubyte; d"):
+        archives.mnist(plain)
 
 
-def test_a_packed_file_that_unpacks_to_far_more_is_read_only_as_far(packed, monkeypatch):
+def test_decompression_stops_at_the_largest_size(compressed, monkeypatch):
     monkeypatch.setattr(archives, "_LARGEST", 1 << 16)
-    path = packed / "MNIST/raw/t10k-labels-idx1-ubyte.gz"
+    path = compressed / "MNIST/raw/t10k-labels-idx1-ubyte.gz"
     path.write_bytes(gzip.compress(bytes(1 << 26)))
     tracemalloc.start()
     with pytest.raises(DamagedFile, match="t10k-labels-idx1-ubyte.gz is not the original file"):
-        archives.mnist(packed)
+        archives.mnist(compressed)
     assert tracemalloc.get_traced_memory()[1] < 1 << 23
     tracemalloc.stop()
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "loop", "dangling"])
-def test_what_is_no_file_is_told_and_not_waited_for(unpacked, cifar, kind):
+def test_paths_that_are_not_files_raise_and_do_not_block(plain, cifar, kind):
     for reader, file in (
         (archives.mnist, "MNIST/raw/train-images-idx3-ubyte"),
         (archives.cifar10, "cifar-10-batches-py/data_batch_2"),
     ):
-        path = unpacked / file
+        path = plain / file
         path.unlink()
         put_in_place(path, kind)
         reason = {"pipe": "is a named pipe", "folder": "is a folder"}.get(kind, "is a broken link")
         with pytest.raises(BadInput, match=f"{path.name} {reason}"):
-            reader(unpacked)
+            reader(plain)
 
 
-def test_missing_idx_file(unpacked):
-    (unpacked / "FashionMNIST/raw/train-labels-idx1-ubyte").unlink()
+def test_missing_idx_file(plain):
+    (plain / "FashionMNIST/raw/train-labels-idx1-ubyte").unlink()
     with pytest.raises(BadInput, match="train-labels-idx1-ubyte does not exist"):
-        archives.fashion_mnist(unpacked)
+        archives.fashion_mnist(plain)
 
 
 def test_cifar_batches(cifar):
@@ -186,12 +186,12 @@ def test_cifar_batches(cifar):
 def test_no_batch_of_wrong_checksum_is_unpickled(cifar, monkeypatch):
     class Trap:
         def __reduce__(self):
-            return os.mkdir, (str(cifar / "sprung"),)
+            return os.mkdir, (str(cifar / "executed"),)
 
     (cifar / archives.CIFAR10_FOLDER / "data_batch_3").write_bytes(pickle.dumps(Trap()))
     with pytest.raises(DamagedFile, match="data_batch_3 is not the original file: its MD5"):
         archives.cifar10(cifar)
-    assert not (cifar / "sprung").exists()
+    assert not (cifar / "executed").exists()
 
 
 def test_missing_cifar_batch(cifar):
@@ -203,7 +203,7 @@ def test_missing_cifar_batch(cifar):
 def test_a_cifar_batch_twice(cifar):
     folder = cifar / archives.CIFAR10_FOLDER
     (folder / "data_batch_2").write_bytes((folder / "data_batch_1").read_bytes())
-    with pytest.raises(DamagedFile, match="data_batch_2 is not .* it holds data_batch_1"):
+    with pytest.raises(DamagedFile, match="data_batch_2 is not .* it contains data_batch_1"):
         archives.cifar10(cifar)
 
 
@@ -211,14 +211,14 @@ def test_grey_is_weighted_and_interpolated(cifar):
     colour, grey = archives.cifar10(cifar), archives.cifar10_grey(cifar)
     ids = np.arange(18)
     red, green, blue = colour.read(ids).astype(float).transpose(1, 0, 2, 3)
-    whole = 0.299 * red + 0.587 * green + 0.114 * blue
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
     small = grey.read(ids)
     assert small.shape == (18, 1, 28, 28)
     assert small.dtype == np.uint8
     for y, x in ((0, 0), (5, 22), (27, 27)):
         v, u = ((i + 0.5) * 32 / 28 - 0.5 for i in (y, x))
         top, left = int(v), int(u)
-        square = whole[:, top : top + 2, left : left + 2]
+        square = luma[:, top : top + 2, left : left + 2]
         along = square[:, :, 0] * (1 - u + left) + square[:, :, 1] * (u - left)
         expected = along[:, 0] * (1 - v + top) + along[:, 1] * (v - top)
         assert np.abs(small[:, 0, y, x] - expected).max() <= 0.5 + 1e-9
@@ -245,20 +245,20 @@ def test_missing_root_or_folder(name, folder, tmp_path):
     reader = getattr(archives, name)
     with pytest.raises(BadInput, match=f"^data_root is not set.*{folder}"):
         reader(None)
-    with pytest.raises(BadInput, match=f"^data_root: .* does not exist; expected is {folder}"):
+    with pytest.raises(BadInput, match=f"^data_root: .* does not exist; expected {folder}"):
         reader(tmp_path)
     with pytest.raises(BadInput, match="^data_root is not set"):
         reader(None, download=True)
 
 
-def downloader(monkeypatch, action):
-    """Put a stand-in in torchvision's place whose data sets call `action(root)`."""
-    stand_in = types.ModuleType("torchvision")
-    stand_in.datasets = types.SimpleNamespace(
+def replace_torchvision(monkeypatch, action):
+    """Replace torchvision by a module whose data sets call `action(root)`."""
+    module = types.ModuleType("torchvision")
+    module.datasets = types.SimpleNamespace(
         MNIST=lambda root, download: action(Path(root)),
         CIFAR10=lambda root, download: action(Path(root)),
     )
-    monkeypatch.setitem(sys.modules, "torchvision", stand_in)
+    monkeypatch.setitem(sys.modules, "torchvision", module)
 
 
 @pytest.mark.parametrize("error", [OSError("unreachable"), RuntimeError("Error downloading")])
@@ -266,7 +266,7 @@ def test_download_without_a_network(error, tmp_path, monkeypatch):
     def fail(root):
         raise error
 
-    downloader(monkeypatch, fail)
+    replace_torchvision(monkeypatch, fail)
     with pytest.raises(BadInput, match="MNIST could not be downloaded into .*by hand"):
         archives.mnist(tmp_path / "new", download=True)
     with pytest.raises(BadInput, match="CIFAR10 could not be downloaded"):
@@ -274,25 +274,25 @@ def test_download_without_a_network(error, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("reader", [archives.mnist, archives.cifar10])
-def test_download_into_what_is_no_folder(reader, tmp_path):
+def test_download_into_a_file(reader, tmp_path):
     (tmp_path / "root").write_text("")
     with pytest.raises(BadInput, match="^data_root: .*root cannot be written to .*another folder"):
         reader(tmp_path / "root", download=True)
 
 
-def test_download_brings_what_is_missing(packed, tmp_path, monkeypatch):
+def test_missing_files_are_downloaded(compressed, tmp_path, monkeypatch):
     target = tmp_path / "new"
-    downloader(monkeypatch, lambda root: (packed / "MNIST").rename(root / "MNIST"))
+    replace_torchvision(monkeypatch, lambda root: (compressed / "MNIST").rename(root / "MNIST"))
     assert len(archives.mnist(target, download=True).train_labels) == 6
 
 
-def test_download_leaves_alone_what_is_there(cifar, monkeypatch):
-    downloader(monkeypatch, lambda root: pytest.fail("downloaded again"))
+def test_existing_files_are_not_downloaded(cifar, monkeypatch):
+    replace_torchvision(monkeypatch, lambda root: pytest.fail("downloaded again"))
     assert len(archives.cifar10(cifar, download=True).test_labels) == 3
 
 
 def test_checksums_are_those_of_torchvision():
-    """Compared with its source text: importing it takes seconds."""
+    """Compare them with its source text: importing it takes seconds."""
     package = Path(importlib.util.find_spec("torchvision").submodule_search_locations[0])
     text = (package / "datasets" / "cifar.py").read_text()
     assert len(archives.CIFAR10_MD5) == 6

@@ -48,7 +48,7 @@ def voc(tmp_path):
 
 @pytest.fixture
 def sbd(voc):
-    """SBD beside VOC: one image of VOC's validation part, one of its training part, two new."""
+    """SBD beside VOC: one image of VOC's validation part, one of its training part, two others."""
     folder = voc / segmentation.SBD
     lists = {"train": ["2008_000001", "2010_000005"], "val": ["2007_000032", "2011_000007"]}
     for part, names in lists.items():
@@ -85,14 +85,14 @@ def test_voc(voc):
     assert images.shape == (4, 3, 33, 33) and images.dtype == np.uint8
     assert masks.shape == (4, 33, 33) and masks.dtype == np.uint8
     assert [np.unique(mask).tolist() for mask in masks] == [[0, v] for v in VALUES.values()]
-    # The middle: half is bright in the image where the mask has its class.
+    # The right half is bright in the image and has the class in the mask.
     assert 0.4 < (masks[0] > 0).mean() < 0.6
     assert (images[:, 0][masks > 0] > 150).mean() > 0.95
     assert (images[:, 0][masks == 0] < 70).mean() > 0.95
 
 
-def test_voc_resized_plainly_is_whole(voc):
-    """Both sides become the size: what the crop leaves out at the ends is there."""
+def test_voc_resized_without_a_crop(voc):
+    """Both sides become the size, and nothing is cut off."""
     ids = np.arange(4)
     for size in (33, 65):
         source = segmentation.voc2012(voc, size=size, resize="plain")
@@ -105,12 +105,12 @@ def test_voc_resized_plainly_is_whole(voc):
     assert not np.array_equal(images, crops)
 
 
-def test_sbd_adds_what_is_in_neither_list(sbd):
+def test_sbd_adds_images_that_are_in_neither_list(sbd):
     source = segmentation.voc2012(sbd, size=33, sbd=True)
     assert (len(source.train_labels), len(source.test_labels)) == (4, 2)
     masks = source.masks(np.arange(6))
-    wanted = [1, 20, 7, 7, 255, 4]
-    assert [np.unique(mask).tolist() for mask in masks] == [[0, value] for value in wanted]
+    expected = [1, 20, 7, 7, 255, 4]
+    assert [np.unique(mask).tolist() for mask in masks] == [[0, value] for value in expected]
 
 
 def test_camvid(camvid):
@@ -139,30 +139,30 @@ def damage(camvid, kind):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("unknown value", "holds the value 12, which is no class: there are 0 to 10, and 11 is"),
-        ("another size", "is of 70x49 pixels, but its image .*train/1.png of 70x50"),
-        ("in colour", "is an image of mode RGB; a mask is grey or has a palette"),
-        ("cut short", "is no readable mask"),
+        ("unknown value", "has the value 12, which is not a class; values must be 0 to 10, or 11"),
+        ("another size", "has 70x49 pixels, but its image .*train/1.png has 70x50"),
+        ("in colour", "is an image of mode RGB; a mask must be grey or have a palette"),
+        ("cut short", "is not a readable mask"),
     ],
 )
-def test_a_mask_that_does_not_fit(camvid, kind, message):
+def test_invalid_masks(camvid, kind, message):
     source = damage(camvid, kind)
     source.masks(np.array([0, 2]))
     with pytest.raises(DamagedFile, match=rf"trainannot/1\.png {message}"):
         source.masks(np.arange(3))
 
 
-def test_a_mask_of_sbd_that_is_none(sbd):
+def test_an_invalid_mask_of_sbd(sbd):
     (sbd / "sbd/cls/2010_000005.mat").write_bytes(b"nothing")
     source = segmentation.voc2012(sbd, size=33, sbd=True)
-    with pytest.raises(DamagedFile, match=r"2010_000005\.mat is no readable mask of SBD"):
+    with pytest.raises(DamagedFile, match=r"2010_000005\.mat is not a readable mask of SBD"):
         source.masks(np.array([2]))
 
 
 @pytest.mark.parametrize(
     "file", ["JPEGImages/2007_000039.jpg", "SegmentationClass/2007_000039.png"]
 )
-def test_a_missing_half_of_a_pair(voc, file):
+def test_a_missing_image_or_mask(voc, file):
     (voc / segmentation.VOC / file).unlink()
     with pytest.raises(
         BadInput, match=rf"train\.txt lists 2007_000039, but its .*{file} is missing"
@@ -171,22 +171,22 @@ def test_a_missing_half_of_a_pair(voc, file):
 
 
 def test_lists_of_camvid(camvid):
-    listed = camvid / "CamVid/train.txt"
-    listed.write_text("train/0.png\n")
+    table = camvid / "CamVid/train.txt"
+    table.write_text("train/0.png\n")
     with pytest.raises(BadInput, match=r"train\.txt, line 1: .* is not an image and its mask"):
         segmentation.camvid(camvid)
     with pytest.raises(BadInput, match=r"other\.txt does not exist"):
         segmentation.camvid(camvid, train=["other"])
 
 
-def test_sides_that_do_not_close(voc, camvid):
-    with pytest.raises(BadInput, match="500x500; sides are 32k\\+1, such as 513"):
+def test_sides_that_are_not_32k_plus_1(voc, camvid):
+    with pytest.raises(BadInput, match=r"sides must be 32k\+1, .* got 500x500"):
         segmentation.voc2012(voc, size=500)
-    with pytest.raises(BadInput, match="360x480; sides are 32k"):
+    with pytest.raises(BadInput, match=r"sides must be 32k\+1, .* got 360x480"):
         segmentation.camvid(camvid, size=[360, 480])
 
 
-def test_folders_that_are_not_there(tmp_path):
+def test_missing_folders(tmp_path):
     for read, layout in (
         (segmentation.voc2012, "VOCdevkit/VOC2012/ with JPEGImages"),
         (segmentation.camvid, "CamVid/ with train.txt"),

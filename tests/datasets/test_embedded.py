@@ -19,7 +19,7 @@ def patches():
     return embedded.patches(train=40, test=20)
 
 
-def test_digits_are_all_of_them(digits):
+def test_digits(digits):
     assert digits.classes == [str(n) for n in range(10)]
     assert (len(digits.train_labels), len(digits.test_labels)) == (1437, 360)
     assert set(digits.train_labels) == set(digits.test_labels) == set(range(10))
@@ -29,13 +29,13 @@ def test_digits_are_all_of_them(digits):
     assert digits.labels(np.array([0, 1, 1796])).tolist() == [0, 1, 8]
 
 
-def test_digits_are_the_packaged_ones_in_a_larger_frame(digits):
+def test_digits_are_scikit_learns_with_a_margin(digits):
     from sklearn.datasets import load_digits
 
     original = load_digits()
     images = digits.read(np.arange(1797))[:, 0]
     assert np.array_equal(digits.labels(np.arange(1797)), original.target)
-    # the middle of each original pixel keeps its brightness, but for the cubic's overshoot
+    # Blocks keep their brightness, except for the overshoot of the bicubic interpolation
     inner = images[:, 4:24, 4:24].astype(float)
     means = inner.reshape(1797, 4, 5, 4, 5).mean(axis=(2, 4))
     expected = original.images.reshape(1797, 4, 2, 4, 2).mean(axis=(2, 4)) * 255 / 16
@@ -45,7 +45,7 @@ def test_digits_are_the_packaged_ones_in_a_larger_frame(digits):
     assert images.max() == 255
 
 
-def test_patches_have_every_photograph_in_both_parts(patches):
+def test_patches(patches):
     assert len(patches.classes) == 8
     assert np.bincount(patches.train_labels).tolist() == [40] * 8
     assert np.bincount(patches.test_labels).tolist() == [20] * 8
@@ -56,9 +56,9 @@ def test_patches_have_every_photograph_in_both_parts(patches):
 
 
 def test_patches_default_counts():
-    whole = embedded.patches()
-    assert (len(whole.train_labels), len(whole.test_labels)) == (3200, 800)
-    crops = {whole.read(np.array([i])).tobytes() for i in range(4000)}
+    source = embedded.patches()
+    assert (len(source.train_labels), len(source.test_labels)) == (3200, 800)
+    crops = {source.read(np.array([i])).tobytes() for i in range(4000)}
     assert len(crops) == 4000
 
 
@@ -68,24 +68,24 @@ def test_embedded_sets_are_the_same_each_time(digits, patches):
     assert np.array_equal(patches.read(np.arange(480)), again)
 
 
-def test_more_patches_keep_the_fewer(patches):
+def test_more_patches_begin_with_the_same(patches):
     more = embedded.patches(train=41, test=20)
     assert np.array_equal(more.read(np.arange(40)), patches.read(np.arange(40)))
 
 
 @pytest.mark.parametrize("file", embedded.PHOTOGRAPHS.values())
-def test_no_pixel_is_in_a_training_and_in_a_test_crop(file):
+def test_training_and_test_crops_share_no_pixel(file):
     photograph = embedded._photograph(file)
     height, width = photograph.shape[:2]
-    marked = {}
+    is_covered = {}
     for part in ("train", "test"):
-        marked[part] = np.zeros((height, width), bool)
-        windows = sliding_window_view(marked[part], (32, 32), writeable=True)
+        is_covered[part] = np.zeros((height, width), bool)
+        windows = sliding_window_view(is_covered[part], (32, 32), writeable=True)
         for y, x in embedded._corners(height, width, part):
             windows[y, x] = True
-    assert not (marked["train"] & marked["test"]).any()
-    assert marked["train"].any()
-    assert 0.08 < marked["test"].mean() < 0.35
+    assert not (is_covered["train"] & is_covered["test"]).any()
+    assert is_covered["train"].any()
+    assert 0.08 < is_covered["test"].mean() < 0.35
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
@@ -93,12 +93,12 @@ def test_crops_come_from_their_part_of_the_photograph(part):
     photograph = embedded._photograph("rocket.jpg")
     windows = sliding_window_view(photograph, (32, 32), axis=(0, 1))
     corners = embedded._corners(*photograph.shape[:2], part)
-    there = {windows[y, x].transpose(1, 2, 0).tobytes() for y, x in corners}
-    assert {crop.tobytes() for crop in embedded._crops(photograph, "r", part, 60)} <= there
+    crops = {windows[y, x].transpose(1, 2, 0).tobytes() for y, x in corners}
+    assert {crop.tobytes() for crop in embedded._crops(photograph, "r", part, 60)} <= crops
 
 
-def test_reduction_mixes_no_pixels_across_blocks():
-    """A pixel of the reduced photograph is the mean of one block, which no other pixel uses."""
+def test_reduction_is_a_mean_over_separate_blocks():
+    """No pixel of the original photograph affects two pixels of the reduced one."""
     from PIL import Image
 
     with Image.open(embedded._packaged("skimage", "data/ihc.png")) as image:
@@ -107,7 +107,7 @@ def test_reduction_mixes_no_pixels_across_blocks():
     assert np.abs(embedded._photograph("ihc.png") - means).max() <= 0.5
 
 
-def test_scenes_stand_in_a_frame_and_are_the_same_for_good():
+def test_scenes_do_not_depend_on_their_number_and_do_not_change_between_versions():
     source = embedded.scenes(train=3, test=2, size=97, digits=4)
     ids = np.array([4, 1])
     images, masks = source.read(ids), source.masks(ids)
@@ -118,20 +118,20 @@ def test_scenes_stand_in_a_frame_and_are_the_same_for_good():
     more = embedded.scenes(train=5, test=9, size=97, digits=4)
     assert np.array_equal(more.read(np.array([6, 1])), images)
     assert np.array_equal(more.masks(np.array([6, 1])), masks)
-    # Frozen up to rounding: weights and tables on disk are tied to these scenes.
+    # Fixed up to rounding: weights and tables on disk depend on these scenes.
     counts = [np.bincount(mask.ravel(), minlength=5) for mask in masks]
     assert np.allclose(counts, [[7832, 249, 0, 1328, 0], [8468, 0, 0, 0, 941]], atol=3)
 
 
-def test_a_mask_is_where_the_ink_is():
-    """Ink is black, white or a full primary; the crop below is found again beside it."""
+def test_the_mask_covers_the_ink():
+    """Compare a scene with the same crop of the photograph without digits."""
     painter = embedded._Painter(129, 10)
     image, mask = painter.scene("test", 3)
-    bare = painter._crop("test", np.random.RandomState([3, True]))
-    changed = (image != bare).any(axis=2)
+    background = painter._crop("test", np.random.RandomState([3, True]))
+    changed = (image != background).any(axis=2)
     assert changed[mask > 0].mean() > 0.95
-    far = np.abs(image.astype(int) - bare).max(axis=2)
-    assert np.median(far[mask > 0]) > 4 * np.median(far[(mask == 0) & changed])
+    change = np.abs(image.astype(int) - background).max(axis=2)
+    assert np.median(change[mask > 0]) > 4 * np.median(change[(mask == 0) & changed])
 
 
 def test_scenes_of_the_two_parts_share_no_digit_and_no_pixel():
@@ -150,29 +150,29 @@ def test_scenes_of_the_two_parts_share_no_digit_and_no_pixel():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"train": 0}, "train is 0; give a whole number from 1$"),
-        ({"size": 160}, "size is 160; give a whole number from 32 to 151"),
-        ({"digits": 11}, "digits is 11"),
-        ({"test": 1.5}, "test is 1.5"),
+        ({"train": 0}, "train must be a whole number at least 1, got 0$"),
+        ({"size": 160}, "size must be a whole number in .32, 151., got 160"),
+        ({"digits": 11}, "digits must be a whole number in .1, 10., got 11"),
+        ({"test": 1.5}, "test must be a whole number at least 1, got 1.5"),
     ],
 )
-def test_scenes_that_there_are_none_of(settings, message):
-    with pytest.raises(BadInput, match=f"^embedded.scenes: {message}"):
+def test_invalid_settings_of_scenes(settings, message):
+    with pytest.raises(BadInput, match=f"^embedded.scenes: settings.{message}"):
         embedded.scenes(**settings)
 
 
 @pytest.mark.parametrize("settings", [{"train": 0}, {"test": -1}, {"train": 2.5}, {"test": True}])
-def test_counts_that_are_none(settings):
-    with pytest.raises(BadInput, match="give a whole number from 1"):
+def test_invalid_numbers_of_patches(settings):
+    with pytest.raises(BadInput, match="must be a whole number at least 1, got"):
         embedded.patches(**settings)
 
 
 def test_more_crops_than_a_photograph_has():
-    with pytest.raises(BadInput, match="test is 100000, but astronaut.png has .* ask for fewer"):
+    with pytest.raises(BadInput, match="test is 100000, but astronaut.png has .* smaller number"):
         embedded.patches(train=1, test=100_000)
 
 
-def test_a_file_that_a_package_lacks():
+def test_a_file_missing_from_a_package():
     with pytest.raises(BadInput, match="nothing.png is missing: this version of skimage"):
         embedded._packaged("skimage", "data/nothing.png")
     with pytest.raises(BadInput, match="no_such_package is not installed"):
@@ -185,5 +185,7 @@ def test_reading_imports_no_heavy_library():
         "from advdenoise.stages import images; embedded.digits(); embedded.patches();"
         "print({'torch', 'torchvision', 'sklearn', 'skimage', 'scipy'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "set()"

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from advdenoise.datasets import folders
-from advdenoise.datasets._files import middle
+from advdenoise.datasets._files import resize_and_crop
 from advdenoise.errors import BadInput, DamagedFile
 from tests.real_data import ROOT, needs
 
@@ -62,10 +62,10 @@ def test_the_first_classes_of_tiny_imagenet(tiny):
     assert source.classes == ["n01", "n02"]
     assert source.train_labels.tolist() == [0, 0, 1, 1]
     assert source.test_labels.tolist() == [0, 1]
-    whole = folders.tiny_imagenet(tiny)
-    assert (source.read(np.arange(6)) == whole.read(np.array([0, 1, 2, 3, 7, 8]))).all()
+    full = folders.tiny_imagenet(tiny)
+    assert (source.read(np.arange(6)) == full.read(np.array([0, 1, 2, 3, 7, 8]))).all()
     for count in (1, 4):
-        with pytest.raises(BadInput, match=f"settings.classes is {count}; .* from 2 to 3"):
+        with pytest.raises(BadInput, match=rf"classes must be in \[2, 3\], .* got {count}"):
             folders.tiny_imagenet(tiny, classes=count)
 
 
@@ -82,7 +82,7 @@ def test_images_are_opened_when_they_are_read(tiny):
     cut_short(path)
     source = folders.tiny_imagenet(tiny)
     source.read(np.arange(7))
-    with pytest.raises(DamagedFile, match="val_1.JPEG is no readable image"):
+    with pytest.raises(DamagedFile, match="val_1.JPEG is not a readable image"):
         source.read(np.arange(6, 9))
 
 
@@ -97,7 +97,7 @@ def test_tiny_image_of_another_size(tiny):
 def test_tiny_class_without_images(tiny):
     for path in (tiny / folders.TINY_IMAGENET / "train/n02/images").iterdir():
         path.unlink()
-    with pytest.raises(BadInput, match="train/n02/images holds no images, but wnids.txt lists"):
+    with pytest.raises(BadInput, match="train/n02/images has no images, but wnids.txt lists"):
         folders.tiny_imagenet(tiny)
 
 
@@ -124,17 +124,17 @@ def test_a_class_that_is_listed_twice(tiny):
 def test_an_image_that_is_annotated_twice(tiny):
     with (tiny / folders.TINY_IMAGENET / "val/val_annotations.txt").open("a") as file:
         file.write("val_0.JPEG\tn02\t0\t0\t62\t62\n")
-    with pytest.raises(BadInput, match="val_annotations.txt, line 4: val_0.JPEG has one before"):
+    with pytest.raises(BadInput, match="annotations.txt, line 4: val_0.JPEG is annotated twice"):
         folders.tiny_imagenet(tiny)
 
 
-def test_hidden_images_of_tiny_imagenet_do_not_count(tiny):
+def test_hidden_images_of_tiny_imagenet_are_ignored(tiny):
     (tiny / folders.TINY_IMAGENET / "train/n01/images/._n01_0.JPEG").write_bytes(b"no image")
     assert folders.tiny_imagenet(tiny).train_labels.tolist() == [0, 0, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("file", ["wnids.txt", "val/val_annotations.txt"])
-def test_tiny_lists(tiny, file):
+def test_damaged_lists_of_tiny_imagenet(tiny, file):
     path = tiny / folders.TINY_IMAGENET / file
     path.write_bytes(b"\xff\xfe\xfd")
     with pytest.raises(BadInput, match=f"{file} cannot be read"):
@@ -164,38 +164,38 @@ def test_image_folder_with_a_test_part_only(imagenet):
     assert source.read(np.array([0])).shape == (1, 3, 8, 8)
 
 
-def test_image_folder_looks_below_class_folders_and_past_other_files(imagenet):
+def test_image_folder_searches_subfolders_and_ignores_other_files(imagenet):
     save(imagenet / "val/cat/more/deep.PNG", (0, 0, 9), (20, 20))
     (imagenet / "val/cat/notes.txt").write_text("no image")
     assert folders.imagenet_folder(imagenet, size=16).test_labels.tolist() == [0, 0, 1]
 
 
 @pytest.mark.parametrize("size", [(40, 30), (30, 47), (16, 16), (5, 100)])
-def test_middle_of_an_image(size):
-    """The shorter side becomes 16 and what is cut off is equal at both ends, up to a pixel."""
+def test_resize_and_crop(size):
+    """The shorter side becomes 16, and equal parts are cut off at both ends, up to a pixel."""
     ramp = np.linspace(0, 255, max(size)).astype(np.uint8)
     rows = np.tile(ramp, (min(size), 1))
     image = Image.fromarray(rows if size[0] >= size[1] else rows.T).convert("RGB")
-    cut = np.asarray(middle(image, 16))
-    assert cut.shape == (16, 16, 3)
-    assert cut.mean() == pytest.approx(127.5, abs=7)
+    crop = np.asarray(resize_and_crop(image, 16))
+    assert crop.shape == (16, 16, 3)
+    assert crop.mean() == pytest.approx(127.5, abs=7)
 
 
 def test_empty_class_folder(imagenet):
     (imagenet / "val/dog/0.jpg").unlink()
-    with pytest.raises(BadInput, match="val/dog holds no images"):
+    with pytest.raises(BadInput, match="val/dog has no images"):
         folders.imagenet_folder(imagenet)
 
 
 def test_parts_with_different_classes(imagenet):
     save(imagenet / "val/emu/0.jpg", (0, 0, 0))
-    with pytest.raises(BadInput, match="do not hold the same classes: 'emu'"):
+    with pytest.raises(BadInput, match="have different classes: 'emu'"):
         folders.imagenet_folder(imagenet)
 
 
 def test_part_without_class_folders(tmp_path):
     (tmp_path / "val").mkdir()
-    with pytest.raises(BadInput, match="val holds no class folders"):
+    with pytest.raises(BadInput, match="val has no class folders"):
         folders.imagenet_folder(tmp_path, train=None)
 
 
@@ -204,20 +204,20 @@ def test_broken_image(imagenet, damage):
     path = imagenet / "train/dog/1.jpg"
     source = folders.imagenet_folder(imagenet, size=16)
     damage(path)
-    with pytest.raises(DamagedFile, match=r"train/dog/1\.jpg is no readable image"):
+    with pytest.raises(DamagedFile, match=r"train/dog/1\.jpg is not a readable image"):
         source.read(np.arange(8))
 
 
 @pytest.mark.parametrize("size", [0, -4, 2.5, True])
-def test_size_that_is_none(imagenet, size):
-    with pytest.raises(BadInput, match="give a whole number from 1"):
+def test_invalid_size(imagenet, size):
+    with pytest.raises(BadInput, match="settings.size must be a whole number in"):
         folders.imagenet_folder(imagenet, size=size)
 
 
 def test_missing_root_or_folder(tmp_path):
     for reader, expected in (
         (folders.tiny_imagenet, "tiny-imagenet-200/ with wnids.txt"),
-        (folders.imagenet_folder, "train/<class>/<images>; if there is no such part, say `train"),
+        (folders.imagenet_folder, "train/<class>/<images>; if there is no such part, set `train"),
     ):
         with pytest.raises(BadInput, match=f"^data_root is not set.*{expected}"):
             reader(None)

@@ -1,4 +1,4 @@
-"""What a data set's own function may give, and what images and folders of anyone may hold."""
+"""What a user's data set function may return, and what image files and folders may contain."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from advdenoise.datasets import folders
-from advdenoise.datasets._files import LONGEST_SIDE, decode, lines
+from advdenoise.datasets._files import LONGEST_SIDE, decode, read_lines
 from advdenoise.datasets._source import BadSource, Source, in_memory
 from advdenoise.errors import BadInput, DamagedFile
 from advdenoise.io.hdf5 import open_hdf5
@@ -23,7 +23,7 @@ from advdenoise.stages import images
 from tests.places import put_in_place
 
 RAMP = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (64, 1))
-FEW = np.arange(12 * 2 * 8 * 8, dtype=np.uint8).reshape(12, 2, 8, 8)
+IMAGES = np.arange(12 * 2 * 8 * 8, dtype=np.uint8).reshape(12, 2, 8, 8)
 LABELS = np.arange(12) % 3
 
 
@@ -31,12 +31,12 @@ def unchanged(image):
     return image
 
 
-# ---------------------------------------------------------------- a function's own source
+# ---------------------------------------------------------------- data set functions
 
 
 @pytest.fixture
-def prepared(tmp_path, monkeypatch):
-    """Prepares the split `train` of what your own function gives."""
+def write_split(tmp_path, monkeypatch):
+    """Write the split `train` of a user's data set, whose function returns `source`."""
 
     def prepare(source) -> Path:
         module = types.ModuleType("advdenoise.datasets.own")
@@ -50,45 +50,47 @@ def prepared(tmp_path, monkeypatch):
     return prepare
 
 
-def test_what_is_right_is_stored_as_it_is(prepared):
-    with open_hdf5(prepared(in_memory(["a", "b", "c"], FEW, LABELS.astype(np.uint8), 12))) as file:
+def test_a_correct_source_is_stored_unchanged(write_split):
+    with open_hdf5(
+        write_split(in_memory(["a", "b", "c"], IMAGES, LABELS.astype(np.uint8), 12))
+    ) as file:
         ids = file["ids"][:]
-        assert np.array_equal(file["images"][:], FEW[ids])
+        assert np.array_equal(file["images"][:], IMAGES[ids])
         assert np.array_equal(file["labels"][:], LABELS[ids])
         assert file["labels"].dtype == np.int64
 
 
 WRONG_IMAGES = {
-    "float": FEW / np.float32(255),
-    "16 bit": FEW.astype(np.uint16) * 257,
-    "int64": FEW.astype(np.int64),
-    "bool": FEW > 9,
-    "NaN": np.full(FEW.shape, np.nan),
-    "without channels": FEW[:, 0],
-    "flat": FEW.reshape(12, -1),
+    "float": IMAGES / np.float32(255),
+    "16 bit": IMAGES.astype(np.uint16) * 257,
+    "int64": IMAGES.astype(np.int64),
+    "bool": IMAGES > 9,
+    "NaN": np.full(IMAGES.shape, np.nan),
+    "without channels": IMAGES[:, 0],
+    "flat": IMAGES.reshape(12, -1),
     "channels last": np.zeros((12, 8, 8, 3), np.uint8),
-    "no pixels": FEW[..., :0],
-    "a list": FEW.tolist(),
+    "no pixels": IMAGES[..., :0],
+    "a list": IMAGES.tolist(),
 }
 
 
 @pytest.mark.parametrize("wrong", WRONG_IMAGES.values(), ids=WRONG_IMAGES)
-def test_images_that_are_not_uint8_channels_first(prepared, wrong):
-    sentence = r"images must be uint8 \[n,C,H,W\] in 0\.\.255, but"
+def test_images_that_are_not_uint8_channels_first(write_split, wrong):
+    sentence = r"images must be uint8 \[n,C,H,W\] in 0\.\.255, (got|but)"
     with pytest.raises(BadSource, match=f"^{sentence}"):
         in_memory(["a", "b", "c"], wrong, LABELS, 12)
     source = Source(["a", "b", "c"], LABELS, LABELS, lambda ids: wrong[: len(ids)])
     with pytest.raises(BadInput, match=rf"^datasets\.mine: own\.own: {sentence}"):
-        prepared(source)
+        write_split(source)
 
 
-def test_images_from_0_to_1_that_were_cast(prepared):
+def test_images_in_0_1_cast_to_uint8(write_split):
     with pytest.raises(BadInput, match="^datasets.mine: .* none is above 1; multiply by 255"):
-        prepared(in_memory(["a", "b", "c"], FEW % 2, LABELS, 12))
-    prepared(in_memory(["a", "b", "c"], FEW % 3, LABELS, 12))
+        write_split(in_memory(["a", "b", "c"], IMAGES % 2, LABELS, 12))
+    write_split(in_memory(["a", "b", "c"], IMAGES % 3, LABELS, 12))
 
 
-def test_images_of_two_sizes(prepared):
+def test_images_of_two_sizes(write_split):
     sizes = iter([8, 8, 9])
 
     def read(ids):
@@ -96,14 +98,14 @@ def test_images_of_two_sizes(prepared):
 
     source = Source(["a", "b"], np.arange(12) % 2, LABELS[:0], read)
     source.images(np.arange(2))
-    with pytest.raises(BadSource, match=r"one shape, but of some it is \[1, 8, 8\] .* \[1, 8, 9\]"):
+    with pytest.raises(BadSource, match=r"one shape, got \[1, 8, 8\] and \[1, 8, 9\]"):
         [source.images(np.arange(2), (1, 8, 8)) for _ in range(2)]
 
 
-def test_a_read_of_another_number(prepared):
-    source = Source(["a", "b"], np.arange(12) % 2, LABELS[:0], lambda ids: FEW)
-    with pytest.raises(BadInput, match="^datasets.mine: .*an image for each id, but gave 12 for 1"):
-        prepared(source)
+def test_read_returns_another_number_of_images(write_split):
+    source = Source(["a", "b"], np.arange(12) % 2, LABELS[:0], lambda ids: IMAGES)
+    with pytest.raises(BadInput, match="^datasets.mine: .*return one image per id, got 12 for 1"):
+        write_split(source)
 
 
 WRONG_LABELS = {
@@ -122,91 +124,91 @@ WRONG_LABELS = {
 
 
 @pytest.mark.parametrize("wrong", WRONG_LABELS.values(), ids=WRONG_LABELS)
-def test_labels_that_are_no_classes(prepared, wrong):
+def test_invalid_labels(write_split, wrong):
     for build in (
-        lambda: in_memory(["a", "b", "c"], FEW, wrong, 6),
-        lambda: Source(["a", "b", "c"], wrong[:6], wrong[6:], FEW.__getitem__),
-        lambda: Source(["a", "b", "c"], wrong[:0], wrong, FEW.__getitem__),
+        lambda: in_memory(["a", "b", "c"], IMAGES, wrong, 6),
+        lambda: Source(["a", "b", "c"], wrong[:6], wrong[6:], IMAGES.__getitem__),
+        lambda: Source(["a", "b", "c"], wrong[:0], wrong, IMAGES.__getitem__),
     ):
         with pytest.raises(BadSource, match="^labels must be "):
             build()
 
 
 @given(st.lists(st.integers(-3, 6), min_size=2, max_size=9), st.integers(2, 4))
-def test_labels_are_taken_just_where_they_are_classes(labels, classes):
-    names, right = [*"abcd"[:classes]], all(0 <= label < classes for label in labels)
-    if right and len({*labels}) > 1:
-        source = in_memory(names, FEW[: len(labels)], np.array(labels), 1)
+def test_labels_are_accepted_only_if_they_are_classes(labels, classes):
+    names, is_valid = [*"abcd"[:classes]], all(0 <= label < classes for label in labels)
+    if is_valid and len({*labels}) > 1:
+        source = in_memory(names, IMAGES[: len(labels)], np.array(labels), 1)
         assert source.labels(np.arange(len(labels))).tolist() == labels
     else:
         with pytest.raises(BadSource):
-            in_memory(names, FEW[: len(labels)], np.array(labels), 1)
+            in_memory(names, IMAGES[: len(labels)], np.array(labels), 1)
 
 
 @pytest.mark.parametrize("count", [0, 11, 13])
 def test_a_label_for_each_image(count):
-    with pytest.raises(BadSource, match=f"each image needs a label, .* 12 and {count}"):
-        in_memory(["a", "b", "c"], FEW, np.arange(count) % 3, 6)
+    with pytest.raises(BadSource, match=f"a label, got 12 images and {count} labels"):
+        in_memory(["a", "b", "c"], IMAGES, np.arange(count) % 3, 6)
 
 
-def test_labels_that_make_no_array():
-    with pytest.raises(BadSource, match="labels must be whole numbers .* but are no array"):
-        in_memory(["a", "b", "c"], FEW, [[0], [1, 2]], 6)
+def test_labels_that_are_not_an_array():
+    with pytest.raises(BadSource, match="labels must be an array of whole numbers"):
+        in_memory(["a", "b", "c"], IMAGES, [[0], [1, 2]], 6)
 
 
-def test_fewer_images_than_labels(prepared):
+def test_fewer_images_than_labels(write_split):
     with pytest.raises(
         BadInput, match="^datasets.mine: own.own: there are more labels than images"
     ):
-        prepared(Source(["a", "b", "c"], LABELS, LABELS[:0], FEW[:2].__getitem__))
+        write_split(Source(["a", "b", "c"], LABELS, LABELS[:0], IMAGES[:2].__getitem__))
 
 
 @pytest.mark.parametrize("n_train", [-1, 13, 6.0, None, True])
-def test_a_training_part_that_is_none(n_train):
-    with pytest.raises(BadSource, match="n_train must be an int from 0 to 12, but is"):
-        in_memory(["a", "b", "c"], FEW, LABELS, n_train)
+def test_invalid_n_train(n_train):
+    with pytest.raises(BadSource, match="n_train must be an int from 0 to 12, got"):
+        in_memory(["a", "b", "c"], IMAGES, LABELS, n_train)
 
 
 @pytest.mark.parametrize(
     ("classes", "sentence"),
     [
-        ([], "must be a list of texts"),
-        ("abc", "must be a list of texts"),
-        (None, "must be a list of texts"),
-        ({"a": 0, "b": 1}, "must be a list of texts"),
-        ([0, 1, 2], "must be a list of texts"),
-        (["a"], "must be two or more, but there is only 'a'"),
-        (["a", "b", "a"], "must differ, but 'a' is there twice"),
-        (["a", "b", os.fsdecode(b"\xff")], "must be texts in UTF-8"),
+        ([], "must be a list of strings"),
+        ("abc", "must be a list of strings"),
+        (None, "must be a list of strings"),
+        ({"a": 0, "b": 1}, "must be a list of strings"),
+        ([0, 1, 2], "must be a list of strings"),
+        (["a"], "must be two or more, got only 'a'"),
+        (["a", "b", "a"], "must be distinct, but 'a' is listed twice"),
+        (["a", "b", os.fsdecode(b"\xff")], "must be valid UTF-8"),
     ],
 )
-def test_classes_that_are_none(classes, sentence):
+def test_invalid_classes(classes, sentence):
     with pytest.raises(BadSource, match=f"^classes {sentence}"):
-        in_memory(classes, FEW, LABELS, 6)
+        in_memory(classes, IMAGES, LABELS, 6)
 
 
-@pytest.mark.parametrize("given", [None, (FEW, LABELS), {"images": FEW}])
-def test_a_function_that_gives_no_source(prepared, given):
+@pytest.mark.parametrize("value", [None, (IMAGES, LABELS), {"images": IMAGES}])
+def test_a_function_that_does_not_return_a_source(write_split, value):
     with pytest.raises(BadInput, match=r"^datasets\.mine: own\.own: must return a Source, but"):
-        prepared(given)
+        write_split(value)
 
 
 WRONG_MASKS = {
     "float": (np.zeros((12, 8, 8)), r"uint8 \[n,H,W\] of the images' sides, here \[1, 8, 8\]"),
-    "int64": (np.zeros((12, 8, 8), int), "but are int64"),
-    "bool": (np.zeros((12, 8, 8), bool), "but are bool"),
-    "with channels": (np.zeros((12, 1, 8, 8), np.uint8), r"but are uint8 \[1, 1, 8, 8\]"),
-    "smaller": (np.zeros((12, 4, 4), np.uint8), r"but are uint8 \[1, 4, 4\]"),
+    "int64": (np.zeros((12, 8, 8), int), "got int64"),
+    "bool": (np.zeros((12, 8, 8), bool), "got bool"),
+    "with channels": (np.zeros((12, 1, 8, 8), np.uint8), r"got uint8 \[1, 1, 8, 8\]"),
+    "smaller": (np.zeros((12, 4, 4), np.uint8), r"got uint8 \[1, 4, 4\]"),
     "no class": (np.full((12, 8, 8), 3, np.uint8), "from 0 to 2, .* holds 3"),
 }
 
 
 @pytest.mark.parametrize(("wrong", "sentence"), WRONG_MASKS.values(), ids=WRONG_MASKS)
-def test_masks_that_are_none(prepared, wrong, sentence):
+def test_invalid_masks(write_split, wrong, sentence):
     zeros = np.zeros(12, int)
-    source = Source(["a", "b", "c"], zeros, zeros[:0], FEW.__getitem__, wrong.__getitem__)
+    source = Source(["a", "b", "c"], zeros, zeros[:0], IMAGES.__getitem__, wrong.__getitem__)
     with pytest.raises(BadInput, match=f"^datasets.mine: own.own: masks must .*{sentence}"):
-        prepared(source)
+        write_split(source)
 
 
 # ---------------------------------------------------------------- image files
@@ -249,13 +251,13 @@ def test_modes_of_8_bits_become_colour(tmp_path, mode):
     assert np.abs(blurred - RAMP.reshape(8, 8, 8, 8).mean((0, 1, 3))).max() < 12
 
 
-def test_transparency_is_left_out(tmp_path):
+def test_transparency_is_dropped(tmp_path):
     Image.new("RGBA", (4, 4), (200, 0, 0, 0)).save(tmp_path / "x.png")
     assert (decode(tmp_path / "x.png", unchanged) == [200, 0, 0]).all()
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "tif"])
-def test_of_an_animation_the_first_picture_counts(tmp_path, suffix):
+def test_the_first_frame_of_an_animation_is_used(tmp_path, suffix):
     first, second = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
     options = {"lossless": True} if suffix == "webp" else {}
     path = tmp_path / f"x.{suffix}"
@@ -263,29 +265,32 @@ def test_of_an_animation_the_first_picture_counts(tmp_path, suffix):
     assert (decode(path, unchanged) == [255, 0, 0]).all()
 
 
-def test_what_exif_says_of_the_camera_turns_nothing(tmp_path):
+def test_the_exif_orientation_is_ignored(tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by a quarter
+    exif[0x0112] = 6  # rotate by 90 degrees
     Image.fromarray(RAMP).save(tmp_path / "x.png", exif=exif)
     assert np.array_equal(decode(tmp_path / "x.png", unchanged)[..., 0], RAMP)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "folder", "loop", "dangling"])
-def test_what_is_no_file_is_told_and_not_waited_for(tmp_path, kind):
+def test_paths_that_are_not_files_raise_and_do_not_block(tmp_path, kind):
     put_in_place(tmp_path / "x.png", kind)
-    for read, error in ((lambda path: decode(path, unchanged), DamagedFile), (lines, BadInput)):
-        with pytest.raises(error, match=r"x\.png (is|is no readable image: it is) (a|a broken) "):
+    for read, error in (
+        (lambda path: decode(path, unchanged), DamagedFile),
+        (read_lines, BadInput),
+    ):
+        with pytest.raises(error, match=r"x\.png (is|is not .* image: it is) (a|a broken) "):
             read(tmp_path / "x.png")
 
 
-def test_a_file_without_rights(tmp_path, monkeypatch):
+def test_a_file_without_read_permission(tmp_path, monkeypatch):
     Image.fromarray(RAMP).save(tmp_path / "x.png")
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(DamagedFile, match=r"x\.png is no readable image: it cannot be read \(Perm"):
+    with pytest.raises(DamagedFile, match=r"x\.png is not a readable image: it cannot be read \(P"):
         decode(tmp_path / "x.png", unchanged)
 
 
-def bomb() -> bytes:
+def decompression_bomb() -> bytes:
     """The beginning of a PNG of 30,000 x 30,000 pixels."""
     start = io.BytesIO()
     Image.new("1", (1, 1)).save(start, "PNG")
@@ -294,10 +299,10 @@ def bomb() -> bytes:
     return bytes(content)
 
 
-@pytest.mark.parametrize("content", [b"", b"text", bomb(), b"\x89PNG\r\n\x1a\n"])
-def test_a_file_that_is_no_image_or_too_large(tmp_path, content):
+@pytest.mark.parametrize("content", [b"", b"text", decompression_bomb(), b"\x89PNG\r\n\x1a\n"])
+def test_a_file_that_is_not_an_image_or_too_large(tmp_path, content):
     (tmp_path / "x.png").write_bytes(content)
-    with pytest.raises(DamagedFile, match=r"x\.png is no readable image"):
+    with pytest.raises(DamagedFile, match=r"x\.png is not a readable image"):
         decode(tmp_path / "x.png", unchanged)
 
 
@@ -326,7 +331,7 @@ def counts(root: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("name", [".ipynb_checkpoints", ".thumbnails", "@eaDir", "__MACOSX"])
-def test_hidden_folders_and_files_are_no_data(root, name):
+def test_hidden_folders_and_files_are_ignored(root, name):
     for part in ("train", "val"):
         put(root / part / name / "0-checkpoint.png")
         put(root / part / "cat" / name / "0-checkpoint.png")
@@ -335,47 +340,47 @@ def test_hidden_folders_and_files_are_no_data(root, name):
     assert counts(root) == [1, 1]
 
 
-def test_other_suffixes_do_not_count_and_capitals_do(root):
+def test_other_suffixes_are_ignored_and_capitals_are_not(root):
     put(root / "train/cat/1.PNG")
     (root / "train/cat/Thumbs.db").write_bytes(b"no image")
     (root / "train/cat/list.csv").write_text("0.png,cat\n")
     assert counts(root) == [2, 1]
 
 
-def test_names_need_not_be_utf_8(root):
+def test_file_names_need_not_be_utf_8(root):
     put(root / "train/cat/1.png")
     os.rename(root / "train/cat/1.png", os.fsencode(root / "train/cat") + b"/\xff.png")
     assert counts(root) == [2, 1]
 
 
 @pytest.mark.parametrize("target", [".", "..", "../..", "/", "../../train/cat"])
-def test_a_link_to_a_folder_above_counts_nothing_twice(root, target):
+def test_a_link_to_a_parent_folder_repeats_no_image(root, target):
     (root / "train/cat/latest").symlink_to(target)
     assert counts(root) == [1, 1]
 
 
-def test_links_to_folders_elsewhere_count_once(root, tmp_path_factory):
-    more = tmp_path_factory.mktemp("more")
-    put(more / "1.png")
-    (more / "back").symlink_to(more)
+def test_two_links_to_one_folder_count_once(root, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    put(other / "1.png")
+    (other / "back").symlink_to(other)
     for name in ("a", "b"):
-        (root / "train/cat" / name).symlink_to(more)
+        (root / "train/cat" / name).symlink_to(other)
     assert counts(root) == [2, 1]
 
 
 def test_a_folder_of_two_classes(root):
     (root / "train/dog/more").symlink_to(root / "train/cat")
     with pytest.raises(
-        BadInput, match="dog/more is a folder of .*train/cat as well; an image is of"
+        BadInput, match="dog/more is also a folder of .*train/cat; an image has one class"
     ):
         counts(root)
 
 
-@pytest.mark.parametrize("place", ["train/emu", "train/cat/more", "train/dog/1.png"])
+@pytest.mark.parametrize("path", ["train/emu", "train/cat/more", "train/dog/1.png"])
 @pytest.mark.parametrize("kind", ["loop", "dangling"])
-def test_a_link_that_leads_nowhere(root, place, kind):
-    put_in_place(root / place, kind)
-    with pytest.raises(BadInput, match=f"{place} is a link that leads nowhere; mend or remove it"):
+def test_a_broken_link(root, path, kind):
+    put_in_place(root / path, kind)
+    with pytest.raises(BadInput, match=f"{path} is a broken link; repair or remove it"):
         counts(root)
 
 
@@ -402,27 +407,27 @@ def test_a_folder_that_cannot_be_listed(root, monkeypatch):
 def test_one_class(tmp_path):
     for part in ("train", "val"):
         put(tmp_path / part / "images/cat/0.png")
-    with pytest.raises(BadInput, match="train holds 1 class folder, 'images', two are needed"):
+    with pytest.raises(BadInput, match="train has only the class folder 'images', two are needed"):
         folders.imagenet_folder(tmp_path, size=16)
 
 
 @pytest.mark.parametrize("size", [LONGEST_SIDE + 1, 10**5, 10**15])
-def test_a_size_beyond_all_images(root, size):
-    with pytest.raises(BadInput, match=rf"settings\.size: must be in \[1, 4096\], but is {size}"):
+def test_a_size_above_the_maximum(root, size):
+    with pytest.raises(BadInput, match=rf"settings\.size must be .* in \[1, 4096\], got {size}"):
         folders.imagenet_folder(root, size=size)
-    with pytest.raises(BadInput, match="sides are at most 4097"):
+    with pytest.raises(BadInput, match="sides must be at most 4097, got 353x"):
         check_sides("segmentation.camvid: settings.size", 353, 32 * size + 1)
 
 
 @pytest.mark.parametrize("size", [(1, 3000), (3000, 2)])
-def test_an_image_that_would_become_far_too_long(root, size):
+def test_an_image_with_one_very_short_side(root, size):
     put(root / "train/cat/1.png", size=size)
     source = folders.imagenet_folder(root, size=224)
     with pytest.raises(DamagedFile, match=r"train/cat/1\.png .* one side is too short"):
         source.read(np.array([1]))
 
 
-def test_a_folder_in_which_the_data_root_is_a_file(tmp_path):
+def test_a_part_that_is_a_file(tmp_path):
     (tmp_path / "train").write_text("")
-    with pytest.raises(BadInput, match="^data_root: .*train is a file, not a folder; expected is"):
+    with pytest.raises(BadInput, match="^data_root: .*train is a file, not a folder; expected"):
         folders.imagenet_folder(tmp_path)

@@ -439,7 +439,7 @@ BROKEN = {
     ),
     "masks of sides that do not close": (
         {"datasets.scenes": {"function": "embedded.scenes", "settings": {"size": 128}}},
-        ["datasets.scenes.settings.size", "128x128", "32k+1", "the skips do not close"],
+        ["datasets.scenes.settings.size", "128x128", "32k+1", "skip connections do not match"],
     ),
     "masks of one side that does not close": (
         {"datasets.camvid": {"function": "segmentation.camvid", "settings": {"size": [360, 481]}}},

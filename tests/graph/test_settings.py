@@ -137,7 +137,7 @@ def test_settings_of_attacks(function, key, value, words):
         ("datasets", "embedded.patches", "train", 0, "must be at least 1, but is 0"),
         ("datasets", "embedded.scenes", "size", 129.0, f"{WHOLE} in [32, 151], but is 129.0; wri"),
         ("datasets", "segmentation.camvid", "size", [353], "must have 2 members, but has 1"),
-        ("datasets", "segmentation.camvid", "size", [352, 480], "images of 352x480; sides are 32k"),
+        ("datasets", "segmentation.camvid", "size", [352, 480], "sides must be 32k"),
         ("datasets", "folders.tiny_imagenet", "classes", 1, "must be in [2, 200], but is 1"),
     ],
 )

@@ -116,7 +116,7 @@ def test_broken_image_leaves_no_file(folder, tmp_path):
     broken = folder / "val/dog/7.png"
     broken.write_bytes(broken.read_bytes()[:60])
     output = tmp_path / "out/test.h5"
-    with pytest.raises(DamagedFile, match="val/dog/7.png is no readable image"):
+    with pytest.raises(DamagedFile, match="val/dog/7.png is not a readable image"):
         images.run(settings(function="folders.imagenet_folder", train=None), output, str(folder))
     assert list(output.parent.glob("**/*")) == []
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from advdenoise.calls import call_with
-from advdenoise.datasets._splits import draw
+from advdenoise.datasets._splits import draw_split
 from advdenoise.errors import BadInput
 from advdenoise.graph import configuration, sources
 from advdenoise.graph.yaml_files import read_files
@@ -81,7 +81,7 @@ def test_splits_have_the_sizes_that_are_drawn():
     found = extents(entry)
     source = sources.load("datasets", entry)()
     for split in ("train", "test", *splits):
-        assert found.size("other", split) == len(draw(source, "other", split, splits)), split
+        assert found.size("other", split) == len(draw_split(source, "other", split, splits)), split
 
 
 def test_a_folder_is_assumed_until_its_root_is_given(tmp_path):

@@ -1,6 +1,6 @@
-"""Data sets that come as a few archive files, in the folders that torchvision puts them in.
+"""Data sets of a few archive files, in the folders that torchvision uses.
 
-With `download: true` torchvision's own downloader fetches into the data root what is missing.
+With `download: true`, torchvision downloads missing files into the data root.
 """
 
 import dataclasses
@@ -14,12 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from advdenoise.datasets._files import alone
-from advdenoise.datasets._source import Extent, Source, below, holds, in_memory
+from advdenoise.datasets._files import download_lock
+from advdenoise.datasets._source import (
+    Extent,
+    Source,
+    data_folder,
+    in_memory,
+    with_extent,
+)
 from advdenoise.errors import BadInput, DamagedFile
 from advdenoise.ops.files import why_not_readable
 
-# MD5 of what they hold, unpacked
+# MD5 of the uncompressed files
 MNIST_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -42,7 +48,7 @@ CIFAR10_MD5 = {
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
 
-# Bytes of the largest of them, MNIST's training images
+# Bytes of the largest of these files, MNIST's training images
 _LARGEST = 47_040_016
 
 DIGITS = [str(digit) for digit in range(10)]
@@ -72,38 +78,43 @@ CIFAR10_CLASSES = [
 ]
 
 
-@holds(lambda **_: Extent(60_000, 10_000, (1, 28, 28), 10))
+@with_extent(lambda **_: Extent(60_000, 10_000, (1, 28, 28), 10))
 def mnist(root: Path, *, download: bool = False) -> Source:
-    """MNIST, 28x28 grey, from `MNIST/raw` below the data root, unpacked or not.
+    """MNIST, 28x28 grey, from the idx or .gz files in `MNIST/raw` below the data root.
 
-    Raises `BadInput` where files are missing, `DamagedFile` where what one holds is not the
-    original's.
+    Raises:
+        BadInput: if a file is missing.
+        DamagedFile: if a file's content is not the original's, by its MD5.
     """
     return _mnist_like("MNIST", MNIST_MD5, DIGITS, root, download)
 
 
-@holds(lambda **_: Extent(60_000, 10_000, (1, 28, 28), 10))
+@with_extent(lambda **_: Extent(60_000, 10_000, (1, 28, 28), 10))
 def fashion_mnist(root: Path, *, download: bool = False) -> Source:
-    """Fashion-MNIST, 28x28 grey, from `FashionMNIST/raw` below the data root, unpacked or not.
+    """Fashion-MNIST, 28x28 grey, from the idx or .gz files in `FashionMNIST/raw` of the data root.
 
-    Raises `BadInput` where files are missing, `DamagedFile` where what one holds is not the
-    original's.
+    Raises:
+        BadInput: if a file is missing.
+        DamagedFile: if a file's content is not the original's, by its MD5.
     """
     return _mnist_like("FashionMNIST", FASHION_MNIST_MD5, CLOTHES, root, download)
 
 
-@holds(lambda **_: Extent(50_000, 10_000, (3, 32, 32), 10))
+@with_extent(lambda **_: Extent(50_000, 10_000, (3, 32, 32), 10))
 def cifar10(root: Path, *, download: bool = False) -> Source:
     """CIFAR-10, 32x32 colour, from the pickled batches in `cifar-10-batches-py`.
 
-    Unpickling runs what a file says, so no file is unpickled whose MD5 is not the original's.
-    Raises `BadInput` where files are missing, `DamagedFile` where one is not the original.
+    Unpickling can execute code, so only files with the original's MD5 are unpickled.
+
+    Raises:
+        BadInput: if a file is missing.
+        DamagedFile: if a file is not the original, by its MD5.
     """
     if download:
         _download("CIFAR10", root, CIFAR10_FOLDER, [[name] for name in CIFAR10_MD5])
     layout = f"{CIFAR10_FOLDER}/data_batch_1 .. data_batch_5 and test_batch"
-    folder = below(root, CIFAR10_FOLDER, layout)
-    files = [_original(folder / name, _content(folder / name), CIFAR10_MD5) for name in CIFAR10_MD5]
+    folder = data_folder(root, CIFAR10_FOLDER, layout)
+    files = [_checked(folder / name, _content(folder / name), CIFAR10_MD5) for name in CIFAR10_MD5]
     batches = [pickle.loads(file, encoding="latin1") for file in files]
     images = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
     labels = np.concatenate([batch["labels"] for batch in batches])
@@ -111,12 +122,12 @@ def cifar10(root: Path, *, download: bool = False) -> Source:
     return in_memory(CIFAR10_CLASSES, images, labels, n_train)
 
 
-@holds(lambda **_: Extent(50_000, 10_000, (1, 28, 28), 10))
+@with_extent(lambda **_: Extent(50_000, 10_000, (1, 28, 28), 10))
 def cifar10_grey(root: Path, *, download: bool = False) -> Source:
-    """CIFAR-10 as 28x28 grey images, as the feature losses paper has it.
+    """CIFAR-10 as 28x28 grey images, as in "feature losses".
 
     Grey by the weights of ITU-R BT.601, then bilinear interpolation at the pixels' centres
-    (without a smoothing filter), rounded once at the end. Errors as `cifar10`.
+    (without antialiasing), rounded once at the end. Raises as `cifar10`.
     """
     colour = cifar10(root, download=download)
     return dataclasses.replace(colour, read=lambda ids: _small_grey(colour.read(ids)))
@@ -135,20 +146,20 @@ def _mnist_like(name: str, md5s: dict, classes: list[str], root: Path, download:
     folder = f"{name}/raw"
     if download:
         _download(name, root, folder, [(f"{file}.gz", file) for file in md5s])
-    path = below(root, folder, f"{folder}/ with {', '.join(md5s)}, as they are or as .gz")
+    path = data_folder(root, folder, f"{folder}/ with {', '.join(md5s)}, as they are or as .gz")
     train, train_labels, test, test_labels = (_idx(path, file, md5s) for file in md5s)
     images, labels = np.concatenate([train, test])[:, None], [train_labels, test_labels]
     return in_memory(classes, images, np.concatenate(labels), len(train))
 
 
 def _idx(folder: Path, file: str, md5s: dict[str, str]) -> np.ndarray:
-    """An array in idx format (magic number, lengths, bytes), from the .gz file if it is there."""
-    packed, path = folder / f"{file}.gz", folder / file
-    if packed.exists():
-        path, content = packed, _unpacked(packed)
+    """An array in idx format (magic number, lengths, bytes), from the .gz file if there is one."""
+    compressed, path = folder / f"{file}.gz", folder / file
+    if compressed.exists():
+        path, content = compressed, _decompressed(compressed)
     else:
         content = _content(path)
-    content = _original(path, content, md5s)
+    content = _checked(path, content, md5s)
     dimensions = content[3]
     start = 4 + 4 * dimensions
     shape = struct.unpack(f">{dimensions}I", content[4:start])
@@ -166,8 +177,8 @@ def _content(path: Path) -> bytes:
         ) from error
 
 
-def _unpacked(path: Path) -> bytes:
-    """What a .gz file holds, up to a little more than any of these files does."""
+def _decompressed(path: Path) -> bytes:
+    """The content of a .gz file, up to one byte more than the largest of these files has."""
     try:
         with gzip.open(io.BytesIO(_content(path))) as file:
             return file.read(_LARGEST + 1)
@@ -178,21 +189,21 @@ def _unpacked(path: Path) -> bytes:
         ) from error
 
 
-def _original(path: Path, content: bytes, md5s: dict[str, str]) -> bytes:
-    """The content of a file whose MD5 is the published one of its name, a `.gz` left out."""
-    found, name = hashlib.md5(content, usedforsecurity=False).hexdigest(), path.name.split(".")[0]
-    if found == md5s[name]:
+def _checked(path: Path, content: bytes, md5s: dict[str, str]) -> bytes:
+    """The content, if its MD5 is the published one of the file's name without `.gz`."""
+    md5, name = hashlib.md5(content, usedforsecurity=False).hexdigest(), path.name.split(".")[0]
+    if md5 == md5s[name]:
         return content
-    others = [other for other, md5 in md5s.items() if md5 == found]
-    reason = f"it holds {others[0]}" if others else f"its MD5 is {found} and not {md5s[name]}"
+    others = [other for other, published in md5s.items() if published == md5]
+    reason = f"it contains {others[0]}" if others else f"its MD5 is {md5} and not {md5s[name]}"
     raise DamagedFile(f"{path} is not the original file: {reason}; delete it and fetch it again")
 
 
 def _download(name: str, root: Path | None, folder: str, files) -> None:
-    """Fetch a data set into the root; `files` lists the names that each of its files may have."""
+    """Download a data set unless each of its files is there; `files` lists names of each."""
     if root is None:
-        raise BadInput("data_root is not set; `download: true` needs a folder to download into")
-    with alone(root, name):
+        raise BadInput("data_root is not set; `download: true` needs a folder to download to")
+    with download_lock(root, name):
         if all(any((root / folder / alias).exists() for alias in names) for names in files):
             return
         from torchvision import datasets

@@ -1,8 +1,8 @@
-"""Data sets whose images have masks, in the folders that their publishers put them in.
+"""Data sets whose images have masks, in their publishers' folder layouts.
 
-They are decoded as they are read, never all at once. Errors on reading are `DamagedFile` naming the
-file: an image or a mask that cannot be decoded, a mask of another size than its image, a value in a
-mask that is no class.
+Files are decoded when they are read. Reading raises `DamagedFile`, naming the file, for an image or
+a mask that cannot be decoded, a mask of another size than its image, and a value in a mask that is
+not a class.
 """
 
 from collections import Counter
@@ -13,8 +13,21 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from advdenoise.datasets._files import alone, decode, lines, middle, opened
-from advdenoise.datasets._source import IGNORED, DenseSource, Extent, Source, below, holds
+from advdenoise.datasets._files import (
+    decode,
+    download_lock,
+    open_image,
+    read_lines,
+    resize_and_crop,
+)
+from advdenoise.datasets._source import (
+    IGNORED,
+    DenseSource,
+    Extent,
+    Source,
+    data_folder,
+    with_extent,
+)
 from advdenoise.errors import BadInput, DamagedFile
 from advdenoise.ranges import Size
 from advdenoise.sides import check_sides
@@ -58,12 +71,12 @@ CAMVID_CLASSES = [
     "pedestrian",
     "bicyclist",
 ]
-# What CamVid's masks hold where the others hold 255
+# The value of pixels without a class in CamVid's masks
 CAMVID_VOID = 11
 
 
 class _Pair(NamedTuple):
-    """An image's file and its mask's."""
+    """The files of an image and its mask."""
 
     image: Path
     mask: Path
@@ -74,7 +87,7 @@ def _voc2012(*, size: int = 513, sbd: bool = False, **_) -> Extent:
     return Extent(train, 1449, (3, size, size), len(VOC_CLASSES), dense=True)
 
 
-@holds(_voc2012)
+@with_extent(_voc2012)
 def voc2012(
     root: Path,
     *,
@@ -83,69 +96,76 @@ def voc2012(
     sbd: bool = False,
     download: bool = False,
 ) -> DenseSource:
-    """Segmentation of PASCAL VOC 2012, in torchvision's layout: 1,464 images, 1,449 for test.
+    """Segmentation of PASCAL VOC 2012 in torchvision's layout: 1,464 images, 1,449 for test.
 
-    `VOCdevkit/VOC2012` holds JPEGImages, SegmentationClass and ImageSets/Segmentation with
-    train.txt and val.txt, of which the second is the test part. 20 classes and the background; 255
-    in a mask is ignored. With `resize: crop` images get a shorter side of `size` pixels (bilinear,
-    smoothed; masks nearest) and are cut to the middle `size` x `size` of them, as the DeepLab that
-    Cho et al. 2020 attack was judged; with `plain` both sides become `size`, as their text says.
+    `VOCdevkit/VOC2012` contains JPEGImages, SegmentationClass and ImageSets/Segmentation with
+    train.txt and val.txt, the test part. There are 20 classes and the background; 255 in a mask is
+    ignored.
 
-    `sbd` adds to the training part the images of both lists of the Semantic Boundaries Dataset that
-    are in neither list of VOC (10,582 then): `sbd` holds img, cls, train.txt and val.txt, as
-    torchvision's SBDataset has them. `download` lets torchvision fetch what is missing.
+    Args:
+        root: the data root.
+        size: side of the images in pixels, 32k+1.
+        resize: with `crop`, images are resized to a shorter side of `size` (bilinear, antialiased;
+            masks nearest) and cropped to the middle `size` x `size`, as in the evaluation of the
+            DeepLab that Cho et al. 2020 attack; with `plain`, both sides become `size`, as their
+            text says.
+        sbd: add to the training part all images of the Semantic Boundaries Dataset that are in
+            neither list of VOC (10,582 in total), from the folder `sbd` with img, cls, train.txt
+            and val.txt, the layout of torchvision's SBDataset.
+        download: let torchvision download missing data.
 
-    Raises `BadInput` for a folder, a list or a file that is missing and for a size that is not
-    32k+1.
+    Raises:
+        BadInput: for a missing folder, list or file, and for a size that is not 32k+1.
     """
     check_sides("segmentation.voc2012: settings.size", size, size)
     train, test = _voc_parts(root, download)
     if sbd:
-        known = {pair.image.stem for pair in train + test}
+        names = {pair.image.stem for pair in train + test}
         for part in ("train", "val"):
-            more = [p for p in _sbd_part(root, part, download) if p.image.stem not in known]
-            known |= {pair.image.stem for pair in more}
-            train = train + more
+            added = [p for p in _sbd_part(root, part, download) if p.image.stem not in names]
+            names |= {pair.image.stem for pair in added}
+            train = train + added
 
     def fit(image: Image.Image, resampling: Image.Resampling) -> Image.Image:
         if resize == "plain":
             return image.resize((size, size), resampling)
-        return middle(image, size, resampling)
+        return resize_and_crop(image, size, resampling)
 
     return _source(VOC_CLASSES, train, test, fit, IGNORED)
 
 
 def _voc_parts(root: Path, download: bool) -> list[list[_Pair]]:
-    """VOC's training and validation part, of which torchvision's reader knows the files."""
-    # Seconds to import: only where its data are read.
+    """VOC's training and validation part, whose files torchvision's reader finds."""
+    # Imported here because it takes seconds
     from torchvision.datasets import VOCSegmentation
 
     layout = f"{VOC}/ with JPEGImages, SegmentationClass and ImageSets/Segmentation"
     if download and root is not None:
         _fetch(root, VOC, lambda: VOCSegmentation(root, image_set="train", download=True))
-    folder = below(root, VOC, layout)
+    folder = data_folder(root, VOC, layout)
     parts = []
     for part in ("train", "val"):
-        listed = folder / f"ImageSets/Segmentation/{part}.txt"
-        lines(listed)
-        parts.append(_pairs(VOCSegmentation(root, image_set=part), listed))
+        table = folder / f"ImageSets/Segmentation/{part}.txt"
+        read_lines(table)
+        parts.append(_pairs(VOCSegmentation(root, image_set=part), table))
     return parts
 
 
 def _sbd_part(root: Path, part: str, download: bool) -> list[_Pair]:
+    """SBD's training or validation part."""
     from torchvision.datasets import SBDataset
 
     if download:
         _fetch(root, SBD, lambda: SBDataset(Path(root) / SBD, download=True))
-    folder = below(root, SBD, f"{SBD}/ with img, cls, train.txt and val.txt")
-    listed = folder / f"{part}.txt"
-    lines(listed)
-    return _pairs(SBDataset(folder, image_set=part, mode="segmentation"), listed)
+    folder = data_folder(root, SBD, f"{SBD}/ with img, cls, train.txt and val.txt")
+    table = folder / f"{part}.txt"
+    read_lines(table)
+    return _pairs(SBDataset(folder, image_set=part, mode="segmentation"), table)
 
 
 def _fetch(root: Path, folder: str, download: Callable) -> None:
-    """Download a data set whose folder is not there."""
-    with alone(root, Path(folder).name):
+    """Download a data set, unless its folder exists."""
+    with download_lock(root, Path(folder).name):
         if (root / folder).is_dir():
             return
         try:
@@ -157,21 +177,22 @@ def _fetch(root: Path, folder: str, download: Callable) -> None:
             ) from error
 
 
-def _pairs(reader, listed: Path) -> list[_Pair]:
-    """The pairs of one of torchvision's readers, all of them there."""
-    found = [_Pair(*map(Path, pair)) for pair in zip(reader.images, reader.masks, strict=True)]
-    return _complete(found, listed)
+def _pairs(reader, table: Path) -> list[_Pair]:
+    """The pairs of one of torchvision's readers, which read the list `table`."""
+    pairs = [_Pair(*map(Path, pair)) for pair in zip(reader.images, reader.masks, strict=True)]
+    return _checked(pairs, table)
 
 
-def _complete(pairs: list[_Pair], listed: Path) -> list[_Pair]:
+def _checked(pairs: list[_Pair], table: Path) -> list[_Pair]:
+    """The pairs; raises BadInput if one is listed twice or has a missing file."""
     for pair, count in Counter(pairs).items():
         if count > 1:
-            raise BadInput(f"{listed} lists {pair.image.stem} twice; take one of the lines out")
+            raise BadInput(f"{table} lists {pair.image.stem} twice; remove one of the lines")
         for name, file in pair._asdict().items():
             if not file.is_file():
                 raise BadInput(
-                    f"{listed} lists {pair.image.stem}, but its {name} {file} is missing; "
-                    "add it or take the line out"
+                    f"{table} lists {pair.image.stem}, but its {name} {file} is missing; "
+                    "add it or remove the line"
                 )
     return pairs
 
@@ -181,7 +202,7 @@ def _camvid(*, size: Sequence[int] = (353, 481), **_) -> Extent:
     return Extent(367, 233, (3, size[0], size[1]), len(CAMVID_CLASSES), assumed, dense=True)
 
 
-@holds(_camvid)
+@with_extent(_camvid)
 def camvid(
     root: Path,
     *,
@@ -191,20 +212,25 @@ def camvid(
 ) -> DenseSource:
     """CamVid in the 11 classes of SegNet, from the folder `CamVid`.
 
-    It holds lists such as train.txt, each line the file of an image and that of its mask (of
-    longer paths the last folder and the name count). `train` and `test` name the lists that make up
-    the two parts. Masks are grey, a class from 0 to 10 a pixel, or 11, void, which is ignored here.
-    Images of 360x480 become `size`, height and width (bilinear; masks nearest).
+    The folder contains lists such as train.txt, each line of which is an image file and its mask
+    (only the last folder and the name of a path are used). Masks are grey with a class from 0 to
+    10 per pixel, or 11 (void), which is ignored.
 
-    Raises `BadInput` for a folder, a list or a file that is missing and for sides that are not
-    32k+1.
+    Args:
+        root: the data root.
+        size: height and width of the images, 32k+1 each; 360x480 are resized to it (bilinear; masks
+            nearest).
+        train, test: names of the lists of each part.
+
+    Raises:
+        BadInput: for a missing folder, list or file, and for sides that are not 32k+1.
     """
     if len(size) != 2:
-        raise BadInput(f"segmentation.camvid: settings.size: {size} is not [height, width]")
+        raise BadInput(f"segmentation.camvid: settings.size must be [height, width], got {size}")
     check_sides("segmentation.camvid: settings.size", *size)
-    folder = below(root, CAMVID, f"{CAMVID}/ with train.txt, train/, trainannot/ and so on")
+    folder = data_folder(root, CAMVID, f"{CAMVID}/ with train.txt, train/, trainannot/ and so on")
     parts = [
-        [pair for name in part for pair in _listed(folder, folder / f"{name}.txt")]
+        [pair for name in part for pair in _read_pairs(folder, folder / f"{name}.txt")]
         for part in (train, test)
     ]
 
@@ -216,19 +242,19 @@ def camvid(
     return _source(CAMVID_CLASSES, parts[0], parts[1], fit, CAMVID_VOID)
 
 
-def _listed(folder: Path, listed: Path) -> list[_Pair]:
-    """The pairs of a list with two files a line."""
-    found = []
-    for number, line in enumerate(lines(listed), start=1):
+def _read_pairs(folder: Path, table: Path) -> list[_Pair]:
+    """The pairs of a list with two files per line."""
+    pairs = []
+    for number, line in enumerate(read_lines(table), start=1):
         files = line.split()
         if len(files) != 2:
-            raise BadInput(f"{listed}, line {number}: {line!r} is not an image and its mask")
-        found.append(_Pair(*(folder.joinpath(*Path(file).parts[-2:]) for file in files)))
-    return _complete(found, listed)
+            raise BadInput(f"{table}, line {number}: {line!r} is not an image and its mask")
+        pairs.append(_Pair(*(folder.joinpath(*Path(file).parts[-2:]) for file in files)))
+    return _checked(pairs, table)
 
 
 def _source(classes: list[str], train: list, test: list, fit: Callable, ignored: int) -> Source:
-    """The data set of these pairs; `fit` brings an image to its size in a way of resampling."""
+    """The data set of these pairs; `fit(image, resampling)` resizes an image."""
     pairs = [*train, *test]
 
     def bilinear(image: Image.Image) -> Image.Image:
@@ -245,47 +271,49 @@ def _source(classes: list[str], train: list, test: list, fit: Callable, ignored:
 
 
 def _mask(pair: _Pair, fit: Callable, classes: int, ignored: int) -> np.ndarray:
-    """The mask uint8 [H, W] of an image, `IGNORED` where the file says `ignored`."""
-    mask = _matlab(pair.mask) if pair.mask.suffix == ".mat" else _indices(pair.mask)
+    """The mask uint8 [H, W] of an image, with `IGNORED` where the file has `ignored`."""
+    mask = _read_matlab(pair.mask) if pair.mask.suffix == ".mat" else _read_mask(pair.mask)
     height, width = mask.shape
-    if (wanted := _size(pair.image)) != (width, height):
+    if (size := _image_size(pair.image)) != (width, height):
         raise DamagedFile(
-            f"{pair.mask} is of {width}x{height} pixels, but its image {pair.image} of "
-            f"{wanted[0]}x{wanted[1]}; a mask is as large as its image"
+            f"{pair.mask} has {width}x{height} pixels, but its image {pair.image} has "
+            f"{size[0]}x{size[1]}; a mask must be as large as its image"
         )
     unknown = np.setdiff1d(mask, [*range(classes), ignored])
     if len(unknown):
         raise DamagedFile(
-            f"{pair.mask} holds the value {unknown[0]}, which is no class: there are 0 to "
-            f"{classes - 1}, and {ignored} is ignored"
+            f"{pair.mask} has the value {unknown[0]}, which is not a class; values must be 0 to "
+            f"{classes - 1}, or {ignored} for pixels to ignore"
         )
     mask = np.where(mask == ignored, IGNORED, mask).astype(np.uint8)
     return np.asarray(fit(Image.fromarray(mask), Image.Resampling.NEAREST))
 
 
-def _indices(path: Path) -> np.ndarray:
+def _read_mask(path: Path) -> np.ndarray:
     """The values of a grey or palette image, which are its classes."""
-    with opened(path, "mask") as image:
+    with open_image(path, "mask") as image:
         mode, values = image.mode, np.asarray(image)
     if mode not in ("L", "P"):
         raise DamagedFile(
-            f"{path} is an image of mode {mode}; a mask is grey or has a palette, its values being "
-            "the classes"
+            f"{path} is an image of mode {mode}; a mask must be grey or have a palette, with the "
+            "classes as its values"
         )
     return values
 
 
-def _matlab(path: Path) -> np.ndarray:
-    """The mask in one of SBD's files."""
+def _read_matlab(path: Path) -> np.ndarray:
+    """The mask in one of SBD's Matlab files."""
     from scipy.io import loadmat
 
     try:
         return np.asarray(loadmat(path)["GTcls"][0]["Segmentation"][0])
-    except Exception as error:  # Of the file's format, of zlib or of a missing name, each its own.
-        raise DamagedFile(f"{path} is no readable mask of SBD ({error}); fetch it again") from error
+    except Exception as error:  # The format, zlib and a missing name each raise another type.
+        raise DamagedFile(
+            f"{path} is not a readable mask of SBD ({error}); fetch it again"
+        ) from error
 
 
-def _size(path: Path) -> tuple[int, int]:
-    """Width and height of an image, from its first bytes."""
-    with opened(path) as image:
+def _image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image, from its header."""
+    with open_image(path) as image:
         return image.size

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from advdenoise.calls import call_with
 from advdenoise.datasets._source import IMAGES, BadSource, Source
-from advdenoise.datasets._splits import draw
+from advdenoise.datasets._splits import draw_split
 from advdenoise.errors import BadInput
 from advdenoise.graph.sources import load
 from advdenoise.io.hdf5 import add_array, create_hdf5
@@ -38,7 +38,7 @@ def _write(settings: dict, output: Path, root: Path | None) -> None:
     source = call_with(load("datasets", entry), root=root)
     if not isinstance(source, Source):
         raise BadSource(f"must return a Source, but returns a {type(source).__name__}")
-    ids = draw(source, name, split, entry.get("splits", {}))
+    ids = draw_split(source, name, split, entry.get("splits", {}))
     one = source.images(ids[:1]).shape[1:]
     shape, brightest = (len(ids), *one), 0
     with create_hdf5(output, collect_provenance(settings, started), kind="images") as file:
