@@ -25,7 +25,7 @@ def problem(rows=160, columns=6, shift=3.0, seed=0):
 
 
 @pytest.mark.parametrize("name", sources.functions("detectors"))
-def test_a_separable_problem_is_separated_upwards(name):
+def test_scores_of_a_separable_problem_are_higher_for_adversarial_rows(name):
     features, is_adversarial = problem()
     machine = detector(name)
     machine.fit(features[:100], is_adversarial[:100])
@@ -35,7 +35,7 @@ def test_a_separable_problem_is_separated_upwards(name):
 
 
 @pytest.mark.parametrize("name", sources.functions("detectors"))
-def test_the_seed_decides_and_threads_do_not(name):
+def test_results_depend_on_the_seed_and_not_on_threads(name):
     features, is_adversarial = problem(shift=0.5)
     scores = []
     for threads in (1, 1, 2):
@@ -46,7 +46,7 @@ def test_the_seed_decides_and_threads_do_not(name):
     assert np.array_equal(scores[0], scores[2])
 
 
-def test_the_forest_follows_its_seed():
+def test_the_forest_depends_on_its_seed():
     features, is_adversarial = problem(shift=0.5)
     scores = []
     for seed in (0, 1):
@@ -56,7 +56,7 @@ def test_the_forest_follows_its_seed():
     assert not np.array_equal(*scores)
 
 
-def test_xgboost_has_the_defaults_of_the_papers_time():
+def test_xgboost_has_the_defaults_of_2021():
     settings = trees.xgboost(0, 1)._classifier.get_params()
     assert (settings["n_estimators"], settings["max_depth"]) == (100, 3)
     assert (settings["learning_rate"], settings["tree_method"]) == (0.1, "hist")
@@ -65,9 +65,9 @@ def test_xgboost_has_the_defaults_of_the_papers_time():
 @pytest.mark.parametrize("shift", [0.3, 3.0])
 @pytest.mark.parametrize("gamma", ["scale", "auto", 0.05])
 @pytest.mark.parametrize("scale", [False, True])
-def test_svc_is_scikit_learns(scale, gamma, shift):
+def test_svc_matches_scikit_learn(scale, gamma, shift):
     features, is_adversarial = problem(rows=240, columns=12, shift=shift)
-    # Far from the origin and of unequal scales, where a float32 kernel matrix is hardest.
+    # Far from the origin and of unequal scales, where a float32 kernel is least exact
     features = features * np.linspace(0.5, 2, 12, dtype=np.float32) + 30
     features[:, -1] = 7.0
     plain = SVC(C=2.0, gamma=gamma)
@@ -83,7 +83,7 @@ def test_svc_is_scikit_learns(scale, gamma, shift):
     assert abs(auc[0] - auc[1]) <= 1e-3
 
 
-def test_svc_of_features_as_small_as_attributions():
+def test_svc_with_features_as_small_as_attributions():
     features, is_adversarial = problem(shift=1.0)
     features *= 1e-5
     machine = svm.svc()
@@ -93,13 +93,13 @@ def test_svc_of_features_as_small_as_attributions():
     np.testing.assert_allclose(machine.score(features[100:]), expected, atol=5e-3)
 
 
-def test_svc_scores_a_row_alike_in_any_company(monkeypatch):
+def test_svc_scores_a_row_independently_of_others(monkeypatch):
     features, is_adversarial = problem(shift=1.0)
     machine = svm.svc(scale=True)
     machine.fit(features, is_adversarial)
-    whole = machine.score(features)
+    expected = machine.score(features)
     monkeypatch.setattr(svm, "SCORE_ROWS", 7)
-    np.testing.assert_allclose(machine.score(features), whole, atol=1e-5)
+    np.testing.assert_allclose(machine.score(features), expected, atol=1e-5)
 
 
 def test_svc_of_constant_features_is_defined():
@@ -108,18 +108,18 @@ def test_svc_of_constant_features_is_defined():
     assert np.isfinite(machine.score(np.ones((2, 3), np.float32))).all()
 
 
-def test_another_gamma_is_told():
-    with pytest.raises(BadInput, match="gamma"):
+def test_invalid_gamma():
+    with pytest.raises(BadInput, match="settings.gamma must be .* got 'scales'"):
         svm.svc(gamma="scales")
 
 
 @pytest.mark.parametrize("scale", [False, True])
-def test_columns_that_no_training_row_varies_in_count_when_scored(scale):
-    """They are left out of the matrix product, not out of the distances."""
+def test_columns_that_are_constant_in_training_affect_scores(scale):
+    """They are left out of the matrix product, but not of the distances."""
     features, is_adversarial = problem(rows=120, columns=5, shift=1.0)
-    still = np.float32([[0.0, 3.0, 0.1]])
-    trained = np.concatenate([features[:80], still.repeat(80, axis=0)], axis=1)
-    scored = np.concatenate([features[80:], still.repeat(40, axis=0)], axis=1)
+    constant = np.float32([[0.0, 3.0, 0.1]])
+    trained = np.concatenate([features[:80], constant.repeat(80, axis=0)], axis=1)
+    scored = np.concatenate([features[80:], constant.repeat(40, axis=0)], axis=1)
     scored[:20, 5:] += np.random.default_rng(1).normal(size=(20, 3)).astype(np.float32)
     machine = svm.svc(gamma=0.1, scale=scale)
     machine.fit(trained, is_adversarial[:80])
@@ -131,14 +131,14 @@ def test_columns_that_no_training_row_varies_in_count_when_scored(scale):
 
 
 def test_library_defaults_of_xgboost_are_settings():
-    """What XGBoost takes where it is told nothing."""
+    """Those of the current version of XGBoost."""
     from xgboost import XGBClassifier
 
     features, is_adversarial = problem(shift=0.5)
     machine = detector("trees.xgboost", depth=6, learning_rate=0.3)
     machine.fit(features[:100], is_adversarial[:100])
-    untold = XGBClassifier(n_jobs=1).fit(features[:100], is_adversarial[:100])
-    expected = untold.predict_proba(features[100:])[:, 1]
+    reference = XGBClassifier(n_jobs=1).fit(features[:100], is_adversarial[:100])
+    expected = reference.predict_proba(features[100:])[:, 1]
     assert np.array_equal(machine.score(features[100:]), expected)
     machine = detector("trees.xgboost")
     machine.fit(features[:100], is_adversarial[:100])
@@ -147,27 +147,28 @@ def test_library_defaults_of_xgboost_are_settings():
 
 @pytest.mark.parametrize("name", ["trees.xgboost", "svm.svc"])
 def test_columns_of_zeros_change_nothing(name):
-    """Two thousand of the paper's nodes are zero for single pixels."""
+    """Two thousand of the nodes of Al Bared and Nassar 2021 are zero for all single pixels."""
     features, is_adversarial = problem(columns=8, shift=0.5)
     features[:, 3] = 0
     wide = np.zeros((len(features), 40), np.float32)
     wide[:, ::5] = features
     scores = []
-    for given in (features, wide):
+    for rows in (features, wide):
         settings = {"gamma": 0.1} if name == "svm.svc" else {}
         machine = detector(name, **settings)
-        machine.fit(given[:100], is_adversarial[:100])
-        scores.append(machine.score(given[100:]))
+        machine.fit(rows[:100], is_adversarial[:100])
+        scores.append(machine.score(rows[100:]))
     np.testing.assert_allclose(*scores, rtol=1e-5, atol=1e-6)
 
 
-def test_boosted_trees_are_those_of_all_columns():
+def test_boosted_trees_equal_those_of_all_columns():
     from xgboost import XGBClassifier
 
     features, is_adversarial = problem(columns=8, shift=0.5)
-    features[:100, [1, 6]] = 2.0  # varies among scored rows only
-    whole = XGBClassifier(n_estimators=100, max_depth=3, learning_rate=0.1, n_jobs=1)
-    expected = whole.fit(features[:100], is_adversarial[:100]).predict_proba(features[100:])[:, 1]
+    features[:100, [1, 6]] = 2.0  # varies only in scored rows
+    reference = XGBClassifier(n_estimators=100, max_depth=3, learning_rate=0.1, n_jobs=1)
+    reference.fit(features[:100], is_adversarial[:100])
+    expected = reference.predict_proba(features[100:])[:, 1]
     machine = detector("trees.xgboost")
     machine.fit(features[:100], is_adversarial[:100])
     assert np.array_equal(machine.score(features[100:]), expected)
@@ -186,16 +187,16 @@ GRID = {"C": (0.1, 10.0, 1000.0), "gamma": (0.001, 0.03, 1.0)}
 
 
 def areas_of(machine, monkeypatch, features, is_adversarial, groups=None):
-    """Fits, and what the search knew: the mean area for each C and gamma."""
-    found = []
-    monkeypatch.setattr(svm.np, "argmax", lambda a, inner=np.argmax: (found.append(a), inner(a))[1])
+    """Fit a grid search; returns the mean area for each C and gamma."""
+    calls = []
+    monkeypatch.setattr(svm.np, "argmax", lambda a, inner=np.argmax: (calls.append(a), inner(a))[1])
     machine.fit(features, is_adversarial, groups)
     monkeypatch.undo()
-    return found[0]
+    return calls[0]
 
 
 @pytest.mark.parametrize("scale", [False, True])
-def test_the_search_is_scikit_learns(monkeypatch, scale):
+def test_the_grid_search_matches_scikit_learn(monkeypatch, scale):
     features, is_adversarial = problem(rows=200, columns=6, shift=0.4)
     features[:, 2] *= 50
     machine = detector("svm.svc_grid_search", seed=3, steps=-1, scale=scale, **GRID)
@@ -206,35 +207,35 @@ def test_the_search_is_scikit_learns(monkeypatch, scale):
     grid = {name: list(values) for name, values in GRID.items()}
     reference = GridSearchCV(SVC(), grid, scoring="roc_auc", cv=sides)
     features = features.astype(np.float64)
-    if scale:  # by all training rows, once for all folds
+    if scale:  # by all training rows, for all folds
         features = StandardScaler().fit(features[:150]).transform(features)
     reference.fit(features[:150], is_adversarial[:150])
     expected = reference.cv_results_["mean_test_score"].reshape(areas.shape)
     np.testing.assert_allclose(areas, expected, atol=2e-3)
     expected = reference.decision_function(features[150:])
-    assert reference.best_params_ == {"C": machine._C, "gamma": machine._factor}
+    assert reference.best_params_ == {"C": machine._C, "gamma": machine._fitted_gamma}
     np.testing.assert_allclose(score, expected, atol=2e-2)
 
 
-def test_the_search_does_not_try_a_greater_C_where_none_is_reached(monkeypatch):
+def test_greater_C_are_not_tried_if_no_weight_reached_C(monkeypatch):
     features, is_adversarial = problem(rows=100, columns=30, shift=1.0)
     tried = []
-    machine_of = svm._machine
-    monkeypatch.setattr(svm, "_machine", lambda *a: (tried.append(a[2]), machine_of(*a))[1])
+    fit = svm._fit
+    monkeypatch.setattr(svm, "_fit", lambda *a: (tried.append(a[2]), fit(*a))[1])
     Cs = (1.0, 100.0, 1e4, 1e6)
     detector("svm.svc_grid_search", C=Cs, gamma=(0.01,)).fit(features, is_adversarial)
     assert tried.count(1e4) == 0 and tried.count(100.0) == 5
     kernel = svm._kernel(np.square(features[:, None] - features).sum(axis=2), 0.01)
-    first, second = (svm._machine(kernel, is_adversarial, C, -1) for C in Cs[1:3])
+    first, second = (svm._fit(kernel, is_adversarial, C, -1) for C in Cs[1:3])
     assert np.array_equal(first[0], second[0])
     np.testing.assert_allclose(first[1], second[1], rtol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_rows_of_a_group_share_a_fold_and_folds_their_classes(seed):
+def test_folds_keep_groups_together_and_are_stratified(seed):
     images = 53
     groups = np.random.default_rng(seed).permutation(np.repeat(np.arange(images) * 7, 2))
-    # An image and its twin; one image in four has clean rows only.
+    # Two rows per image; one image in four has only clean rows.
     is_adversarial = np.zeros(len(groups), bool)
     for image in np.unique(groups):
         if image % 4:
@@ -244,13 +245,13 @@ def test_rows_of_a_group_share_a_fold_and_folds_their_classes(seed):
     for k in range(5):
         assert abs((fold == k).sum() - len(groups) / 5) <= 2
         assert abs(is_adversarial[fold == k].sum() - is_adversarial.sum() / 5) <= 2
-    alone = svm._folds(np.arange(len(groups)), is_adversarial, 5, seed)
-    assert np.ptp(np.bincount(alone)) <= 1
-    assert np.ptp(np.bincount(alone[is_adversarial])) <= 1
+    fold = svm._folds(np.arange(len(groups)), is_adversarial, 5, seed)
+    assert np.ptp(np.bincount(fold)) <= 1
+    assert np.ptp(np.bincount(fold[is_adversarial])) <= 1
 
 
-def test_groups_keep_the_search_from_choosing_what_remembers_twins(monkeypatch):
-    """Twins of either class beside each other: a near-sighted kernel looks worse than chance."""
+def test_groups_prevent_leaks_between_folds(monkeypatch):
+    """With a clean and an adversarial row side by side, a narrow kernel is worse than chance."""
     rng = np.random.default_rng(0)
     images = np.repeat(rng.normal(size=(60, 4)) * 10, 2, axis=0)
     features = (images + rng.normal(size=images.shape) * 0.01).astype(np.float32)
@@ -261,15 +262,15 @@ def test_groups_keep_the_search_from_choosing_what_remembers_twins(monkeypatch):
             monkeypatch,
             features,
             is_adversarial,
-            given,
+            fold_groups,
         ).item()
-        for given in (None, groups)
+        for fold_groups in (None, groups)
     ]
     assert areas[0] < 0.4 and areas[1] == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize("rows", [2, 3, 5])
-def test_a_search_on_very_few_rows_is_defined(rows):
+def test_a_grid_search_on_very_few_rows_is_defined(rows):
     features, is_adversarial = np.eye(rows, dtype=np.float32), np.arange(rows) == 0
     machine = detector("svm.svc_grid_search", **GRID)
     machine.fit(features, is_adversarial, np.arange(rows))
@@ -277,14 +278,14 @@ def test_a_search_on_very_few_rows_is_defined(rows):
 
 
 @pytest.mark.parametrize("settings", [{"C": ()}, {"gamma": ()}, {"folds": 1}])
-def test_a_search_of_nothing_is_told(settings):
-    with pytest.raises(BadInput, match="grid search"):
+def test_invalid_grid_searches(settings):
+    with pytest.raises(BadInput, match="grid_search: .* must have at least one value"):
         svm.svc_grid_search(0, **settings)
 
 
 @pytest.mark.parametrize("seed", [2**31, 2**32 - 1, 5 * 1234567890, 2**32 * 10])
 @pytest.mark.parametrize("name", sources.functions("detectors"))
-def test_any_seed_is_taken(name, seed):
+def test_large_seeds_are_accepted(name, seed):
     features, is_adversarial = problem(rows=40)
     machine = detector(name, seed=seed)
     machine.fit(features, is_adversarial)

@@ -23,12 +23,12 @@ def rows(images=200, clean_accuracy=0.8, success=0.6, seed=0):
     }
 
 
-def test_paper_splits_all_rows_four_to_one():
+def test_paper_uses_a_fifth_of_all_rows_for_the_test():
     table = rows(images=200)
     split = _protocols.split("paper", **table, seed=0)
     assert (len(split.train), len(split.test)) == (320, 80)
     assert sorted([*split.train, *split.test]) == list(range(400))
-    # The leak that the protocol is known for: twins on both sides.
+    # The known leak of this protocol: images with a row on each side
     assert np.intersect1d(table["ids"][split.train], table["ids"][split.test]).size
 
 
@@ -39,7 +39,7 @@ def test_paper_splits_all_rows_four_to_one():
     st.floats(0, 1),
     st.integers(0, 5),
 )
-def test_grouped_keeps_its_promises(images, clean_accuracy, success, seed):
+def test_grouped_uses_both_rows_of_attacked_images(images, clean_accuracy, success, seed):
     table = rows(images, clean_accuracy, success, seed)
     split = _protocols.split("grouped", **table, seed=seed)
     ids, adversarial = table["ids"], table["is_adversarial"]
@@ -50,14 +50,13 @@ def test_grouped_keeps_its_promises(images, clean_accuracy, success, seed):
         assert correct[side][~adversarial[side]].all()
         positives = np.sort(ids[side][adversarial[side]])
         assert np.array_equal(positives, np.sort(ids[side][~adversarial[side]]))
-    right, fooled = ids[~adversarial & correct], ids[adversarial & ~correct]
-    counted = np.intersect1d(right, fooled)
-    assert len(split.train) + len(split.test) == 2 * len(counted)
-    assert len(split.test) == 2 * np.ceil(0.2 * len(counted))
+    used = np.intersect1d(ids[~adversarial & correct], ids[adversarial & ~correct])
+    assert len(split.train) + len(split.test) == 2 * len(used)
+    assert len(split.test) == 2 * np.ceil(0.2 * len(used))
 
 
 @pytest.mark.parametrize("protocol", _protocols.PROTOCOLS)
-def test_the_seed_decides(protocol):
+def test_splits_depend_on_the_seed(protocol):
     table = rows()
     first, again, other = (_protocols.split(protocol, **table, seed=s) for s in (1, 1, 2))
     assert np.array_equal(first.test, again.test) and np.array_equal(first.train, again.train)
@@ -73,7 +72,7 @@ def test_grouped_does_not_depend_on_the_order_of_rows():
     assert set(table["ids"][split.test]) == set(shuffled["ids"][again.test])
 
 
-def test_two_attacks_of_the_same_images_share_most_of_the_test_side():
+def test_two_attacks_share_most_images_of_the_test_side():
     weak, strong = rows(success=0.6), rows(success=0.6)
     adversarial = np.flatnonzero(strong["is_adversarial"])
     strong["predictions"][adversarial[::2]] = strong["labels"][adversarial[::2]] + 1
@@ -99,12 +98,12 @@ def test_an_attack_without_success_leaves_grouped_undefined():
     assert _protocols.split("paper", **rows(success=0.0), seed=0).undefined is None
 
 
-def test_no_rows_at_all_are_reported():
+def test_no_rows_are_reported():
     table = {name: column[:0] for name, column in rows().items()}
     for protocol in _protocols.PROTOCOLS:
         assert _protocols.split(protocol, **table, seed=0).undefined
 
 
-def test_another_protocol_is_told():
+def test_unknown_protocol():
     with pytest.raises(BadInput, match="did you mean 'grouped'"):
         _protocols.split("grouppd", **rows(), seed=0)

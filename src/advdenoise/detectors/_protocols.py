@@ -1,10 +1,10 @@
-"""Which rows a detector is trained and judged on.
+"""Which rows a detector is trained and tested on.
 
-The rows are feature vectors of clean and of adversarial images, one attack's at a time. Both
-protocols set a fifth aside. `paper` is that of Al Bared and Nassar 2021: every row counts, and
-an image may lie on the one side and its adversarial twin on the other. `grouped` keeps an image's
-rows together and counts an attack only where it succeeded on an image that the classifier had
-right; the clean twins of exactly those images are the negatives.
+The rows are feature vectors of clean images and of one attack's adversarial images. Both protocols
+use a fifth for the test. `paper` is that of Al Bared and Nassar 2021: it uses all rows, and an
+image may be in the training part while its adversarial counterpart is in the test part. `grouped`
+keeps the rows of an image together and uses only images that were correctly classified and
+successfully attacked, each with its clean and its adversarial row.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,10 @@ TEST_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers (int64) of the two sides, and why there is nothing to measure where so."""
+    """Row numbers (int64) of the two sides.
+
+    `undefined` is a sentence that says why nothing can be measured, or None.
+    """
 
     train: np.ndarray
     test: np.ndarray
@@ -42,57 +45,55 @@ def split(
         seed: the split's seed.
 
     Returns:
-        A split whose `undefined` is a sentence where either side lacks clean or adversarial rows.
+        A split whose `undefined` is a sentence if a side has no clean or no adversarial rows.
 
     Raises:
         BadInput: for another protocol.
     """
     if protocol not in PROTOCOLS:
-        raise BadInput(
-            f"detection: protocol {protocol!r} is unknown; {suggest(protocol, PROTOCOLS)}"
-        )
+        raise BadInput(f"detection: unknown protocol {protocol!r}; {suggest(protocol, PROTOCOLS)}")
     train, test = PROTOCOLS[protocol](ids, is_adversarial, labels == predictions, seed)
     return Split(train, test, missing_class(is_adversarial, train=train, test=test))
 
 
 def units(protocol: str, ids: np.ndarray) -> np.ndarray:
-    """What the protocol keeps together: each row's image, or under `paper` the row itself.
+    """The unit [N] that the protocol splits by: the image of each row, or the row under `paper`.
 
-    It is what a detector's training rows may be divided by once more, and what a detector must not
-    have seen in training to be judged on another attack's rows. So under `paper` such rows leak as
-    much as the attack's own do: none was trained on, but their twins may have been.
+    Folds inside the training rows are split by these units, too. A detector is tested on another
+    attack's rows only if their units are not in its training rows, so that under `paper` those
+    rows leak as much as the attack's own: their counterparts may have been trained on.
     """
     return np.arange(len(ids)) if protocol == "paper" else ids
 
 
 def _paper(ids, is_adversarial, correct, seed: int) -> tuple[np.ndarray, np.ndarray]:
     order = np.random.default_rng(seed).permutation(len(ids))
-    return _ends(order)
+    return _train_test(order)
 
 
 def _grouped(ids, is_adversarial, correct, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    fooled = ids[is_adversarial & ~correct]
-    images = np.intersect1d(ids[~is_adversarial & correct], fooled)
-    # An image's place in the order is its own, so that the test sides of several attacks, whose
-    # successes differ, hold the same images as far as can be.
+    misclassified = ids[is_adversarial & ~correct]
+    images = np.intersect1d(ids[~is_adversarial & correct], misclassified)
+    # Images are ordered by a key of their own, so that the test sides of several attacks, which
+    # succeed on different images, share as many images as possible.
     keys = np.random.default_rng(seed).random(ids.max(initial=0) + 1)
-    train, test = _ends(images[np.argsort(keys[images], kind="stable")])
-    counted = ~is_adversarial | ~correct
-    fitted, judged = (np.flatnonzero(counted & np.isin(ids, side)) for side in (train, test))
-    return fitted, judged
+    train, test = _train_test(images[np.argsort(keys[images], kind="stable")])
+    is_used = ~is_adversarial | ~correct
+    train, test = (np.flatnonzero(is_used & np.isin(ids, side)) for side in (train, test))
+    return train, test
 
 
 PROTOCOLS = {"paper": _paper, "grouped": _grouped}
 
 
-def _ends(order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Train and test part of a random order."""
-    tests = int(np.ceil(TEST_SHARE * len(order)))
-    return order[tests:], order[:tests]
+def _train_test(order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The training and the test part of a random order."""
+    n_test = int(np.ceil(TEST_SHARE * len(order)))
+    return order[n_test:], order[:n_test]
 
 
 def missing_class(is_adversarial: np.ndarray, **sides: np.ndarray) -> str | None:
-    """A sentence about the first of `sides` (row numbers) that has rows of one class or none."""
+    """A sentence about the first of `sides` (row numbers) without rows of both classes, or None."""
     for name, rows in sides.items():
         for kind, present in (("adversarial", True), ("clean", False)):
             if not (is_adversarial[rows] == present).any():

@@ -1,7 +1,7 @@
-"""Detectors made of decision trees.
+"""Ensembles of decision trees as detectors.
 
 A detector has `fit(features, is_adversarial)` and `score(features)`: features float32 [N, D],
-is_adversarial bool [N] with both classes, scores float [N], higher where more adversarial.
+is_adversarial bool [N] with both classes, scores float [N], higher for adversarial rows.
 """
 
 from typing import Annotated, Literal
@@ -10,7 +10,7 @@ import numpy as np
 
 from advdenoise.ranges import Interval, PositiveInt, Share
 
-# Seeds below are what scikit-learn and XGBoost both take; smaller ones stay as they are.
+# scikit-learn and XGBoost both take seeds below this; larger ones are reduced modulo it.
 _SEEDS = 2**31
 
 
@@ -23,7 +23,13 @@ def random_forest(
     min_samples_leaf: PositiveInt = 1,
     max_features: Literal["sqrt", "log2"] | PositiveInt | Share | None = "sqrt",
 ):
-    """scikit-learn's random forest; its defaults are those of Al Bared and Nassar 2021."""
+    """scikit-learn's random forest; the defaults are those of Al Bared and Nassar 2021.
+
+    Args:
+        seed: of the bootstrap samples and the features tried at each split.
+        threads: for fitting; results do not depend on them.
+        trees, max_depth, min_samples_leaf, max_features: as in scikit-learn.
+    """
     from sklearn.ensemble import RandomForestClassifier
 
     return _Forest(
@@ -49,10 +55,15 @@ def xgboost(
     subsample: Share = 1.0,
     colsample_bytree: Share = 1.0,
 ):
-    """Gradient boosting by XGBoost, on a CPU, whose results do not depend on the threads.
+    """Gradient boosting by XGBoost on the CPU.
 
-    The defaults are those of the library in 2021 (Al Bared and Nassar); today's own are depth 6
-    and learning rate 0.3.
+    The defaults are those of the library in 2021 (Al Bared and Nassar); those of today are
+    depth 6 and learning rate 0.3.
+
+    Args:
+        seed: of the subsamples of rows and columns.
+        threads: for fitting; results do not depend on them.
+        trees, depth, learning_rate, max_bin, subsample, colsample_bytree: as in XGBoost.
     """
     from xgboost import XGBClassifier
 
@@ -86,18 +97,26 @@ class _Trees:
 
 
 class _Forest(_Trees):
+    """A random forest that is scored with one thread."""
+
+    """A random forest that is scored with one thread."""
+
     def fit(self, features: np.ndarray, is_adversarial: np.ndarray) -> None:
         super().fit(features, is_adversarial)
-        # Threads would add the trees' votes in the order in which they end, which rounds.
+        # Threads would sum the trees' votes in varying order, which changes the rounding.
         self._classifier.set_params(n_jobs=1)
 
 
 class _Boosted(_Trees):
+    """Boosted trees that are fitted on the columns that vary."""
+
+    """Boosted trees that are fitted on the columns that vary."""
+
     def fit(self, features: np.ndarray, is_adversarial: np.ndarray) -> None:
-        # No tree splits what does not vary, such as the zeros of hidden nodes under single pixels.
+        # No tree splits a constant column; many hidden nodes are zero for all single pixels.
         varies = (features != features[0]).any(axis=0)
-        some = varies.any() and not varies.all()
-        self._columns = np.flatnonzero(varies) if some else slice(None)
+        some_vary = varies.any() and not varies.all()
+        self._columns = np.flatnonzero(varies) if some_vary else slice(None)
         super().fit(features[:, self._columns], is_adversarial)
 
     def score(self, features: np.ndarray) -> np.ndarray:
