@@ -28,7 +28,7 @@ from advdenoise.io.weights import read_weights, write_weights
 from advdenoise.metrics import roc_auc
 from advdenoise.noise import Noise
 from advdenoise.purifiers import apudae
-from advdenoise.ranges import fault, numbers
+from advdenoise.ranges import error_message, numbers
 from advdenoise.training._references import reference_function
 
 # Settings that make a component small enough for a test; those without defaults belong here too.
@@ -194,19 +194,21 @@ def test_every_number_has_a_range(kind, name):
 def test_settings_outside_of_their_range_are_refused(kind, name):
     declared = signature(kind, kind, name)
     for setting, value in (declared.defaults | MINIATURE[kind].get(name, {})).items():
-        assert fault("", value, declared.types[setting]) is None, setting
+        assert error_message("", value, declared.types[setting]) is None, setting
     for setting, annotation in declared.types.items():
         for base, interval in numbers(annotation):
             for number in (-1e300, -math.inf, math.nan, math.inf, 1e300, -(10**15), True):
                 for value in (number, [number], [1, number], {"a": number}):
-                    assert fault("", value, annotation), f"{setting}: {value}"
+                    assert error_message("", value, annotation), f"{setting}: {value}"
             if base is int:
-                assert fault("", 10**15, annotation) and fault("", 2.0, annotation), setting
+                assert error_message("", 10**15, annotation) and error_message(
+                    "", 2.0, annotation
+                ), setting
             beside = 1 if base is int else 0.5
             bounds = (interval.gt, 0), (interval.ge, -beside), (interval.lt, 0)
             for bound, step in (*bounds, (interval.le, beside)):
                 if bound is not None:
-                    assert fault("", bound + step, annotation), f"{setting}: {bound + step}"
+                    assert error_message("", bound + step, annotation), f"{setting}: {bound + step}"
 
 
 @every()

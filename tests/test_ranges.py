@@ -1,4 +1,4 @@
-"""A number lies in its range, and a sentence says where it does not."""
+"""Ranges of settings and the messages for values outside of them."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -11,14 +11,14 @@ from advdenoise.ranges import (
     Interval,
     NonNegativeFloat,
     NonNegativeInt,
-    Other,
     PositiveFloat,
     PositiveInt,
     Probability,
     Size,
     StepSize,
-    fault,
-    written,
+    Unchecked,
+    error_message,
+    format_number,
 )
 
 INF, NAN = float("inf"), float("nan")
@@ -36,13 +36,13 @@ INF, NAN = float("inf"), float("nan")
         (Interval(ge=1, le=65536), "in [1, 65536]", [1, 65536], [0, 65537]),
     ],
 )
-def test_an_interval_holds_what_it_says(interval, words, inside, outside):
+def test_intervals(interval, words, inside, outside):
     assert str(interval) == words
     assert all(number in interval for number in inside)
     assert not any(number in interval for number in outside)
 
 
-FITS = [
+VALID = [
     (PositiveInt, [1, 2**31 - 1]),
     (NonNegativeInt | None, [0, None]),
     (PositiveFloat, [1, 0.5, 3e38]),
@@ -56,95 +56,94 @@ FITS = [
     (tuple[Size, ...], [[1, 2, 3]]),
     (PositiveInt | Sequence[PositiveInt], [1, [1, 2]]),
     (dict[str, Probability], [{}, {"a": 1}]),
-    (PositiveFloat | Other, [0.5]),
+    (PositiveFloat | Unchecked, [0.5]),
     (Literal[4, 8], [4]),
     (list, [[1, "a", None]]),
     (Any, [1, None, "a", [1.5, {"b": True}]]),
-    (list[Other], [["x", 3]]),
+    (list[Unchecked], [["x", 3]]),
     (bool, [True, False]),
 ]
 
 
-@pytest.mark.parametrize(("kind", "values"), FITS)
-def test_what_fits_is_taken(kind, values):
-    assert [fault("key", value, kind) for value in values] == [None] * len(values)
+@pytest.mark.parametrize(("kind", "values"), VALID)
+def test_valid_values(kind, values):
+    assert [error_message("key", value, kind) for value in values] == [None] * len(values)
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "sentence"),
+    ("kind", "value", "message"),
     [
-        (PositiveInt, 0, "key: must be at least 1, but is 0"),
-        (int, 2**31, "key: must be in [-2147483647, 2147483647], but is 2147483648"),
-        (PositiveInt, 10**15, "key: must be in [-2147483647, 2147483647], but is 1000000000000000"),
-        (Size, 10**15, "key: must be in [1, 65536], but is 1000000000000000"),
-        (int, 64.0, "key: must be a whole number, but is 64.0; write 64"),
-        (int, 64.5, "key: must be a whole number, but is 64.5"),
-        (int, NAN, "key: must be a whole number, but is nan"),
-        (int, True, "key: must be a whole number, but is true"),
-        (float, True, "key: must be a number, but is true"),
-        (float, "1e-3", "key: must be a number, but is '1e-3'; write 0.001"),
-        (float, "1e-6", "key: must be a number, but is '1e-6'; write 1.0e-06"),
-        (int, "1e3", "key: must be a whole number, but is '1e3'; write 1000"),
-        (float, "nan", "key: must be a number, but is 'nan'"),
-        (bool, 1, "key: must be true or false, but is 1"),
-        (str, None, "key: must be text, but is null"),
-        (PositiveFloat, -INF, "key: must be a finite number, but is -inf"),
-        (PositiveFloat, 1e300, "key: must be in [-3.4e+38, 3.4e+38], but is 1e+300"),
-        (StepSize, 8, "key: must be in (0, 1], but is 8"),
-        (PositiveInt | None, "no", "key: must be a whole number at least 1 or null, but is 'no'"),
-        (Literal["scale"] | PositiveFloat, -1, "key: must be greater than 0, but is -1"),
+        (PositiveInt, 0, "key: must be at least 1, got 0"),
+        (int, 2**31, "key: must be in [-2147483647, 2147483647], got 2147483648"),
+        (PositiveInt, 10**15, "key: must be in [-2147483647, 2147483647], got 1000000000000000"),
+        (Size, 10**15, "key: must be in [1, 65536], got 1000000000000000"),
+        (int, 64.0, "key: must be a whole number, got 64.0; write 64"),
+        (int, 64.5, "key: must be a whole number, got 64.5"),
+        (int, NAN, "key: must be a whole number, got nan"),
+        (int, True, "key: must be a whole number, got true"),
+        (float, True, "key: must be a number, got true"),
+        (float, "1e-3", "key: must be a number, got '1e-3'; write 0.001"),
+        (float, "1e-6", "key: must be a number, got '1e-6'; write 1.0e-06"),
+        (int, "1e3", "key: must be a whole number, got '1e3'; write 1000"),
+        (float, "nan", "key: must be a number, got 'nan'"),
+        (bool, 1, "key: must be true or false, got 1"),
+        (str, None, "key: must be text, got null"),
+        (PositiveFloat, -INF, "key: must be a finite number, got -inf"),
+        (PositiveFloat, 1e300, "key: must be in [-3.4e+38, 3.4e+38], got 1e+300"),
+        (StepSize, 8, "key: must be in (0, 1], got 8"),
+        (PositiveInt | None, "no", "key: must be a whole number at least 1 or null, got 'no'"),
+        (Literal["scale"] | PositiveFloat, -1, "key: must be greater than 0, got -1"),
         (
             Literal["scale"] | float,
             "scal",
-            "key: must be 'scale' or a number, but is 'scal'; did you mean 'scale'?",
+            "key: must be 'scale' or a number, got 'scal'; did you mean 'scale'?",
         ),
         (
             Literal["a"] | PositiveInt,
             "foo",
-            "key: must be 'a' or a whole number at least 1, but is 'foo'",
+            "key: must be 'a' or a whole number at least 1, got 'foo'",
         ),
-        (Literal["l1", "l2"], 2, "key: must be 'l1' or 'l2', but is 2"),
-        (Literal[4, 8], 4.0, "key: must be 4 or 8, but is 4.0"),
+        (Literal["l1", "l2"], 2, "key: must be 'l1' or 'l2', got 2"),
+        (Literal[4, 8], 4.0, "key: must be 4 or 8, got 4.0"),
         (
             Annotated[int, Interval(ge=4, multiple_of=2)],
             5,
-            "key: must be at least 4 and a multiple of 2, but is 5",
+            "key: must be at least 4 and a multiple of 2, got 5",
         ),
-        (Literal["scale"] | float, None, "key: must be 'scale' or a number, but is null"),
-        (list[PositiveInt], [], "key: the number of members must be at least 1, but is 0"),
-        (list[PositiveInt], [1, -4], "key.1: must be at least 1, but is -4"),
-        (list[PositiveInt], 3, "key: must be a list, but is 3"),
+        (Literal["scale"] | float, None, "key: must be 'scale' or a number, got null"),
+        (list[PositiveInt], [], "key: the number of members must be at least 1, got 0"),
+        (list[PositiveInt], [1, -4], "key.1: must be at least 1, got -4"),
+        (list[PositiveInt], 3, "key: must be a list, got 3"),
         (
             Annotated[list[int], Interval(ge=1, le=2)],
             [1, 2, 3],
-            "key: the number of members must be in [1, 2], but is 3",
+            "key: the number of members must be in [1, 2], got 3",
         ),
-        (tuple[Size, Size], [1, 2, 3], "key: must have 2 members, but has 3"),
-        (PositiveInt | list[PositiveInt], [0], "key.0: must be at least 1, but is 0"),
-        (dict[str, Probability], {"a": 2}, "key.a: must be in [0, 1], but is 2"),
-        (list, [[1, NAN]], "key.0.1: must be a finite number, but is nan"),
-        (dict, {"a": [INF]}, "key.a.0: must be a finite number, but is inf"),
-        (Any, NAN, "key: must be a finite number, but is nan"),
-        (str, 5, "key: must be text, but is 5"),
+        (tuple[Size, Size], [1, 2, 3], "key: must have 2 members, got 3"),
+        (PositiveInt | list[PositiveInt], [0], "key.0: must be at least 1, got 0"),
+        (dict[str, Probability], {"a": 2}, "key.a: must be in [0, 1], got 2"),
+        (list, [[1, NAN]], "key.0.1: must be a finite number, got nan"),
+        (dict, {"a": [INF]}, "key.a.0: must be a finite number, got inf"),
+        (Any, NAN, "key: must be a finite number, got nan"),
+        (str, 5, "key: must be text, got 5"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(kind, value, sentence):
-    result = fault("key", value, kind)
-    assert result == sentence
+def test_invalid_values(kind, value, message):
+    assert error_message("key", value, kind) == message
 
 
 @pytest.mark.parametrize("number", [1e-3, 1e-6, 2.5e-7, 1e22, -3e-9, 64.0, 0.1])
-def test_a_number_is_written_so_that_yaml_reads_it(number):
-    assert yaml.safe_load(written(number)) == number
+def test_formatted_numbers_are_read_by_yaml(number):
+    assert yaml.safe_load(format_number(number)) == number
 
 
-def test_a_long_value_is_shortened():
-    sentence = fault("key", 10**5000, Size)
-    assert sentence == "key: must be in [1, 65536], but is a number of more than 4300 digits"
-    assert len(fault("key", ["x" * 500] * 90, int)) < 140
+def test_long_values_are_shortened():
+    message = error_message("key", 10**5000, Size)
+    assert message == "key: must be in [1, 65536], got a number of more than 4300 digits"
+    assert len(error_message("key", ["x" * 500] * 90, int)) < 140
 
 
-def test_every_number_of_an_annotation_tells_its_range():
+def test_numbers_of_an_annotation_have_their_ranges():
     kind = Literal["a"] | PositiveInt | list[float] | tuple[Size, ...] | dict[str, Probability]
     result = dict.fromkeys((base, str(interval)) for base, interval in ranges.numbers(kind))
     assert list(result) == [

@@ -137,21 +137,21 @@ def test_a_setting_is_of_its_type(library, setting, fits, does_not_fit):
         sentence = refused("attacks", entry("mine.strong", **given | {setting: value}))
         shown = {"None": "null", "True": "true"}.get(repr(value), repr(value))
         assert sentence.startswith(f"attacks.mine.settings.{setting}: must be ")
-        assert f", but is {shown}" in sentence
+        assert f", got {shown}" in sentence
 
 
 @pytest.mark.parametrize(
     ("setting", "value", "sentence"),
     [
-        ("alpha", -0.05, "alpha: must be in (0, 1], but is -0.05"),
-        ("alpha", float("nan"), "alpha: must be a finite number, but is nan"),
-        ("alpha", "1e-3", "alpha: must be a number in (0, 1], but is '1e-3'; write 0.001"),
-        ("draws", 2.0, "draws: must be a whole number at least 1, but is 2.0; write 2"),
-        ("sides", [3, 0], "sides.1: must be in [1, 65536], but is 0"),
-        ("sides", [3], "sides: must have 2 members, but has 1"),
-        ("other", float("inf"), "other: must be a finite number, but is inf"),
-        ("rule", "linff", "rule: must be 'linf' or 'l2', but is 'linff'; did you mean 'linf'?"),
-        ("table", [{"a": float("nan")}], "table.0.a: must be a finite number, but is nan"),
+        ("alpha", -0.05, "alpha: must be in (0, 1], got -0.05"),
+        ("alpha", float("nan"), "alpha: must be a finite number, got nan"),
+        ("alpha", "1e-3", "alpha: must be a number in (0, 1], got '1e-3'; write 0.001"),
+        ("draws", 2.0, "draws: must be a whole number at least 1, got 2.0; write 2"),
+        ("sides", [3, 0], "sides.1: must be in [1, 65536], got 0"),
+        ("sides", [3], "sides: must have 2 members, got 1"),
+        ("other", float("inf"), "other: must be a finite number, got inf"),
+        ("rule", "linff", "rule: must be 'linf' or 'l2', got 'linff'; did you mean 'linf'?"),
+        ("table", [{"a": float("nan")}], "table.0.a: must be a finite number, got nan"),
     ],
 )
 def test_a_setting_is_in_its_range(library, setting, value, sentence):

@@ -138,7 +138,7 @@ def check(kind: str, key: str, entry: Mapping[str, Any], engine: tuple[str, ...]
                 f"{suggest(name, found.settings)}"
             )
         annotation = found.types.get(name, Any)
-        if sentence := ranges.fault(f"{key}.settings.{name}", settings[name], annotation):
+        if sentence := ranges.error_message(f"{key}.settings.{name}", settings[name], annotation):
             raise BadInput(sentence)
     for name in found.required:
         if name not in settings and name not in engine:
@@ -228,7 +228,7 @@ class _Names(dict):
     """What an annotation may be written with; any other name stands for itself."""
 
     def __missing__(self, name: str) -> type:
-        return ranges.Other
+        return ranges.Unchecked
 
 
 _NAMES = _Names(
@@ -239,7 +239,7 @@ _NAMES = _Names(
 
 
 def _annotation(node: ast.expr) -> Any:
-    """The annotation of a setting: plain types, ranges and `ranges.Other` for all else."""
+    """The annotation of a setting: plain types, ranges and `ranges.Unchecked` for all else."""
     code = compile(ast.Expression(node), "annotation", "eval")
     try:
         return eval(code, {"__builtins__": {}}, _NAMES)

@@ -8,7 +8,7 @@ from typing import Any
 
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph.sections.common import KINDS
-from advdenoise.ranges import number_in, shown, written
+from advdenoise.ranges import format_number, format_value, parse_number
 
 SCHEMA = Path(__file__).parents[3] / "config" / "schema.yaml"
 _TYPES = {
@@ -37,8 +37,8 @@ def with_numbers(value: Any, key: str) -> Any:
             place = f"{key}.{name}".lstrip(".")
             if type(name) not in (str, int) or not str(name).isprintable():
                 raise BadInput(
-                    f"{key or 'the configuration'}: the key {shown(name)} is neither a name nor a "
-                    f"whole number; write one of these{_quotes(name)}"
+                    f"{key or 'the configuration'}: the key {format_value(name)} is neither a "
+                    f"name nor a whole number; write one of these{_quotes(name)}"
                 )
             if str(name) in mapping:
                 raise BadInput(f"{place}: the key is given twice; give it once")
@@ -118,7 +118,7 @@ def _sentence(error: Any) -> str:
     """One sentence for a schema error: the key, what is wrong, what would be right."""
     key = ".".join(str(part) for part in error.absolute_path) or "the configuration"
     found, rule = error.instance, error.validator_value
-    text = shown(found)
+    text = format_value(found)
     if error.validator == "additionalProperties":
         known = error.schema.get("properties", {})
         unknown = next(name for name in found if name not in known)
@@ -133,16 +133,16 @@ def _sentence(error: Any) -> str:
         return f"{key}: {text} is not possible; write {rule}"
     if error.validator == "type":
         wanted = " or ".join(_TYPES[name] for name in ([rule] if isinstance(rule, str) else rule))
-        return f"{key}: must be {wanted}, but is {text}; {_remedy(found, wanted)}"
+        return f"{key}: must be {wanted}, got {text}; {_remedy(found, wanted)}"
     if error.validator == "pattern":
         rule = error.schema.get("description", f"It must match {rule}.")
         return f"{key}: {text} does not fit; {rule[0].lower()}{rule[1:].rstrip('.')}"
     if error.validator in _BOUNDS:
-        return f"{key}: must be {_BOUNDS[error.validator]} {rule}, but is {text}"
+        return f"{key}: must be {_BOUNDS[error.validator]} {rule}, got {text}"
     if error.validator in ("minItems", "minProperties", "minLength") and not found:
         return f"{key}: must not be empty; add an item or take the key out"
     if error.validator in ("minItems", "maxItems"):
-        return f"{key}: must hold {rule} items, but holds {len(found)}; write {rule}"
+        return f"{key}: must hold {rule} items, got {len(found)}; write {rule}"
     if error.validator == "maxLength":
         return f"{key}: {text} has {len(found)} characters; take at most {rule}, for file names"
     if error.validator == "not":
@@ -168,9 +168,9 @@ def _remedy(value: Any, wanted: str) -> str:
         return f"write {wanted}{_quotes(value)}"
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return f"write {int(value)}"
-    number = number_in(value)
+    number = parse_number(value)
     if number is not None and "number" in wanted:
-        return f"write {written(number)} without quotes"
+        return f"write {format_number(number)} without quotes"
     if wanted == _TYPES["array"] and not isinstance(value, dict):
         return f"write [{value}]"
     return f"write {wanted}"

@@ -95,8 +95,7 @@ def _check_origins(key: str, name: str, splits: Mapping[str, Split]) -> None:
         size, available = split.get("size"), splits.get(parent, {}).get("size")
         if size is not None and available is not None and size > available:
             raise BadInput(
-                f"{key}.{last}.size: must be at most {available}, what {parent!r} has, but is "
-                f"{size}"
+                f"{key}.{last}.size: must be at most {available}, what {parent!r} has, got {size}"
             )
         chain.append(parent)
 
