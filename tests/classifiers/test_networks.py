@@ -120,5 +120,5 @@ def test_normalise_per_channel_and_resized():
 def test_normalise_refuses_values_that_do_not_fit():
     with pytest.raises(BadInput, match="2 values for images of 3 channels"):
         Normalise(3, [0.1, 0.2])
-    with pytest.raises(BadInput, match="not positive"):
+    with pytest.raises(BadInput, match="must be positive"):
         Normalise(3, 0.5, 0.0)

@@ -287,6 +287,6 @@ def test_images_with_nan_are_not_left_out_of_a_mean(value):
 def test_correlations_with_nan_are_undefined():
     first = {name: np.array([x, x]) for name, x in zip("abc", (1.0, 2.0, 3.0), strict=True)}
     second = first | {"b": np.array([np.nan, 2.0])}
-    judged = [results.Means(values, ()) for values in (first, second)]
-    result = claims_of._correlation(claims_of.Judged(*judged))
+    means = [results.Means(values, ()) for values in (first, second)]
+    result = claims_of._correlation(claims_of.Predicted(*means))
     assert np.isnan(result[0]) and result[1] == pytest.approx(1)

@@ -65,13 +65,13 @@ def test_an_attack_that_was_not_made_is_told(whole):
 def test_the_trade_off_is_of_one_protocol_and_the_papers_detector(whole):
     inputs = whole.inputs("tables", "segfault", "claims")
     found = read_stage("detection", inputs["detection"])
-    rows = figures._judged(found, "C&W", "probabilities").frame
+    rows = figures._selected(found, "C&W", "probabilities").frame
     assert set(rows["protocol"]) == {"paper"} and set(rows["detector"]) == {"xgboost"}
     assert set(rows["threat"]) == {"cw@cnn26"} and set(rows["attribution"]) == {
         *("felzenszwalb", "quickshift", "slic", "pixels")
     }
     other = found.of(found.frame[found.frame["detector"] == "searched"])
-    assert set(figures._judged(other, "FGSM", "hidden").frame["detector"]) == {"searched"}
+    assert set(figures._selected(other, "FGSM", "hidden").frame["detector"]) == {"searched"}
 
 
 def test_a_trade_off_without_costs_is_told(whole):
