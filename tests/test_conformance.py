@@ -6,7 +6,6 @@ defaults), stands in one table, `MINIATURE`.
 
 import copy
 import functools
-import importlib
 import inspect
 import math
 from typing import Any
@@ -19,6 +18,7 @@ from torch.nn import functional
 
 from advdenoise.calls import call_with
 from advdenoise.datasets._source import IGNORED, Source
+from advdenoise.graph import sources
 from advdenoise.graph.components import signature
 from advdenoise.graph.sections.common import KINDS
 from advdenoise.graph.sources import functions, load
@@ -86,13 +86,7 @@ MINIATURE = {
         "trees.random_forest": {"trees": 20},
         "trees.xgboost": {"trees": 20},
     },
-    "figures": {
-        "layers.explorer": {"classifier": "cnn"},
-        "layers.curves": {"measure": "ne_d"},
-        "purification.errors": {"variant": "A"},
-        "segmentation.ratios": {"attack": "FGSM"},
-        "superpixels.boundaries": {"method": "slic"},
-    },
+    "figures": {},
     "purifiers": {
         f"apudae.{variant}": {"steps": 3}
         for variant in ("a", "b", "c", "d", "e", "f", "g", "a_with_noise", "a_transformed")
@@ -502,7 +496,7 @@ def test_an_attack_runs_without_a_surrounding_gradient(name, attacked):
 class Generator(nn.Module):
     """A generator for tests: images in [0,1] of codes of three numbers."""
 
-    codes, deviation = (3, 1, 1), 0.5
+    code_shape, deviation = (3, 1, 1), 0.5
 
     def __init__(self, shape):
         super().__init__()
@@ -694,9 +688,10 @@ def test_an_embedded_data_set_is_a_source(name):
 
 @every("tables", "figures")
 def test_tables_and_figures_list_result_files(kind, name):
-    # A figure may also be handed the styles that all figures of its experiment share.
-    handed = {*signature(kind, kind, name).injected} - ({"styles"} if kind == "figures" else set())
-    assert handed and handed <= set(crossings())
+    # Beside them they may list the experiment's labels, and figures the styles that they share.
+    shared = {"labels", "styles"} if kind == "figures" else {"labels"}
+    injected = {*signature(kind, kind, name).injected} - shared
+    assert injected and injected <= set(crossings())
 
 
 # ---------------------------------------------------------------- the test itself
@@ -711,5 +706,5 @@ def test_a_component_without_miniature_settings_says_where_they_belong(monkeypat
 @every()
 def test_a_module_of_components_exports_what_it_defines(kind, name):
     """A function that a component module merely imports would be taken for one at run time."""
-    module = importlib.import_module(f"advdenoise.{kind}.{name.partition('.')[0]}")
+    module = sources.imported(kind, name.partition(".")[0])
     assert getattr(module, name.partition(".")[2]).__module__ == module.__name__

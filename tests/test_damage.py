@@ -188,7 +188,7 @@ def folder(finished, tmp_path, monkeypatch) -> Path:
 
 def run(command: list[str], monkeypatch) -> tuple[int, str, str]:
     """A job's command in this process: exit status, what the terminal shows, what the log holds."""
-    assert command[:2] == ["python", "-m"]
+    assert command[:2] == ["python", "-P"]
     terminal, log = Path("terminal.txt"), Path(command[command.index("--log") + 1])
     saved = [os.dup(stream) for stream in (1, 2)]
     with terminal.open("w") as shown, os.fdopen(2, "w", closefd=False) as errors:

@@ -29,7 +29,7 @@ class Held:
         self.file = folder / "held"
         self.file.unlink(missing_ok=True)
         hold = {
-            "PYTHONPATH": str(HOLD),
+            "PYTHONPATH": os.pathsep.join([str(HOLD), str(folder / "src")]),
             "ADVDENOISE_TEST_HOLD": place,
             "ADVDENOISE_TEST_HELD": str(self.file),
         }

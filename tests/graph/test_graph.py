@@ -267,7 +267,10 @@ def test_a_job_runs_from_another_folder_with_a_bare_environment(small, tmp_path)
     subprocess.run([*command, *options], env=bare, cwd=tmp_path, check=True, timeout=mini.PATIENCE)
     assert (tmp_path / target).exists()
     effective = yaml.safe_load((tmp_path / mini.ROOT / "config.yaml").read_text(encoding="utf-8"))
-    assert effective == flow().config
+    expected = flow().config
+    for config in (effective, expected):  # of a file of the copy's own folder
+        assert config["experiments"]["detection"]["tables"]["cost"].pop("function")
+    assert effective == expected
 
 
 # ---------------------------------------------------------------- without Snakemake

@@ -17,7 +17,7 @@ from advdenoise.errors import BadInput
 from advdenoise.graph import sources
 from advdenoise.ops.files import why_not_readable
 
-DEFAULT = sources.REPOSITORY / "config" / "config.yaml"
+DEFAULT = "config/config.yaml"  # of the working directory, or else of the repository
 # Values in one file, those that aliases repeat counted each time: many times what any needs.
 LARGEST = 50_000
 DEEPEST = 100
@@ -169,7 +169,7 @@ def requested(configfiles: list[str], overrides: list[str]) -> dict:
     named: dict = {}
     for text in overrides:
         lay_over(named, override(text))
-    return merged(map(Path, configfiles), named, DEFAULT)
+    return merged(map(Path, configfiles), named, sources.existing(DEFAULT))
 
 
 def override(text: str) -> dict:
