@@ -58,7 +58,8 @@ def environment(**more: str) -> dict[str, str]:
     """The user's environment without what tells a process that it runs within make or a run."""
     inner = ("PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", running.RUN_VARIABLE)
     kept = {name: value for name, value in os.environ.items() if name not in inner}
-    return kept | more
+    # As in an environment in which the library is installed.
+    return kept | {"PYTHONPATH": str(REPOSITORY / "src")} | more
 
 
 def snakemake(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess:

@@ -197,7 +197,7 @@ def run(command: list[str], monkeypatch) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "stderr", errors)
         monkeypatch.setattr(sys, "argv", command[2:])
         try:
-            runpy.run_module(command[2], run_name="__main__")
+            runpy.run_path(command[2], run_name="__main__")
             status = 0
         except SystemExit as end:
             status = end.code
