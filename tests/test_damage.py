@@ -281,7 +281,7 @@ def image_of_no_bytes(root: Path) -> Path:
 SOURCES = {
     cifar_with_another_batch: ("archives.cifar10", "fetch it again"),
     mnist_cut_short: ("archives.mnist", "fetch it again"),
-    class_without_images: ("folders.imagenet_folder", "fill or remove this class folder"),
+    class_without_images: ("folders.imagenet_folder", "add some or remove this class folder"),
     image_of_no_bytes: ("folders.imagenet_folder", "fetch it again"),
 }
 
