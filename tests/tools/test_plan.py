@@ -14,7 +14,7 @@ from tools.plan import measure as measuring
 def folder(tmp_path, monkeypatch):
     found = mini.copy_code(tmp_path / "code")
     monkeypatch.chdir(found)
-    monkeypatch.setenv("PYTHONPATH", str(found))
+    monkeypatch.setenv("PYTHONPATH", str(found / "src"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(measuring, "_SECONDS", 1e-6)
     return found
