@@ -1,7 +1,7 @@
 """Settings whose value a job chooses: `{choose: [...], by: ...}` in the place of a value.
 
-Such a block stands in the settings of an attack or a purifier and is handed to jobs as it is: what
-a job is told does not change with what was chosen. A job that uses the entry also reads
+Such a block stands in the settings of an attack or a purifier and is passed to jobs as it is, so
+that a job's settings do not change with what was chosen. A job that uses the entry also reads
 `chosen/{entry}/{classifier}.json`, whose values take the blocks' place when it runs (`resolution`).
 Another point, of the same or of another entry, takes the same value by `{chosen: entry point}`,
 which `complete` turns into a copy of the block; `of` says whose choice a block is.
@@ -10,7 +10,7 @@ which `complete` turns into a copy of the block; `of` says whose choice a block 
 import copy
 import functools
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph.resolution import is_block
@@ -18,7 +18,9 @@ from advdenoise.graph.sources import existing
 from advdenoise.io.published import Published
 from advdenoise.ops.files import why_not_readable
 
-KINDS = ("attacks", "purifiers")
+if TYPE_CHECKING:
+    from advdenoise.graph.configuration import Configuration
+
 DEFAULT = "default"  # the only point of an entry without points
 
 
@@ -27,7 +29,7 @@ class Block(NamedTuple):
 
     point: str
     setting: str
-    block: dict
+    block: dict[str, Any]
 
 
 def _refers(value: Any) -> bool:
@@ -36,10 +38,10 @@ def _refers(value: Any) -> bool:
 
 def blocks(entry: Mapping[str, Any]) -> Iterator[Block]:
     """All blocks of an entry, those that follow another choice among them."""
-    for point, laid_out in entry.get("points", {}).items():
-        for setting, value in laid_out["settings"].items():
+    for name, point in entry.get("points", {}).items():
+        for setting, value in point["settings"].items():
             if is_block(value):
-                yield Block(point, setting, value)
+                yield Block(name, setting, value)
 
 
 def own(name: str, entry: Mapping[str, Any]) -> list[Block]:
@@ -47,11 +49,16 @@ def own(name: str, entry: Mapping[str, Any]) -> list[Block]:
     return [b for b in blocks(entry) if b.block["of"] == f"{name} {b.point}"]
 
 
-def choosing(config: Any) -> dict[str, str]:
-    """The kinds of the entries that choose, by name."""
-    return {
-        name: kind for kind in KINDS for name, entry in config[kind].items() if own(name, entry)
-    }
+def choosing(config: "Configuration") -> dict[str, Literal["attacks", "purifiers"]]:
+    """The sections of the entries that choose, by name."""
+    kinds: dict[str, Literal["attacks", "purifiers"]] = {}
+    for name, attack in config["attacks"].items():
+        if own(name, attack):
+            kinds[name] = "attacks"
+    for name, purifier in config["purifiers"].items():
+        if own(name, purifier):
+            kinds[name] = "purifiers"
+    return kinds
 
 
 def choosers(entry: Mapping[str, Any]) -> set[str]:
@@ -64,49 +71,49 @@ def attacks(entry: Mapping[str, Any]) -> set[str]:
     return {b.block["by"]["attack"].partition(" ")[0] for b in blocks(entry)}
 
 
-def only(entry: Mapping[str, Any], mine: list[Block]) -> dict:
+def only(entry: Mapping[str, Any], chosen: list[Block]) -> dict[str, Any]:
     """An entry with just the points of these blocks, without the settings that are chosen."""
     points = {}
-    for block in mine:
+    for block in chosen:
         point = entry["points"][block.point]
         settings = {name: v for name, v in point["settings"].items() if name != block.setting}
         points[block.point] = {**point, "settings": settings}
     return {**entry, "points": points}
 
 
-def as_settings(mine: list[Block]) -> list[dict]:
-    """Blocks as the job that chooses is handed them."""
+def as_settings(chosen: list[Block]) -> list[dict[str, Any]]:
+    """Blocks as settings of the job that chooses."""
     return [
         {
             "point": b.point,
             "setting": b.setting,
             "candidates": b.block["choose"],
             "by": b.block["by"],
-            "wanted": _wanted(b.block["by"].get("mse")),
+            "wanted": _target_mse(b.block["by"].get("mse")),
         }
-        for b in mine
+        for b in chosen
     ]
 
 
-def variants(point: Mapping[str, Any]) -> Iterator[dict]:
+def variants(point: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The point with each candidate in a block's place; itself where nothing is chosen."""
-    chosen = {name: value for name, value in point["settings"].items() if is_block(value)}
-    yield {**point, "settings": point["settings"] | {n: v["choose"][0] for n, v in chosen.items()}}
-    for name, value in chosen.items():
-        for candidate in value["choose"][1:]:
-            first = {n: v["choose"][0] for n, v in chosen.items()}
-            yield {**point, "settings": point["settings"] | first | {name: candidate}}
+    candidates = {n: v["choose"] for n, v in point["settings"].items() if is_block(v)}
+    settings = point["settings"] | {name: values[0] for name, values in candidates.items()}
+    yield {**point, "settings": settings}
+    for name, values in candidates.items():
+        for value in values[1:]:
+            yield {**point, "settings": settings | {name: value}}
 
 
 def scaled(value: Any, factor: float) -> Any:
-    """A length, or each candidate of one, times a factor; what is no number stays."""
+    """A length, or each candidate of one, times a factor; other values are returned as they are."""
     if is_block(value):
         return value | {"choose": [scaled(candidate, factor) for candidate in value["choose"]]}
     return value * factor if is_number(value) else value
 
 
 def is_number(value: Any) -> bool:
-    """Whether a setting's value is a number; true and false are none."""
+    """Whether a setting's value is a number; true and false are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -125,37 +132,36 @@ def at_most(settings: Any) -> Any:
 # ---------------------------------------------------------------- completion and checks
 
 
-def complete(entries: dict, kind: str) -> None:
-    """Every block says whose choice it is, and what follows another one holds a copy of it.
+def complete(entries: dict[str, Any], kind: str) -> None:
+    """Write into every block whose choice it is, and copy blocks to the points that follow them.
 
     `entries` are all attacks or all purifiers, with their points laid out. Raises BadInput.
     """
     for name, entry in entries.items():
-        for block in blocks(entry):
-            block.block["of"] = f"{name} {block.point}"
+        for own_block in blocks(entry):
+            own_block.block["of"] = f"{name} {own_block.point}"
     for name, entry in entries.items():
-        for point, laid_out in entry["points"].items():
-            for setting, value in laid_out["settings"].items():
+        for point_name, point in entry["points"].items():
+            for setting, value in point["settings"].items():
                 if _refers(value):
-                    key = _key(kind, name, point, setting)
-                    other = _referred(entries, key, setting, value["chosen"])
-                    laid_out["settings"][setting] = copy.deepcopy(other)
+                    key = _key(kind, name, point_name, setting)
+                    block = _referred(entries, key, setting, value["chosen"])
+                    point["settings"][setting] = copy.deepcopy(block)
 
 
-def _referred(entries: dict, key: str, setting: str, text: str) -> dict:
+def _referred(entries: dict[str, Any], key: str, setting: str, text: str) -> dict[str, Any]:
     """The block of that name: an entry of the same kind and, where it has several, its point."""
     name, _, point = text.partition(" ")
-    laid_out = entries.get(name, {}).get("points", {}).get(point or DEFAULT)
-    value: Any = laid_out["settings"].get(setting) if laid_out else None
-    if not is_block(value) or value["of"] != f"{name} {point or DEFAULT}":
-        there = [
-            other.block["of"].removesuffix(f" {DEFAULT}")
-            for other_name, entry in entries.items()
-            for other in own(other_name, entry)
-            if other.setting == setting
-        ]
-        raise BadInput(f"{key}.chosen: {text!r} chooses no {setting!r}; {suggest(text, there)}")
-    return value
+    for other in own(name, entries.get(name, {})):
+        if (other.point, other.setting) == (point or DEFAULT, setting):
+            return other.block
+    options = [
+        other.block["of"].removesuffix(f" {DEFAULT}")
+        for other_name, entry in entries.items()
+        for other in own(other_name, entry)
+        if other.setting == setting
+    ]
+    raise BadInput(f"{key}.chosen: {text!r} chooses no {setting!r}; {suggest(text, options)}")
 
 
 def refuse(key: str, entry: Mapping[str, Any]) -> None:
@@ -179,13 +185,16 @@ def check_own(kind: str, name: str, entry: Mapping[str, Any]) -> Iterator[tuple[
         yield key, block
 
 
-def _wanted(mse: Any) -> float | None:
-    """The mean squared perturbation that is asked for, of a published one its number."""
-    printed = published_number(mse) if isinstance(mse, dict) else None
-    return float(printed["value"]) if printed else mse
+def _target_mse(mse: float | dict[str, str] | None) -> float | None:
+    """The mean squared perturbation to choose for, in pixels^2; of a published one its number."""
+    if not isinstance(mse, dict):
+        return mse
+    number = published_number(mse)
+    return None if number is None else float(number["value"])
 
 
-def check_published(key: str, wanted: dict) -> None:
+def check_published(key: str, wanted: dict[str, str]) -> None:
+    """Raise BadInput unless a published number is there: a CSV file, its row and its column."""
     path = wanted["published"]
     if reason := why_not_readable(existing(path)):
         raise BadInput(f"{key}.published: {path} {reason}; name a CSV file of published numbers")
@@ -195,13 +204,13 @@ def check_published(key: str, wanted: dict) -> None:
         raise BadInput(f"{key}: {path} has no row and column {place!r}; {suggest(place, places)}")
 
 
-def published_number(wanted: dict) -> dict | None:
-    """The printed number of a table's row and column; None where there is none."""
+def published_number(wanted: dict[str, str]) -> dict[str, str] | None:
+    """The line of a published number, by its row and column; None where there is none."""
     return _numbers(wanted["published"]).get((wanted["row"], wanted["column"]))
 
 
 @functools.cache  # a graph asks again for each of its jobs
-def _numbers(path: str) -> dict[tuple[str, str], dict]:
+def _numbers(path: str) -> dict[tuple[str, str], dict[str, str]]:
     """The lines of a CSV file of published numbers by row and column."""
     file = existing(path)
     return Published(file.parent).numbers(file.stem)

@@ -54,7 +54,7 @@ class Signature(NamedTuple):
     required: tuple[str, ...]
     optional: tuple[str, ...]
     types: dict[str, Any]
-    defaults: dict
+    defaults: dict[str, Any]
     written: dict[str, str]
     returns: str
     open: bool = False
@@ -80,7 +80,7 @@ def module_file(kind: str, entry: Mapping[str, Any]) -> Path:
     return locate(kind, kind, entry["function"]).file
 
 
-def without_first_weights(kind: str, entry: Mapping[str, Any]) -> dict:
+def without_first_weights(kind: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     """The entry without the weights that a training starts from, which may have to be fetched.
 
     A function that needs such a setting gets it, for it cannot be called without.
@@ -224,7 +224,7 @@ def _read(arguments: ast.arguments, returns: str, known: set[str] | None) -> Sig
     )
 
 
-class _Names(dict):
+class _Names(dict[str, Any]):
     """What an annotation may be written with; any other name stands for itself."""
 
     def __missing__(self, name: str) -> type:
@@ -247,7 +247,7 @@ def _annotation(node: ast.expr) -> Any:
         return Any
 
 
-def _literals(settings: list[tuple[ast.arg, ast.expr | None]]) -> dict:
+def _literals(settings: list[tuple[ast.arg, ast.expr | None]]) -> dict[str, Any]:
     """The defaults of settings, as far as they are written as plain values."""
     defaults = {}
     for argument, default in settings:

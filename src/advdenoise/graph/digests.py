@@ -93,7 +93,7 @@ def _top_package(file: Path) -> str:
     return parts[place + 1].removesuffix(".py")
 
 
-def _digest(covered: frozenset, packages: frozenset[str]) -> str:
+def _digest(covered: frozenset[tuple[str, Path]], packages: frozenset[str]) -> str:
     digest = hashlib.sha256()
     for source, root in sorted(covered):
         digest.update(source.encode() + b"\0")

@@ -12,15 +12,15 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph import choices, components
 from advdenoise.graph.digests import code_digest
 from advdenoise.graph.jobs import Entries, Job
-from advdenoise.graph.sections.common import KIND_OF
+from advdenoise.graph.sections.common import KIND_OF, point_key
 from advdenoise.graph.sections.datasets import BUILT_IN_SPLITS, check_data_root
 from advdenoise.graph.sources import LIBRARY
 from advdenoise.graph.stages import module_of, rule_of, stages
@@ -29,9 +29,14 @@ from advdenoise.io.digests import file_digest, settings_digest
 from advdenoise.ops.files import why_not_readable
 from advdenoise.ops.system import refusal_message
 
+if TYPE_CHECKING:
+    from advdenoise.graph.configuration import Configuration
+
 TABLE_FORMATS = ("csv", "md", "tex")
 ROWS_FORMATS = ("parquet",)
 SEED = "(0|[1-9][0-9]{0,9})"
+Wildcards = Mapping[str, str]
+T = TypeVar("T")
 
 
 def prepare_environment() -> None:
@@ -75,36 +80,36 @@ def one_sentence() -> Iterator[None]:
         raise
 
 
-def for_rules(function: Callable) -> Callable:
-    """`function` of wildcards for Snakemake, which ends with one sentence where it fails.
+def for_rules(function: Callable[[Wildcards], T]) -> Callable[[Wildcards], T]:
+    """Make a function of wildcards end Snakemake with one sentence where it fails.
 
     Snakemake asks for the signature of such a function several times in each job; working it out
     through the wrapper took a tenth of a dry run.
     """
-    ending: Any = one_sentence()(function)
-    ending.__signature__ = inspect.signature(function)
-    return ending
+    wrapped = one_sentence()(function)
+    wrapped.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return wrapped
 
 
 class Flow:
-    """The graph of one effective configuration."""
+    """The graph of one configuration in effect."""
 
-    def __init__(self, config: Any):
+    def __init__(self, config: "Configuration"):
         self.config = config
         self.entries = Entries(config)
         self.root = self.entries.root
-        self._jobs: dict = {}
+        self._jobs: dict[tuple[object, ...], Job] = {}
         self._digests: dict[str, str] = {}
 
     # ------------------------------------------------------------ what rules ask for
 
     def names(self) -> dict[str, set[str]]:
         """The configured names that a wildcard of the rules stands for."""
-        config = self.config
+        config, entries = self.config, cast("Mapping[str, Any]", self.config)
         own = [split for entry in config["datasets"].values() for split in entry["splits"]]
         tables = [pair for e in config["experiments"].values() for pair in e["tables"].items()]
         return {
-            **{wildcard: set(config[kind]) for wildcard, kind in KIND_OF.items()},
+            **{wildcard: set(entries[kind]) for wildcard, kind in KIND_OF.items()},
             "split": {*BUILT_IN_SPLITS, *own},
             "entry": set(choices.choosing(config)),
             "experiment": set(config["experiments"]),
@@ -119,18 +124,18 @@ class Flow:
         threat = f"{attack}@{name['classifier']}(\\+{name['purifier']})?"
         return {"seed": SEED, "threat": f"({CLEAN}|{threat})", **name}
 
-    def files(self, rule: str, name: str) -> Callable:
+    def files(self, rule: str, name: str) -> Callable[[Wildcards], str | Sequence[str]]:
         """The input function of one of a rule's inputs; no files where a job has no such input."""
         return for_rules(lambda wildcards: self.job(rule, wildcards).inputs.get(name, []))
 
-    def named_files(self, rule: str) -> Callable:
+    def named_files(self, rule: str) -> Callable[[Wildcards], list[str]]:
         """The input function of the files that an entry or its settings name.
 
         They count by their contents, which are in `code`, and not by their age. Raises BadInput for
         one that is not there.
         """
 
-        def files(wildcards: Any) -> list:
+        def files(wildcards: Wildcards) -> list[str]:
             from snakemake.io import ancient, local
 
             named = self._named_files(rule, wildcards)
@@ -138,28 +143,29 @@ class Flow:
                 if reason := why_not_readable(Path(path)):
                     raise BadInput(f"{key}: {path} {reason}; give the path of a file")
             # Local, so that a module's prefix is not put before them.
-            return local(ancient([*named])) if named else []
+            paths: list[str] = local(ancient([*named])) if named else []
+            return paths
 
         return for_rules(files)
 
-    def settings(self, rule: str, **fixed: Any) -> Callable:
+    def settings(self, rule: str, **fixed: str) -> Callable[[Wildcards], str]:
         """The rule's settings as sorted JSON: one parameter, so that any change reruns the job.
 
         `fixed` are names that the rule holds itself, in place of wildcards.
         """
 
-        def settings(wildcards: Any) -> str:
+        def settings(wildcards: Wildcards) -> str:
             return json.dumps(self.whole_settings(rule, fixed or wildcards), sort_keys=True)
 
         return for_rules(settings)
 
-    def code(self, rule: str, **fixed: Any) -> Callable:
+    def code(self, rule: str, **fixed: str) -> Callable[[Wildcards], str]:
         """The digest of what decides a job's numbers: the stage's format and code, its components.
 
         And the contents of the files that its entries name.
         """
 
-        def digest(wildcards: Any) -> str:
+        def digest(wildcards: Wildcards) -> str:
             names, stage = fixed or wildcards, stages()[rule]
             job = self.job(rule, names)
             module = module_of(job.module) if job.module else stage.module
@@ -174,7 +180,7 @@ class Flow:
 
     # ------------------------------------------------------------ jobs
 
-    def job(self, rule: str, wildcards: Any) -> Job:
+    def job(self, rule: str, wildcards: Wildcards) -> Job:
         """What a job of `rule` needs for these wildcards."""
         names = dict(wildcards.items())
         key = (rule, *sorted(names.items()))
@@ -182,7 +188,7 @@ class Flow:
             self._jobs[key] = stages()[rule].job(self.entries, **names)
         return self._jobs[key]
 
-    def whole_settings(self, rule: str, wildcards: Any) -> dict:
+    def whole_settings(self, rule: str, wildcards: Wildcards) -> dict[str, Any]:
         """A job's settings with its rule and, by name, the digests of what makes its inputs.
 
         A job compares them with what its inputs say of themselves, so that a file of another
@@ -196,44 +202,56 @@ class Flow:
         return job.settings | {"rule": rule, "input_digests": digests}
 
     def digest(self, path: str) -> str:
-        """Of the whole settings of a file's job; empty where no job makes the file."""
+        """The digest of the whole settings of a file's job; empty where no job makes the file."""
         if path not in self._digests:
             maker = rule_of(path.removeprefix(f"{self.root}/"))
             self._digests[path] = settings_digest(self.whole_settings(*maker)) if maker else ""
         return self._digests[path]
 
-    def _named_files(self, rule: str, wildcards: Any) -> dict[str, str]:
+    def _named_files(self, rule: str, wildcards: Wildcards) -> dict[str, str]:
         """The files that entries of this job and their settings name, and the key of each.
 
         A network's first weights are read by the job that trains it from them, and by no other.
         """
-        job, files = self.job(rule, wildcards), {}
+        job = self.job(rule, wildcards)
+        files: dict[str, str] = {}
         trained = {"train_classifier": "classifiers", "train_denoiser": "denoisers"}.get(rule)
         for kind, entry in job.components:
             if kind == trained and "weights" in entry:
                 files[entry["weights"]] = f"{self._key(kind, entry)}.weights"
-            read = entry
             if kind in ("classifiers", "denoisers") and (kind != trained or "start" in job.inputs):
-                read = components.without_first_weights(kind, entry)
-            for setting, paths in components.named_files(kind, read).items():
+                files_of = components.named_files(
+                    kind, components.without_first_weights(kind, entry)
+                )
+            else:
+                files_of = components.named_files(kind, entry)
+            for setting, paths in files_of.items():
                 key = f"{self._key(kind, entry)}.settings.{setting}"
                 files |= dict.fromkeys(paths, key)
         return files
 
-    def _key(self, kind: str, entry: dict) -> str:
-        """The place of an entry, of one of its points or of its training in the configuration."""
-        for name, known in self.config.get(kind, {}).items():
-            if known is entry or known.get("name", name) == entry.get("name"):
+    def _key(self, kind: str, entry: Mapping[str, Any]) -> str:
+        """The place of an entry or of one of its points in the configuration.
+
+        Kind and function of what has no place of its own, such as a training.
+        """
+        entries: Any = self.config.get(kind, {})
+        for name, configured in entries.items():
+            if configured is entry or configured.get("name", name) == entry.get("name"):
                 return f"{kind}.{name}"
-            for point, settings in known.get("points", {}).items():
+            points = configured.get("points", {})
+            for point, settings in points.items():
                 if settings is entry:
-                    return f"{kind}.{name}" + f".points.{point}" * (len(known["points"]) > 1)
+                    return point_key(f"{kind}.{name}", points, point)
         return f"{kind}: {entry['function']}"
 
     # ------------------------------------------------------------ experiments
 
     def targets(self, experiment: str) -> list[str]:
-        """The tables and figures of one experiment, without those that are made on demand."""
+        """The tables and figures of one experiment, without those that are made on demand.
+
+        Raises BadInput where there is no such experiment.
+        """
         if experiment not in self.config["experiments"]:
             raise BadInput(
                 f"experiments: {experiment!r} is not configured; "
@@ -241,8 +259,8 @@ class Flow:
             )
         tables = self.config["experiments"][experiment]["tables"]
         paths = self._tables(experiment)
-        wanted = [path for name, path in paths if not tables[name].get("on_demand")]
-        return wanted + list(self.figures(experiment).values())
+        always = [path for name, path in paths if not tables[name].get("on_demand")]
+        return always + list(self.figures(experiment).values())
 
     def products(self, experiment: str) -> list[str]:
         """All tables and figures of one experiment, also those that are made on demand."""
@@ -265,12 +283,15 @@ class Flow:
     def experiments_with_figures(self) -> list[str]:
         return [name for name, entry in self.config["experiments"].items() if entry["figures"]]
 
-    def start(self, jobs: Any) -> None:
-        """Before the first of `jobs` runs: their data are there, the configuration is written."""
+    def start(self, jobs: Iterable[Any]) -> None:
+        """Check that the data of Snakemake's `jobs` are there, and write the configuration.
+
+        Raises BadInput.
+        """
         import yaml
 
-        needed = {job.wildcards.dataset for job in jobs if job.rule.name == "images"}
-        check_data_root(self.config, needed)
+        datasets = {job.wildcards.dataset for job in jobs if job.rule.name == "images"}
+        check_data_root(self.config, datasets)
         path = Path(self.root) / "config.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
@@ -278,11 +299,11 @@ class Flow:
         part.replace(path)
 
 
-def _either(names: Any) -> str:
+def _either(names: Collection[str]) -> str:
     """A pattern for one of the names; one that matches nothing where there are none."""
     return f"({'|'.join(map(re.escape, sorted(names)))})" if names else "(?!)"
 
 
-def _gives_rows(entry: dict) -> bool:
-    """Whether a table's function gives rows for programs and no cells."""
+def _gives_rows(entry: Mapping[str, Any]) -> bool:
+    """Whether a table's function gives rows for programs, and not cells."""
     return components.signature_of("tables", entry).returns == "Rows"

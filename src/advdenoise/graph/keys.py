@@ -80,7 +80,7 @@ def _shared() -> tuple[str, ...]:
     return tuple(name for name, node in defined if counts[name] > 1 and _has_keys(node))
 
 
-def _has_keys(node: dict) -> bool:
+def _has_keys(node: dict[str, Any]) -> bool:
     own = "properties" in node or isinstance(node.get("additionalProperties"), dict)
     return own or any(_has_keys(option) for option in _options(node))
 
@@ -96,11 +96,11 @@ def _references(node: Any) -> Iterator[str]:
             yield from _references(inner)
 
 
-def _reference(node: dict) -> str | None:
+def _reference(node: dict[str, Any]) -> str | None:
     return node["$ref"].rpartition("/")[2] if "$ref" in node else None
 
 
-def _resolved(node: dict) -> dict:
+def _resolved(node: dict[str, Any]) -> dict[str, Any]:
     """A node over the definition that it refers to."""
     if "$ref" not in node:
         return node
@@ -108,11 +108,11 @@ def _resolved(node: dict) -> dict:
     return _resolved(schema()["$defs"][_reference(node)]) | own
 
 
-def _is_shared(node: dict) -> bool:
+def _is_shared(node: dict[str, Any]) -> bool:
     return _reference(node) in _shared()
 
 
-def _below(node: dict, path: str) -> Iterator[Key]:
+def _below(node: dict[str, Any], path: str) -> Iterator[Key]:
     """The keys of a mapping and of those in it, down to shared mappings."""
     for name, inner in node.get("properties", {}).items():
         place = f"{path}.{name}".lstrip(".")
@@ -130,12 +130,12 @@ def _below(node: dict, path: str) -> Iterator[Key]:
         yield from _inside(node["items"], f"{path}[]")
 
 
-def _inside(node: dict, path: str) -> Iterator[Key]:
+def _inside(node: dict[str, Any], path: str) -> Iterator[Key]:
     if _reference(node) is None or not _is_shared(node):
         yield from _below(_resolved(node), path)
 
 
-def _options(node: dict) -> list[dict]:
+def _options(node: dict[str, Any]) -> list[dict[str, Any]]:
     """What a node may be instead: of `anyOf`, and of conditions that mappings fulfil."""
     options = list(node.get("anyOf", []))
     for name in ("then", "else") if "if" in node else ():
@@ -144,11 +144,11 @@ def _options(node: dict) -> list[dict]:
     return options
 
 
-def _key(path: str, node: dict, required: bool) -> Key:
+def _key(path: str, node: dict[str, Any], required: bool) -> Key:
     return Key(path, _values(node), _resolved(node).get("description", ""), required)
 
 
-def _values(node: dict) -> str:
+def _values(node: dict[str, Any]) -> str:
     """What a node may hold, in words; `see NAME` of a shared mapping."""
     name = _reference(node)
     if name in _NOUNS:
@@ -172,7 +172,7 @@ def _values(node: dict) -> str:
     return " or ".join(_of_type(name, node) for name in types)
 
 
-def _of_type(name: str, node: dict) -> str:
+def _of_type(name: str, node: dict[str, Any]) -> str:
     words = _TYPES[name]
     if name in ("integer", "number"):
         bounds = Interval(
@@ -192,6 +192,6 @@ def _of_type(name: str, node: dict) -> str:
     return "entries by name" if isinstance(inner, dict) else words
 
 
-def _upper(node: dict) -> float | None:
+def _upper(node: dict[str, Any]) -> float | None:
     most = node.get("maximum")
     return None if most is None or most >= _LARGEST else most

@@ -200,7 +200,7 @@ def _linked(values: str) -> str:
     return re.sub("`(\\w+)`", lambda m: f"[{m[1]}](#{m[1]})" if m[1] in shared else m[0], values)
 
 
-def overview(topic: str | None = None, entries: dict | None = None) -> Iterator[str]:
+def overview(topic: str | None = None, entries: dict[str, Any] | None = None) -> Iterator[str]:
     """A line for each key or function of a topic, of all kinds of functions where it is None.
 
     `entries` are those of a configuration, by kind; they follow the functions of their kind.

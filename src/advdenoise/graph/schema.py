@@ -54,7 +54,7 @@ def with_numbers(value: Any, key: str) -> Any:
     return float(match[1]) / float(match[2])
 
 
-def leave_out_nulls(config: dict) -> None:
+def leave_out_nulls(config: dict[str, Any]) -> None:
     """With null a file takes out what one below has.
 
     That is an entry, a key of a network's entry, a table or figure, or its crossing.
@@ -70,19 +70,20 @@ def leave_out_nulls(config: dict) -> None:
                 del entries[name]
 
 
-def _dicts(entries: Any) -> list[dict]:
+def _dicts(entries: Any) -> list[dict[str, Any]]:
     """Those of a mapping's values that are mappings: the schema has not been checked yet."""
     values = entries.values() if isinstance(entries, dict) else ()
     return [value for value in values if isinstance(value, dict)]
 
 
 @functools.cache
-def schema() -> dict:
+def schema() -> dict[str, Any]:
     """The JSON schema of the configuration."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(SCHEMA.read_text(encoding="utf-8"), Loader=loader)
+    contents: dict[str, Any] = yaml.load(SCHEMA.read_text(encoding="utf-8"), Loader=loader)
+    return contents
 
 
 @functools.cache
@@ -106,7 +107,8 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def check_schema(config: dict) -> None:
+def check_schema(config: dict[str, Any]) -> None:
+    """Raise BadInput with the first mistake against the schema, in one sentence."""
     from jsonschema.exceptions import best_match
 
     error = best_match(_validator().iter_errors(config))

@@ -11,10 +11,10 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph.packages import folder_of, parsed
@@ -223,20 +223,19 @@ def _beside(start: Path, module: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def load(kind: str, entry: dict) -> functools.partial:
+def load(kind: str, entry: Mapping[str, Any]) -> functools.partial[Any]:
     """The entry's function or class with its settings bound. The only dynamic import here.
 
     `function` may be the function itself, as in a notebook.
     """
     function = entry["function"]
-    if callable(function):
-        found = function
-    elif not is_own(function):
-        module, _, name = function.partition(".")
-        found = getattr(imported(kind, module), name)
-    else:
-        found = imported_object(function)
-    return functools.partial(found, **entry.get("settings", {}))
+    if not callable(function):
+        if is_own(function):
+            function = imported_object(function)
+        else:
+            module, _, name = function.partition(".")
+            function = getattr(imported(kind, module), name)
+    return functools.partial(function, **entry.get("settings", {}))
 
 
 def imported_object(text: str) -> object:

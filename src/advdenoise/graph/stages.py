@@ -12,9 +12,12 @@ import importlib
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from advdenoise.graph.sources import LIBRARY
+
+if TYPE_CHECKING:
+    from advdenoise.graph.jobs import Job
 
 _WILDCARD = re.compile(r"\{(\w+)\}")
 _OF_REPLICATES = ("seed", "dataset")
@@ -28,7 +31,7 @@ class Stage(NamedTuple):
     product: str | None
     module: Path
     format: int
-    job: Callable
+    job: Callable[..., "Job"]
 
 
 @functools.cache
@@ -84,9 +87,9 @@ def rule_of(place: str) -> tuple[str, dict[str, str]] | None:
 
 
 @functools.cache
-def _patterns() -> dict[int, list[tuple[str, re.Pattern]]]:
+def _patterns() -> dict[int, list[tuple[str, re.Pattern[str]]]]:
     """Rules and patterns by the depth of their files."""
-    patterns: dict[int, list[tuple[str, re.Pattern]]] = {}
+    patterns: dict[int, list[tuple[str, re.Pattern[str]]]] = {}
     for stage in stages().values():
         for path in stage.outputs:
             pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(path))

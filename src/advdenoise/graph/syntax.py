@@ -5,7 +5,7 @@ import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from advdenoise.graph.packages import parsed
 
@@ -101,7 +101,7 @@ def _add_imported_by_call(node: ast.Call, imports: list[tuple[str, int]]) -> Non
             imports.append((first.value, 0))
 
 
-_REFERRING: dict[type, Callable] = {
+_REFERRING: dict[type, Callable[[Any, list[tuple[str, int]]], None]] = {
     ast.Import: _add_imported,
     ast.ImportFrom: _add_imported_from,
     ast.Call: _add_imported_by_call,

@@ -16,7 +16,7 @@ _MISSING = re.compile(r"No rule to produce (.+) \(if you use input")
 _KINDS = {"dataset": "data set", "rows": "table"}
 
 
-def explained(flow: Flow, workflow: Any) -> Callable:
+def explained(flow: Flow, workflow: Any) -> Callable[[Any], bool]:
     """A filter of Snakemake's messages: where no rule makes a target it says which name is wrong.
 
     `workflow` is Snakemake's: its rules are known once all are read.

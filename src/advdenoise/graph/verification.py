@@ -3,7 +3,7 @@
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +89,14 @@ class Verifier:
             return str(reason)
         return self._foreign(path, settings, *job)
 
-    def _job(self, place: str) -> tuple[str, dict] | None:
+    def _job(self, place: str) -> tuple[str, dict[str, Any]] | None:
         """The rule and the wildcards of a file, if the configuration has such a job."""
         maker = rule_of(place)
         if maker is None:
             return None
         rule, names = maker
-        experiment = self._flow.config["experiments"].get(names.get("experiment"), {})
+        experiments: Any = self._flow.config["experiments"]
+        experiment = experiments.get(names.get("experiment"), {})
         if "figure" in names and names.pop("figure") not in experiment.get("figures", {}):
             return None
         for kind in ("table", "rows"):
@@ -109,14 +110,16 @@ class Verifier:
             return None
         return maker
 
-    def _foreign(self, path: Path, settings: dict, rule: str, names: dict) -> str | None:
+    def _foreign(
+        self, path: Path, settings: dict[str, Any], rule: str, names: dict[str, Any]
+    ) -> str | None:
         """The sentence on a file that was made with other settings than its job's."""
         expected = json.loads(json.dumps(self._flow.whole_settings(rule, names)))
         digest = settings.get("digest")
         if digest == settings_digest(expected):
             return None
         inputs = expected.pop("input_digests")
-        if digest is None:  # of a version that told neither
+        if digest is None:  # of a version that recorded neither
             expected.pop("rule")
         differing = list(itertools.islice(_differences(settings, expected), _MOST))
         if differing and differing[0][0] == "rule":
@@ -129,7 +132,13 @@ class Verifier:
             return None
         return self._of_other_inputs(path, settings, inputs, self._flow.job(rule, names).inputs)
 
-    def _of_other_inputs(self, path: Path, settings: dict, digests: dict, inputs: dict) -> str:
+    def _of_other_inputs(
+        self,
+        path: Path,
+        settings: dict[str, Any],
+        digests: dict[str, list[str]],
+        inputs: Mapping[str, str | Sequence[str]],
+    ) -> str:
         own = settings.get("input_digests", {})
         others = [
             file
@@ -162,11 +171,11 @@ def _read_array(_: Any, item: Any) -> None:
             item[start : start + _PIECE]
 
 
-def _differences(own: Any, wanted: Any, key: str = "") -> Iterator[tuple]:
-    """What differs: its key, what a file was made with, what is wanted.
+def _differences(own: Any, wanted: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """What differs: its key, the value that a file was made with, the value of its job.
 
-    A job may add to its settings and to their entries what it learned, and puts what was chosen in
-    the place of candidates.
+    A job may add results to its settings and to their entries, and puts what was chosen in the
+    place of candidates.
     """
     if is_block(wanted):
         if own != wanted and own not in wanted["choose"]:
@@ -190,7 +199,7 @@ def _differences(own: Any, wanted: Any, key: str = "") -> Iterator[tuple]:
 
 def _short(value: Any) -> str:
     if isinstance(value, dict) and "name" in value:
-        return value["name"]
+        return str(value["name"])
     text = value if isinstance(value, str) else json.dumps(value)
     text = "none" if value is None else text
     return text if len(text) <= _LENGTH else f"{text[:_LENGTH]}..."

@@ -27,7 +27,7 @@ _EXPONENT = re.compile(r"([-+]?)(\d*)\.?(\d*)[eE]([-+]?)(\d+)")
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][\d_]{0,99})")
 
 
-def read_file(path: Path) -> dict:
+def read_file(path: Path) -> dict[str, Any]:
     """The mapping in a YAML or JSON file; `BadInput` names the file, the key and the line."""
     text = _text(path)
     try:
@@ -44,14 +44,14 @@ def read_file(path: Path) -> dict:
     return value
 
 
-def read_files(*paths: Path) -> dict:
+def read_files(*paths: Path) -> dict[str, Any]:
     """Files laid over each other, each over those that its `include` lists, earlier below later.
 
     A file that several include is read once, below all of them. Paths of sources, weights and
     published numbers in a file are relative to it; they become relative to the repository or to the
     working directory. Raises `BadInput`.
     """
-    config: dict = {}
+    config: dict[str, Any] = {}
     read: set[Path] = set()
     for path in paths:
         for layer in _layers_of_file(path, (), read):
@@ -59,19 +59,21 @@ def read_files(*paths: Path) -> dict:
     return config
 
 
-def of_module(values: dict, default: Path) -> dict:
+def of_module(values: dict[str, Any], default: Path) -> dict[str, Any]:
     """The configuration of a Snakemake module: what its `config:` says, laid over the default.
 
     As in files, it may `include` files, and with a `scale` it replaces the default. Its paths are
     relative to the working directory or, where that has no such file, to the default's folder.
     """
-    config: dict = {}
+    config: dict[str, Any] = {}
     for layer in _layers(copy.deepcopy(values), "config", (Path(), default.parent), (), set()):
         lay_over(config, layer)
     return config if "scale" in config else lay_over(read_files(default), config)
 
 
-def _layers_of_file(path: Path, above: tuple[Path, ...], read: set[Path]) -> Iterator[dict]:
+def _layers_of_file(
+    path: Path, above: tuple[Path, ...], read: set[Path]
+) -> Iterator[dict[str, Any]]:
     """What a file includes and has not been read yet, then the file itself."""
     own = read_file(path)
     place = path.resolve()
@@ -80,12 +82,12 @@ def _layers_of_file(path: Path, above: tuple[Path, ...], read: set[Path]) -> Ite
 
 
 def _layers(
-    own: dict,
+    own: dict[str, Any],
     source: str,
     folders: tuple[Path, ...],
     above: tuple[Path, ...],
     read: set[Path],
-) -> Iterator[dict]:
+) -> Iterator[dict[str, Any]]:
     """What the values of one source include and has not been read yet, then those values.
 
     Their paths are relative to the first of `folders` that has the file.
@@ -107,7 +109,7 @@ def _layers(
     yield _with_paths(own, folders)
 
 
-def _with_paths(config: dict, folders: tuple[Path, ...]) -> dict:
+def _with_paths(config: dict[str, Any], folders: tuple[Path, ...]) -> dict[str, Any]:
     """A source's values with what they say of files as paths from the working directory."""
     config = _with_sources(config, folders)
     for kind in ("classifiers", "denoisers"):
@@ -154,31 +156,31 @@ def _folder(text: str, folders: tuple[Path, ...]) -> Path:
     return next((folder for folder in folders if (folder / name).exists()), folders[0])
 
 
-def _mappings(value: Any) -> list[dict]:
+def _mappings(value: Any) -> list[dict[str, Any]]:
     return [v for v in value.values() if isinstance(v, dict)] if isinstance(value, dict) else []
 
 
-def merged(paths: Iterable[Path], named: dict, default: Path) -> dict:
+def merged(paths: Iterable[Path], named: dict[str, Any], default: Path) -> dict[str, Any]:
     """Files laid over each other, `--config` over them, over the default where none has a scale."""
     config = lay_over(read_files(*paths), named)
     return config if "scale" in config else lay_over(read_files(default), config)
 
 
-def requested(configfiles: list[str], overrides: list[str]) -> dict:
+def requested(configfiles: list[str], overrides: list[str]) -> dict[str, Any]:
     """Files laid over each other and `name=value` over them, as `--configfile` and `--config`."""
-    named: dict = {}
+    named: dict[str, Any] = {}
     for text in overrides:
         lay_over(named, override(text))
     return merged(map(Path, configfiles), named, sources.existing(DEFAULT))
 
 
-def override(text: str) -> dict:
+def override(text: str) -> dict[str, Any]:
     """What `name=value` of `--config` says, as a mapping."""
     import yaml
 
     name, _, value = text.partition("=")
     try:
-        return typed({name: yaml.load(value, Loader=yaml.BaseLoader)})
+        return {name: typed(yaml.load(value, Loader=yaml.BaseLoader))}
     except yaml.YAMLError:
         return {name: value}
 
@@ -199,7 +201,7 @@ def typed(value: Any) -> Any:
     return {"true": True, "false": False, "null": None, "": None}.get(value.lower(), value)
 
 
-def lay_over(config: dict, more: dict) -> dict:
+def lay_over(config: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     """`config` changed: mappings are merged, other values replaced, as Snakemake does it."""
     for name, value in more.items():
         if isinstance(value, dict) and isinstance(config.get(name), dict):
@@ -289,7 +291,7 @@ class _Check:
                 )
         return self._sizes[id(node)]
 
-    def _parts(self, node: Any, key: tuple[str, ...]) -> list:
+    def _parts(self, node: Any, key: tuple[str, ...]) -> list[tuple[str, Any]]:
         """What a mapping or list holds, by name."""
         kind = node.tag.removeprefix(_TAG)
         if node.id == "scalar":

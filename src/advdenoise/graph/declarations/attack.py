@@ -1,9 +1,7 @@
 """The attack stage: the perturbations of one attack on one victim."""
 
-from typing import Any
-
 from advdenoise.graph import threats
-from advdenoise.graph.jobs import Entries, Job
+from advdenoise.graph.jobs import Entries, Inputs, Job
 
 OUTPUTS = ("seed{seed}/{dataset}/adversarial/{threat}/{split}.h5",)
 FORMAT = 1
@@ -13,15 +11,15 @@ def job(entries: Entries, seed: str, dataset: str, threat: str, split: str) -> J
     """An attack on a victim, by a surrogate's gradient and through a purifier if it has them."""
     parsed = threats.parse(threat)
     entry = entries.of("attacks", parsed.attack)
-    purifier, denoiser = entries.purifier(parsed.purifier)
-    networks: dict[str, Any] = {"victim": parsed.victim}
+    purifier, denoiser = entries.purifier(parsed.purifier) if parsed.purifier else (None, None)
+    victim = parsed.victim or ""  # which every path names
+    networks = {"victim": victim}
     if "surrogate" in entry:
         networks["surrogate"] = entry["surrogate"]
-    inputs = {"images": entries.images(dataset, split)}
+    inputs: Inputs = {"images": entries.images(dataset, split)}
     inputs |= {role: entries.classifier(seed, dataset, name) for role, name in networks.items()}
     inputs |= entries.purifier_inputs(seed, dataset, purifier)
-    choosing = [(entry, parsed.victim), *([(purifier, parsed.victim)] if purifier else [])]
-    inputs |= entries.chosen(seed, dataset, choosing)
+    inputs |= entries.chosen(seed, dataset, [(entry, victim), (purifier, victim)])
     settings = entries.common(seed, dataset) | {
         "split": split,
         "threat": threat,

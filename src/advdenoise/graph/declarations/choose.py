@@ -22,20 +22,20 @@ def job(entries: Entries, seed: str, dataset: str, entry: str, classifier: str) 
         attack = blocks[0].block["by"]["attack"].partition(" ")[0]
         split = entries.held_out(dataset, f"purifiers.{entry}")
     attacked = attacking.job(entries, seed, dataset, f"{attack}@{classifier}", split)
-    inputs, settings, used = attacked.inputs, attacked.settings, attacked.components
+    inputs, used = dict(attacked.inputs), list(attacked.components)
     candidate = choices.only(entries.named(kind, entry), blocks)
-    settings = settings | {
+    settings = attacked.settings | {
         "entry": entry,
         "kind": kind,
         "choices": choices.as_settings(blocks),
         "images": entries.config["choose"]["images"],
     }
     if kind == "attacks":
-        inputs = {name: value for name, value in inputs.items() if name != "chosen"}
+        inputs.pop("chosen", None)
         settings |= {"attack": candidate}
     else:
         denoiser = entries.purifier(entry)[1]
-        inputs = inputs | entries.purifier_inputs(seed, dataset, candidate)
+        inputs |= entries.purifier_inputs(seed, dataset, candidate)
         settings |= {"purifier": candidate, "denoiser": denoiser}
-        used = used + entries.purifier_components(candidate, denoiser)
+        used += entries.purifier_components(candidate, denoiser)
     return Job(inputs, settings, used)

@@ -1,6 +1,6 @@
 """The cost stage: time and memory of leave-one-out attributions for one batch of images."""
 
-from advdenoise.graph.jobs import Entries, Job
+from advdenoise.graph.jobs import Entries, Inputs, Job
 
 OUTPUTS = ("seed{seed}/{dataset}/cost/{attribution}/{classifier}/{split}.parquet",)
 PRODUCT = "cost"
@@ -11,7 +11,7 @@ def job(
     entries: Entries, seed: str, dataset: str, attribution: str, classifier: str, split: str
 ) -> Job:
     """A classifier's attributions on clean images, timed."""
-    inputs = {
+    inputs: Inputs = {
         "images": entries.images(dataset, split),
         "classifier": entries.classifier(seed, dataset, classifier),
     }

@@ -2,7 +2,7 @@
 
 from advdenoise.errors import BadInput
 from advdenoise.graph.combinations import suite_threats
-from advdenoise.graph.jobs import Entries, Job
+from advdenoise.graph.jobs import Entries, Inputs, Job
 from advdenoise.graph.threats import CLEAN, NO_PURIFIER
 
 OUTPUTS = (
@@ -29,7 +29,7 @@ def job(
     threats = suite_threats(config, suite, dataset, classifier, NO_PURIFIER)
     attacked = [threat for threat in threats if not threat.is_clean]
     place = {"attribution": attribution, "classifier": classifier, "split": split}
-    inputs = {
+    inputs: Inputs = {
         "features": [
             entries.product("iqr", seed, dataset, threat=str(threat), **place)
             for threat in (CLEAN, *attacked)

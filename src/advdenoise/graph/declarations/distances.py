@@ -2,7 +2,7 @@
 
 from advdenoise.graph import threats
 from advdenoise.graph.combinations import suite_purifiers, suite_threats
-from advdenoise.graph.jobs import Entries, Job
+from advdenoise.graph.jobs import Entries, Inputs, Job
 from advdenoise.graph.threats import NO_PURIFIER
 
 OUTPUTS = ("seed{seed}/{dataset}/distances/{suite}/{classifier}/{split}.parquet",)
@@ -22,15 +22,14 @@ def job(entries: Entries, seed: str, dataset: str, suite: str, classifier: str, 
     attacked = [threats.parse(text) for text in dict.fromkeys(text for text, _ in pairs)]
     attacked = [threat for threat in attacked if not threat.is_clean]
     purifiers = [entries.purifier(name) for name in names]
-    inputs = {
+    inputs: Inputs = {
         "images": entries.images(dataset, split),
         "classifier": entries.classifier(seed, dataset, classifier),
         "adversarial": entries.adversarial_sets(seed, dataset, attacked, split),
     }
     of_purifiers = [entries.purifier_inputs(seed, dataset, entry) for entry, _ in purifiers]
     for role in ("denoiser", "calibration"):
-        files = filter(None, (one.get(role) for one in of_purifiers))
-        inputs[role] = list(dict.fromkeys(files))
+        inputs[role] = list(dict.fromkeys(str(one[role]) for one in of_purifiers if role in one))
     choosing = entries.attacks_with_victims(attacked)
     choosing += [(entry, classifier) for entry, _ in purifiers]
     inputs |= entries.chosen(seed, dataset, choosing)

@@ -1,7 +1,7 @@
 """The evaluate stage: predictions for all threats of a suite behind one purifier."""
 
 from advdenoise.graph.combinations import suite_threats
-from advdenoise.graph.jobs import Entries, Job
+from advdenoise.graph.jobs import Entries, Inputs, Job
 
 OUTPUTS = ("seed{seed}/{dataset}/predictions/{suite}/{purifier}/{classifier}/{split}.parquet",)
 PRODUCT = "predictions"
@@ -21,11 +21,12 @@ def job(
     threats = suite_threats(entries.config, suite, dataset, classifier, purifier)
     entry, denoiser = entries.purifier(purifier)
     attacked = [threat for threat in threats if not threat.is_clean]
-    inputs = {
+    inputs: Inputs = {
         "images": entries.images(dataset, split),
         "classifier": entries.classifier(seed, dataset, classifier),
         "adversarial": entries.adversarial_sets(seed, dataset, attacked, split),
-    } | entries.purifier_inputs(seed, dataset, entry)
+    }
+    inputs |= entries.purifier_inputs(seed, dataset, entry)
     choosing = [*entries.attacks_with_victims(attacked), (entry, classifier)]
     inputs |= entries.chosen(seed, dataset, choosing)
     settings = entries.common(seed, dataset) | {

@@ -2,7 +2,7 @@
 
 from advdenoise.graph import threats
 from advdenoise.graph.combinations import fits
-from advdenoise.graph.jobs import Entries, Job
+from advdenoise.graph.jobs import Entries, Inputs, Job
 from advdenoise.graph.threats import NO_PURIFIER
 
 OUTPUTS = ("seed{seed}/{dataset}/examples/{threat}/{purifier}/{classifier}/{split}.h5",)
@@ -23,10 +23,11 @@ def job(
     config = entries.config
     parsed = threats.parse(threat)
     entry, denoiser = entries.purifier(purifier)
-    inputs = {
+    inputs: Inputs = {
         "images": entries.images(dataset, split),
         "classifier": entries.classifier(seed, dataset, classifier),
-    } | entries.purifier_inputs(seed, dataset, entry)
+    }
+    inputs |= entries.purifier_inputs(seed, dataset, entry)
     if not parsed.is_clean:
         inputs["adversarial"] = entries.adversarial(seed, dataset, parsed, split)
     choosing = [*entries.attacks_with_victims([parsed]), (entry, classifier)]

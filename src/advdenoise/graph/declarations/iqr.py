@@ -1,7 +1,7 @@
 """The iqr stage: interquartile ranges of leave-one-out attributions."""
 
 from advdenoise.graph import threats
-from advdenoise.graph.jobs import Entries, Job
+from advdenoise.graph.jobs import Entries, Inputs, Job
 
 OUTPUTS = ("seed{seed}/{dataset}/iqr/{threat}/{attribution}/{classifier}/{split}.parquet",)
 PRODUCT = "iqr"
@@ -19,7 +19,7 @@ def job(
 ) -> Job:
     """A classifier's attributions on the images of one threat."""
     parsed = threats.parse(threat)
-    inputs = {
+    inputs: Inputs = {
         "images": entries.images(dataset, split),
         "classifier": entries.classifier(seed, dataset, classifier),
     }

@@ -22,7 +22,7 @@ def job(entries: Entries, seed: str, dataset: str, classifier: str) -> Job:
         "classifier": entries.named("classifiers", classifier),
     }
     if "weights" in entry:
-        return entries.reading("classifiers", dataset, entry, settings)
+        return entries.weights_job("classifiers", dataset, entry, settings)
     used = [("classifiers", entry), ("training", entry["training"])]
     inputs = entries.training_images(entry["training"].get("dataset", dataset), entry)
     if "dataset" in entry["training"]:

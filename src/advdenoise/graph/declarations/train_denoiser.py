@@ -24,7 +24,7 @@ def job(entries: Entries, seed: str, dataset: str, denoiser: str) -> Job:
         "denoiser": entries.named("denoisers", denoiser),
     }
     if "weights" in entry:
-        return entries.reading("denoisers", dataset, entry, settings)
+        return entries.weights_job("denoisers", dataset, entry, settings)
     training = entry["training"]
     split = training.get("split", "train")
     sources = [s["threat"] for s in entry["trained_on"] if s.get("threat", CLEAN) != CLEAN]
