@@ -193,20 +193,20 @@ def _target_mse(mse: float | dict[str, str] | None) -> float | None:
     return None if number is None else float(number["value"])
 
 
-def check_published(key: str, wanted: dict[str, str]) -> None:
+def check_published(key: str, number: dict[str, str]) -> None:
     """Raise BadInput unless a published number is there: a CSV file, its row and its column."""
-    path = wanted["published"]
+    path = number["published"]
     if reason := why_not_readable(existing(path)):
         raise BadInput(f"{key}.published: {path} {reason}; name a CSV file of published numbers")
-    if published_number(wanted) is None:
+    if published_number(number) is None:
         places = {f"{row}, {column}" for row, column in _numbers(path)}
-        place = f"{wanted['row']}, {wanted['column']}"
+        place = f"{number['row']}, {number['column']}"
         raise BadInput(f"{key}: {path} has no row and column {place!r}; {suggest(place, places)}")
 
 
-def published_number(wanted: dict[str, str]) -> dict[str, str] | None:
+def published_number(number: dict[str, str]) -> dict[str, str] | None:
     """The line of a published number, by its row and column; None where there is none."""
-    return _numbers(wanted["published"]).get((wanted["row"], wanted["column"]))
+    return _numbers(number["published"]).get((number["row"], number["column"]))
 
 
 @functools.cache  # a graph asks again for each of its jobs

@@ -43,14 +43,14 @@ _BUILD = ("datasets", "classifiers", "denoisers", "detectors")
 class Signature(NamedTuple):
     """What a component asks for: `injected` by name, `required` and `optional` settings.
 
-    `needed` are those of `injected` that have no default: it cannot do without them.
+    `required_injected` are those of `injected` that have no default.
     `types` are the annotations of settings, `defaults` the values of optional ones and `written`
     their source text. `returns` is the annotation of what it gives, of a class its name. `open` is
     one that takes any further setting (`**settings`).
     """
 
     injected: tuple[str, ...]
-    needed: tuple[str, ...]
+    required_injected: tuple[str, ...]
     required: tuple[str, ...]
     optional: tuple[str, ...]
     types: dict[str, Any]
@@ -125,29 +125,29 @@ def check(kind: str, key: str, entry: Mapping[str, Any], engine: tuple[str, ...]
     itself (an attack's epsilon per image). Raises `BadInput`; returns the function's signature.
     """
     function, settings = entry["function"], entry.get("settings", {})
-    found = signature(kind, key, function)
+    component = signature(kind, key, function)
     if kind not in _BUILD and _is_class(kind, key, function):
         raise BadInput(
             f"{key}.function: {function} is a class, but {kind} are functions; write one that uses "
             "it"
         )
     for name in settings:
-        if name not in found.settings and not found.open:
+        if name not in component.settings and not component.open:
             raise BadInput(
                 f"{key}.settings.{name}: {function} has no such setting; "
-                f"{suggest(name, found.settings)}"
+                f"{suggest(name, component.settings)}"
             )
-        annotation = found.types.get(name, Any)
+        annotation = component.types.get(name, Any)
         if sentence := ranges.error_message(f"{key}.settings.{name}", settings[name], annotation):
             raise BadInput(sentence)
-    for name in found.required:
+    for name in component.required:
         if name not in settings and name not in engine:
             handed = f"; {kind} are handed {', '.join(sorted(_injected(kind)))}"
             raise BadInput(
                 f"{key}.settings: {function} needs the setting {name!r}; add it"
                 f"{handed if is_own(function) else ''}"
             )
-    return found
+    return component
 
 
 def _is_class(kind: str, key: str, function: str) -> bool:
@@ -202,18 +202,18 @@ def _constructor(file: Path, node: ast.ClassDef, depth: int = 8) -> ast.Function
     return _function("def __init__(self, **settings): ...")
 
 
-def _read(arguments: ast.arguments, returns: str, known: set[str] | None) -> Signature:
-    """A signature; `known` are the only parameters that are injected, None for all positional."""
+def _read(arguments: ast.arguments, returns: str, injectable: set[str] | None) -> Signature:
+    """A signature; of positional parameters those in `injectable` are injected, by None all."""
     positional = arguments.posonlyargs + arguments.args
     least = len(positional) - len(arguments.defaults)
     defaults = [None] * least + list(arguments.defaults)
     parameters = list(zip(positional, defaults, strict=True))
-    injected = [(a, d) for a, d in parameters if known is None or a.arg in known]
+    injected = [(a, d) for a, d in parameters if injectable is None or a.arg in injectable]
     settings = [(a, d) for a, d in parameters if (a, d) not in injected]
     settings += zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     return Signature(
         injected=tuple(a.arg for a, _ in injected),
-        needed=tuple(a.arg for a, default in injected if default is None),
+        required_injected=tuple(a.arg for a, default in injected if default is None),
         required=tuple(a.arg for a, default in settings if default is None),
         optional=tuple(a.arg for a, default in settings if default is not None),
         types={a.arg: _annotation(a.annotation) for a, _ in settings if a.annotation},

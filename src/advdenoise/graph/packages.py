@@ -1,4 +1,4 @@
-"""Sources of modules, found and read without importing them."""
+"""Sources of modules, located and read without importing them."""
 
 import ast
 import functools

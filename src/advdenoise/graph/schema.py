@@ -119,34 +119,34 @@ def check_schema(config: dict[str, Any]) -> None:
 def _sentence(error: Any) -> str:
     """One sentence for a schema error: the key, what is wrong, what would be right."""
     key = ".".join(str(part) for part in error.absolute_path) or "the configuration"
-    found, rule = error.instance, error.validator_value
-    text = format_value(found)
+    value, rule = error.instance, error.validator_value
+    text = format_value(value)
     if error.validator == "additionalProperties":
-        known = error.schema.get("properties", {})
-        unknown = next(name for name in found if name not in known)
+        keys = error.schema.get("properties", {})
+        unknown = next(name for name in value if name not in keys)
         place = ".".join(str(part) for part in [*error.absolute_path, unknown])
-        return f"{place}: unknown key; {suggest(unknown, known)}"
+        return f"{place}: unknown key; {suggest(unknown, keys)}"
     if error.validator == "required":
-        missing = next(name for name in rule if name not in found)
+        missing = next(name for name in rule if name not in value)
         return f"{key}: the key {missing!r} is missing; add it"
     if error.validator == "enum":
-        return f"{key}: {text} is not possible; {suggest(found, map(str, rule))}"
+        return f"{key}: {text} is not possible; {suggest(value, map(str, rule))}"
     if error.validator == "const":
         return f"{key}: {text} is not possible; write {rule}"
     if error.validator == "type":
-        wanted = " or ".join(_TYPES[name] for name in ([rule] if isinstance(rule, str) else rule))
-        return f"{key}: must be {wanted}, got {text}; {_remedy(found, wanted)}"
+        expected = " or ".join(_TYPES[name] for name in ([rule] if isinstance(rule, str) else rule))
+        return f"{key}: must be {expected}, got {text}; {_remedy(value, expected)}"
     if error.validator == "pattern":
         rule = error.schema.get("description", f"It must match {rule}.")
         return f"{key}: {text} does not fit; {rule[0].lower()}{rule[1:].rstrip('.')}"
     if error.validator in _BOUNDS:
         return f"{key}: must be {_BOUNDS[error.validator]} {rule}, got {text}"
-    if error.validator in ("minItems", "minProperties", "minLength") and not found:
+    if error.validator in ("minItems", "minProperties", "minLength") and not value:
         return f"{key}: must not be empty; add an item or take the key out"
     if error.validator in ("minItems", "maxItems"):
-        return f"{key}: must hold {rule} items, got {len(found)}; write {rule}"
+        return f"{key}: must hold {rule} items, got {len(value)}; write {rule}"
     if error.validator == "maxLength":
-        return f"{key}: {text} has {len(found)} characters; take at most {rule}, for file names"
+        return f"{key}: {text} has {len(value)} characters; take at most {rule}, for file names"
     if error.validator == "not":
         return f"{key}: {text} repeats itself, as no file's name may here; take another name"
     if error.validator == "uniqueItems":
@@ -162,17 +162,17 @@ def _quotes(value: Any) -> str:
     return yes if isinstance(value, bool) else ""
 
 
-def _remedy(value: Any, wanted: str) -> str:
+def _remedy(value: Any, expected: str) -> str:
     """What would be right in the place of a value of another type."""
     if value is None:
-        return f"write {wanted} or take the key out"
+        return f"write {expected} or take the key out"
     if isinstance(value, bool):
-        return f"write {wanted}{_quotes(value)}"
+        return f"write {expected}{_quotes(value)}"
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return f"write {int(value)}"
     number = parse_number(value)
-    if number is not None and "number" in wanted:
+    if number is not None and "number" in expected:
         return f"write {format_number(number)} without quotes"
-    if wanted == _TYPES["array"] and not isinstance(value, dict):
+    if expected == _TYPES["array"] and not isinstance(value, dict):
         return f"write [{value}]"
-    return f"write {wanted}"
+    return f"write {expected}"

@@ -143,8 +143,8 @@ def functions(kind: str) -> tuple[str, ...]:
 
 def definitions(file: Path) -> dict[str, ast.FunctionDef | ast.ClassDef]:
     """The functions and classes at the top of a file, in any branch of `if` or `try`."""
-    found = (ast.FunctionDef, ast.ClassDef)
-    return {n.name: n for n in _statements(parsed(file).body) if isinstance(n, found)}
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return {n.name: n for n in _statements(parsed(file).body) if isinstance(n, kinds)}
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -209,7 +209,7 @@ def imported_file(file: Path, node: ast.ImportFrom) -> Path | None:
 
 
 def _module_file(module: str) -> Path | None:
-    """The source of an importable module, found without importing it."""
+    """The source of an importable module, located without importing it."""
     top, _, rest = module.partition(".")
     start = folder_of(top)
     if start is None or not all(part.isidentifier() for part in module.split(".")):

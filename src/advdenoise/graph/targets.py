@@ -38,7 +38,7 @@ def explained(flow: Flow, workflow: Any) -> Callable[[Any], bool]:
 
 
 def check_target(flow: Flow, target: str, rules: list[str], outputs: list[str]) -> None:
-    """Refuse a target that is neither a rule nor what one makes: `BadInput` with a near name.
+    """Raise BadInput, with a near name, where a target is neither a rule nor what one makes.
 
     `outputs` are the rules' paths with wildcards in braces.
     """
@@ -68,8 +68,8 @@ def _check_path(flow: Flow, target: str, outputs: list[str]) -> None:
         if match := re.fullmatch(pattern, target):
             _check_names(flow, target, match.groupdict())
             return
-    known = [path for name in flow.config["experiments"] for path in flow.products(name)]
-    near = difflib.get_close_matches(target, known, n=1, cutoff=0.85)
+    paths = [path for name in flow.config["experiments"] for path in flow.products(name)]
+    near = difflib.get_close_matches(target, paths, n=1, cutoff=0.85)
     hint = f"did you mean {near[0]}?" if near else f"tables lie in {flow.root}/tables"
     raise BadInput(f"{target}: no rule makes that; {hint}")
 
@@ -82,9 +82,9 @@ def _check_names(flow: Flow, target: str, names: dict[str, str]) -> None:
         elif kind == "seed":
             if not re.fullmatch(SEED, name):
                 raise BadInput(f"{target}: {name!r} is no seed; write a whole number, such as 0")
-        elif kind not in ("table", "rows") and name not in (known := flow.names()[kind]):
+        elif kind not in ("table", "rows") and name not in (configured := flow.names()[kind]):
             word = _KINDS.get(kind, kind)
-            raise BadInput(f"{target}: there is no {word} {name!r}; {suggest(name, known)}")
+            raise BadInput(f"{target}: there is no {word} {name!r}; {suggest(name, configured)}")
     for kind in {"table", "rows"} & set(names):
         flow.entries.table(names["experiment"], names[kind], key=target)
         if target not in flow.products(names["experiment"]):

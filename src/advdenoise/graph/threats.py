@@ -6,14 +6,14 @@ from typing import NamedTuple
 CLEAN = "clean"
 NO_PURIFIER = "none"
 _PATTERN = re.compile(
-    r"(?P<attack>[a-z0-9_]+)(@(?P<victim>[a-z0-9_]+))?(?P<knows>\+(?P<purifier>[a-z0-9_]*))?"
+    r"(?P<attack>[a-z0-9_]+)(@(?P<victim>[a-z0-9_]+))?(?P<plus>\+(?P<purifier>[a-z0-9_]*))?"
 )
 
 
 class Threat(NamedTuple):
     """A threat; `victim` None is the classifier at hand, `purifier` "" the purifier at hand.
 
-    `purifier` None is an attacker who knows of none (oblivious).
+    `purifier` None is an oblivious attack.
     """
 
     attack: str
@@ -28,10 +28,9 @@ class Threat(NamedTuple):
         """The threat as a path names it, for the classifier and the purifier at hand."""
         if self.is_clean:
             return self
-        known = purifier if self.purifier == "" else self.purifier
-        return Threat(
-            self.attack, self.victim or classifier, None if known == NO_PURIFIER else known
-        )
+        attacked = purifier if self.purifier == "" else self.purifier
+        victim = self.victim or classifier
+        return Threat(self.attack, victim, None if attacked == NO_PURIFIER else attacked)
 
     def __str__(self) -> str:
         victim = f"@{self.victim}" if self.victim else ""
@@ -40,9 +39,9 @@ class Threat(NamedTuple):
 
 
 def parse(text: str) -> Threat:
-    """A threat from its name; ValueError where it is none."""
+    """A threat from its name. Raises ValueError where the name is not a threat's."""
     match = _PATTERN.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a threat")
-    purifier = match["purifier"] if match["knows"] else None
+    purifier = match["purifier"] if match["plus"] else None
     return Threat(match["attack"], match["victim"], purifier)

@@ -125,9 +125,9 @@ class Verifier:
         if differing and differing[0][0] == "rule":
             differing = differing[:1]
         if differing:
-            own = ", ".join(f"{key} {_short(value)}" for key, value, _ in differing)
-            wanted = ", ".join(f"{key} {_short(value)}" for key, _, value in differing)
-            return f"{path}: was made for {own}; expected {wanted}; {remedy(path)}"
+            actual = ", ".join(f"{key} {_short(value)}" for key, value, _ in differing)
+            right = ", ".join(f"{key} {_short(value)}" for key, _, value in differing)
+            return f"{path}: was made for {actual}; expected {right}; {remedy(path)}"
         if digest is None:
             return None
         return self._of_other_inputs(path, settings, inputs, self._flow.job(rule, names).inputs)
@@ -171,30 +171,30 @@ def _read_array(_: Any, item: Any) -> None:
             item[start : start + _PIECE]
 
 
-def _differences(own: Any, wanted: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+def _differences(actual: Any, expected: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
     """What differs: its key, the value that a file was made with, the value of its job.
 
     A job may add results to its settings and to their entries, and puts what was chosen in the
     place of candidates.
     """
-    if is_block(wanted):
-        if own != wanted and own not in wanted["choose"]:
-            yield key, own, wanted
+    if is_block(expected):
+        if actual != expected and actual not in expected["choose"]:
+            yield key, actual, expected
         return
-    if not (isinstance(own, dict) and isinstance(wanted, dict)):
-        if own != wanted:
-            yield key, own, wanted
+    if not (isinstance(actual, dict) and isinstance(expected, dict)):
+        if actual != expected:
+            yield key, actual, expected
         return
-    if own.get("name") != wanted.get("name"):
-        yield key, own, wanted
+    if actual.get("name") != expected.get("name"):
+        yield key, actual, expected
         return
-    grows = not key or "name" in wanted
-    more = () if grows else (name for name in own if name not in (*wanted, CHOSEN))
-    names = [*wanted, *more]
+    grows = not key or "name" in expected
+    more = () if grows else (name for name in actual if name not in (*expected, CHOSEN))
+    names = [*expected, *more]
     first = ("rule", "seed", "dataset", "split")
     for name in sorted(names, key=lambda name: name not in first):
         inner = f"{key}.{name}" if key else name
-        yield from _differences(own.get(name), wanted.get(name), inner)
+        yield from _differences(actual.get(name), expected.get(name), inner)
 
 
 def _short(value: Any) -> str:

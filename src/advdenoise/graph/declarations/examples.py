@@ -32,12 +32,12 @@ def job(
         inputs["adversarial"] = entries.adversarial(seed, dataset, parsed, split)
     choosing = [*entries.attacks_with_victims([parsed]), (entry, classifier)]
     inputs |= entries.chosen(seed, dataset, choosing)
-    wanted = config.get("examples", {})
+    options = config.get("examples", {})
     # Superpixels are computed on images as they are.
     is_original = parsed.is_clean and purifier == NO_PURIFIER
     superpixels = {
         name: entries.named("attributions", name)
-        for name in (wanted.get("superpixels", []) if is_original else [])
+        for name in (options.get("superpixels", []) if is_original else [])
         if fits(config, "attributions", name, dataset)
     }
     settings = entries.common(seed, dataset) | {
@@ -47,10 +47,10 @@ def job(
         "purifier": entry,
         "denoiser": denoiser,
         "classifier": entries.named("classifiers", classifier),
-        "images": wanted.get("images", 8),
+        "images": options.get("images", 8),
         "superpixels": superpixels,
         # Without an attack no channel changes more than another.
-        "maps": [] if parsed.is_clean else wanted.get("maps", {}).get(classifier, []),
+        "maps": [] if parsed.is_clean else options.get("maps", {}).get(classifier, []),
     }
     used = [("classifiers", entries.of("classifiers", classifier))]
     used += [("attributions", p) for s in superpixels.values() for p in s["points"].values()]

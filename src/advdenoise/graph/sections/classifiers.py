@@ -73,7 +73,7 @@ def _check_training(key: str, entry: Classifier, settings: Training) -> None:
     if "network" in settings:
         raise BadInput(f"{key}.network: {step} looks at no network; take it out")
     learns, other = ("masks", "labels") if is_segmenter(entry) else ("labels", "masks")
-    if learns not in signature.injected or other in signature.needed:
+    if learns not in signature.injected or other in signature.required_injected:
         raise BadInput(
             f"{key}.function: {entry['function']} learns from {learns}, but {step} does not use "
             "them; choose another step"

@@ -150,7 +150,7 @@ def _check_reads(key: str, product: Product, signature: Signature) -> None:
                 f"{key}.{stage}: {product['function']} reads {' and '.join(reads)}, not "
                 f"{stage}; take it out"
             )
-    for stage in signature.needed:
+    for stage in signature.required_injected:
         if crossed and stage not in crossed:
             raise BadInput(f"{key}: {product['function']} reads {stage}; add the key {stage!r}")
 
