@@ -21,25 +21,7 @@ from advdenoise.graph.sections import (
     purifiers,
     suites,
 )
-from advdenoise.graph.sections.attacks import Attack
-from advdenoise.graph.sections.attributions import Attribution
-from advdenoise.graph.sections.classifiers import Classifier
 from advdenoise.graph.sections.common import KINDS, Raw
-from advdenoise.graph.sections.datasets import Dataset
-from advdenoise.graph.sections.denoisers import Denoiser
-from advdenoise.graph.sections.detectors import Detector
-from advdenoise.graph.sections.experiments import Experiment
-from advdenoise.graph.sections.options import (
-    Choose,
-    Cost,
-    Detection,
-    Distances,
-    Everywhere,
-    Examples,
-    Hidden,
-)
-from advdenoise.graph.sections.purifiers import Purifier
-from advdenoise.graph.sections.suites import Suite
 
 
 class Configuration(TypedDict):
@@ -51,22 +33,22 @@ class Configuration(TypedDict):
     batch: int
     protect_weights: bool
     pathvars: NotRequired[dict[str, str]]
-    datasets: dict[str, Dataset]
-    classifiers: dict[str, Classifier]
-    attacks: dict[str, Attack]
-    denoisers: dict[str, Denoiser]
-    purifiers: dict[str, Purifier]
-    attributions: dict[str, Attribution]
-    detectors: dict[str, Detector]
-    suites: dict[str, Suite]
-    distances: Distances
-    hidden: Hidden
-    detection: NotRequired[Detection]
-    examples: NotRequired[Examples]
-    cost: Cost
-    choose: Choose
-    everywhere: Everywhere
-    experiments: dict[str, Experiment]
+    datasets: dict[str, datasets.Dataset]
+    classifiers: dict[str, classifiers.Classifier]
+    attacks: dict[str, attacks.Attack]
+    denoisers: dict[str, denoisers.Denoiser]
+    purifiers: dict[str, purifiers.Purifier]
+    attributions: dict[str, attributions.Attribution]
+    detectors: dict[str, detectors.Detector]
+    suites: dict[str, suites.Suite]
+    distances: options.Distances
+    hidden: options.Hidden
+    detection: NotRequired[options.Detection]
+    examples: NotRequired[options.Examples]
+    cost: options.Cost
+    choose: options.Choose
+    everywhere: options.Everywhere
+    experiments: dict[str, experiments.Experiment]
 
 
 def read(raw: dict[str, Any]) -> Configuration:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, get_args
 
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph import choices, components
@@ -25,16 +25,7 @@ Kind = Literal[
     "detectors",
 ]
 Named = Kind | Literal["suites"]
-
-KINDS: tuple[Kind, ...] = (
-    "datasets",
-    "classifiers",
-    "attacks",
-    "denoisers",
-    "purifiers",
-    "attributions",
-    "detectors",
-)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 # The sections that wildcards of paths, and keys of crossings, name entries of.
 KIND_OF: dict[str, Named] = {
     "dataset": "datasets",
