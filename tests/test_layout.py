@@ -36,7 +36,7 @@ ORDER = [
     ["datasets"],
     ["io"],
     ["ops"],
-    ["statistics", "metrics", "noise", "outputs", "sides", "ranges", "calls"],
+    ["statistics", "significance", "metrics", "noise", "outputs", "sides", "ranges", "calls"],
     ["errors"],
 ]
 PLACE = {room: number for number, line in enumerate(ORDER) for room in line}
