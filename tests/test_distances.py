@@ -15,8 +15,8 @@ from advdenoise.errors import BadInput
 finite = st.floats(-1e6, 1e6, width=32)
 
 
-class Twice(nn.Module):
-    """An activation that runs twice, in place; a branch that never runs; a part of two outputs."""
+class Network(nn.Module):
+    """An in-place activation that runs twice, a module that never runs, and an LSTM."""
 
     def __init__(self):
         super().__init__()
@@ -34,11 +34,11 @@ class Twice(nn.Module):
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return Twice().eval()
+    return Network().eval()
 
 
 def reference(a, b):
-    """The definitions, in Python's exact summation."""
+    """The definitions, with Python's exact summation."""
     a, b = a.astype(float).ravel(), b.astype(float).ravel()
     norm_a, norm_b = (math.sqrt(math.fsum(v * v for v in x)) for x in (a, b))
     l2 = math.sqrt(math.fsum((v - w) ** 2 for v, w in zip(a, b, strict=True)))
@@ -49,23 +49,23 @@ def reference(a, b):
 
 @settings(deadline=None)
 @given(hnp.arrays(np.float32, (2, 3, 2, 3, 2), elements=finite))
-def test_distance_is_its_definition(pair):
-    found = distance(torch.from_numpy(pair[0]), torch.from_numpy(pair[1]))
-    assert found.elements == 12
+def test_distance_matches_its_definition(pair):
+    result = distance(torch.from_numpy(pair[0]), torch.from_numpy(pair[1]))
+    assert result.elements == 12
     for row, (a, b) in enumerate(zip(*pair, strict=True)):
         l2, cos_d = reference(a, b)
-        assert found.l2[row].item() == pytest.approx(l2, rel=1e-12)
-        assert found.cos_d[row].item() == pytest.approx(cos_d, abs=1e-12)
+        assert result.l2[row].item() == pytest.approx(l2, rel=1e-12)
+        assert result.cos_d[row].item() == pytest.approx(cos_d, abs=1e-12)
 
 
 @settings(deadline=None)
 @given(hnp.arrays(np.float32, (2, 4, 5), elements=finite))
 def test_distance_is_symmetric_bounded_and_zero_on_itself(pair):
     a, b = torch.from_numpy(pair)
-    forth, back = distance(a, b), distance(b, a)
-    torch.testing.assert_close(forth.l2, back.l2, rtol=0, atol=0)
-    torch.testing.assert_close(forth.cos_d, back.cos_d, rtol=1e-12, atol=1e-15)
-    assert ((forth.cos_d >= 0) & (forth.cos_d <= 2)).all()
+    first, second = distance(a, b), distance(b, a)
+    torch.testing.assert_close(first.l2, second.l2, rtol=0, atol=0)
+    torch.testing.assert_close(first.cos_d, second.cos_d, rtol=1e-12, atol=1e-15)
+    assert ((first.cos_d >= 0) & (first.cos_d <= 2)).all()
     itself = distance(a, a)
     assert not itself.l2.any() and not itself.cos_d.any()
 
@@ -73,27 +73,27 @@ def test_distance_is_symmetric_bounded_and_zero_on_itself(pair):
 def test_closed_forms():
     a = torch.tensor([[3.0, 0, 0, 0], [1, 1, 0, 0], [1, 0, 0, 0], [2, 0, 0, 0]])
     b = torch.tensor([[0.0, 4, 0, 0], [2, 2, 0, 0], [-1, 0, 0, 0], [1, 1, 0, 0]])
-    found = distance(a, b)
-    torch.testing.assert_close(found.l2, torch.tensor([5, 2**0.5, 2, 2**0.5]).double())
-    torch.testing.assert_close(found.cos_d, torch.tensor([1, 0, 2, 1 - 0.5**0.5]).double())
-    torch.testing.assert_close(found.ne_d, found.l2 / 4)
-    torch.testing.assert_close(found.ne_d_sqrt, found.l2 / 2)
+    result = distance(a, b)
+    torch.testing.assert_close(result.l2, torch.tensor([5, 2**0.5, 2, 2**0.5]).double())
+    torch.testing.assert_close(result.cos_d, torch.tensor([1, 0, 2, 1 - 0.5**0.5]).double())
+    torch.testing.assert_close(result.ne_d, result.l2 / 4)
+    torch.testing.assert_close(result.ne_d_sqrt, result.l2 / 2)
 
 
-def test_zero_maps_have_a_defined_angle():
+def test_cosine_distance_of_zero_maps():
     a = torch.tensor([[0.0, 0], [0, 0], [1, 2]])
     b = torch.tensor([[0.0, 0], [1, 2], [0, 0]])
     assert distance(a, b).cos_d.tolist() == [0, 1, 1]
 
 
-def test_maps_that_are_not_finite_stay_so():
-    found = distance(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, math.nan]]))
-    assert found.l2.isnan().all() and found.cos_d.isnan().all()
+def test_distances_of_maps_that_are_not_finite_are_nan():
+    result = distance(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, math.nan]]))
+    assert result.l2.isnan().all() and result.cos_d.isnan().all()
 
 
-def test_nearly_parallel_maps_keep_their_digits():
-    # The angle is 1e-6: 1 - cos is 5e-13, of which float32 sums would leave nothing and the plain
-    # formula in float64 three digits.
+def test_nearly_parallel_maps_are_compared_exactly():
+    # The angle is 1e-6, hence 1 - cos is 5e-13: float32 sums would give 0, and the usual formula in
+    # float64 three digits.
     a = torch.tensor([[1.0, 0.0]])
     b = torch.tensor([[1.0, 1e-6]])
     assert distance(a, b).cos_d.item() == pytest.approx(5e-13, rel=1e-6)
@@ -107,48 +107,48 @@ def test_small_differences_on_large_maps_are_summed_exactly():
 
 
 @pytest.mark.parametrize("block", [1, 3, 7, 24, 100])
-def test_blocks_change_nothing(monkeypatch, block):
+def test_distances_do_not_depend_on_the_block_size(monkeypatch, block):
     a, b = torch.randn(2, 5, 3, 4, 2, generator=torch.Generator().manual_seed(0))
-    whole = distance(a, b)
+    expected = distance(a, b)
     monkeypatch.setitem(distances.BLOCK_ELEMENTS, "cpu", block)
-    found = distance(a, b)
-    torch.testing.assert_close(found.l2, whole.l2, rtol=1e-14, atol=0)
-    torch.testing.assert_close(found.cos_d, whole.cos_d, rtol=1e-12, atol=0)
+    result = distance(a, b)
+    torch.testing.assert_close(result.l2, expected.l2, rtol=1e-14, atol=0)
+    torch.testing.assert_close(result.cos_d, expected.cos_d, rtol=1e-12, atol=0)
 
 
-def test_the_memory_format_changes_nothing():
+def test_distances_do_not_depend_on_the_memory_format():
     a, b = torch.randn(2, 5, 3, 4, 2, generator=torch.Generator().manual_seed(0))
     mixed = distance(a.contiguous(memory_format=torch.channels_last), b)
     torch.testing.assert_close(mixed.l2, distance(a, b).l2, rtol=1e-14, atol=0)
 
 
-def test_float64_maps_are_left_alone():
+def test_float64_maps_are_not_modified():
     a, b = torch.ones(2, 3).double(), torch.zeros(2, 3).double()
     distance(a, b)
     assert a.eq(1).all() and b.eq(0).all()
 
 
-def test_shapes_have_to_agree():
-    with pytest.raises(ValueError, match="shapes"):
+def test_shapes_must_be_equal():
+    with pytest.raises(ValueError, match=r"must have equal shapes, got \(2, 3\) and \(2, 4\)"):
         distance(torch.ones(2, 3), torch.ones(2, 4))
 
 
 def test_layers_are_compared_by_name():
     clean = {"a": torch.ones(2, 3), "b": torch.ones(2, 5)}
     other = {"b": torch.zeros(2, 5), "a": torch.ones(2, 3)}
-    found = layer_distances(clean, other)
-    assert list(found) == ["a", "b"]
-    assert found["a"].l2.tolist() == [0, 0]
-    assert found["b"].elements == 5 and found["b"].l2.tolist() == [5**0.5] * 2
+    result = layer_distances(clean, other)
+    assert list(result) == ["a", "b"]
+    assert result["a"].l2.tolist() == [0, 0]
+    assert result["b"].elements == 5 and result["b"].l2.tolist() == [5**0.5] * 2
 
 
-def test_taps_give_the_modules_outputs_in_the_order_asked_for(model):
+def test_taps_collect_outputs_in_the_order_of_names(model):
     images = torch.randn(3, 1, 4, 4)
     with Taps(model, ["second", "first"]) as taps:
         model(images)
         maps = taps.take()
     assert list(maps) == ["second", "first"]
-    # The activation after both works in place; what was tapped is from before it.
+    # The in-place activation after each has not changed the collected maps.
     torch.testing.assert_close(maps["first"], model.first(images), rtol=0, atol=0)
     expected = model.second(model.first(images).relu())
     torch.testing.assert_close(maps["second"], expected, rtol=0, atol=0)
@@ -164,17 +164,22 @@ def test_a_module_that_runs_twice_keeps_its_last_output(model):
     torch.testing.assert_close(last, expected, rtol=0, atol=0)
 
 
-def test_reduce_sees_each_map_once_it_is_there(model):
-    seen = []
-    with Taps(model, ["first", "second"], lambda name, map: seen.append(name) or map.shape) as taps:
+def test_reduce_is_called_with_each_map(model):
+    calls = []
+
+    def reduce(name, output):
+        calls.append(name)
+        return output.shape
+
+    with Taps(model, ["first", "second"], reduce) as taps:
         model(torch.zeros(2, 1, 4, 4))
         assert taps.take() == {"first": (2, 2, 4, 4), "second": (2, 2, 4, 4)}
-    assert seen == ["first", "second"]
+    assert calls == ["first", "second"]
 
 
 @pytest.mark.parametrize("positive", [False, True])
-def test_maps_are_compared_after_relu_and_as_they_are(positive):
-    """A map without negative values has one distance, any other one two."""
+def test_maps_are_compared_with_and_without_relu(positive):
+    """A map without negative values has one distance, others have two."""
     a, b = torch.randn(2, 3, 4, 5, 5)
     if positive:
         a, b = a.abs(), b.abs()
@@ -184,13 +189,13 @@ def test_maps_are_compared_after_relu_and_as_they_are(positive):
     expected = distance(a.relu(), b.relu())
     assert torch.equal(result.l2, expected.l2) and torch.equal(result.cos_d, expected.cos_d)
     assert (result.raw is None) == positive and other.raw is None
-    plain = distance(a, b)
-    assert torch.equal(result.before_relu.l2, plain.l2) and torch.equal(other.l2, plain.l2)
-    compare.clean = {"first": b, "second": b}  # what was rectified before is forgotten
+    raw = distance(a, b)
+    assert torch.equal(result.before_relu.l2, raw.l2) and torch.equal(other.l2, raw.l2)
+    compare.clean = {"first": b, "second": b}  # replaces the rectified maps, too
     assert (compare("first", b).l2 == 0).all()
 
 
-def test_a_map_of_which_one_side_alone_is_negative_is_compared_after_relu():
+def test_relu_is_applied_if_only_one_of_two_maps_is_negative():
     a, b = torch.ones(1, 4), torch.tensor([[1.0, -2.0, 1.0, 1.0]])
     for clean, other in ((a, b), (b, a)):
         compare = Comparison(["map"])
@@ -200,31 +205,31 @@ def test_a_map_of_which_one_side_alone_is_negative_is_compared_after_relu():
 
 
 @pytest.mark.parametrize("rectified", [(), ("first",)])
-def test_maps_that_are_compared_where_they_are_made(model, rectified):
+def test_maps_are_compared_during_the_pass(model, rectified):
     compare = Comparison(rectified)
     x = torch.randn(3, 1, 4, 4)
-    kept = []
+    passes = []
     with Taps(model, ["first", "second"], compare) as taps:
         for images in (x, x + 0.1):
             model(images)
-            kept.append(taps.take())
-        compare.clean = kept[0]
+            passes.append(taps.take())
+        compare.clean = passes[0]
         model(x + 0.1)
-        found = taps.take()
-    after = [{n: m.relu() if n in rectified else m for n, m in maps.items()} for maps in kept]
+        result = taps.take()
+    after = [{n: m.relu() if n in rectified else m for n, m in maps.items()} for maps in passes]
     for name, expected in layer_distances(*after).items():
-        assert found[name].elements == expected.elements
-        assert torch.equal(found[name].l2, expected.l2) and expected.l2.all()
-        assert torch.equal(found[name].cos_d, expected.cos_d)
+        assert result[name].elements == expected.elements
+        assert torch.equal(result[name].l2, expected.l2) and expected.l2.all()
+        assert torch.equal(result[name].cos_d, expected.cos_d)
 
 
-def test_taps_are_gone_afterwards(model):
+def test_hooks_are_removed(model):
     with Taps(model, ["first"]):
         model(torch.zeros(1, 1, 4, 4))
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-def test_a_pass_is_handed_out_once(model):
+def test_outputs_can_be_taken_once(model):
     with Taps(model, ["first"]) as taps:
         model(torch.zeros(1, 1, 4, 4))
         taps.take()
@@ -233,14 +238,14 @@ def test_a_pass_is_handed_out_once(model):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
-        ("secnd", r"distances\.taps: Twice has no module 'secnd'; did you mean 'second'\?"),
+        ("secnd", r"distances\.taps: Network has no module 'secnd'; did you mean 'second'\?"),
         ("unused", r"distances\.taps: module 'unused' .* does not run"),
-        ("recurrent", r"distances\.taps: module 'recurrent' gives a tuple"),
+        ("recurrent", r"distances\.taps: module 'recurrent' returns a tuple"),
     ],
 )
-def test_a_tap_that_cannot_be_is_told_in_one_sentence(model, name, told):
-    with pytest.raises(BadInput, match=told), Taps(model, [name]) as taps:
+def test_invalid_taps(model, name, message):
+    with pytest.raises(BadInput, match=message), Taps(model, [name]) as taps:
         model(torch.zeros(1, 1, 4, 4))
         taps.take()

@@ -1,4 +1,4 @@
-"""What draws no random numbers is not judged several times."""
+"""Purifiers without noise are not evaluated in several draws."""
 
 import pytest
 

@@ -11,7 +11,7 @@ from sklearn.metrics import jaccard_score, roc_auc_score, roc_curve
 
 from advdenoise.metrics import accuracy, attack_success_rate, miou, roc_auc, tpr_at_fpr
 
-# Few distinct scores, so that ties are the rule.
+# Few distinct scores, so that there are many ties
 ROWS = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=1, max_size=40)
 
 
@@ -34,18 +34,18 @@ def test_roc_auc_against_scikit_learn(rows):
 @given(ROWS, st.one_of(st.sampled_from([0, 0.01, 0.05, 0.1, 0.3, 1]), st.floats(0, 1)))
 def test_tpr_at_fpr_against_all_thresholds(rows, fpr):
     scores, is_adversarial = unpack(rows)
-    found = tpr_at_fpr(scores, is_adversarial, fpr)
+    result = tpr_at_fpr(scores, is_adversarial, fpr)
     if is_adversarial.all() or not is_adversarial.any():
-        assert math.isnan(found)
+        assert math.isnan(result)
         return
     best = 0.0
     for threshold in (*scores, np.inf):
         flagged = scores >= threshold
         if flagged[~is_adversarial].mean() <= fpr:
             best = max(best, flagged[is_adversarial].mean())
-    assert found == best
+    assert result == best
     false, true, _ = roc_curve(is_adversarial, scores, drop_intermediate=False)
-    assert found == pytest.approx(true[false <= fpr].max())
+    assert result == pytest.approx(true[false <= fpr].max())
 
 
 def test_tpr_at_exactly_the_false_positive_rate():
@@ -56,7 +56,7 @@ def test_tpr_at_exactly_the_false_positive_rate():
     assert tpr_at_fpr(scores, is_adversarial, 0.9) == 1.0
 
 
-def test_perfect_inverted_and_blind_scores():
+def test_perfect_inverted_and_constant_scores():
     is_adversarial = np.array([False, True] * 5)
     assert roc_auc(is_adversarial, is_adversarial) == 1
     assert roc_auc(~is_adversarial, is_adversarial) == 0
@@ -67,7 +67,7 @@ def test_perfect_inverted_and_blind_scores():
     assert roc_auc([-np.inf, np.inf], [False, True]) == 1
 
 
-def test_accuracy_counts_all_images_and_success_those_that_were_right():
+def test_accuracy_is_over_all_images_and_success_over_correctly_classified_ones():
     labels = np.array([0, 1, 2, 2])
     clean, adversarial = np.array([0, 1, 2, 0]), np.array([0, 2, 1, 2])
     assert accuracy(clean, labels) == 0.75
@@ -78,7 +78,7 @@ def test_accuracy_counts_all_images_and_success_those_that_were_right():
 @pytest.mark.filterwarnings("error")
 def test_undefined_is_nan():
     assert math.isnan(accuracy([], []))
-    assert math.isnan(attack_success_rate([1], [0], [0]))  # none was right
+    assert math.isnan(attack_success_rate([1], [0], [0]))  # none is correctly classified
     for scores, is_adversarial in [([], []), ([1.0], [True]), ([0.0, np.nan], [True, False])]:
         assert math.isnan(roc_auc(scores, is_adversarial))
         assert math.isnan(tpr_at_fpr(scores, is_adversarial, 0.1))
@@ -93,11 +93,11 @@ PIXELS = st.lists(
 
 
 def masks(pixels):
-    """True classes, 255 where there is none, and predicted ones of the pixels: [P] each."""
+    """True classes (255 for none) and predicted classes of the pixels: [P] each."""
     return np.array(pixels, dtype=np.int64).reshape(-1, 2).T
 
 
-def counted(true, predicted):
+def confusion(true, predicted):
     matrix = np.zeros((CLASSES, CLASSES), dtype=np.int64)
     for row, column in zip(true, predicted, strict=True):
         if row != 255:
@@ -105,83 +105,84 @@ def counted(true, predicted):
     return matrix
 
 
-def overlaps(true, predicted) -> list[float]:
-    """Intersection over union of each class by sets of places; NaN where both are empty."""
-    found = []
+def ious_of(true, predicted) -> list[float]:
+    """Intersection over union of each class from sets of pixels; NaN if both are empty."""
+    ious = []
     labelled = {i for i, label in enumerate(true) if label != 255}
     for name in range(CLASSES):
-        ours, theirs = ({i for i in labelled if m[i] == name} for m in (true, predicted))
-        found.append(len(ours & theirs) / len(ours | theirs) if ours | theirs else math.nan)
-    return found
+        first, second = ({i for i in labelled if m[i] == name} for m in (true, predicted))
+        union = first | second
+        ious.append(len(first & second) / len(union) if union else math.nan)
+    return ious
 
 
 @pytest.mark.filterwarnings("error")
 @settings(deadline=None)
 @given(PIXELS)
-def test_miou_against_sets_of_places_under_every_policy(pixels):
+def test_miou_against_sets_of_pixels(pixels):
     true, predicted = masks(pixels)
-    matrix, each = counted(true, predicted), np.array(overlaps(true, predicted))
-    if np.isnan(each).all():
+    matrix, ious = confusion(true, predicted), np.array(ious_of(true, predicted))
+    if np.isnan(ious).all():
         assert math.isnan(miou(matrix))
     else:
-        assert miou(matrix) == pytest.approx(np.nanmean(each))
+        assert miou(matrix) == pytest.approx(np.nanmean(ious))
     for policy, value in (("zero", 0), ("one", 1)):
-        expected = np.where(np.isnan(each), value, each).mean()
+        expected = np.where(np.isnan(ious), value, ious).mean()
         assert miou(matrix, absent=policy) == pytest.approx(expected)
 
 
 @settings(deadline=None)
 @given(PIXELS)
 def test_miou_against_scikit_learn(pixels):
-    """Which counts absent classes as what `zero_division` says."""
+    """scikit-learn counts absent classes as `zero_division`."""
     true, predicted = masks(pixels)
-    kept = true != 255
-    if not kept.any():
+    is_labelled = true != 255
+    if not is_labelled.any():
         return
     for policy, value in (("zero", 0.0), ("one", 1.0)):
         expected = jaccard_score(
-            true[kept],
-            predicted[kept],
+            true[is_labelled],
+            predicted[is_labelled],
             labels=range(CLASSES),
             average="macro",
             zero_division=value,
         )
-        assert miou(counted(true, predicted), absent=policy) == pytest.approx(expected)
+        assert miou(confusion(true, predicted), absent=policy) == pytest.approx(expected)
 
 
 @pytest.mark.slow  # its import takes ten seconds
 def test_miou_against_torchmetrics():
-    """Which leaves absent classes out, as our default does."""
+    """torchmetrics leaves absent classes out, as our default does."""
     import torch
     from torchmetrics.classification import MulticlassJaccardIndex
 
     random = np.random.default_rng(0)
-    for classes in ([0, 1, 2, 3, 4], [0, 2], [3]):  # all, and some that are nowhere
+    for classes in ([0, 1, 2, 3, 4], [0, 2], [3]):  # all, and some that are absent
         metric = MulticlassJaccardIndex(CLASSES, average="macro", ignore_index=255)
         total = np.zeros((CLASSES, CLASSES), dtype=int)
-        for _ in range(4):  # one matrix over all batches, and not a mean of batches
+        for _ in range(4):  # one matrix for all batches instead of a mean over batches
             true = random.choice([*classes, 255], size=(3, 8, 9))
             predicted = random.choice(classes, size=(3, 8, 9))
             metric.update(torch.from_numpy(predicted), torch.from_numpy(true))
-            total += counted(true.ravel(), predicted.ravel())
+            total += confusion(true.ravel(), predicted.ravel())
         assert miou(total) == pytest.approx(metric.compute().item(), abs=1e-6)
 
 
 def test_miou_by_hand():
-    """Class 0: 3 of 5, class 1: 1 of 3; class 2 is nowhere."""
+    """The IoU of class 0 is 3/5, that of class 1 is 1/3; class 2 is absent."""
     matrix = [[3, 1, 0], [1, 1, 0], [0, 0, 0]]
     assert miou(matrix) == pytest.approx((3 / 5 + 1 / 3) / 2)
     assert miou(matrix, absent="zero") == pytest.approx((3 / 5 + 1 / 3) / 3)
     assert miou(matrix, absent="one") == pytest.approx((3 / 5 + 1 / 3 + 1) / 3)
-    # Predicted somewhere, but true nowhere: present, with an overlap of 0.
+    # A class that is only predicted is present with an IoU of 0.
     assert miou([[3, 1], [0, 0]]) == pytest.approx(3 / 8)
 
 
 @settings(deadline=None)
 @given(arrays.arrays(np.int64, (3, 2, CLASSES, CLASSES), elements=st.integers(0, 9)))
-def test_miou_of_a_stack_is_that_of_each(matrices):
-    found = miou(matrices)
-    assert found.shape == (3, 2)
-    for place in np.ndindex(3, 2):
-        assert found[place] == pytest.approx(miou(matrices[place]), nan_ok=True)
-        assert miou(7 * matrices[place]) == pytest.approx(found[place], nan_ok=True)
+def test_miou_of_several_matrices(matrices):
+    result = miou(matrices)
+    assert result.shape == (3, 2)
+    for index in np.ndindex(3, 2):
+        assert result[index] == pytest.approx(miou(matrices[index]), nan_ok=True)
+        assert miou(7 * matrices[index]) == pytest.approx(result[index], nan_ok=True)

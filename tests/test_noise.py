@@ -9,14 +9,14 @@ IMAGES = torch.zeros(5, 3, 4, 4)
 IDS = [7, 0, 123456789012, 3, 42]
 
 
-def test_equal_names_draw_equally():
+def test_equal_noise_draws_equal_numbers():
     for method in ("uniform", "normal"):
         first, second = (getattr(Noise(1, IDS, "a", "b"), method)(IMAGES) for _ in range(2))
         assert torch.equal(first, second)
 
 
-def test_every_part_of_the_name_counts():
-    makers = [
+def test_streams_depend_on_every_argument():
+    noises = [
         Noise(1, IDS, "a", "b"),
         Noise(2, IDS, "a", "b"),
         Noise(1, [i + 1 for i in IDS], "a", "b"),
@@ -24,22 +24,22 @@ def test_every_part_of_the_name_counts():
         Noise(1, IDS, "b", "a"),
         Noise(1, IDS, "a", "b", draw=1),
     ]
-    drawn = torch.stack([maker.uniform(IMAGES) for maker in makers]).flatten(0, 1).flatten(1)
-    assert len(torch.unique(drawn, dim=0)) == len(makers) * len(IDS)
+    drawn = torch.stack([noise.uniform(IMAGES) for noise in noises]).flatten(0, 1).flatten(1)
+    assert len(torch.unique(drawn, dim=0)) == len(noises) * len(IDS)
 
 
 @given(st.permutations(range(5)), st.integers(1, 5))
 def test_rows_depend_neither_on_order_nor_on_batch_size(order, size):
-    whole = Noise(3, IDS, "x")
-    chosen = order[:size]
-    part = Noise(3, [IDS[i] for i in chosen], "x")
+    full = Noise(3, IDS, "x")
+    rows = order[:size]
+    part = Noise(3, [IDS[i] for i in rows], "x")
     for method in ("uniform", "normal", "uniform"):
-        everything = getattr(whole, method)(IMAGES)
-        assert torch.equal(getattr(part, method)(IMAGES[chosen]), everything[chosen])
-    assert torch.equal(part.integers(1000), whole.integers(1000)[chosen])
+        expected = getattr(full, method)(IMAGES)[rows]
+        assert torch.equal(getattr(part, method)(IMAGES[rows]), expected)
+    assert torch.equal(part.integers(1000), full.integers(1000)[rows])
 
 
-def test_layout_and_ids_may_come_in_any_form():
+def test_memory_format_and_type_of_ids_do_not_matter():
     expected = Noise(0, IDS).uniform(IMAGES)
     nhwc = IMAGES.to(memory_format=torch.channels_last)
     drawn = Noise(0, torch.tensor(IDS)).uniform(nhwc)
@@ -49,14 +49,14 @@ def test_layout_and_ids_may_come_in_any_form():
 
 
 def test_taken_rows_share_their_streams():
-    whole, twin = Noise(5, IDS), Noise(5, IDS)
-    first = whole.take(torch.tensor([4, 1])).uniform(IMAGES[:2])
-    assert torch.equal(first, twin.uniform(IMAGES)[[4, 1]])
+    noise, other = Noise(5, IDS), Noise(5, IDS)
+    first = noise.take(torch.tensor([4, 1])).uniform(IMAGES[:2])
+    assert torch.equal(first, other.uniform(IMAGES)[[4, 1]])
     mask = torch.tensor([False, True, True, False, True])
-    second = whole.take(mask).take(torch.tensor([0, 2])).uniform(IMAGES[:2])
-    assert torch.equal(second, twin.uniform(IMAGES)[[1, 4]])
-    # The rows not taken have not moved.
-    assert torch.equal(whole.uniform(IMAGES)[0], Noise(5, IDS).uniform(IMAGES)[0])
+    second = noise.take(mask).take(torch.tensor([0, 2])).uniform(IMAGES[:2])
+    assert torch.equal(second, other.uniform(IMAGES)[[1, 4]])
+    # The streams of the other rows have not advanced.
+    assert torch.equal(noise.uniform(IMAGES)[0], Noise(5, IDS).uniform(IMAGES)[0])
 
 
 def test_ranges_and_moments():
@@ -69,18 +69,18 @@ def test_ranges_and_moments():
     assert abs(unit.mean() - 0.5) < 3e-3
     normal = Noise(9, range(20)).normal(images, std=0.25)
     assert abs(normal.mean()) < 3e-3 and abs(normal.std() - 0.25) < 3e-3
-    whole = Noise(9, range(3000)).integers(10)
-    assert whole.dtype == torch.int64 and set(whole.tolist()) == set(range(10))
-    assert whole.bincount().min() > 220
+    integers = Noise(9, range(3000)).integers(10)
+    assert integers.dtype == torch.int64 and set(integers.tolist()) == set(range(10))
+    assert integers.bincount().min() > 220
 
 
-def test_known_answer():
-    """The first numbers of a stream: results stored earlier must stay reproducible."""
-    known = [[0.4180281162261963, 0.2927727699279785], [0.7770764231681824, 0.6109840869903564]]
+def test_streams_do_not_change_between_versions():
+    """Results on disk must stay reproducible."""
+    expected = [[0.4180281162261963, 0.2927727699279785], [0.7770764231681824, 0.6109840869903564]]
     drawn = Noise(0, [1, 2], "pgd").uniform(torch.zeros(2, 2))
-    assert torch.allclose(drawn, torch.tensor(known), atol=1e-7)
+    assert torch.allclose(drawn, torch.tensor(expected), atol=1e-7)
 
 
-def test_wrong_number_of_rows_is_refused():
-    with pytest.raises(ValueError, match="1 rows"):
+def test_wrong_number_of_rows():
+    with pytest.raises(ValueError, match="must have 1 rows, got 5"):
         Noise(0, [1]).uniform(IMAGES)

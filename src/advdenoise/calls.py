@@ -1,6 +1,6 @@
-"""What a component is handed by name: its parameters that are not keyword-only.
+"""Arguments that components get by name: their parameters that are not keyword-only.
 
-Keyword-only parameters are settings, which the configuration gives.
+Keyword-only parameters are settings from the configuration.
 """
 
 import functools
@@ -8,7 +8,7 @@ import inspect
 
 
 def injected_parameters(function) -> tuple[str, ...]:
-    """The names of the parameters of a (bound) component that are not settings."""
+    """The names of the parameters of a component, or a partial of one, that are not settings."""
     return tuple(parameter.name for parameter in _positional(function))
 
 
@@ -18,15 +18,15 @@ def required_parameters(function) -> tuple[str, ...]:
 
 
 def call_with(function, **available):
-    """Call a component with those of `available` that it lists by name."""
+    """Call a component with those of `available` that are its parameters."""
     names = injected_parameters(function)
     return function(**{name: available[name] for name in names if name in available})
 
 
 def _positional(function) -> list[inspect.Parameter]:
-    # A `partial` makes keywords of all that follows what it binds.
+    # The signature of a `partial` has all parameters after a bound one as keyword-only.
     bound = function.keywords if isinstance(function, functools.partial) else {}
-    plain = function.func if isinstance(function, functools.partial) else function
+    original = function.func if isinstance(function, functools.partial) else function
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
-    parameters = inspect.signature(plain).parameters.values()
+    parameters = inspect.signature(original).parameters.values()
     return [p for p in parameters if p.kind in kinds and p.name not in bound]

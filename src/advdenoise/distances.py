@@ -1,4 +1,4 @@
-"""How far a perturbation travels: distances between the maps of a classifier's named modules."""
+"""Propagation of perturbations: distances between feature maps of a classifier's named modules."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,29 +8,29 @@ from torch import Tensor, nn
 
 from advdenoise.errors import BadInput, suggest
 
-# Elements widened to float64 at once: on a CPU four blocks that stay in the cache.
+# Elements converted to float64 at once; on a CPU, four such blocks fit into the cache.
 BLOCK_ELEMENTS = {"cpu": 1 << 16, "cuda": 1 << 24}
 
 
 class Taps:
-    """Collects the outputs of named modules during a forward pass.
+    """Collect the outputs of named modules during a forward pass.
 
         with Taps(model, ["layers.3", "layers.25"]) as taps:
             logits = model(images)
             maps = taps.take()
 
-    A module that runs several times in one pass keeps what its last call gave. Without `reduce`
-    a map is copied when it is collected, because the next module may work in place.
+    Of a module that runs several times in one pass, the last output counts. Without `reduce`, a map
+    is copied when it is collected, because the next module may work in place.
 
     Args:
         model: any module.
         names: names as in `model.named_modules()`.
-        reduce: what to keep of a map, called as reduce(name, map) while the pass runs; it has to
-            be done with the map (or to have copied it) when it returns.
-        key: where the names stand in the configuration, for messages.
+        reduce: function of a name and a map, called during the pass; its result is collected
+            instead of the map. It must not keep the map without copying it.
+        key: the key of `names` in the configuration, for messages.
 
     Raises:
-        BadInput: for a name that the model does not have.
+        BadInput: for the name of a module that the model does not have.
     """
 
     def __init__(
@@ -44,12 +44,12 @@ class Taps:
         self._key = key
         self._names = list(names)
         self._reduce = reduce or (lambda _, output: output.clone())
-        self._modules = _named(model, self._names, key)
-        self._kept: dict[str, Tensor] = {}
+        self._modules = _named_modules(model, self._names, key)
+        self._outputs: dict[str, Tensor] = {}
         self._hooks: list = []
 
     def __enter__(self) -> "Taps":
-        self._hooks = [self._model.register_forward_pre_hook(lambda *_: self._kept.clear())]
+        self._hooks = [self._model.register_forward_pre_hook(lambda *_: self._outputs.clear())]
         for name, module in self._modules.items():
             self._hooks.append(module.register_forward_hook(self._hook(name)))
         return self
@@ -57,36 +57,36 @@ class Taps:
     def __exit__(self, *_) -> None:
         for hook in self._hooks:
             hook.remove()
-        self._kept.clear()
+        self._outputs.clear()
 
     def take(self) -> dict[str, Any]:
-        """What the last pass gave, by name in the order asked for. It is handed out once.
+        """The outputs of the last pass by name, in the order of `names`; this forgets them.
 
         Raises:
-            BadInput: for a module that did not run, or that gives something else than one tensor.
+            BadInput: for a module that did not run, also if the outputs were taken already.
         """
-        missing = [name for name in self._names if name not in self._kept]
+        missing = [name for name in self._names if name not in self._outputs]
         if missing:
             raise BadInput(
                 f"{self._key}: module {missing[0]!r} of {type(self._model).__name__} does not "
                 "run in a forward pass; name one that does, such as a module inside it"
             )
-        kept, self._kept = self._kept, {}
-        return {name: kept[name] for name in self._names}
+        outputs, self._outputs = self._outputs, {}
+        return {name: outputs[name] for name in self._names}
 
     def _hook(self, name: str):
-        def keep(module, inputs, output):
+        def collect(module, inputs, output):
             if not isinstance(output, Tensor):
                 raise BadInput(
-                    f"{self._key}: module {name!r} gives a {type(output).__name__} and not one "
+                    f"{self._key}: module {name!r} returns a {type(output).__name__} instead of a "
                     "tensor; name a module inside it"
                 )
-            self._kept[name] = self._reduce(name, output)
+            self._outputs[name] = self._reduce(name, output)
 
-        return keep
+        return collect
 
 
-def _named(model: nn.Module, names: Sequence[str], key: str) -> dict[str, nn.Module]:
+def _named_modules(model: nn.Module, names: Sequence[str], key: str) -> dict[str, nn.Module]:
     modules = dict(model.named_modules(remove_duplicate=False))
     for name in names:
         if name not in modules:
@@ -98,18 +98,18 @@ def _named(model: nn.Module, names: Sequence[str], key: str) -> dict[str, nn.Mod
 
 
 class Comparison:
-    """What `Taps` keeps of a pass: copies of its maps or, from given ones, the distances.
+    """A `reduce` function of `Taps` that copies the clean maps, then compares others with them.
 
-    Maps are compared where they are made, so that of all passes but the clean one none is stored.
+    Maps are compared during the forward pass, so that only the clean ones are stored.
 
     Args:
-        rectified: names of the modules whose maps are seen after ReLU, and as they are as `raw`.
+        rectified: names of the modules whose maps are compared after ReLU, and unchanged as `raw`.
             In Yoon et al. 2019 (section 4) "except for the last FC layer, all feature maps were
             observed after Relu", while modules that end before a norm, as in pre-activation and
             densely connected networks, give negative values too.
 
     Attributes:
-        clean: the maps that are compared with, by name; None to get copies.
+        clean: the clean maps by name; None while these are collected.
     """
 
     def __init__(self, rectified: Sequence[str] = ()):
@@ -123,7 +123,7 @@ class Comparison:
     @clean.setter
     def clean(self, maps: Mapping[str, Tensor] | None) -> None:
         self._clean = maps
-        # Maps that a ReLU made need none, and those of one layer are rectified once a batch.
+        # ReLU is applied once per batch, and not to maps that have no negative values.
         maps = maps or {}
         self._after_relu = {
             name: None if _is_rectified(maps[name]) else maps[name].relu()
@@ -134,25 +134,25 @@ class Comparison:
         if self._clean is None:
             return output.clone()
         raw = distance(self._clean[name], output)
-        after = self._after_relu.get(name)
-        if name not in self._rectified or (after is None and _is_rectified(output)):
+        clean = self._after_relu.get(name)
+        if name not in self._rectified or (clean is None and _is_rectified(output)):
             return raw
-        after = self._clean[name] if after is None else after
-        return distance(after, output.relu())._replace(raw=raw)
+        clean = self._clean[name] if clean is None else clean
+        return distance(clean, output.relu())._replace(raw=raw)
 
 
 def _is_rectified(output: Tensor) -> bool:
-    """Whether a map has no negative values, so that ReLU leaves it as it is."""
+    """Whether a map has no negative values, so that ReLU does not change it."""
     return bool(output.amin() >= 0)
 
 
 class Distance(NamedTuple):
     """Distances of N pairs of maps of one layer.
 
-    `elements` is the number n of a map's elements, `l2` and `cos_d` are float64 [N]. The
-    normalised Euclidean distance is printed over n (Yoon et al. 2019, section 3), which inflates
-    small layers against large ones; over the root of n it is the root mean square difference.
-    `raw` are those of the maps before ReLU, None where these are the same.
+    `elements` is the number n of elements of a map; `l2` and `cos_d` are float64 [N]. Yoon et al.
+    2019, section 3, normalise the Euclidean distance by n (`ne_d`), which makes it larger for small
+    layers than for large ones; normalised by the root of n (`ne_d_sqrt`), it is the root mean
+    square difference. `raw` are the distances of the maps before ReLU, None if they are the same.
     """
 
     elements: int
@@ -162,22 +162,24 @@ class Distance(NamedTuple):
 
     @property
     def before_relu(self) -> "Distance":
-        """The distances of the maps as their modules give them."""
+        """The distances of the maps without a ReLU applied to them."""
         return self if self.raw is None else self.raw
 
     @property
     def ne_d(self) -> Tensor:
+        """The Euclidean distance over the number of elements: float64 [N]."""
         return self.l2 / self.elements
 
     @property
     def ne_d_sqrt(self) -> Tensor:
+        """The Euclidean distance over the root of the number of elements: float64 [N]."""
         return self.l2 / self.elements**0.5
 
 
 def layer_distances(
     clean: Mapping[str, Tensor], other: Mapping[str, Tensor]
 ) -> dict[str, Distance]:
-    """Compare the maps of two passes layer by layer, image by image.
+    """Compare the maps of two passes for each layer and image.
 
     Args:
         clean, other: maps [N, ...] by layer, of equal shapes.
@@ -187,18 +189,23 @@ def layer_distances(
 
 @torch.no_grad()
 def distance(clean: Tensor, other: Tensor) -> Distance:
-    """Euclidean and cosine distance of each row of `clean` to its row of `other`, [N, ...] both.
+    """Euclidean and cosine distance between the rows of `clean` and of `other`, both [N, ...].
 
-    Sums run in float64. COS-D is 1 - cos of the angle between the flattened maps, in [0, 2]; two
-    zero maps have 0, a zero map and another one have 1.
+    Sums are computed in float64. The cosine distance (COS-D) is 1 - cos of the angle between the
+    flattened maps, in [0, 2]; it is 0 between two zero maps and 1 between a zero map and another.
+
+    Raises:
+        ValueError: for maps of different shapes.
     """
     if clean.shape != other.shape:
-        raise ValueError(f"maps of shapes {tuple(clean.shape)} and {tuple(other.shape)}")
+        raise ValueError(
+            f"maps must have equal shapes, got {tuple(clean.shape)} and {tuple(other.shape)}"
+        )
     clean, other = _flat(clean, other)
     elements = clean.shape[1]
     size = BLOCK_ELEMENTS.get(clean.device.type, BLOCK_ELEMENTS["cuda"])
     rows, columns = min(len(clean), max(1, size // elements)), min(size, elements)
-    # Reused by all blocks: fresh memory for each was measured to cost four times the arithmetic.
+    # Reused by all blocks: allocating it for each takes four times as long as the arithmetic.
     work = clean.new_empty((4, rows * columns), dtype=torch.float64)
     pairs = zip(clean.split(rows), other.split(rows), strict=True)
     sums = torch.cat([_row_sums(a, b, columns, work) for a, b in pairs], dim=1)
@@ -206,7 +213,7 @@ def distance(clean: Tensor, other: Tensor) -> Distance:
 
 
 def _flat(clean: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as [N, n]; the order of the elements is free, so channels-last maps need no copy."""
+    """Both maps as [N, n], in any order of elements, so that channels-last maps are not copied."""
     if clean.dim() == 4 and clean.is_contiguous(memory_format=torch.channels_last):
         clean, other = clean.permute(0, 2, 3, 1), other.permute(0, 2, 3, 1)
     return clean.reshape(len(clean), -1), other.reshape(len(other), -1)
@@ -233,12 +240,12 @@ def _block_sums(clean: Tensor, other: Tensor, work: Tensor) -> Tensor:
 def _cosine_distance(dd: Tensor, ds: Tensor, aa: Tensor, bb: Tensor, ab: Tensor) -> Tensor:
     norm_a, norm_b = aa.sqrt(), bb.sqrt()
     product = norm_a * norm_b
-    # 1 - <a,b>/(|a||b|) loses its digits for nearly equal maps, which is what small perturbations
-    # give. It equals (|d|^2 - (|a| - |b|)^2) / (2|a||b|), whose |a| - |b| = <d,s> / (|a| + |b|)
-    # does not cancel; maps of very unequal norms are for the plain form.
+    # 1 - <a,b>/(|a||b|) suffers from cancellation for nearly equal maps, the case of small
+    # perturbations. It equals (|d|^2 - (|a| - |b|)^2) / (2|a||b|), where |a| - |b| =
+    # <d,s> / (|a| + |b|) does not cancel. For maps of very different norms the first form is used.
     gap = ds / (norm_a + norm_b)
-    apart = torch.where(dd < product, (dd - gap**2) / (2 * product), 1 - ab / product)
-    apart = apart.clamp(0, 2)
-    apart[(aa == 0) | (bb == 0)] = 1.0
-    apart[(aa == 0) & (bb == 0)] = 0.0
-    return apart
+    cos_d = torch.where(dd < product, (dd - gap**2) / (2 * product), 1 - ab / product)
+    cos_d = cos_d.clamp(0, 2)
+    cos_d[(aa == 0) | (bb == 0)] = 1.0
+    cos_d[(aa == 0) & (bb == 0)] = 0.0
+    return cos_d

@@ -1,4 +1,4 @@
-"""Accuracy, attack success, overlap and detection rates of whole sets, NaN where undefined."""
+"""Accuracy, attack success, mIoU and detection rates; NaN where undefined."""
 
 import math
 
@@ -6,9 +6,9 @@ import numpy as np
 
 
 def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
-    """Share of all images whose predicted class is the label, both [N].
+    """Fraction of images whose predicted class is the label; both are int [N].
 
-    Clean accuracy on clean images, robust accuracy on adversarial ones.
+    This is the clean accuracy for clean images and the robust accuracy for adversarial ones.
     """
     return _share(np.asarray(predictions) == np.asarray(labels))
 
@@ -16,34 +16,36 @@ def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
 def attack_success_rate(
     clean_predictions: np.ndarray, adversarial_predictions: np.ndarray, labels: np.ndarray
 ) -> float:
-    """Share of misclassified adversarial images, over images the classifier had right; all [N]."""
+    """Fraction of the correctly classified images that are misclassified when attacked; int [N]."""
     labels = np.asarray(labels)
-    right = np.asarray(clean_predictions) == labels
-    return _share((np.asarray(adversarial_predictions) != labels)[right])
+    correct = np.asarray(clean_predictions) == labels
+    return _share((np.asarray(adversarial_predictions) != labels)[correct])
 
 
 def miou(confusion: np.ndarray, absent: str = "skip") -> np.ndarray:
-    """Mean over classes of TP / (TP + FP + FN), their intersection over union: [...].
+    """Mean intersection over union, the mean over classes of TP / (TP + FP + FN): float [...].
 
-    `confusion` [..., K, K] counts pixels, rows by their true class, columns by the predicted one.
-    A class that is neither true nor predicted anywhere is left out of the mean (`skip`), or counts
-    as 0 (`zero`) or 1 (`one`).
+    Args:
+        confusion: numbers of pixels [..., K, K], with rows for true and columns for predicted
+            classes.
+        absent: what to do with classes that no pixel has or is predicted as: leave them out of the
+            mean (`skip`), or count them as 0 (`zero`) or 1 (`one`).
     """
     confusion = np.asarray(confusion, dtype=np.float64)
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     union = confusion.sum(-1) + confusion.sum(-2) - hits
     present = union > 0
     overlap = np.where(present, hits / np.where(present, union, 1), float(absent == "one"))
-    counted = present.sum(-1) if absent == "skip" else np.full(union.shape[:-1], union.shape[-1])
+    n_classes = present.sum(-1) if absent == "skip" else np.full(union.shape[:-1], union.shape[-1])
     with np.errstate(invalid="ignore"):
-        return overlap.sum(-1) / counted
+        return overlap.sum(-1) / n_classes
 
 
 def roc_auc(scores: np.ndarray, is_adversarial: np.ndarray) -> float:
-    """Area under the ROC curve of `scores` [N], higher = more adversarial.
+    """Area under the ROC curve of `scores` [N], which are higher for adversarial images.
 
-    The share of pairs (adversarial, clean) in which the adversarial image has the higher score;
-    a tie counts half.
+    It is the fraction of pairs (adversarial, clean) in which the adversarial image has the higher
+    score; ties count half. `is_adversarial` is bool [N].
     """
     positives, negatives = _by_score(scores, is_adversarial)
     pairs = positives.sum() * negatives.sum()
@@ -54,10 +56,10 @@ def roc_auc(scores: np.ndarray, is_adversarial: np.ndarray) -> float:
 
 
 def tpr_at_fpr(scores: np.ndarray, is_adversarial: np.ndarray, fpr: float) -> float:
-    """The highest true positive rate of a threshold whose false positive rate is at most `fpr`.
+    """The highest true positive rate of thresholds with a false positive rate of at most `fpr`.
 
-    Thresholds lie at the scores, nothing is interpolated: with ties or few clean images the
-    false positive rate itself may be well below `fpr`.
+    Thresholds are the scores themselves, without interpolation: with ties or few clean images, the
+    false positive rate of the threshold may be well below `fpr`. Arguments as for `roc_auc`.
     """
     positives, negatives = _by_score(scores, is_adversarial)
     if positives.sum() == 0 or negatives.sum() == 0:
@@ -74,12 +76,12 @@ def _share(hits: np.ndarray) -> float:
 def _by_score(scores: np.ndarray, is_adversarial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of adversarial and of clean images at each distinct score, lowest first."""
     scores = np.asarray(scores)
-    if np.isnan(scores).any():  # no order, hence no rates
+    if np.isnan(scores).any():  # NaN has no order
         return np.zeros(1), np.zeros(1)
-    distinct, place = np.unique(scores, return_inverse=True)
+    distinct, index = np.unique(scores, return_inverse=True)
     is_adversarial = np.asarray(is_adversarial, dtype=bool)
     counts = [
-        np.bincount(place[rows], minlength=len(distinct))
+        np.bincount(index[rows], minlength=len(distinct))
         for rows in (is_adversarial, ~is_adversarial)
     ]
     return counts[0].astype(float), counts[1].astype(float)

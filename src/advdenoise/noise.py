@@ -1,4 +1,4 @@
-"""Random numbers that belong to an image and not to its place in a batch."""
+"""Random numbers that depend on an image and not on its position in a batch."""
 
 import hashlib
 import json
@@ -10,23 +10,23 @@ from torch import Tensor
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
-    """A seed of 63 bits for one use, from the replicate's seed and the names of the use."""
+    """A seed of 63 bits derived from the replicate's seed and the names of a purpose."""
     digest = hashlib.sha256(json.dumps([int(seed), *names]).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
 class Noise:
-    """One random stream per row of a batch, each from (seed, image id, names, draw).
+    """One random stream per row of a batch, each seeded by (seed, image id, names, draw).
 
-    What a row draws depends neither on the batch's size nor on its order nor on the device: the
-    streams run on the CPU and are moved. They start when first used and go on from call to call,
-    so equal calls in equal order give equal numbers.
+    The numbers of a row do not depend on the batch's size or order, nor on the device: they are
+    drawn on the CPU and then moved. Streams continue from call to call, so the same calls in the
+    same order give the same numbers.
 
     Args:
         seed: the replicate's seed.
-        ids: image id of each row, N whole numbers. Rows of equal id draw equally.
-        names: what the numbers are for, so that an attack's draws are never the defence's.
-        draw: number of the repetition.
+        ids: image id of each row, N whole numbers. Rows with equal ids get equal numbers.
+        names: the purpose of the numbers, so that an attack and a defence never share them.
+        draw: index of the repetition.
     """
 
     def __init__(self, seed: int, ids: Sequence[int] | np.ndarray, *names: str, draw: int = 0):
@@ -56,12 +56,12 @@ class Noise:
         return drawn.to(device)
 
     def take(self, index: Tensor) -> "Noise":
-        """The rows at `index` (int64 places or a bool mask [N]), which share these streams."""
+        """The noise of the rows at `index` (int64 or a bool mask [N]), with the same streams."""
         index = torch.as_tensor(index).cpu()
-        places = index.nonzero().flatten() if index.dtype == torch.bool else index
+        positions = index.nonzero().flatten() if index.dtype == torch.bool else index
         taken = object.__new__(Noise)
         taken._common, taken._ids, taken._generators = self._common, self._ids, self._generators
-        taken._rows = [self._rows[i] for i in places.tolist()]
+        taken._rows = [self._rows[i] for i in positions.tolist()]
         return taken
 
     def _streams(self) -> list[torch.Generator]:
@@ -73,14 +73,14 @@ class Noise:
     def _generator(self, image: int) -> torch.Generator:
         digest = self._common.copy()
         digest.update(str(image).encode())
-        # torch's CPU generator keeps 32 bits of its seed: of n rows some two share a stream with
-        # a probability of n^2 / 2^33, which harms nothing that is averaged over images.
+        # torch's CPU generator uses 32 bits of its seed: two of n rows share a stream with a
+        # probability of n^2 / 2^33, which does not matter in means over images.
         return torch.Generator().manual_seed(int.from_bytes(digest.digest()[:4], "little"))
 
     def _fill(self, like: Tensor, draw) -> Tensor:
         if len(like) != len(self):
-            raise ValueError(f"noise for {len(self)} rows was asked for {len(like)}")
-        # Rows are drawn in the order of the shape, whatever the layout of `like`.
+            raise ValueError(f"`like` must have {len(self)} rows, got {len(like)}")
+        # Numbers are drawn in the order of the shape, whatever the memory format of `like`.
         drawn = torch.empty(like.shape, dtype=torch.float32)
         for row, generator in zip(drawn, self._streams(), strict=True):
             draw(row, generator=generator)

@@ -1,7 +1,7 @@
 """95 % intervals over images, and the spread between replicates.
 
-What is undefined (no images, one class only, values that are not finite) is NaN, without a warning:
-nothing that is not finite is left out of a mean.
+Undefined results (no images, one class only, values that are not finite) are NaN without a warning.
+Values that are not finite are never left out of a mean.
 """
 
 import functools
@@ -13,11 +13,11 @@ import numpy as np
 
 _QUANTILES = (0.025, 0.975)
 _NORMAL = 1.959963984540054  # the standard normal's 97.5 % quantile
-_BLOCK = 1 << 21  # drawn counts held at once: 16 MB
+_BLOCK = 1 << 21  # elements of the arrays of counts: 16 MB
 
 
 class Estimate(NamedTuple):
-    """A value, the bounds of its 95 % interval, and the number of images behind it."""
+    """A value, the bounds of its 95 % interval, and the number of images."""
 
     value: float
     low: float
@@ -26,16 +26,16 @@ class Estimate(NamedTuple):
 
     @classmethod
     def exact(cls, value: float, n: int) -> "Estimate":
-        """A number that was counted: its interval is the number itself."""
+        """A number without uncertainty, whose interval is the number itself."""
         return cls(value, value, value, n)
 
     @classmethod
     def without_interval(cls, value: float, n: int = 1) -> "Estimate":
-        """A number whose interval is not known (NaN)."""
+        """A number with an unknown interval (NaN)."""
         return cls(float(value), math.nan, math.nan, n)
 
     def scaled(self, factor: float, offset: float = 0.0) -> "Estimate":
-        """The same times `factor`, less `offset`."""
+        """Value and bounds times `factor`, minus `offset`."""
         value, low, high = (factor * bound - offset for bound in self[:3])
         return Estimate(value, low, high, self.n)
 
@@ -47,10 +47,10 @@ def ratio(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def wilson(successes: float, n: int) -> Estimate:
-    """A share and Wilson's score interval (Wilson, 1927).
+    """The fraction `successes` / `n` with Wilson's score interval (Wilson 1927).
 
-    `successes` need not be whole, for shares that are averaged for each image first. Undefined
-    where they are no finite number.
+    `successes` need not be whole: it may be a sum of fractions, one for each image. The estimate is
+    NaN if it is not finite.
     """
     n = int(n)
     if n == 0 or not math.isfinite(successes):
@@ -60,7 +60,7 @@ def wilson(successes: float, n: int) -> Estimate:
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     variance = max(share * (1 - share), 0.0) / n + z2 / (4 * n * n)
     half = _NORMAL / (1 + z2 / n) * math.sqrt(variance)
-    # By the formula 0 <= low <= share <= high <= 1; rounding breaks it near 0 and 1.
+    # In exact arithmetic 0 <= low <= share <= high <= 1; rounding violates it near 0 and 1.
     low = min(max(centre - half, 0.0), share)
     high = max(min(centre + half, 1.0), share)
     return Estimate(share, low, high, n)
@@ -71,8 +71,8 @@ def bootstrap_mean(
 ) -> Estimate:
     """The mean of `values` [N] and its percentile interval over resampled images.
 
-    `groups` [N] says which image a value belongs to: an image's values are drawn together, and
-    `n` counts images. By default every value is an image of its own.
+    `groups` [N] are the images of the values: values of one image are drawn together, and `n` is
+    the number of images. By default, each value is a separate image.
     """
     values = np.asarray(values, dtype=np.float64)
     _, image = np.unique(np.arange(len(values)) if groups is None else groups, return_inverse=True)
@@ -98,11 +98,11 @@ def bootstrap_difference(
 
 
 class Scored(NamedTuple):
-    """What detectors say of rows, all [N].
+    """Detectors' scores of rows; all arrays are [N].
 
-    `scores` are higher for what looks more adversarial. `ids` are the rows' images: rows of one id
-    (an image and its adversarial twin, in all runs) are drawn together. `runs` are the splits and
-    replicates that the rows belong to; by default there is one.
+    `scores` are higher for rows that look more adversarial. `ids` are the images of the rows: rows
+    of one id (a clean image and its adversarial counterpart, in all runs) are drawn together.
+    `runs` are the splits and replicates of the rows; by default there is one.
     """
 
     scores: np.ndarray
@@ -120,12 +120,12 @@ def bootstrap_auc(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Estimate:
-    """The area under the ROC curve, ties counting half, and its interval over resampled images.
+    """The area under the ROC curve (ties count half) and its interval over resampled images.
 
-    The arguments are those of `Scored`. The value is the mean of the runs' areas and the interval
-    that of the mean: images are drawn once for all runs. Rows of one class have no area; a mean
-    leaves out the runs that have none, and a resample without any does not count. `n` counts
-    images.
+    The arguments are those of `Scored`. The value is the mean of the runs' areas, and the interval
+    that of the mean: images are drawn once for all runs. A run with rows of one class has no area
+    and is left out of the mean; resamples in which no run has an area are left out of the interval.
+    `n` is the number of images.
     """
     scored = _arrays(Scored(scores, is_adversarial, ids, runs))
     images = np.unique(scored.ids)
@@ -138,15 +138,15 @@ def bootstrap_auc_difference(
 ) -> Estimate:
     """The area of `first` minus that of `second`, as a mean over the runs that both have.
 
-    It is paired: images are drawn once for both, though their rows need not be of the same images.
-    All else is as for `bootstrap_auc`.
+    It is paired: images are drawn once for both, although their rows may be of different images.
+    Otherwise it is as `bootstrap_auc`.
     """
     first, second = _arrays(first), _arrays(second)
     assert first.runs is not None and second.runs is not None
     common = np.intersect1d(first.runs, second.runs)
     first, second = (_of_runs(scored, common) for scored in (first, second))
     images = np.union1d(first.ids, second.ids)
-    # Where either has a score that is NaN there is no pair.
+    # There are no pairs if either has a score that is NaN.
     pairs: list[_Pair] = list(zip(_ranked(first, images), _ranked(second, images), strict=False))
     return _bootstrap_areas(pairs, images, resamples, seed)
 
@@ -154,11 +154,11 @@ def bootstrap_auc_difference(
 def resampled_auc(
     several: Sequence[Scored], *, resamples: int = 1000, seed: int = 0
 ) -> tuple[np.ndarray, int]:
-    """Areas as `bootstrap_auc` has them: over all images, then over resampled ones; and `n`.
+    """Areas as in `bootstrap_auc` over all images, then over resampled ones; and `n`.
 
-    The array is [len(several), 1 + resamples]. Images are drawn once for all, so that what follows
-    from several areas, such as a mean or a correlation, is computed column by column and has the
-    interval of `interval_of`.
+    The array is [len(several), 1 + resamples]. Images are drawn once for all of `several`, so that
+    a function of several areas, such as a mean or a correlation, can be computed for each column;
+    `interval_of` returns its interval.
     """
     arrays = [_arrays(scored) for scored in several]
     images = np.unique(np.concatenate([scored.ids for scored in arrays]))
@@ -177,7 +177,8 @@ def resampled_means(
 ) -> tuple[np.ndarray, int]:
     """Means of each column of `values` [N, K] over all images, then over resampled ones; and `n`.
 
-    The array is [K, 1 + resamples]; `groups` [N] are the values' images, which are drawn together.
+    The array is [K, 1 + resamples]. `groups` [N] are the images of the rows; rows of one image are
+    drawn together.
     """
     _, image = np.unique(groups, return_inverse=True)
     sizes = np.bincount(image)
@@ -192,8 +193,8 @@ def resampled_sums(
 ) -> tuple[np.ndarray, int]:
     """Sums of each column of `values` [N, K] over all images, then over resampled ones; and `n`.
 
-    The array is [1 + resamples, K]; `groups` [N] are the values' images, which are drawn together.
-    Two calls with equal images draw them alike, so that what follows from both sums is paired.
+    The array is [1 + resamples, K]. `groups` [N] are the images of the rows; rows of one image are
+    drawn together. Two calls with the same images draw them alike, so that their sums are paired.
     """
     images, image = np.unique(groups, return_inverse=True)
     sums = np.zeros((len(images), np.shape(values)[1]))
@@ -203,19 +204,23 @@ def resampled_sums(
 
 
 def interval_of(values: np.ndarray, n: int) -> Estimate:
-    """The estimate that follows from a value and its resampled ones, [1 + resamples]."""
+    """The estimate for `values` [1 + resamples], the value and those of resamples."""
     return _percentiles(values[0], [np.asarray(values[1:], dtype=np.float64)], n)
 
 
 class _Ranked(NamedTuple):
-    """Rows of one run in order of score; at `ties` a new score begins, `image` is their place."""
+    """Rows of one run in order of score.
+
+    `image` is the index of each row's image, `positive` whether it is adversarial; `ties` are the
+    rows at which a new score begins.
+    """
 
     image: np.ndarray
     positive: np.ndarray
     ties: np.ndarray
 
     def areas(self, counts: np.ndarray) -> np.ndarray:
-        """Areas [B] where images are drawn `counts` [B, images] times."""
+        """Areas [B] of resamples that draw the images `counts` [B, images] times."""
         return _weighted_auc(counts[:, self.image], self.positive, self.ties)
 
 
@@ -229,27 +234,28 @@ def _arrays(scored: Scored) -> Scored:
 
 
 def _of_runs(scored: Scored, runs: np.ndarray) -> Scored:
+    """The rows of these runs."""
     assert scored.runs is not None
-    kept = np.isin(scored.runs, runs)
+    rows = np.isin(scored.runs, runs)
     return Scored(
-        scored.scores[kept], scored.is_adversarial[kept], scored.ids[kept], scored.runs[kept]
+        scored.scores[rows], scored.is_adversarial[rows], scored.ids[rows], scored.runs[rows]
     )
 
 
 def _ranked(scored: Scored, images: np.ndarray) -> list[_Ranked]:
-    """The rows of each run; none where a score is NaN, which has no order. `images` are sorted."""
+    """The rows of each run; none if a score is NaN, which has no order. `images` are sorted."""
     if np.isnan(scored.scores).any():
         return []
     assert scored.runs is not None
-    found = []
+    runs = []
     for run in np.unique(scored.runs):
         rows = np.flatnonzero(scored.runs == run)
         rows = rows[np.argsort(scored.scores[rows], kind="stable")]
         scores = scored.scores[rows]
         ties = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])
         image = np.searchsorted(images, scored.ids[rows])
-        found.append(_Ranked(image, scored.is_adversarial[rows], ties))
-    return found
+        runs.append(_Ranked(image, scored.is_adversarial[rows], ties))
+    return runs
 
 
 def _bootstrap_areas(
@@ -279,10 +285,10 @@ def _mean(areas: list[np.ndarray], resamples: int) -> np.ndarray:
 
 
 def pooled(estimates: Sequence[Estimate]) -> tuple[Estimate, float]:
-    """Replicates' estimates averaged (value, bounds and n), and the replicates' spread.
+    """The mean of replicates' estimates (value, bounds and n), and the replicates' spread.
 
-    The interval stays one over the images of a replicate; the spread is the values' standard
-    deviation (n - 1), NaN for fewer than two.
+    The interval is still one over the images of a replicate. The spread is the standard deviation
+    (n - 1) of the values, NaN for fewer than two.
     """
     if not estimates:
         return Estimate(math.nan, math.nan, math.nan, 0), math.nan
@@ -293,12 +299,12 @@ def pooled(estimates: Sequence[Estimate]) -> tuple[Estimate, float]:
 
 
 def _draws(images: int, resamples: int, seed: int, rows: int = 0) -> Iterator[np.ndarray]:
-    """How often each image is drawn, [resamples, images] in blocks of bounded size."""
+    """How often each image is drawn: [resamples, images] in blocks of bounded size."""
     if images == 0:
         return
     block = max(1, _BLOCK // max(images, rows))
     if block >= resamples:
-        yield _kept(images, resamples, seed)
+        yield _cached_counts(images, resamples, seed)
         return
     generator = np.random.default_rng(seed)
     for start in range(0, resamples, block):
@@ -306,14 +312,15 @@ def _draws(images: int, resamples: int, seed: int, rows: int = 0) -> Iterator[np
 
 
 @functools.lru_cache(maxsize=2)
-def _kept(images: int, resamples: int, seed: int) -> np.ndarray:
-    """All draws in one block: a table asks hundreds of times for the same ones."""
+def _cached_counts(images: int, resamples: int, seed: int) -> np.ndarray:
+    """All draws in one block; a table needs the same ones hundreds of times."""
     counts = _counts(np.random.default_rng(seed), resamples, images)
     counts.flags.writeable = False
     return counts
 
 
 def _counts(generator: np.random.Generator, resamples: int, images: int) -> np.ndarray:
+    """How often each image is drawn with replacement, float64 [resamples, images]."""
     drawn = generator.integers(images, size=(resamples, images))
     drawn += images * np.arange(resamples)[:, None]
     counts = np.bincount(drawn.ravel(), minlength=resamples * images)
@@ -331,9 +338,10 @@ def _weighted_auc(weights: np.ndarray, positive: np.ndarray, ties: np.ndarray) -
 
 
 def _percentiles(value: float, blocks: list[np.ndarray], n: int) -> Estimate:
-    found = np.concatenate(blocks) if blocks else np.empty(0)
-    found = found[~np.isnan(found)]
-    if not math.isfinite(value) or len(found) == 0:
+    """The estimate of `value` from its values in resamples, of which NaN is left out."""
+    resampled = np.concatenate(blocks) if blocks else np.empty(0)
+    resampled = resampled[~np.isnan(resampled)]
+    if not math.isfinite(value) or len(resampled) == 0:
         return Estimate(float(value), math.nan, math.nan, n)
-    low, high = np.quantile(found, _QUANTILES)
+    low, high = np.quantile(resampled, _QUANTILES)
     return Estimate(float(value), float(low), float(high), n)
