@@ -1,30 +1,31 @@
-"""Our attacks against foolbox, torchattacks and ART.
+"""Our attacks compared with foolbox, torchattacks and ART.
 
     python -m bench.attacks [--networks elu_cnn lenet] [--attacks fgsm bim] [--images 128]
                             [--rounds 9] [--pgd-steps 40] [--search-steps 20] [--queries 300]
                             [--threads 2]
                             [--output FILE.md]
 
-from the repository's root, in the benchmark environment. Each library works in a process of its
-own, on the same images with the same settings; the processes take turns (A B C D A B C D ...), so
-that a change of the machine's load meets all of them. Networks are trained briefly first, on
-CIFAR-10 below the folder ADVDENOISE_DATA, or on the embedded patches where that is not set.
+from the repository's root, in the benchmark environment. Each library runs in its own process, on
+the same images with the same settings. The processes take turns (A B C D A B C D ...), so that a
+change of the machine's load affects all of them. Networks are trained briefly first, on CIFAR-10
+in the folder ADVDENOISE_DATA, or on the embedded patches if that is not set.
 
-Every peer is set up well: weights frozen, eval mode, channels_last, labels given, no success check
-after the attack, the same number of threads. `ours` attacks the network rewritten for inference,
-`unfolded` the network as the peers do. `bare` is as many forward and input-backward passes as the
-attack has steps, of the rewritten network: what is left of `ours` without the attack.
+All libraries get the same fast setup: frozen weights, eval mode, channels_last, labels, no success
+check after the attack, the same number of threads. `ours` attacks the network rewritten for
+inference, `unfolded` the same network as the other libraries. `bare` are as many forward and
+input-backward passes of the rewritten network as the attack has steps.
 
-DeepFool (l2 and linf) and C&W (l2, 9 searches of --search-steps) meet foolbox alone, on the first
-quarter of the images and in a third of the rounds; torchattacks and ART attack one image after the
-other or search otherwise. `loaded` is foolbox on a network as it comes from its file: weights that
-ask for gradients, NCHW; `stopping` is the same with foolbox's default of giving up a search that
-stalls, where all others take all steps. For C&W, `bare` are the passes of the images right.
+DeepFool (l2 and linf) and C&W (l2, 9 searches of --search-steps) are compared only with foolbox, on
+the first quarter of the images and in a third of the rounds: torchattacks and ART attack images one
+by one or search differently. `loaded` is foolbox with the network as loaded from its file, with
+weights that require gradients and in NCHW. `stopping` is the same with foolbox's default, to stop a
+search that stalls, while all others take all steps. For C&W, `bare` are the passes of the
+correctly classified images.
 
 Printed for each attack, medians over the rounds: images/s of wall time, CPU seconds, CPU time as a
-multiple of ours in the same round, success rate over the images that the network had right, mean L2
-and Linf of the perturbation. foolbox's momentum adds up signs instead of L1-normalised gradients,
-so its norms at MI-FGSM are its own.
+multiple of ours in the same round, success rate over correctly classified images, mean L2 and Linf
+of the perturbation. foolbox's MI-FGSM accumulates signs instead of L1-normalised gradients, so that
+its norms differ.
 """
 
 import argparse
@@ -44,7 +45,7 @@ SEARCHES = 9
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Our attacks against other libraries'.")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--attacks", nargs="+", default=ATTACKS, choices=ATTACKS)
     parser.add_argument("--libraries", nargs="+", default=list(LIBRARIES), choices=LIBRARIES)
@@ -55,15 +56,15 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--training-steps", type=int, default=450)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--output", type=Path, help="the table once more, as a Markdown file")
+    parser.add_argument("--output", type=Path, help="Markdown file to write the table to")
     options = parser.parse_args()
-    # Spinning threads would charge one library's waiting to its CPU time.
+    # The waiting of spinning threads would count as CPU time.
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
 
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         path = Path(folder) / "networks.pt"
-        run_apart(prepare, path, options)
+        run_in_process(prepare, path, options)
         workers = {name: Worker(name, path, options) for name in options.libraries}
         for worker in workers.values():
             stack.callback(worker.stop)
@@ -72,7 +73,7 @@ def main() -> None:
         options.output.write_text(text + "\n", encoding="utf-8")
 
 
-def run_apart(function, *arguments) -> None:
+def run_in_process(function, *arguments) -> None:
     process = multiprocessing.get_context("spawn").Process(target=function, args=arguments)
     process.start()
     process.join()
@@ -81,7 +82,7 @@ def run_apart(function, *arguments) -> None:
 
 
 class Worker:
-    """One library in a process of its own, which attacks when asked."""
+    """One library in its own process."""
 
     def __init__(self, library: str, path: Path, options: argparse.Namespace):
         context = multiprocessing.get_context("spawn")
@@ -89,7 +90,7 @@ class Worker:
         self._process = context.Process(target=serve, args=(other, library, path, options))
         self._process.start()
         other.close()
-        self.offers = self._pipe.recv()
+        self.attacks = self._pipe.recv()
 
     def attack(self, network: str, attack: str) -> dict:
         self._pipe.send((network, attack))
@@ -112,7 +113,7 @@ def serve(pipe, library: str, path: Path, options: argparse.Namespace) -> None:
         model = build(name, saved["classes"], saved[name])
         models[name] = model
         attacks[name] = LIBRARIES[library](model, images, labels, options)
-    pipe.send({name: list(offered) for name, offered in attacks.items()})
+    pipe.send({name: list(functions) for name, functions in attacks.items()})
     while (task := pipe.recv()) is not None:
         network, attack = task
         wall, cpu = time.perf_counter(), time.process_time()
@@ -127,20 +128,20 @@ def measure(model, images, labels, adversarial) -> dict:
     count = len(adversarial)
     images, labels = images[:count], labels[:count]
     with torch.no_grad():
-        right = model(images).argmax(1) == labels
-        fooled = model(adversarial).argmax(1) != labels
+        correct = model(images).argmax(1) == labels
+        misclassified = model(adversarial).argmax(1) != labels
     change = (adversarial - images).flatten(1)
     return {
         "images": count,
-        "accuracy": right.float().mean().item(),
-        "success": fooled[right].float().mean().item(),
+        "accuracy": correct.float().mean().item(),
+        "success": misclassified[correct].float().mean().item(),
         "l2": change.norm(2, 1).mean().item(),
         "linf": change.norm(float("inf"), 1).mean().item(),
     }
 
 
 def report(workers: dict[str, Worker], options: argparse.Namespace):
-    """Print the table while it grows, and yield its lines."""
+    """Print the lines of the table as they are measured, and yield them."""
     columns = "network,attack,library,images/s,CPU s,CPU / ours,success %,mean L2,mean Linf"
     head = columns.split(",")
     yield show(head)
@@ -148,29 +149,29 @@ def report(workers: dict[str, Worker], options: argparse.Namespace):
     for network in options.networks:
         for attack in options.attacks:
             count = max(1, options.rounds // 3) if attack in LONG else options.rounds
-            rounds = [ask(workers, network, attack) for _ in range(count + 1)]
+            rounds = [run_round(workers, network, attack) for _ in range(count + 1)]
             for library in rounds[0]:
                 # The first round warms up.
                 yield show(row(network, attack, library, rounds[1:]))
 
 
-def ask(workers: dict[str, Worker], network: str, attack: str) -> dict[str, dict]:
+def run_round(workers: dict[str, Worker], network: str, attack: str) -> dict[str, dict]:
     return {
         name: worker.attack(network, attack)
         for name, worker in workers.items()
-        if attack in worker.offers[network]
+        if attack in worker.attacks[network]
     }
 
 
 def row(network: str, attack: str, library: str, rounds: list[dict]) -> list[str]:
-    own = [answers[library] for answers in rounds]
-    first = "ours" if "ours" in rounds[0] else library
-    ratios = [answers[library]["cpu"] / answers[first]["cpu"] for answers in rounds]
-    rate = own[0]["images"] / statistics.median(answer["wall"] for answer in own)
-    cpu = statistics.median(answer["cpu"] for answer in own)
+    results = [by_library[library] for by_library in rounds]
+    reference = "ours" if "ours" in rounds[0] else library
+    ratios = [by_library[library]["cpu"] / by_library[reference]["cpu"] for by_library in rounds]
+    rate = results[0]["images"] / statistics.median(result["wall"] for result in results)
+    cpu = statistics.median(result["cpu"] for result in results)
     cells = [f"{rate:.1f}", f"{cpu:.3f}", f"{statistics.median(ratios):.3f}"]
     if library != "bare":
-        last = own[-1]
+        last = results[-1]
         cells += [f"{100 * last['success']:.2f}", f"{last['l2']:.4f}", f"{last['linf']:.5f}"]
     return [network, attack, library, *cells]
 
@@ -182,7 +183,7 @@ def show(cells: list[str]) -> str:
 
 
 def prepare(path: Path, options: argparse.Namespace) -> None:
-    """Train the networks for a moment and save them with the images to attack."""
+    """Train the networks briefly and save them with the images to attack."""
     import torch
 
     from advdenoise.inference.elu import use_fast_elu
@@ -204,7 +205,7 @@ def prepare(path: Path, options: argparse.Namespace) -> None:
         with torch.no_grad():
             predictions = model.eval()(saved["images"]).argmax(1)
         accuracy = (predictions == saved["labels"]).float().mean()
-        print(f"{name}: {100 * accuracy:.1f} % of {len(test)} images right", flush=True)
+        print(f"{name}: {100 * accuracy:.1f} % of {len(test)} images correct", flush=True)
     torch.save(saved, path)
 
 
@@ -267,8 +268,8 @@ def resnet18(classes: int):
 NETWORKS = {"elu_cnn": elu_cnn, "lenet": lenet, "resnet18": resnet18}
 
 
-def few(images, labels):
-    """The images for attacks that take long."""
+def first_quarter(images, labels):
+    """The images for slow attacks."""
     count = max(1, len(images) // 4)
     return images[:count], labels[:count]
 
@@ -283,31 +284,31 @@ def unfolded(model, images, labels, options) -> dict:
     from advdenoise.attacks import blackbox, gradient, minimal
     from advdenoise.noise import Noise
 
-    known = {"images": images, "labels": labels, "targeted": False, "predict": model}
+    inputs = {"images": images, "labels": labels, "targeted": False, "predict": model}
     size = {"epsilon": EPSILON, "alpha": ALPHA}
-    first, own = few(images, labels)
+    first, first_labels = first_quarter(images, labels)
 
     def pgd():
         noise = Noise(0, range(len(images)), "bench")
-        return images + gradient.pgd(**known, noise=noise, **size, steps=options.pgd_steps)
+        return images + gradient.pgd(**inputs, noise=noise, **size, steps=options.pgd_steps)
 
     def cw():
-        # What no step fools turns black, as in foolbox.
+        # Images on which no step succeeds turn black, as in foolbox.
         search = {"binary_search_steps": SEARCHES, "steps": options.search_steps, "fill": 0.0}
-        return first + minimal.carlini_wagner(first, own, False, model, **search)
+        return first + minimal.carlini_wagner(first, first_labels, False, model, **search)
 
     def square():
         noise = Noise(0, range(len(first)), "bench")
         size = {"epsilon": EPSILON, "queries": options.queries}
-        return first + blackbox.square(first, own, False, model, noise, **size)
+        return first + blackbox.square(first, first_labels, False, model, noise, **size)
 
     return {
-        "fgsm": lambda: images + gradient.fgsm(**known, epsilon=EPSILON),
-        "bim": lambda: images + gradient.bim(**known, **size, steps=10),
+        "fgsm": lambda: images + gradient.fgsm(**inputs, epsilon=EPSILON),
+        "bim": lambda: images + gradient.bim(**inputs, **size, steps=10),
         "pgd": pgd,
-        "mi_fgsm": lambda: images + gradient.mi_fgsm(**known, **size, steps=10),
-        "deepfool_l2": lambda: first + minimal.deepfool(first, own, model, norm="l2"),
-        "deepfool_linf": lambda: first + minimal.deepfool(first, own, model, norm="linf"),
+        "mi_fgsm": lambda: images + gradient.mi_fgsm(**inputs, **size, steps=10),
+        "deepfool_l2": lambda: first + minimal.deepfool(first, first_labels, model, norm="l2"),
+        "deepfool_linf": lambda: first + minimal.deepfool(first, first_labels, model, norm="linf"),
         "cw": cw,
         "square": square,
     }
@@ -328,21 +329,24 @@ def bare(model, images, labels, options) -> dict:
             torch.autograd.grad(loss, leaf)
         return images
 
-    first, own = few(images, labels)
+    first, first_labels = first_quarter(images, labels)
     with torch.no_grad():
-        right = network(first).argmax(1) == own
+        correct = network(first).argmax(1) == first_labels
 
-    def looks():
+    def forward_passes():
         with torch.no_grad():
             for _ in range(options.queries):
-                network(first[right])
+                network(first[correct])
         return images
 
     counts = {"fgsm": 1, "bim": 10, "pgd": options.pgd_steps, "mi_fgsm": 10}
-    searched = SEARCHES * options.search_steps
+    search_steps = SEARCHES * options.search_steps
     return {
         name: lambda count=count: passes(images, labels, count) for name, count in counts.items()
-    } | {"cw": lambda: passes(first[right], own[right], searched), "square": looks}
+    } | {
+        "cw": lambda: passes(first[correct], first_labels[correct], search_steps),
+        "square": forward_passes,
+    }
 
 
 def foolbox(model, images, labels, options) -> dict:
@@ -351,7 +355,7 @@ def foolbox(model, images, labels, options) -> dict:
 
     wrapped, criterion = PyTorchModel(model, bounds=(0, 1)), Misclassification(labels)
     size = {"abs_stepsize": ALPHA, "random_start": False}
-    made = {
+    linf = {
         "fgsm": attacks.LinfFastGradientAttack(),
         "bim": attacks.LinfBasicIterativeAttack(**size, steps=10),
         "pgd": attacks.LinfProjectedGradientDescentAttack(
@@ -359,7 +363,7 @@ def foolbox(model, images, labels, options) -> dict:
         ),
         "mi_fgsm": attacks.LinfMomentumIterativeFastGradientMethod(**size, steps=10),
     }
-    first, own = few(images, labels)
+    first, first_labels = first_quarter(images, labels)
     minimal = {
         "deepfool_l2": attacks.L2DeepFoolAttack(),
         "deepfool_linf": attacks.LinfDeepFoolAttack(),
@@ -367,9 +371,9 @@ def foolbox(model, images, labels, options) -> dict:
     }
     return {
         name: lambda attack=attack: attack.run(wrapped, images, criterion, epsilon=EPSILON)
-        for name, attack in made.items()
+        for name, attack in linf.items()
     } | {
-        name: lambda attack=attack: attack.run(wrapped, first, Misclassification(own))
+        name: lambda attack=attack: attack.run(wrapped, first, Misclassification(first_labels))
         for name, attack in minimal.items()
     }
 
@@ -382,14 +386,14 @@ def stopping(model, images, labels, options) -> dict:
     from foolbox import PyTorchModel, attacks
     from foolbox.criteria import Misclassification
 
-    first, own = few(images.contiguous(), labels)
+    first, first_labels = first_quarter(images.contiguous(), labels)
     wrapped = PyTorchModel(from_file(model), bounds=(0, 1))
     attack = attacks.L2CarliniWagnerAttack(SEARCHES, options.search_steps)
-    return {"cw": lambda: attack.run(wrapped, first, Misclassification(own))}
+    return {"cw": lambda: attack.run(wrapped, first, Misclassification(first_labels))}
 
 
 def from_file(model):
-    """The network as nobody has touched it: weights that ask for gradients, NCHW."""
+    """The network as loaded from its file: weights that require gradients, NCHW."""
     import torch
 
     model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
@@ -399,16 +403,16 @@ def from_file(model):
 def torchattacks(model, images, labels, options) -> dict:
     from torchattacks import BIM, FGSM, MIFGSM, PGD, Square
 
-    made = {
+    linf = {
         "fgsm": FGSM(model, eps=EPSILON),
         "bim": BIM(model, eps=EPSILON, alpha=ALPHA, steps=10),
         "pgd": PGD(model, eps=EPSILON, alpha=ALPHA, steps=options.pgd_steps, random_start=True),
         "mi_fgsm": MIFGSM(model, eps=EPSILON, alpha=ALPHA, steps=10, decay=1.0),
     }
-    first, own = few(images, labels)
+    first, first_labels = first_quarter(images, labels)
     square = Square(model, eps=EPSILON, n_queries=options.queries, seed=0)
-    return {name: lambda attack=attack: attack(images, labels) for name, attack in made.items()} | {
-        "square": lambda: square(first, own)
+    return {name: lambda attack=attack: attack(images, labels) for name, attack in linf.items()} | {
+        "square": lambda: square(first, first_labels)
     }
 
 
@@ -427,24 +431,24 @@ def art(model, images, labels, options) -> dict:
         device_type="cpu",
     )
     size = {"eps": EPSILON, "batch_size": len(images)}
-    many = size | {"eps_step": ALPHA, "verbose": False}
-    made = {
+    iterative = size | {"eps_step": ALPHA, "verbose": False}
+    linf = {
         "fgsm": evasion.FastGradientMethod(classifier, **size),
-        "bim": evasion.BasicIterativeMethod(classifier, **many, max_iter=10),
+        "bim": evasion.BasicIterativeMethod(classifier, **iterative, max_iter=10),
         "pgd": evasion.ProjectedGradientDescent(
-            classifier, **many, max_iter=options.pgd_steps, num_random_init=1
+            classifier, **iterative, max_iter=options.pgd_steps, num_random_init=1
         ),
-        "mi_fgsm": evasion.MomentumIterativeMethod(classifier, **many, max_iter=10),
+        "mi_fgsm": evasion.MomentumIterativeMethod(classifier, **iterative, max_iter=10),
     }
     pixels, targets = images.contiguous().numpy(), labels.numpy()
-    first, own = (part.contiguous().numpy() for part in few(images, labels))
+    first, first_labels = (part.contiguous().numpy() for part in first_quarter(images, labels))
     square = evasion.SquareAttack(
         classifier, eps=EPSILON, max_iter=options.queries, batch_size=len(first), verbose=False
     )
     return {
         name: lambda attack=attack: torch.from_numpy(attack.generate(pixels, targets))
-        for name, attack in made.items()
-    } | {"square": lambda: torch.from_numpy(square.generate(first, own))}
+        for name, attack in linf.items()
+    } | {"square": lambda: torch.from_numpy(square.generate(first, first_labels))}
 
 
 LIBRARIES = {

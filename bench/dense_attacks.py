@@ -1,21 +1,21 @@
-"""Attacks on predictions of every pixel against the bare passes that they need.
+"""Attacks on dense predictions compared with the bare passes that they need.
 
     python -m bench.dense_attacks [--sides 129x129 353x481] [--images 4] [--batch 2] [--rounds 3]
                                   [--threads 1] [--classes 21] [--width 16]
 
-from the repository's root. The small DeepLabV3+ with fresh weights is attacked with FGSM, I-FGSM of
-10 steps and SegPGD of 10 steps on images and masks drawn at random, a twentieth of whose pixels
-have no class. `--images` are as many as get 10 steps at 353x481, `--batch` are so many at a time;
-of smaller ones, and of those that get one step, there are as many more.
+from the repository's root. A randomly initialised small DeepLabV3+ is attacked with FGSM, I-FGSM of
+10 steps and SegPGD of 10 steps, on random images and masks in which a twentieth of the pixels has
+no class. `--images` and `--batch` are the numbers for 10 steps at 353x481; for smaller images or
+fewer steps they are larger in proportion.
 
 A bare pass is forward, torch's mean cross-entropy without those pixels, and input-backward of the
-network as the jobs have it (folded, frozen, channels-last), on tensors in memory. Compared with
-these are the attack alone, which needs as many as it has steps, and the attack's whole job (`run`:
-it opens files, loads the network, attacks, judges, compresses and writes), which needs one forward
-pass more, for the judgement. They take turns.
+network as jobs use it (folded, frozen, channels-last), on tensors in memory. It is compared with
+the attack alone, which needs as many passes as it has steps, and with the whole job (`run`: it
+opens files, loads the network, attacks, predicts, compresses and writes), which needs one more
+forward pass. They take turns.
 
-Printed, medians over the rounds: images a second of the job, and the ratio of the seconds of either
-to those of its bare passes, in wall and in CPU time.
+Printed, medians over the rounds: images per second of the job, and the ratio of the seconds of the
+attack and of the job to those of their bare passes, in wall and in CPU time.
 """
 
 import argparse
@@ -23,26 +23,25 @@ import contextlib
 import functools
 import io
 import json
-import os
 import statistics
 import tempfile
 from pathlib import Path
 
-from bench._clock import as_in_jobs, seconds
+from bench._clock import keep_freed_memory, seconds, use_threads
 
 EPSILON, ALPHA, STEPS = 0.032, 0.25 / 255, 10
-WALK = {"epsilon": EPSILON, "alpha": ALPHA, "steps": STEPS}
+ITERATIVE = {"epsilon": EPSILON, "alpha": ALPHA, "steps": STEPS}
 ATTACKS = {
     "FGSM": ("gradient.fgsm", {"epsilon": EPSILON}, 1),
-    "I-FGSM, 10 steps": ("gradient.bim", WALK, STEPS),
-    "SegPGD, 10 steps": ("gradient.segpgd", WALK, STEPS),
+    "I-FGSM, 10 steps": ("gradient.bim", ITERATIVE, STEPS),
+    "SegPGD, 10 steps": ("gradient.segpgd", ITERATIVE, STEPS),
 }
 IGNORED = 255
 PIXELS = 353 * 481
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Attacks on dense predictions and bare passes.")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sides", nargs="+", default=["129x129", "353x481"])
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--batch", type=int, default=2)
@@ -51,27 +50,22 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=21)
     parser.add_argument("--width", type=int, default=16)
     options = parser.parse_args()
-    # Spinning threads would charge their waiting to the CPU time.
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    as_in_jobs()
-
-    import torch
-
-    torch.set_num_threads(options.threads)
+    use_threads(options.threads)
+    keep_freed_memory()
     head = ("sides", "attack", "images/s", "attack: wall", "CPU", "job: wall", "CPU")
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
-    for words in options.sides:
-        sides = [int(side) for side in words.split("x")]
+    for text in options.sides:
+        sides = [int(side) for side in text.split("x")]
         for name, (_, _, passes) in ATTACKS.items():
-            more = PIXELS / (sides[0] * sides[1])
-            count, batch = int(options.images * more * STEPS / passes), int(options.batch * more)
+            scale = PIXELS / (sides[0] * sides[1])
+            count, batch = int(options.images * scale * STEPS / passes), int(options.batch * scale)
             with tempfile.TemporaryDirectory() as folder:
                 files = Files(Path(folder), sides, count, max(1, batch), options)
-                print(f"| {words} | {name} | {compare(files, name, options.rounds)} |", flush=True)
+                print(f"| {text} | {name} | {compare(files, name, options.rounds)} |", flush=True)
 
 
 class Files:
-    """An image set, a segmenter, and both as the jobs have them."""
+    """An image set and a segmentation network, as files and as loaded by jobs."""
 
     def __init__(self, root: Path, sides: list[int], count: int, batch: int, options):
         import numpy as np
@@ -98,15 +92,15 @@ class Files:
         torch.manual_seed(0)
         with open_images(self.images) as clean:
             network = models.build("classifiers", self.entry, clean.shape, options.classes)
-            with torch.no_grad():  # batch norm has seen images
-                (seen,) = clean.batches(batch, models.device(), batch)
-                network.to(models.device()).train()(seen.images)
+            with torch.no_grad():  # for the statistics of batch norm
+                (first,) = clean.batches(batch, models.device(), batch)
+                network.to(models.device()).train()(first.images)
             write_weights(self.victim, network.state_dict(), {"settings": {}})
             self.network = models.classifier(self.victim, self.entry, clean)
             self.batches = list(clean.batches(batch, models.device()))
 
     def job(self, name: str) -> None:
-        """The whole job, without what it prints."""
+        """The whole job, without its prints."""
         from advdenoise.stages import attack
 
         function, settings, _ = ATTACKS[name]
@@ -120,9 +114,9 @@ class Files:
             "purifier": None,
             "denoiser": None,
         }
-        places = {"output": self.root / "made.h5", "resume": self.root / "resume"}
+        paths = {"output": self.root / "adversarial.h5", "resume": self.root / "resume"}
         with contextlib.redirect_stdout(io.StringIO()):
-            attack.run(settings, "", images=self.images, victim=self.victim, **places)
+            attack.run(settings, "", images=self.images, victim=self.victim, **paths)
 
     def attack(self, name: str) -> None:
         """The attack alone, on tensors in memory."""
@@ -131,13 +125,13 @@ class Files:
         from advdenoise.noise import Noise
 
         function, settings, _ = ATTACKS[name]
-        bound = load("attacks", {"function": function, "settings": settings})
+        attack = load("attacks", {"function": function, "settings": settings})
         for batch in self.batches:
-            handed = {"images": batch.images, "labels": batch.labels, "targeted": False}
-            call_with(bound, **handed, predict=self.network, noise=Noise(0, batch.ids, "bench"))
+            inputs = {"images": batch.images, "labels": batch.labels, "targeted": False}
+            call_with(attack, **inputs, predict=self.network, noise=Noise(0, batch.ids, "bench"))
 
     def bare(self, passes: int) -> None:
-        """So many passes with their gradients."""
+        """`passes` forward and input-backward passes."""
         import torch
         from torch.nn import functional
 
@@ -148,8 +142,8 @@ class Files:
                 loss = functional.cross_entropy(logits, batch.labels, ignore_index=IGNORED)
                 torch.autograd.grad(loss, leaf)
 
-    def look(self) -> None:
-        """One pass without."""
+    def forward(self) -> None:
+        """One forward pass."""
         import torch
 
         with torch.no_grad():
@@ -158,19 +152,19 @@ class Files:
 
 
 def compare(files: Files, name: str, count: int) -> str:
-    ways = [
+    functions = [
         functools.partial(files.bare, ATTACKS[name][2]),
-        files.look,
+        files.forward,
         functools.partial(files.attack, name),
         functools.partial(files.job, name),
     ]
     # The first round warms up.
-    rounds = [[seconds(way) for way in ways] for _ in range(count + 1)][1:]
+    rounds = [[seconds(function) for function in functions] for _ in range(count + 1)][1:]
     images = sum(len(batch.images) for batch in files.batches)
     cells = [f"{images / statistics.median(times[3][0] for times in rounds):.2f}"]
-    for ours, needed in ((2, (0,)), (3, (0, 1))):
+    for measured, bare in ((2, (0,)), (3, (0, 1))):
         for clock in (0, 1):
-            ratios = [t[ours][clock] / sum(t[way][clock] for way in needed) for t in rounds]
+            ratios = [t[measured][clock] / sum(t[i][clock] for i in bare) for t in rounds]
             cells.append(f"{statistics.median(ratios):.3f}")
     return " | ".join(cells)
 

@@ -1,33 +1,31 @@
-"""The distances stage against the bare forward passes that it needs, and its memory.
+"""The distances stage compared with the bare forward passes that it needs, and its memory.
 
     python -m bench.distances [--images 128] [--batch 32] [--rounds 3] [--threads 1]
                               [--classifiers resnet18 densenet201 cnn26]
 
-from the repository's root. Networks with fresh weights look at photographs of 32x32: a CIFAR
-ResNet-18, tapped after its stem, each stage and at the logits; DenseNet-201 at 128 pixels, tapped
-as in Yoon et al. 2019; and the 26-layer CNN, tapped after each convolution's
-norm, its pools and at the logits, the extreme: many elements to compare beside the least
-arithmetic. They meet three sets of random noise, which cost nothing to make, without and with a
-narrow RED-Net.
+from the repository's root. The classifiers are randomly initialised and get photographs of 32x32: a
+CIFAR ResNet-18, tapped after its stem, each stage and at the logits; DenseNet-201 at 128 pixels,
+tapped as in Yoon et al. 2019; and the 26-layer CNN, tapped after the norm of each convolution, the
+pools and at the logits, an extreme case with many elements to compare and little arithmetic. There
+are three sets of images with random noise, which cost little, without and with a narrow RED-Net.
 
-The job's whole work (`run`: it opens files, loads networks, passes, compares, writes) takes turns
-with bare passes on tensors in memory, as the job has them (eval mode, channels-last, equal
-batches): of the clean images, of those with noise, and of what the denoiser makes of either, its
-own passes among them. An image is counted once for each pass of the classifier.
+The whole job (`run`: it opens files, loads networks, runs them, compares, writes) takes turns with
+bare passes on tensors in memory, in the same mode and batches as the job's: of the clean images, of
+those with noise, and of all of them denoised, including the passes of the denoiser. An image counts
+once for each pass of the classifier.
 
-Printed, medians over the rounds: passes a second of both ways in wall time, the ratio of the job's
-seconds to those of the bare passes in wall and in CPU time, and what the job holds at most for a
+Printed, medians over the rounds: passes per second of both in wall time, the ratio of the job's
+seconds to those of the bare passes in wall and in CPU time, and the peak memory of the job for a
 quarter of the images and for all (Linux only), in runs that are not timed.
 """
 
 import argparse
 import functools
-import os
 import statistics
 import tempfile
 from pathlib import Path
 
-from bench._clock import as_in_jobs, seconds
+from bench._clock import keep_freed_memory, seconds, use_threads
 
 CONFIGURATION = """
 scale: bench
@@ -54,7 +52,7 @@ denoisers:
     training:
       {{function: plain.reconstruct, epochs: 0, batch: 64, optimiser: {{name: adam, lr: 0.001}}}}
 purifiers: {{direct: {{function: basic.direct, denoiser: red}}}}
-suites: {{met: {{threats: [clean, noise], purifiers: [none, direct]}}}}
+suites: {{all: {{threats: [clean, noise], purifiers: [none, direct]}}}}
 distances:
   images: {images}
   taps:
@@ -70,31 +68,26 @@ experiments: {{}}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The distances stage against bare passes.")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=128)
-    # A quarter of the images is to fill one, so that both peaks are of whole batches.
+    # At most a quarter of the images, so that both peaks are those of full batches
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--classifiers", nargs="+", default=["resnet18", "densenet201", "cnn26"])
     options = parser.parse_args()
-    # Spinning threads would charge their waiting to the CPU time.
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    as_in_jobs()
-
-    import torch
-
-    torch.set_num_threads(options.threads)
+    use_threads(options.threads)
+    keep_freed_memory()
     head = ("classifier", "bare passes/s", "the job's", "wall", "CPU", "MB, a quarter", "MB, all")
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     with tempfile.TemporaryDirectory() as folder:
-        made = Files(Path(folder), options)
+        files = Files(Path(folder), options)
         for name in options.classifiers:
-            print(f"| {name} | {compare(made, name, options)} |", flush=True)
+            print(f"| {name} | {compare(files, name, options)} |", flush=True)
 
 
 class Files:
-    """What the stages before the distances give, made once."""
+    """The files that the distances stage reads, each created when it is first needed."""
 
     def __init__(self, root: Path, options):
         import yaml
@@ -108,91 +101,94 @@ class Files:
         self._root = root
 
     def options(self, rule: str, **names) -> dict:
-        """A job's settings and inputs; these are made where they are absent."""
+        """A job's settings and inputs; missing inputs are created."""
         job = self.flow.job(rule, names)
-        return {"settings": job.settings} | {k: self._made(v) for k, v in job.inputs.items()}
+        return {"settings": job.settings} | {k: self._paths(v) for k, v in job.inputs.items()}
 
-    def _made(self, files):
+    def _paths(self, files):
         from advdenoise.stages import attack, images, training
 
         if isinstance(files, list):
-            return [self._made(file) for file in files]
+            return [self._paths(file) for file in files]
         path = self._root / files
         if path.exists():
             return path
-        place, name = {"seed": "0", "dataset": "patches"}, path.stem
+        common, name = {"seed": "0", "dataset": "patches"}, path.stem
         resume = {"code": "", "resume": self._root / "resume"}
         weights = {"weights": path, "history": path.with_suffix(".parquet"), **resume}
         if "images" in path.parts:
             options = self.options("images", dataset="patches", split=name)
             images.run(**options, output=path)
         elif "classifiers" in path.parts:
-            options = self.options("train_classifier", **place, classifier=name)
+            options = self.options("train_classifier", **common, classifier=name)
             training.train_classifier(**options, **weights)
         elif "denoisers" in path.parts:
-            options = self.options("train_denoiser", **place, denoiser=name)
+            options = self.options("train_denoiser", **common, denoiser=name)
             training.train_denoiser(**options, **weights)
         else:
-            options = self.options("attack", **place, threat=path.parent.name, split=name)
+            options = self.options("attack", **common, threat=path.parent.name, split=name)
             attack.run(**options, output=path, **resume)
         return path
 
 
-def compare(made: Files, classifier: str, options) -> str:
+def compare(files: Files, classifier: str, options) -> str:
     from advdenoise.stages import distances
     from advdenoise.stages.memory import peak_bytes
     from advdenoise.stages.models import device
 
-    place = {"seed": "0", "dataset": "patches", "suite": "met", "split": "train"}
-    given = made.options("distances", **place, classifier=classifier)
+    names = {"seed": "0", "dataset": "patches", "suite": "all", "split": "train"}
+    job_options = files.options("distances", **names, classifier=classifier)
     with tempfile.TemporaryDirectory() as folder:
-        given["output"] = Path(folder) / "distances.parquet"
-        job = functools.partial(distances.run, **given)
-        bare = Bare(given)
+        job_options["output"] = Path(folder) / "distances.parquet"
+        job = functools.partial(distances.run, **job_options)
+        bare = BarePasses(job_options)
         rounds = [(seconds(bare), seconds(job)) for _ in range(options.rounds + 1)][1:]
         peaks = []
         for images in (options.images // 4, options.images):
-            few = given | {"settings": given["settings"] | {"images": images}}
-            peaks.append(peak_bytes(functools.partial(distances.run, **few), device()))
+            settings = job_options["settings"] | {"images": images}
+            part = functools.partial(distances.run, **job_options | {"settings": settings})
+            peaks.append(peak_bytes(part, device()))
     rates = [
-        bare.passes / statistics.median(way[0] for way in ways)
-        for ways in zip(*rounds, strict=True)
+        bare.passes / statistics.median(times.wall for times in column)
+        for column in zip(*rounds, strict=True)
     ]
     ratios = [statistics.median(job[i] / bare[i] for bare, job in rounds) for i in (0, 1)]
     cells = [f"{rate:.0f}" for rate in rates] + [f"{ratio:.2f}" for ratio in ratios]
     return " | ".join(cells + ["" if peak is None else f"{peak / 1e6:.0f}" for peak in peaks])
 
 
-class Bare:
+class BarePasses:
     """The passes of a job on tensors in memory."""
 
-    def __init__(self, given: dict):
+    def __init__(self, job_options: dict):
         from advdenoise.stages import models
         from advdenoise.stages.data import open_images
         from advdenoise.stages.threats import open_threats
 
-        settings, device = given["settings"], models.device()
+        settings, device = job_options["settings"], models.device()
         with (
-            open_images(given["images"]) as clean,
-            open_threats(["clean", *settings["threats"]], given["adversarial"], clean) as threats,
+            open_images(job_options["images"]) as clean,
+            open_threats(
+                ["clean", *settings["threats"]], job_options["adversarial"], clean
+            ) as threats,
         ):
             self._network = models.load_frozen(
-                "classifiers", given["classifier"], settings["classifier"], clean
+                "classifiers", job_options["classifier"], settings["classifier"], clean
             )
             (entry,) = (p["denoiser_entry"] for p in settings["purifiers"] if "denoiser" in p)
-            self._denoise = models.load_frozen("denoisers", *given["denoiser"], entry, clean)
-            self._seen = []
+            self._denoise = models.load_frozen("denoisers", *job_options["denoiser"], entry, clean)
+            self._batches = []
             for batch in clean.batches(settings["batch"], device, settings["images"]):
-                self._seen += [threat.images for threat in threats.iter_batches(batch)]
-        self.passes = 2 * sum(map(len, self._seen))
+                self._batches += [threat.images for threat in threats.iter_batches(batch)]
+        self.passes = 2 * sum(map(len, self._batches))
 
     def __call__(self) -> None:
         import torch
 
         with torch.no_grad():
-            for seen in self._seen:
-                self._network(seen)
-                self._network(self._denoise(seen).clamp(0, 1))
+            for images in self._batches:
+                self._network(images)
+                self._network(self._denoise(images).clamp(0, 1))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,18 @@
-"""What the exact rewriting of classifiers for inference gains.
+"""The gain of the exact rewriting of classifiers for inference.
 
     python -m bench.fold [--images 128] [--rounds 25] [--threads 2]
 
-from the repository's root. Plain (eval mode, frozen, channels_last), plain with the quick ELU where
-there is one, and folded take turns in one process, on the same random images; batch norm has seen a
-few batches. Printed for the forward pass and for the forward and input-backward pass: medians of
-the CPU milliseconds, and the median over the rounds of plain / folded. Page faults count as CPU
-time and weigh on whatever allocates more: run it with and without
+from the repository's root. Compared are the plain network (eval mode, frozen, channels_last), the
+plain network with the fast ELU if it has one, and the folded network. They take turns in one
+process, on the same random images; batch norm has statistics of a few batches. Printed for the
+forward pass and for the forward and input-backward pass: medians of the CPU milliseconds, and the
+median over the rounds of plain / variant. Page faults count as CPU time, more for networks that
+allocate more; to see their share, run it with and without
 
     MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_MMAP_MAX_=0
 
-which lets glibc keep freed memory, to see them apart. ATEN_CPU_CAPABILITY=avx2 shows the gain where
-torch's expm1, and with it its ELU, is fast.
+with which glibc keeps freed memory. ATEN_CPU_CAPABILITY=avx2 shows the gain on CPUs where torch's
+expm1, and with it its ELU, is fast.
 """
 
 import argparse
@@ -20,22 +21,22 @@ import os
 import statistics
 import time
 
+from bench._clock import use_threads
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Plain against folded classifiers.")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    # Spinning threads would charge their waiting to the CPU time.
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    use_threads(options.threads)
 
     import torch
 
     from advdenoise.classifiers.convnets import elu_cnn, lenet
     from advdenoise.classifiers.resnet import cifar_resnet18
 
-    torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     print(
         "| network | pass | variant | CPU ms | plain / variant |\n| --- | --- | --- | --- | --- |"
@@ -60,15 +61,15 @@ def variants(network, images) -> dict:
         for _ in range(5):
             network.train()(images)
     network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    found = {"plain": network}
-    quick = use_fast_elu(copy.deepcopy(network))
-    if any(isinstance(module, FastELU) for module in quick.modules()):
-        found["quick ELU"] = quick
-    return found | {"folded": fold(network)}
+    networks = {"plain": network}
+    fast = use_fast_elu(copy.deepcopy(network))
+    if any(isinstance(module, FastELU) for module in fast.modules()):
+        networks["fast ELU"] = fast
+    return networks | {"folded": fold(network)}
 
 
 def compare(name: str, networks: dict, images, rounds: int) -> None:
-    for what, run in (("forward", forward), ("forward + backward", forward_and_backward)):
+    for label, run in (("forward", forward), ("forward + backward", forward_and_backward)):
         seconds = {variant: [] for variant in networks}
         for number in range(rounds + 2):
             for variant, network in networks.items():
@@ -76,10 +77,10 @@ def compare(name: str, networks: dict, images, rounds: int) -> None:
                 run(network, images)
                 if number >= 2:  # The first rounds warm up.
                     seconds[variant].append(time.process_time() - start)
-        for variant, own in seconds.items():
-            ratios = [a / b for a, b in zip(seconds["plain"], own, strict=True)]
-            cells = f"{1000 * statistics.median(own):.1f} | {statistics.median(ratios):.2f}"
-            print(f"| {name} | {what} | {variant} | {cells} |", flush=True)
+        for variant, times in seconds.items():
+            ratios = [a / b for a, b in zip(seconds["plain"], times, strict=True)]
+            cells = f"{1000 * statistics.median(times):.1f} | {statistics.median(ratios):.2f}"
+            print(f"| {name} | {label} | {variant} | {cells} |", flush=True)
 
 
 def forward(network, images) -> None:

@@ -1,24 +1,24 @@
-"""Leave-one-out features: the authors' procedure, full passes, and ours.
+"""Leave-one-out features: the authors' procedure, full passes and ours compared.
 
     python -m bench.leave_one_out [--images 128] [--rounds 3] [--threads 2] [--share 16]
 
-from the repository's root. The network is the 26-layer CNN with fresh weights; the images are 32x32
-crops of photographs, others in each round; the masks are single pixels and SLIC superpixels (64, as
-in 2021; segmentation counts in all times); the features are the interquartile ranges of the
-predicted class's probability (1-D), of all probabilities (10-D), and of 3,800 hidden nodes and the
-probabilities (4K-D). The ways take turns:
+from the repository's root. The network is the randomly initialised 26-layer CNN; the images are
+32x32 crops of photographs, others in each round; the masks are single pixels and SLIC superpixels
+(64, as in 2021; all times include the segmentation); the features are the interquartile ranges of
+the predicted class's probability (1-D), of all probabilities (10-D), and of 3,800 hidden nodes and
+the probabilities (4K-D). Compared, in turn, are:
 
-- authors: the procedure of the published notebooks, written plainly: masks multiplied onto the
-  normalised images in float64, one forward pass of all images for each pixel or segment number,
-  each node fetched by itself, np.percentile; the network as written, with torch's own ELU;
-- full passes: ours for networks that are no plain stack, masks of many images in each pass;
-- ours: the change alone; and the same in as many single-thread processes as there are threads.
+- authors: the procedure of the published notebooks: masks are multiplied with the normalised images
+  in float64, with one forward pass of all images for each pixel or segment number, indexing of each
+  node and np.percentile; the network is unchanged, with torch's own ELU;
+- full passes: ours for networks that are not sequential, with masks of many images in each pass;
+- ours: only the changed windows; and the same in as many single-thread processes as threads.
 
 The first two do one in `--share` of their passes, and their printed seconds are scaled up. Peak
-memory is what a way holds at most beyond what was there (Linux only), in a run that is not timed.
-The difference is that of the attributions to those of float64 full passes, on one image and
-relative to the largest. The floor is the number of multiply-adds of the changed windows at the rate
-at which the machine was just seen to convolve.
+memory is measured in a run that is not timed (Linux only). The difference is the largest one of the
+attributions of an image to those of float64 full passes, relative to the largest attribution. The
+floor is the time of the multiply-adds of the changed windows at the measured rate of this machine's
+convolutions.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import time
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 
-# Spinning threads would charge their waiting to the CPU time.
+# The waiting of spinning threads would count as CPU time.
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 import numpy as np  # noqa: E402
@@ -49,14 +49,14 @@ from advdenoise.stages.memory import peak_bytes
 SHAPE, CLASSES = (3, 32, 32), 10
 MEAN = 120.70748 / 255
 TAPS = [f"layers.{i}" for i in range(6, 25)]
-# Batches of images before the first round: our superpixels' windows have some hundred forms, and
-# convolutions are compiled for each as it is first seen.
-WARMING = {"pixels": 0, "slic": 6}
+# Rounds to warm up with: windows of superpixels have some hundred shapes, and convolutions are
+# compiled at the first use of each.
+WARM_UP = {"pixels": 0, "slic": 6}
 FEATURES = {"1-D": "predicted", "10-D": "probabilities", "4K-D": "hidden"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Leave-one-out features, three ways.")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -67,60 +67,62 @@ def main() -> None:
     parser.add_argument("--features", nargs="+", choices=FEATURES, default=tuple(FEATURES))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    world = World.make(options.images)
-    print(f"{options.images} images, {options.threads} threads, {world.device}")
-    rate = convolution_rate(world)
+    setting = Setting.create(options.images)
+    print(f"{options.images} images, {options.threads} threads, {setting.device}")
+    rate = convolution_rate(setting)
     print(f"convolution rate: {rate / 1e9:.0f} GFLOP/s\n")
-    print("| masks | features | way | wall s | CPU s | wall ratio | CPU ratio | MB | difference |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    columns = ["masks", "features", "method", "wall s", "CPU s", "wall ratio", "CPU ratio"]
+    columns += ["MB", "difference"]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     with Workers(options.threads, options.images) as workers:
         for masks in options.masks:
             for feature in options.features:
-                ways = {
-                    "authors": Authors(world, masks, feature, options.share),
-                    "full passes": FullPasses(world, masks, feature, options.share),
-                    "ours": Ours(world, masks, feature),
+                methods = {
+                    "authors": Authors(setting, masks, feature, options.share),
+                    "full passes": FullPasses(setting, masks, feature, options.share),
+                    "ours": Ours(setting, masks, feature),
                 }
-                if options.threads > 1 and world.device.type == "cpu":
-                    ways[f"ours, {options.threads} processes"] = Apart(
-                        workers, world, masks, feature
+                if options.threads > 1 and setting.device.type == "cpu":
+                    methods[f"ours, {options.threads} processes"] = InProcesses(
+                        workers, setting, masks, feature
                     )
-                compare(masks, feature, ways, world, options.rounds)
-            floor = 2 * changed(world, masks) / rate
+                compare(masks, feature, methods, setting, options.rounds)
+            floor = 2 * changed_multiply_adds(setting, masks) / rate
             print(f"| {masks} | | floor | {floor:.2f} | | | | | |", flush=True)
 
 
 @dataclass
-class World:
-    """Network and nodes, and the images of a round with their superpixels."""
+class Setting:
+    """The network and its nodes, and the images of a round with their superpixels."""
 
     network: torch.nn.Module
-    everything: torch.Tensor
+    all_images: torch.Tensor
     nodes: Nodes
     count: int
     number: int = field(init=False)
     images: torch.Tensor = field(init=False)
 
     def __post_init__(self):
-        self.turn(0)
+        self.start_round(0)
 
-    def turn(self, number: int) -> None:
+    def start_round(self, number: int) -> None:
+        """Take the next images."""
         self.number = number
-        start = number * self.count % len(self.everything)
-        self.images = self.everything[start : start + self.count]
+        start = number * self.count % len(self.all_images)
+        self.images = self.all_images[start : start + self.count]
 
     @classmethod
-    def make(cls, count: int) -> "World":
+    def create(cls, count: int) -> "Setting":
         torch.manual_seed(0)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network = elu_cnn(SHAPE, CLASSES).to(device)
         source = patches()
-        mixed = np.random.default_rng(0).permutation(len(source.train_labels))
-        images = torch.from_numpy(source.read(mixed)).to(device).float().div_(255)
+        order = np.random.default_rng(0).permutation(len(source.train_labels))
+        images = torch.from_numpy(source.read(order)).to(device).float().div_(255)
         images = images[: len(images) // count * count]
         with torch.no_grad():
-            for part in images[:1280].split(64):
-                network.train()(part)
+            for batch in images[:1280].split(64):
+                network.train()(batch)
         network.eval().requires_grad_(False)
         nodes = draw_nodes(0, "cnn", map_shapes(network, TAPS, images[:1]))
         return cls(network, images, nodes, count)
@@ -130,7 +132,7 @@ class World:
         return self.images.device
 
     def segments(self, masks: str, count: int) -> np.ndarray:
-        """Labels of the first images, computed here and now: their time counts."""
+        """Segment labels of the first images, which are computed in each call to be timed."""
         normalised = self.network.normalise(self.images[:count]).permute(0, 2, 3, 1).cpu().numpy()
         if masks == "pixels":
             return np.stack([superpixels.pixels(image) for image in normalised])
@@ -139,13 +141,15 @@ class World:
         )
 
     def fast(self) -> torch.nn.Module:
-        """The network as the workflow's jobs use it."""
+        """The network as in the workflow's jobs."""
         network = use_fast_elu(copy.deepcopy(self.network))
         return network.to(memory_format=torch.channels_last)
 
 
 @dataclass
 class Seconds:
+    """Wall and CPU time."""
+
     wall: float = 0.0
     cpu: float = 0.0
 
@@ -160,106 +164,108 @@ def timed(work) -> tuple[Seconds, object]:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     wall, cpu = time.perf_counter(), time.process_time()
-    found = work()
+    result = work()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return Seconds(time.perf_counter() - wall, time.process_time() - cpu), found
+    return Seconds(time.perf_counter() - wall, time.process_time() - cpu), result
 
 
 class Ours:
-    """The change alone."""
+    """Only the changed windows."""
 
-    def __init__(self, world: World, masks: str, feature: str):
-        self._world, self._masks, self._feature = world, masks, feature
-        nodes = world.nodes if feature == "4K-D" else Nodes({}, {})
-        self._way = self._made(world.fast(), nodes, world.images[:1])
+    def __init__(self, setting: Setting, masks: str, feature: str):
+        self._setting, self._masks, self._feature = setting, masks, feature
+        nodes = setting.nodes if feature == "4K-D" else Nodes({}, {})
+        self._leave_one_out = self._create(setting.fast(), nodes, setting.images[:1])
 
-    def _made(self, network, nodes: Nodes, example: torch.Tensor) -> LeaveOneOut:
+    def _create(self, network, nodes: Nodes, example: torch.Tensor) -> LeaveOneOut:
         return LeaveOneOut(network, nodes, example)
 
     def run(self) -> Seconds:
-        return timed(lambda: self.features(len(self._world.images)))[0]
+        return timed(lambda: self.features(len(self._setting.images)))[0]
 
     def features(self, count: int) -> torch.Tensor:
-        segments = self._world.segments(self._masks, count)
-        found = self._way.features(self._world.images[:count], segments, MEAN)
-        return representations(*found)[FEATURES[self._feature]]
+        segments = self._setting.segments(self._masks, count)
+        features = self._leave_one_out.features(self._setting.images[:count], segments, MEAN)
+        return representations(*features)[FEATURES[self._feature]]
 
     def attributions(self) -> torch.Tensor:
-        """Those of the first image: [D, masks]."""
-        masks = masks_of(self._world.images[:1], self._world.segments(self._masks, 1), MEAN)
-        ((_, phi),) = self._way.attributions(masks)
+        """The attributions of the first image: [D, masks]."""
+        masks = masks_of(self._setting.images[:1], self._setting.segments(self._masks, 1), MEAN)
+        ((_, phi),) = self._leave_one_out.attributions(masks)
         return phi
 
 
 class FullPasses(Ours):
-    """The same for networks that are no plain stack; on some of the images."""
+    """The method for networks that are not sequential, on a part of the images."""
 
-    def __init__(self, world: World, masks: str, feature: str, share: int):
-        super().__init__(world, masks, feature)
-        self._count = max(1, len(world.images) // share)
+    def __init__(self, setting: Setting, masks: str, feature: str, share: int):
+        super().__init__(setting, masks, feature)
+        self._count = max(1, len(setting.images) // share)
 
-    def _made(self, network, nodes: Nodes, example: torch.Tensor) -> LeaveOneOut:
+    def _create(self, network, nodes: Nodes, example: torch.Tensor) -> LeaveOneOut:
         return LeaveOneOut(network, nodes, example, by_changes=False)
 
     def run(self) -> Seconds:
         seconds, _ = timed(lambda: self.features(self._count))
-        return seconds * (len(self._world.images) / self._count)
+        return seconds * (len(self._setting.images) / self._count)
 
 
-class Truth(FullPasses):
+class Reference(FullPasses):
     """Full passes in float64."""
 
-    def __init__(self, world: World, masks: str, feature: str):
-        network, images = copy.deepcopy(world.network).double(), world.images.double()
-        super().__init__(World(network, images, world.nodes, len(images)), masks, feature, 1)
+    def __init__(self, setting: Setting, masks: str, feature: str):
+        network, images = copy.deepcopy(setting.network).double(), setting.images.double()
+        super().__init__(Setting(network, images, setting.nodes, len(images)), masks, feature, 1)
 
 
 @dataclass
 class Authors:
-    """The published notebooks' procedure."""
+    """The procedure of the published notebooks."""
 
-    world: World
+    setting: Setting
     masks: str
     feature: str
     share: int
-    places: list = field(init=False)
+    node_indices: list = field(init=False)
 
     def __post_init__(self):
-        self.places = [
-            (int(name.partition(".")[2]), *np.unravel_index(index, self.world.nodes.shapes[name]))
-            for name, indices in self.world.nodes.indices.items()
+        self.node_indices = [
+            (int(name.partition(".")[2]), *np.unravel_index(index, self.setting.nodes.shapes[name]))
+            for name, indices in self.setting.nodes.indices.items()
             for index in indices
         ]
 
     @torch.no_grad()
     def run(self) -> Seconds:
-        cut, segments = timed(lambda: self.world.segments(self.masks, len(self.world.images)))
+        size = len(self.setting.images)
+        segmentation, segments = timed(lambda: self.setting.segments(self.masks, size))
         count = int(segments.max()) + 1
-        chosen = range(0, count, self.share)
-        images = self.world.network.normalise(self.world.images).cpu().numpy()
-        whole = self._outputs(images)
-        self._predicted = whole[-1].argmax(1).tolist()
-        whole = self._nodes(whole)
-        passes, found = timed(
-            lambda: np.stack([self._attribution(images, segments, i, whole) for i in chosen])
+        numbers = range(0, count, self.share)
+        images = self.setting.network.normalise(self.setting.images).cpu().numpy()
+        outputs = self._outputs(images)
+        self._predicted = outputs[-1].argmax(1).tolist()
+        nodes = self._nodes(outputs)
+        passes, part = timed(
+            lambda: np.stack([self._attribution(images, segments, i, nodes) for i in numbers])
         )
-        # As many rows as there are masks, of as many images as were chosen.
-        phi = np.resize(found, (count, max(1, len(images) // self.share), found.shape[2]))
-        reduced, _ = timed(lambda: self._spread(phi))
-        return cut + passes * (count / len(chosen)) + reduced * (len(images) / phi.shape[1])
+        # As many rows as masks, for a part of the images
+        phi = np.resize(part, (count, max(1, len(images) // self.share), part.shape[2]))
+        reduction, _ = timed(lambda: self._spread(phi))
+        scaled = passes * (count / len(numbers)) + reduction * (len(images) / phi.shape[1])
+        return segmentation + scaled
 
-    def _attribution(self, images, segments, number: int, whole) -> np.ndarray:
+    def _attribution(self, images, segments, number: int, nodes) -> np.ndarray:
         mask = np.where(segments == number, 0.0, 1.0)[:, None]
-        return np.abs(self._nodes(self._outputs(images * mask)) - whole)
+        return np.abs(self._nodes(self._outputs(images * mask)) - nodes)
 
     def _outputs(self, images: np.ndarray) -> list[torch.Tensor]:
-        values = torch.from_numpy(images.astype(np.float32)).to(self.world.device)
-        found = []
-        for layer in self.world.network.layers:
+        values = torch.from_numpy(images.astype(np.float32)).to(self.setting.device)
+        outputs = []
+        for layer in self.setting.network.layers:
             values = layer(values)
-            found.append(values)
-        return [*found, values.softmax(1)]
+            outputs.append(values)
+        return [*outputs, values.softmax(1)]
 
     def _nodes(self, outputs: list[torch.Tensor]) -> np.ndarray:
         probabilities = outputs[-1].cpu().numpy()
@@ -268,7 +274,7 @@ class Authors:
         if self.feature == "1-D":
             pairs = zip(probabilities, self._predicted, strict=True)
             return np.array([[row[top]] for row, top in pairs])
-        nodes = [outputs[layer][(slice(None), *place)] for layer, *place in self.places]
+        nodes = [outputs[layer][(slice(None), *index)] for layer, *index in self.node_indices]
         return np.concatenate([torch.stack(nodes, 1).cpu().numpy(), probabilities], axis=1)
 
     def _spread(self, phi: np.ndarray) -> np.ndarray:
@@ -276,7 +282,7 @@ class Authors:
 
 
 class Workers:
-    """Single-thread processes that each do a part of the images."""
+    """Single-thread processes with a part of the images each."""
 
     def __init__(self, count: int, images: int):
         self.count, self.images = count, images
@@ -293,52 +299,52 @@ class Workers:
 
 
 @dataclass
-class Apart:
-    """Ours in several processes; the slowest one's wall time, and all their CPU time."""
+class InProcesses:
+    """Ours in several processes: the longest wall time, and the sum of CPU times."""
 
     workers: Workers
-    world: World
+    setting: Setting
     masks: str
     feature: str
 
     def run(self) -> Seconds:
         count = self.workers.count
-        tasks = [(self.world.number, i, count, self.masks, self.feature) for i in range(count)]
-        found = self.workers.pool.map(_part, tasks, chunksize=1)
-        return Seconds(max(each.wall for each in found), sum(each.cpu for each in found))
+        tasks = [(self.setting.number, i, count, self.masks, self.feature) for i in range(count)]
+        times = self.workers.pool.map(_run_part, tasks, chunksize=1)
+        return Seconds(max(each.wall for each in times), sum(each.cpu for each in times))
 
 
 def _start(barrier, images: int) -> None:
     torch.set_num_threads(1)
-    _part.barrier, _part.world = barrier, World.make(images)
+    _run_part.barrier, _run_part.setting = barrier, Setting.create(images)
 
 
-def _part(task: tuple[int, int, int, str, str]) -> Seconds:
-    turn, number, count, masks, feature = task
-    world = copy.copy(_part.world)
-    world.turn(turn)
-    world.images = world.images[number::count]
-    ours = Ours(world, masks, feature)
-    _part.barrier.wait()
+def _run_part(task: tuple[int, int, int, str, str]) -> Seconds:
+    round_number, number, count, masks, feature = task
+    setting = copy.copy(_run_part.setting)
+    setting.start_round(round_number)
+    setting.images = setting.images[number::count]
+    ours = Ours(setting, masks, feature)
+    _run_part.barrier.wait()
     return ours.run()
 
 
-def compare(masks: str, feature: str, ways: dict, world: World, rounds: int) -> None:
-    seconds, peaks = {name: [] for name in ways}, {}
-    for number in range(rounds, rounds + WARMING[masks]):
-        world.turn(number)
-        for name in ways:
+def compare(masks: str, feature: str, methods: dict, setting: Setting, rounds: int) -> None:
+    seconds, peaks = {name: [] for name in methods}, {}
+    for number in range(rounds, rounds + WARM_UP[masks]):
+        setting.start_round(number)
+        for name in methods:
             if name.startswith("ours"):
-                ways[name].run()
+                methods[name].run()
     for number in range(rounds):
-        world.turn(number)
-        for name, way in ways.items():
-            seconds[name].append(way.run())
-    for name, way in ways.items():  # Apart from the rounds: giving memory back costs time.
-        if not isinstance(way, Apart):
-            peaks[name] = peak_bytes(way.run, world.device)
-    truth = Truth(world, masks, feature).attributions()
-    for name, way in ways.items():
+        setting.start_round(number)
+        for name, method in methods.items():
+            seconds[name].append(method.run())
+    for name, method in methods.items():  # Not in the rounds: measuring memory takes time.
+        if not isinstance(method, InProcesses):
+            peaks[name] = peak_bytes(method.run, setting.device)
+    reference = Reference(setting, masks, feature).attributions()
+    for name, method in methods.items():
         wall, cpu = (
             statistics.median(getattr(s, kind) for s in seconds[name]) for kind in ("wall", "cpu")
         )
@@ -350,9 +356,9 @@ def compare(masks: str, feature: str, ways: dict, world: World, rounds: int) -> 
             for kind in ("wall", "cpu")
         ]
         difference = ""
-        if isinstance(way, Ours):
-            apart = (way.attributions() - truth).abs().max() / truth.abs().max()
-            difference = f"{float(apart):.1e}"
+        if isinstance(method, Ours):
+            largest = (method.attributions() - reference).abs().max() / reference.abs().max()
+            difference = f"{float(largest):.1e}"
         print(
             f"| {masks} | {feature} | {name} | {wall:.1f} | {cpu:.1f} | {ratios[0]:.1f} | "
             f"{ratios[1]:.1f} | {_megabytes(peaks.get(name))} | {difference} |",
@@ -364,12 +370,12 @@ def _megabytes(size: int | None) -> str:
     return "" if size is None else f"{size / 1e6:.0f}"
 
 
-def convolution_rate(world: World) -> float:
-    """FLOP/s of the network's convolutions on whole images, the fastest of them."""
-    layers = [m for m in world.fast().layers if isinstance(m, torch.nn.Conv2d)]
+def convolution_rate(setting: Setting) -> float:
+    """FLOP/s of the fastest of the network's convolutions on full images."""
+    layers = [m for m in setting.fast().layers if isinstance(m, torch.nn.Conv2d)]
     best = 0.0
     for layer, side in zip(layers, (32, 32, 16, 16, 8, 8), strict=True):
-        maps = torch.rand(128, layer.in_channels, side, side, device=world.device)
+        maps = torch.rand(128, layer.in_channels, side, side, device=setting.device)
         maps = maps.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
             layer(maps)
@@ -380,36 +386,37 @@ def convolution_rate(world: World) -> float:
     return best
 
 
-def changed(world: World, masks: str) -> int:
-    """Multiply-adds that masking each segment of each image changes."""
-    stack = LeaveOneOut(world.network, Nodes({}, {}), world.images[:1]).stack
+def changed_multiply_adds(setting: Setting, masks: str) -> int:
+    """Multiply-adds that change when each segment of each image is masked."""
+    stack = LeaveOneOut(setting.network, Nodes({}, {}), setting.images[:1]).stack
     planner = Planner(stack)
     total = 0
-    for labels in world.segments(masks, len(world.images)):
+    for labels in setting.segments(masks, len(setting.images)):
         for segment in range(labels.max() + 1):
             spans = []
             for axis, cells in enumerate(np.nonzero(labels == segment)):
                 spans.append(planner.span(axis, int(cells.min()), int(cells.max()) + 1).windows)
             total += _multiply_adds(stack, spans)
-        if masks == "pixels":  # of which all images have the same
-            return total * len(world.images)
+        if masks == "pixels":  # the same for all images
+            return total * len(setting.images)
     return total
 
 
 def _multiply_adds(stack, spans) -> int:
+    """Multiply-adds of the windows `spans` of all steps."""
     total = 0
-    for place, step in enumerate(stack.steps):
+    for i, step in enumerate(stack.steps):
         if not step.linear:
             continue
         if isinstance(step, Dense):
-            cells = np.prod([stop - start for start, stop in (span[place] for span in spans)])
+            cells = np.prod([stop - start for start, stop in (span[i] for span in spans)])
             total += int(cells) * step.weight.shape[0] * step.weight.shape[3]
             continue
         pairs = 1
         for axis, span in enumerate(spans):
-            outputs = np.arange(stack.shapes[place + 1][1 + axis])
+            outputs = np.arange(stack.shapes[i + 1][1 + axis])
             first, last = step.axes[axis].input_range(outputs, outputs + 1)
-            start, stop = span[place]
+            start, stop = span[i]
             pairs *= int((np.minimum(last, stop) - np.maximum(first, start)).clip(0).sum())
         total += pairs * step.weight.shape[0] * step.weight.shape[1]
     return total

@@ -1,30 +1,29 @@
-"""What purifying costs in passes of the denoiser, and what the procedure adds to them.
+"""The cost of purifiers in passes of the denoiser, and their overhead.
 
     python -m bench.purifiers [--images 32] [--steps 6] [--rounds 9] [--threads 1]
 
 from the repository's root. A bare pass is forward and input-backward of the denoiser (eval mode,
 frozen, channels-last) for the same images. Each purifier takes turns with as many bare passes as it
-has steps, on RED-Net-30 and, with four times as many images, on a narrow network: 32x32 in colour,
-with reconstruction errors above the calibration's mean, so that none rests. Batch norm has seen a
-few batches.
+has steps, on RED-Net-30 and, with four times as many images, on a narrow network. Images are 32x32
+in colour, with reconstruction errors above the calibration's mean, so that all of them move. Batch
+norm has statistics of a few batches.
 
-Printed, CPU time of this process, medians over the rounds: a purification in bare passes, the same
-through which a gradient is taken (`through: full`), and the ratio of the first to its steps' bare
-passes. "E, half at rest" is E with half of the images below the mean; "B, whole graph" B unrolled
-as usual, with a graph of all steps. Last: what either holds at most for the gradient.
+Printed, CPU time of this process, medians over the rounds: bare passes of a purification, bare
+passes of one with a gradient through it (`through: full`), and the ratio of the first to the passes
+of its steps. "E, half below the mean" is E with half of the images below the calibration's mean,
+which do not move; "B, full graph" is B with autograd's graph of all steps. Last: the peak memory of
+both for the gradient.
 """
 
 import argparse
 import functools
-import os
 import statistics
-import time
 
-from bench._clock import as_in_jobs
+from bench._clock import keep_freed_memory, seconds, use_threads
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Purifiers against bare passes of the denoiser.")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=9)
@@ -32,22 +31,17 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs="+", default=[30, 10])
     parser.add_argument("--only", nargs="+", help="names of purifiers as printed")
     options = parser.parse_args()
-    # Spinning threads would charge their waiting to the CPU time.
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    as_in_jobs()
-
-    import torch
-
-    torch.set_num_threads(options.threads)
+    use_threads(options.threads)
+    keep_freed_memory()
     print("| denoiser | purifier | passes | with gradient | over bare |\n|---|---|---|---|---|")
     for layers in options.layers:
         width = 64 if layers == 30 else 16
-        # Of narrow networks a workflow's batch, so that a pass lasts long beside the clock's noise
+        # More images for the narrow network, so that a pass takes long enough to be timed
         count = options.images if layers == 30 else 4 * options.images
         denoise, images = network(layers, width), photographs(count)
-        found = purifiers(denoise, images, options.steps)
-        for name, purify in found.items():
-            if name not in (options.only or found):
+        variants = purifiers(denoise, images, options.steps)
+        for name, purify in variants.items():
+            if name not in (options.only or variants):
                 continue
             cells = compare(denoise, purify, images, options)
             print(f"| {layers} layers of {width} | {name} | {cells} |", flush=True)
@@ -80,36 +74,34 @@ def purifiers(denoise, images, steps: int) -> dict:
     """Each variant as a function of images."""
     import torch
 
-    from advdenoise.calls import injected_parameters
+    from advdenoise.calls import call_with
     from advdenoise.noise import Noise
-    from advdenoise.purifiers import apudae as variants
+    from advdenoise.purifiers import apudae
 
-    def error(given):
-        return (given - denoise(given)).square().flatten(1).sum(1)
+    def error(images):
+        return (images - denoise(images)).square().flatten(1).sum(1)
 
     with torch.no_grad():
         errors = error(images)
     below = {"mean": 0.5 * errors.min().item(), "deviation": errors.std().item()}
     half = {**below, "mean": errors.median().item()}
 
-    def bound(function, calibration=below, **settings):
-        def purify(given):
-            noise = Noise(0, range(len(given)), "bench")
-            offered = {"error": error, "calibration": calibration, "noise": noise}
-            own = {
-                name: offered[name] for name in injected_parameters(function) if name != "images"
-            }
-            return function(given, **own, steps=steps, **settings)
+    def bind(function, calibration=below, **settings):
+        def purify(images):
+            noise = Noise(0, range(len(images)), "bench")
+            available = {"error": error, "calibration": calibration, "noise": noise}
+            available["images"] = images
+            return call_with(functools.partial(function, steps=steps, **settings), **available)
 
         return purify
 
-    found = {name.upper(): bound(getattr(variants, name)) for name in "abcdefg"}
-    found["E, half at rest"] = bound(variants.e, half)
-    found["G, at each step"] = bound(variants.g, each_step=True)
-    found["A with noise"] = bound(variants.a_with_noise)
-    found["A transformed"] = bound(variants.a_transformed)
-    found["B, whole graph"] = whole_graph(denoise, steps)
-    return found
+    variants = {name.upper(): bind(getattr(apudae, name)) for name in "abcdefg"}
+    variants["E, half below the mean"] = bind(apudae.e, half)
+    variants["G, at each step"] = bind(apudae.g, each_step=True)
+    variants["A with noise"] = bind(apudae.a_with_noise)
+    variants["A transformed"] = bind(apudae.a_transformed)
+    variants["B, full graph"] = full_graph(denoise, steps)
+    return variants
 
 
 def bare(denoise, images) -> None:
@@ -127,71 +119,67 @@ def with_gradient(purify, images) -> None:
 
 
 def compare(denoise, purify, images, options) -> str:
-    ways = {
-        "bare": functools.partial(repeated, bare, denoise, images, options.steps),
+    functions = {
+        "bare": functools.partial(repeat, bare, denoise, images, options.steps),
         "purify": functools.partial(purify, images),
         "gradient": functools.partial(with_gradient, purify, images),
     }
     rounds = [
-        {name: seconds(way) for name, way in ways.items()} for _ in range(options.rounds + 1)
+        {name: seconds(function).cpu for name, function in functions.items()}
+        for _ in range(options.rounds + 1)
     ][1:]  # the first round warms up
 
     def median(name: str) -> float:
-        return statistics.median(own[name] / own["bare"] for own in rounds)
+        return statistics.median(times[name] / times["bare"] for times in rounds)
 
     passes, through = options.steps * median("purify"), options.steps * median("gradient")
     return f"{passes:.1f} | {through:.1f} | {median('purify'):.2f}"
 
 
-def repeated(function, denoise, images, times: int) -> None:
+def repeat(function, denoise, images, times: int) -> None:
     for _ in range(times):
         function(denoise, images)
 
 
-def seconds(function) -> float:
-    start = time.process_time()
-    function()
-    return time.process_time() - start
-
-
 def memory(options) -> None:
-    """Bytes of the storages that autograd holds on the way forth, weights left out."""
+    """Print the bytes of the tensors that autograd saves in a purification, without weights."""
     import torch
 
     denoise, images = network(options.layers[0], 64), photographs(4)
-    found = purifiers(denoise, images, options.steps)
+    variants = purifiers(denoise, images, options.steps)
     weights = {w.untyped_storage().data_ptr() for w in denoise.state_dict().values()}
-    print(f"\nheld for the gradient through {options.steps} steps, MB for each image:")
-    for name in ("B", "B, whole graph"):
-        kept = {}
+    print(f"\nmemory for the gradient through {options.steps} steps, MB per image:")
+    for name in ("B", "B, full graph"):
+        sizes = {}
 
-        def keep(tensor, kept=kept):
+        def save(tensor, sizes=sizes):
             storage = tensor.untyped_storage()
-            kept[storage.data_ptr()] = storage.nbytes()
+            sizes[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            purified = found[name](images.detach().requires_grad_())
-        size = sum(size for place, size in kept.items() if place not in weights)
+        with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+            purified = variants[name](images.detach().requires_grad_())
+        size = sum(size for address, size in sizes.items() if address not in weights)
         print(f"{name}: {size / 2**20 / len(images):.1f}", flush=True)
         del purified
 
 
-def whole_graph(denoise, steps: int):
+def full_graph(denoise, steps: int):
+    """Variant B with a graph of all steps."""
     import torch
 
     from advdenoise.purifiers._descent import Adam
 
     def purify(images):
         rule = Adam(1 / 255)
-        kept = rule.start(images)
-        follow = images.requires_grad
+        state = rule.start(images)
+        with_graph = images.requires_grad
         for number in range(1, steps + 1):
-            if not follow:
+            if not with_graph:
                 images = images.detach().requires_grad_()
             error = (images - denoise(images)).square().flatten(1).sum(1)
-            (gradient,) = torch.autograd.grad(error.sum(), images, create_graph=follow)
-            images, *kept = rule.step(number, images, gradient, error, *kept)
+            (gradient,) = torch.autograd.grad(error.sum(), images, create_graph=with_graph)
+            images, *state = rule.step(number, images, gradient, error, *state)
         return images
 
     return purify

@@ -1,11 +1,14 @@
-"""Size and speed of ways to store images and perturbations: python -m bench.storage [--rows N]
+"""Size and speed of compression filters for images and perturbations.
 
-Every kind of array is written to and read from HDF5 with each filter, in turns, and the median
-of the runs is printed: size in percent of the plain array, CPU MB/s (the disk stays out of it),
-and the ratios of the project's filter to the usual gzip.
+    python -m bench.storage [--rows 4096]
 
-Images are crops of scikit-image's colour photographs. FGSM-like: a random sign times epsilon =
-8/255, clipped to the box. C&W-like: small and smooth everywhere, larger at edges, float32.
+Each kind of array is written to and read from HDF5 with each filter in turn. Printed are medians
+over the runs: size in percent of the plain array, MB per CPU second (without the disk), and the
+ratios of the project's filter to the usual gzip.
+
+Images are crops of scikit-image's colour photographs. FGSM-like perturbations are random signs
+times 8/255, clipped so that images stay in [0,1]. C&W-like perturbations are small noise, larger at
+edges. Both are float32.
 """
 
 import argparse
@@ -29,7 +32,7 @@ LABELS = {
 
 
 def photographs(rows: int, side: int = 32) -> np.ndarray:
-    """uint8 [rows, 3, side, side]: crops of photographs at random places."""
+    """Random crops of photographs, uint8 [rows, 3, side, side]."""
     from skimage import data
 
     pictures = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
@@ -43,13 +46,13 @@ def photographs(rows: int, side: int = 32) -> np.ndarray:
 
 
 def sign_like(images: np.ndarray) -> np.ndarray:
-    """float32 perturbation of a sign attack, inside the box."""
+    """A perturbation like those of sign attacks, float32."""
     signs = np.random.default_rng(1).choice(np.float32([-1, 1]), images.shape)
     return np.clip(images + signs * np.float32(8 / 255), 0, 1) - images
 
 
 def minimal_like(images: np.ndarray) -> np.ndarray:
-    """float32 perturbation that is everywhere, small, and larger where the image has edges."""
+    """A perturbation like those of minimal attacks, float32."""
     edges = np.abs(np.diff(images, axis=-1, append=images[..., -1:]))
     noise = np.random.default_rng(2).normal(size=images.shape).astype(np.float32)
     return np.clip(images + noise * (0.002 + 0.02 * edges), 0, 1) - images
@@ -76,7 +79,7 @@ def cpu_seconds(function, *arguments) -> float:
 
 
 def measure(folder: Path, array: np.ndarray) -> dict[str, tuple[float, float, float]]:
-    """codec -> size in percent, written and read MB per CPU second."""
+    """Size in percent and MB per CPU second of writing and of reading, by codec."""
     seconds = {codec: ([], []) for codec in CODECS}
     sizes = {}
     for _ in range(RUNS):
@@ -106,10 +109,11 @@ def main() -> None:
     print(f"{'array':20} {'filter':24} {'size':>7} {'write MB/s':>11} {'read MB/s':>10}")
     with tempfile.TemporaryDirectory() as folder:
         for name, array in arrays.items():
-            found = measure(Path(folder), array)
-            for codec, (size, written, loaded) in found.items():
-                print(f"{name:20} {LABELS[codec]:24} {size:6.1f}% {written:11.0f} {loaded:10.0f}")
-            ours, usual = found["blosc"], found["gzip"]
+            results = measure(Path(folder), array)
+            for codec, (size, write_rate, read_rate) in results.items():
+                rates = f"{write_rate:11.0f} {read_rate:10.0f}"
+                print(f"{name:20} {LABELS[codec]:24} {size:6.1f}% {rates}")
+            ours, usual = results["blosc"], results["gzip"]
             print(
                 f"{name:20} ours : gzip              size x{ours[0] / usual[0]:.2f},"
                 f" write x{ours[1] / usual[1]:.1f}, read x{ours[2] / usual[2]:.1f}"
