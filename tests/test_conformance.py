@@ -1,7 +1,7 @@
-"""Every component of the library keeps its kind's contract, a newly added one without a new test.
+"""Tests of the contract of each kind, for all components of the library.
 
-Every public function of every kind is taken. What it needs to be small, or at all (settings without
-defaults), stands in one table, `MINIATURE`.
+They run for each public function, so that a new component needs no new test. Settings that make it
+small enough, and those without defaults, are in the table `MINIATURE`.
 """
 
 import copy
@@ -98,9 +98,9 @@ MINIATURE = {
         "features.reconstruct": {"layers": ["layers.1", "layers.0"], "weights": [0.2, 0.1]},
     },
 }
-# They have tests of their own: a generator and what trains it, for neither takes images, and
-# networks that take no images of 28x28.
-APART = (
+# Components with separate tests: a generator and its training step, which take no images, and
+# networks that do not accept images of 28x28
+SEPARATE = (
     "gan.wgan",
     "gan.wgan_gp",
     "autoencoders.elu_skips",
@@ -108,7 +108,7 @@ APART = (
     "segmentation.deeplab_v3_plus",
     "segmentation.small",
 )
-# How far an attack may go beyond its epsilon, as its docstring says.
+# By how much an attack may exceed its epsilon, as its docstring says
 BEYOND_EPSILON = {"gradient.r_fgsm": 0.02}
 
 EPSILON = 0.1
@@ -117,22 +117,22 @@ ALL_KINDS = tuple(MINIATURE)
 
 
 def every(*kinds: str):
-    """Parametrises a test over all components of these kinds (one name) or of all (kind, name)."""
+    """Parametrise a test over the components of one kind (`name`) or several (`kind`, `name`)."""
     if len(kinds) == 1:
-        names = [name for name in functions(kinds[0]) if name not in APART]
+        names = [name for name in functions(kinds[0]) if name not in SEPARATE]
         return pytest.mark.parametrize("name", names)
     pairs = [(kind, name) for kind in kinds or ALL_KINDS for name in functions(kind)]
-    pairs = [(kind, name) for kind, name in pairs if not (kinds and name in APART)]
+    pairs = [(kind, name) for kind, name in pairs if not (kinds and name in SEPARATE)]
     return pytest.mark.parametrize(("kind", "name"), pairs)
 
 
 def component(kind: str, name: str, **settings):
-    """The component with its miniature settings; those given here are laid over them."""
-    asked = signature(kind, kind, name)
+    """The component with its miniature settings, updated with `settings`."""
+    declared = signature(kind, kind, name)
     settings = MINIATURE[kind].get(name, {}) | settings
-    if kind == "attacks" and "epsilon" in asked.settings:
+    if kind == "attacks" and "epsilon" in declared.settings:
         settings.setdefault("epsilon", EPSILON)
-    missing = [setting for setting in asked.required if setting not in settings]
+    missing = [setting for setting in declared.required if setting not in settings]
     assert not missing, (
         f"{kind}.{name} needs {', '.join(missing)}: add {name!r} with small values to "
         f'MINIATURE["{kind}"] at the top of tests/test_conformance.py'
@@ -141,51 +141,52 @@ def component(kind: str, name: str, **settings):
 
 
 def images(count: int, shape=GREY, seed: int = 0) -> torch.Tensor:
-    """Smooth random images, of which some pixels are 0 and some 1."""
+    """Smooth random images with some pixels at 0 and some at 1."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(count, shape[0], 7, 7, generator=generator) * 1.4 - 0.2
     return functional.interpolate(coarse, shape[1:], mode="bilinear").clamp(0, 1)
 
 
-def assert_batches_are_independent(function, given: torch.Tensor, tolerance: float = 1e-5) -> None:
-    """A row's result depends neither on its place nor on the batch around it."""
-    whole = function(given, torch.arange(len(given)))
-    order = torch.arange(len(given)).flip(0)
-    assert torch.allclose(function(given[order], order).flip(0), whole, atol=tolerance)
-    alone = torch.cat([function(given[i : i + 1], order.flip(0)[i : i + 1]) for i in range(2)])
-    assert torch.allclose(alone, whole[:2], atol=tolerance)
+def assert_batches_are_independent(function, inputs: torch.Tensor, tolerance: float = 1e-5) -> None:
+    """Assert that results depend neither on the order nor on the size of a batch."""
+    ids = torch.arange(len(inputs))
+    outputs, order = function(inputs, ids), ids.flip(0)
+    assert torch.allclose(function(inputs[order], order).flip(0), outputs, atol=tolerance)
+    single = torch.cat([function(inputs[i : i + 1], ids[i : i + 1]) for i in range(2)])
+    assert torch.allclose(single, outputs[:2], atol=tolerance)
 
 
 # ---------------------------------------------------------------- all kinds
 
 
-def test_every_kind_is_taken():
+def test_every_kind_is_tested():
     assert {*ALL_KINDS} == {*KINDS, "training", "tables", "figures"}
 
 
 @every()
-def test_is_documented_and_takes_plain_settings(kind, name):
+def test_components_have_docstrings_and_plain_settings(kind, name):
     function = component(kind, name).func
     assert inspect.getdoc(function), f"{kind}.{name} has no docstring"
     types = signature(kind, kind, name).types
     for setting in signature(kind, kind, name).settings:
         assert setting in types, f"{kind}.{name}: the setting {setting} has no type"
-        # The attack stage may hand one budget per image.
-        plain = (kind, setting) == ("attacks", "epsilon") or "Other" not in repr(types[setting])
-        assert plain and types[setting] is not Any, f"{kind}.{name}: {setting} is no plain value"
+        # The attack stage may pass one budget per image.
+        is_epsilon = (kind, setting) == ("attacks", "epsilon")
+        is_plain = is_epsilon or "Unchecked" not in repr(types[setting])
+        assert is_plain and types[setting] is not Any, f"{kind}.{name}: {setting}: no plain type"
 
 
 @every()
 def test_every_number_has_a_range(kind, name):
-    """Beside the parameter, as `ranges` has it: none of them may be just any number."""
+    """It is declared in the parameter's annotation."""
     types = signature(kind, kind, name).types
     for setting, annotation in types.items():
         for base, interval in numbers(annotation):
-            assert interval, f"{kind}.{name}: {setting} is {base.__name__}; say its range"
+            assert interval, f"{kind}.{name}: {setting} is {base.__name__}; declare its range"
 
 
 @every()
-def test_settings_outside_of_their_range_are_refused(kind, name):
+def test_settings_outside_of_their_range_are_invalid(kind, name):
     declared = signature(kind, kind, name)
     for setting, value in (declared.defaults | MINIATURE[kind].get(name, {})).items():
         assert error_message("", value, declared.types[setting]) is None, setting
@@ -198,20 +199,20 @@ def test_settings_outside_of_their_range_are_refused(kind, name):
                 assert error_message("", 10**15, annotation) and error_message(
                     "", 2.0, annotation
                 ), setting
-            beside = 1 if base is int else 0.5
-            bounds = (interval.gt, 0), (interval.ge, -beside), (interval.lt, 0)
-            for bound, step in (*bounds, (interval.le, beside)):
+            offset = 1 if base is int else 0.5
+            bounds = (interval.gt, 0), (interval.ge, -offset), (interval.lt, 0)
+            for bound, step in (*bounds, (interval.le, offset)):
                 if bound is not None:
                     assert error_message("", bound + step, annotation), f"{setting}: {bound + step}"
 
 
 @every()
-def test_a_miniature_is_of_the_right_settings(kind, name):
-    known = signature(kind, kind, name).settings
-    assert set(MINIATURE[kind].get(name, {})) <= set(known)
+def test_miniature_settings_exist(kind, name):
+    declared = signature(kind, kind, name).settings
+    assert set(MINIATURE[kind].get(name, {})) <= set(declared)
 
 
-def test_no_miniature_is_left_over():
+def test_components_of_miniature_settings_exist():
     for kind, entries in MINIATURE.items():
         assert set(entries) <= set(functions(kind))
     assert set(BEYOND_EPSILON) <= set(functions("attacks"))
@@ -225,8 +226,8 @@ def shape(request):
     return GREY if request.param == "grey" else COLOUR
 
 
-def trained_a_little(network: nn.Module, shape) -> nn.Module:
-    """The network after three passes in train mode, whose batch norms have seen images."""
+def with_statistics(network: nn.Module, shape) -> nn.Module:
+    """The network after three passes in train mode, which set the statistics of batch norms."""
     with torch.no_grad():
         for seed in range(3):
             network.train()(images(8, shape, seed))
@@ -234,44 +235,44 @@ def trained_a_little(network: nn.Module, shape) -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def built(shape):
+def build(shape):
     networks = {}
 
-    def build(kind: str, name: str) -> nn.Module:
+    def build_once(kind: str, name: str) -> nn.Module:
         if name not in networks:
             torch.manual_seed(0)
             network = call_with(component(kind, name), shape=shape, classes=7)
-            networks[name] = trained_a_little(network, shape)
+            networks[name] = with_statistics(network, shape)
         return networks[name].eval().requires_grad_(True)
 
-    return build
+    return build_once
 
 
 @every("classifiers")
-def test_a_classifier_gives_finite_logits_image_by_image(name, built, shape):
-    network = built("classifiers", name)
-    given = images(5, shape)
+def test_logits_are_finite_and_independent_of_the_batch(name, build, shape):
+    network = build("classifiers", name)
+    inputs = images(5, shape)
     with torch.no_grad():
-        logits = network(given)
-        assert_batches_are_independent(lambda x, _: network(x), given)
+        logits = network(inputs)
+        assert_batches_are_independent(lambda x, _: network(x), inputs)
     assert logits.shape == (5, 7) and logits.dtype == torch.float32 and logits.isfinite().all()
     assert logits.min() < 0 or logits.max() > 1 or (logits.sum(1) - 1).abs().max() > 1e-3
 
 
 @every("classifiers")
-def test_gradients_reach_the_input_and_every_weight(name, built, shape):
-    network = built("classifiers", name)
-    given = images(4, shape).requires_grad_()
-    functional.cross_entropy(network(given), torch.arange(4)).backward()
-    assert given.grad.isfinite().all() and (given.grad.flatten(1).abs().amax(1) > 0).all()
+def test_classifiers_have_gradients_of_inputs_and_weights(name, build, shape):
+    network = build("classifiers", name)
+    inputs = images(4, shape).requires_grad_()
+    functional.cross_entropy(network(inputs), torch.arange(4)).backward()
+    assert inputs.grad.isfinite().all() and (inputs.grad.flatten(1).abs().amax(1) > 0).all()
     for weight, parameter in network.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), weight
     network.zero_grad(set_to_none=True)
 
 
 @every("classifiers")
-def test_a_classifier_trains_in_train_mode_only(name, built, shape):
-    network = built("classifiers", name)
+def test_classifiers_change_only_in_train_mode(name, build, shape):
+    network = build("classifiers", name)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     with torch.no_grad():
         network(images(4, shape))
@@ -282,8 +283,8 @@ def test_a_classifier_trains_in_train_mode_only(name, built, shape):
 
 
 @every("classifiers", "denoisers")
-def test_weights_survive_their_file(kind, name, built, shape, tmp_path):
-    network = built(kind, name)
+def test_weights_can_be_saved_and_loaded(kind, name, build, shape, tmp_path):
+    network = build(kind, name)
     write_weights(tmp_path / "w.safetensors", network.state_dict(), {"settings": {}})
     torch.manual_seed(1)
     other = call_with(component(kind, name), shape=shape, classes=7)
@@ -293,9 +294,9 @@ def test_weights_survive_their_file(kind, name, built, shape, tmp_path):
 
 
 @every("classifiers")
-def test_a_classifier_normalises_in_a_layer_of_its_own(name, built, shape):
-    """Superpixels are cut from its units, at the size of the images."""
-    network = built("classifiers", name)
+def test_classifiers_normalise_in_a_separate_layer(name, build, shape):
+    """Superpixels are computed on normalised images, at the size of the images."""
+    network = build("classifiers", name)
     normalised = network.normalise.scale(images(3, shape))
     assert normalised.shape == (3, *shape) and normalised.isfinite().all()
     if network.normalise.size is None:
@@ -303,18 +304,18 @@ def test_a_classifier_normalises_in_a_layer_of_its_own(name, built, shape):
 
 
 @every("classifiers")
-def test_a_folded_classifier_computes_the_same(name, built, shape):
-    network = built("classifiers", name)
+def test_folded_classifiers_compute_the_same(name, build, shape):
+    network = build("classifiers", name)
     folded = fold(network)
     assert not any(m.training for m in folded.modules())
     assert not any(p.requires_grad for p in folded.parameters())
     gradients = []
     for model in (network, folded):
-        given = images(4, shape).requires_grad_()
-        logits = model(given)
+        inputs = images(4, shape).requires_grad_()
+        logits = model(inputs)
         assert torch.allclose(logits, network(images(4, shape)), atol=1e-4)
         loss = functional.cross_entropy(logits, torch.arange(4), reduction="sum")
-        gradients.append(torch.autograd.grad(loss, given)[0])
+        gradients.append(torch.autograd.grad(loss, inputs)[0])
     size = gradients[0].abs().max()
     assert (gradients[1] - gradients[0]).abs().max() <= 1e-3 * size
 
@@ -323,49 +324,49 @@ def test_a_folded_classifier_computes_the_same(name, built, shape):
 
 
 @every("denoisers")
-def test_a_denoiser_gives_images_image_by_image(name, built, shape):
-    network = built("denoisers", name)
-    given = images(5, shape)
+def test_denoisers_return_images_independent_of_the_batch(name, build, shape):
+    network = build("denoisers", name)
+    inputs = images(5, shape)
     with torch.no_grad():
-        denoised = network(given)
-        assert_batches_are_independent(lambda x, _: network(x), given)
-    assert denoised.shape == given.shape and denoised.dtype == torch.float32
+        denoised = network(inputs)
+        assert_batches_are_independent(lambda x, _: network(x), inputs)
+    assert denoised.shape == inputs.shape and denoised.dtype == torch.float32
     assert denoised.min() >= 0 and denoised.max() <= 1
 
 
 @every("denoisers")
-def test_gradients_pass_a_denoiser(name, built, shape):
-    network = built("denoisers", name)
-    given = images(4, shape).requires_grad_()
-    functional.mse_loss(network(given), images(4, shape, 1)).backward()
-    assert given.grad.isfinite().all() and (given.grad.flatten(1).abs().amax(1) > 0).all()
+def test_denoisers_have_gradients_of_inputs_and_weights(name, build, shape):
+    network = build("denoisers", name)
+    inputs = images(4, shape).requires_grad_()
+    functional.mse_loss(network(inputs), images(4, shape, 1)).backward()
+    assert inputs.grad.isfinite().all() and (inputs.grad.flatten(1).abs().amax(1) > 0).all()
     for weight, parameter in network.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), weight
     network.zero_grad(set_to_none=True)
 
 
 @every("denoisers")
-def test_a_gradient_through_a_gradient_passes_a_denoiser(name, built, shape):
-    """What attacks need who know a purifier that follows the denoiser's gradient."""
-    network = copy.deepcopy(built("denoisers", name)).double().requires_grad_(False)
-    given = (0.2 + 0.6 * images(2, shape).double()).requires_grad_()
+def test_denoisers_have_second_derivatives(name, build, shape):
+    """Attacks through a purifier that uses the denoiser's gradient need them."""
+    network = copy.deepcopy(build("denoisers", name)).double().requires_grad_(False)
+    inputs = (0.2 + 0.6 * images(2, shape).double()).requires_grad_()
 
     def error(x):
         return (x - network(x)).square().flatten(1).sum(1)
 
-    (slope,) = torch.autograd.grad(error(given).sum(), given, create_graph=True)
-    (expected,) = torch.autograd.grad((given - 0.01 * slope).square().sum(), given)
-    purified = apudae.a(given, error, steps=1, rate=0.01)
-    (found,) = torch.autograd.grad(purified.square().sum(), given)
-    assert (expected - 2 * given).abs().max() > 1e-5
-    assert torch.allclose(found, expected, atol=1e-10)
+    (gradient,) = torch.autograd.grad(error(inputs).sum(), inputs, create_graph=True)
+    (expected,) = torch.autograd.grad((inputs - 0.01 * gradient).square().sum(), inputs)
+    purified = apudae.a(inputs, error, steps=1, rate=0.01)
+    (result,) = torch.autograd.grad(purified.square().sum(), inputs)
+    assert (expected - 2 * inputs).abs().max() > 1e-5
+    assert torch.allclose(result, expected, atol=1e-10)
 
 
 # ---------------------------------------------------------------- attacks
 
 
 class Victim(nn.Module):
-    """A small smooth classifier, in float64 so that no sign hangs on rounding."""
+    """A small smooth classifier in float64, so that rounding changes no sign."""
 
     def __init__(self, shape):
         super().__init__()
@@ -378,32 +379,32 @@ class Victim(nn.Module):
     def _draw(generator, rows, columns):
         return torch.randn(int(rows), columns, generator=generator, dtype=torch.float64) / 5
 
-    def forward(self, given):
-        return torch.tanh(given.double().flatten(1) @ self.first) @ self.last
+    def forward(self, inputs):
+        return torch.tanh(inputs.double().flatten(1) @ self.first) @ self.last
 
 
-def smooth(given: torch.Tensor) -> torch.Tensor:
-    """A denoiser for tests: differentiable, images in [0,1] in and out."""
-    return functional.avg_pool2d(given, 3, 1, padding=1, count_include_pad=False).clamp(0, 1)
+def smooth(inputs: torch.Tensor) -> torch.Tensor:
+    """A differentiable denoiser of images in [0,1]."""
+    return functional.avg_pool2d(inputs, 3, 1, padding=1, count_include_pad=False).clamp(0, 1)
 
 
-class Attacked:
-    """What an attack is handed for some images, and a way to run it on any rows of them."""
+class Attack:
+    """An attack with the inputs for six images, which can be run on any rows of them."""
 
     def __init__(self, name: str, shape):
         self.function = component("attacks", name)
-        self.budget = "epsilon" in signature("attacks", "attacks", name).settings
-        self.handed = signature("attacks", "attacks", name).injected
+        self.has_epsilon = "epsilon" in signature("attacks", "attacks", name).settings
+        self.injected = signature("attacks", "attacks", name).injected
         self.images = images(6, shape)
         self.labels = torch.arange(6) % 5
         self.model = Victim(shape).eval()
         self.epsilon = torch.linspace(0.02, EPSILON, 6).view(-1, 1, 1, 1)
-        self.shown = []
+        self.iterates = []
 
     def run(self, rows=slice(None), targeted: bool = False, per_image: bool = True, seed: int = 0):
         rows = torch.arange(6)[rows]
         function = self.function
-        if self.budget and per_image:
+        if self.has_epsilon and per_image:
             function = functools.partial(function, epsilon=self.epsilon[rows])
         return call_with(
             function,
@@ -415,7 +416,7 @@ class Attacked:
             classifier=self.model,
             denoise=smooth,
             error=lambda x: (x - smooth(x)).square().flatten(1).sum(1),
-            callback=self.shown.append,
+            callback=self.iterates.append,
             noise=Noise(seed, rows, "test"),
         )
 
@@ -426,122 +427,124 @@ class Attacked:
 
 
 @pytest.fixture(params=["grey", "colour"])
-def attacked(request, name):
-    return Attacked(name, GREY if request.param == "grey" else COLOUR)
+def attack(request, name):
+    return Attack(name, GREY if request.param == "grey" else COLOUR)
 
 
 @every("attacks")
-def test_a_perturbation_stays_in_the_ball_and_in_the_box(name, attacked):
+def test_perturbations_are_within_epsilon_and_images_in_0_1(name, attack):
     for per_image in (True, False):
-        found = attacked.run(per_image=per_image)
-        assert found.shape == attacked.images.shape and found.dtype == torch.float32
-        assert not found.requires_grad and found.isfinite().all() and found.any()
-        adversarial = attacked.images + found
+        perturbation = attack.run(per_image=per_image)
+        assert perturbation.shape == attack.images.shape and perturbation.dtype == torch.float32
+        assert not perturbation.requires_grad
+        assert perturbation.isfinite().all() and perturbation.any()
+        adversarial = attack.images + perturbation
         assert adversarial.min() >= 0 and adversarial.max() <= 1
-        if attacked.budget:
-            epsilon = attacked.epsilon if per_image else EPSILON
+        if attack.has_epsilon:
+            epsilon = attack.epsilon if per_image else EPSILON
             radius = epsilon + BEYOND_EPSILON.get(name, 0)
-            assert (found.abs() <= radius + 1e-6).all()
+            assert (perturbation.abs() <= radius + 1e-6).all()
 
 
 @every("attacks")
-def test_equal_noise_gives_equal_perturbations(name, attacked):
-    assert torch.equal(attacked.run(), attacked.run())
-    if "noise" in attacked.handed:
-        assert not torch.equal(attacked.run(), attacked.run(seed=1))
+def test_equal_noise_gives_equal_perturbations(name, attack):
+    assert torch.equal(attack.run(), attack.run())
+    if "noise" in attack.injected:
+        assert not torch.equal(attack.run(), attack.run(seed=1))
 
 
 @every("attacks")
-def test_images_do_not_influence_each_other(name, attacked):
-    whole = attacked.run()
+def test_attacks_are_independent_of_the_batch(name, attack):
+    expected = attack.run()
     order = torch.tensor([4, 1, 5, 0, 3, 2])
-    assert torch.allclose(attacked.run(order), whole[order], atol=1e-6)
+    assert torch.allclose(attack.run(order), expected[order], atol=1e-6)
     for row in range(2):
-        assert torch.allclose(attacked.run(slice(row, row + 1)), whole[row : row + 1], atol=1e-6)
+        rows = slice(row, row + 1)
+        assert torch.allclose(attack.run(rows), expected[rows], atol=1e-6)
 
 
-LABELLED = [n for n in functions("attacks") if "labels" in signature("attacks", "", n).injected]
+WITH_LABELS = [n for n in functions("attacks") if "labels" in signature("attacks", "", n).injected]
 
 
-@pytest.mark.parametrize("name", LABELLED)
-def test_an_attack_follows_its_labels(name, attacked):
-    before = attacked.loss(torch.zeros_like(attacked.images))
-    assert attacked.loss(attacked.run()).mean() > before.mean()
-    if "targeted" in attacked.handed:
-        assert attacked.loss(attacked.run(targeted=True)).mean() < before.mean()
-
-
-@every("attacks")
-def test_an_attack_leaves_everything_as_it_was(name, attacked):
-    given = [attacked.images, attacked.labels, attacked.epsilon, *attacked.model.parameters()]
-    before = [tensor.detach().clone() for tensor in given]
-    attacked.run()
-    assert all(torch.equal(old, new) for old, new in zip(before, given, strict=True))
-    assert not attacked.images.requires_grad
-    assert all(p.grad is None and p.requires_grad for p in attacked.model.parameters())
-    assert not any(module.training for module in attacked.model.modules())
+@pytest.mark.parametrize("name", WITH_LABELS)
+def test_attacks_change_the_loss_of_their_labels(name, attack):
+    before = attack.loss(torch.zeros_like(attack.images))
+    assert attack.loss(attack.run()).mean() > before.mean()
+    if "targeted" in attack.injected:
+        assert attack.loss(attack.run(targeted=True)).mean() < before.mean()
 
 
 @every("attacks")
-def test_an_attack_runs_without_a_surrounding_gradient(name, attacked):
-    """As the stage calls it, and inside a caller's no_grad."""
+def test_attacks_do_not_modify_their_inputs(name, attack):
+    inputs = [attack.images, attack.labels, attack.epsilon, *attack.model.parameters()]
+    before = [tensor.detach().clone() for tensor in inputs]
+    attack.run()
+    assert all(torch.equal(old, new) for old, new in zip(before, inputs, strict=True))
+    assert not attack.images.requires_grad
+    assert all(p.grad is None and p.requires_grad for p in attack.model.parameters())
+    assert not any(module.training for module in attack.model.modules())
+
+
+@every("attacks")
+def test_attacks_run_inside_no_grad(name, attack):
     with torch.no_grad():
-        inside = attacked.run()
-    assert torch.equal(inside, attacked.run())
+        perturbation = attack.run()
+    assert torch.equal(perturbation, attack.run())
 
 
 # ---------------------------------------------------------------- purifiers
 
 
 class Generator(nn.Module):
-    """A generator for tests: images in [0,1] of codes of three numbers."""
+    """A generator that maps codes of three numbers to images in [0,1]."""
 
-    code_shape, deviation = (3, 1, 1), 0.5
+    code_shape, code_std = (3, 1, 1), 0.5
 
     def __init__(self, shape):
         super().__init__()
         self.directions = images(3, shape, seed=7) - 0.5
 
-    def forward(self, given):
-        return torch.sigmoid(torch.einsum("nk,kchw->nchw", given.flatten(1), self.directions))
+    def forward(self, inputs):
+        return torch.sigmoid(torch.einsum("nk,kchw->nchw", inputs.flatten(1), self.directions))
 
 
-def purify(name: str):
+def purifier(name: str):
+    """A purifier with its inputs, as a function of images and ids."""
     function = component("purifiers", name)
 
-    def run(given: torch.Tensor, ids) -> torch.Tensor:
+    def run(inputs: torch.Tensor, ids) -> torch.Tensor:
         return call_with(
             function,
-            images=given,
+            images=inputs,
             noise=Noise(0, ids, "purifier"),
             denoise=smooth,
             error=lambda x: (x - smooth(x)).square().flatten(1).sum(1),
             calibration={"mean": 0.5, "deviation": 0.2, "images": 100},
-            generate=Generator(given.shape[1:]),
+            generate=Generator(inputs.shape[1:]),
         )
 
     return run
 
 
 @every("purifiers")
-def test_a_purifier_gives_images_image_by_image(name, shape):
-    run, given = purify(name), images(5, shape)
-    kept = given.clone()
+def test_purifiers_return_images_independent_of_the_batch(name, shape):
+    run, inputs = purifier(name), images(5, shape)
+    before = inputs.clone()
     with torch.no_grad():
-        purified = run(given, torch.arange(5))
-        assert torch.equal(run(given, torch.arange(5)), purified)
-        assert_batches_are_independent(run, given)
-    assert purified.shape == given.shape and purified.dtype == torch.float32
+        purified = run(inputs, torch.arange(5))
+        assert torch.equal(run(inputs, torch.arange(5)), purified)
+        assert_batches_are_independent(run, inputs)
+    assert purified.shape == inputs.shape and purified.dtype == torch.float32
     assert purified.min() >= 0 and purified.max() <= 1
-    assert torch.equal(given, kept)
+    assert torch.equal(inputs, before)
 
 
 @every("purifiers")
-def test_a_purifier_has_a_gradient_or_says_that_it_has_none(name, shape):
-    given = images(3, shape).requires_grad_()
-    purified = purify(name)(given, torch.arange(3))
+def test_purifiers_without_a_gradient_say_so(name, shape):
+    inputs = images(3, shape).requires_grad_()
+    purified = purifier(name)(inputs, torch.arange(3))
     if purified.requires_grad:
-        (gradient,) = torch.autograd.grad(purified.sum(), given)
+        (gradient,) = torch.autograd.grad(purified.sum(), inputs)
         assert gradient.isfinite().all() and gradient.any()
     else:
         text = inspect.getdoc(component("purifiers", name).func)
@@ -553,23 +556,23 @@ def test_a_purifier_has_a_gradient_or_says_that_it_has_none(name, shape):
 
 @every("attributions")
 @pytest.mark.parametrize("depth", [1, 3])
-def test_an_attribution_numbers_segments_without_gaps(name, depth):
+def test_segments_are_numbered_without_gaps(name, depth):
     function = component("attributions", name)
     for seed in range(2):
         generator = np.random.default_rng(seed)
         patches = generator.normal(size=(4, 4, depth)).repeat(5, axis=0).repeat(6, axis=1)
         image = (patches + generator.normal(size=patches.shape) / 20).astype(np.float32)
-        kept = image.copy()
+        before = image.copy()
         labels = function(image)
         assert labels.shape == (20, 24) and np.issubdtype(labels.dtype, np.integer)
         assert np.array_equal(np.unique(labels), np.arange(labels.max() + 1))
         assert np.array_equal(function(image), labels)
-        assert np.array_equal(image, kept)
+        assert np.array_equal(image, before)
     assert labels.max() > 0
 
 
 @every("attributions")
-def test_an_image_without_content_has_segments_too(name):
+def test_segments_of_a_constant_image(name):
     labels = component("attributions", name)(np.zeros((20, 24, 1), np.float32))
     assert np.array_equal(np.unique(labels), np.arange(labels.max() + 1))
 
@@ -579,7 +582,7 @@ def test_an_image_without_content_has_segments_too(name):
 
 @every("detectors")
 @pytest.mark.parametrize("width", [1, 6])
-def test_a_detector_tells_adversarial_rows(name, width):
+def test_detectors_separate_adversarial_rows(name, width):
     generator = np.random.default_rng(0)
     is_adversarial = np.arange(120) % 3 == 0
     features = generator.normal(size=(120, width)).astype(np.float32)
@@ -598,38 +601,38 @@ def test_a_detector_tells_adversarial_rows(name, width):
 # ---------------------------------------------------------------- training steps
 
 
-class Learner(nn.Module):
-    """A small network with batch norm and dropout: logits, or images where it denoises."""
+class Network(nn.Module):
+    """A small network with batch norm and dropout that returns logits or denoised images."""
 
     def __init__(self, denoises: bool):
         super().__init__()
         torch.manual_seed(0)
-        ends = [nn.Conv2d(4, 1, 3, padding=1), nn.Sigmoid()]
-        head = ends if denoises else [nn.Flatten(), nn.Linear(4 * 28 * 28, 5)]
+        image = [nn.Conv2d(4, 1, 3, padding=1), nn.Sigmoid()]
+        head = image if denoises else [nn.Flatten(), nn.Linear(4 * 28 * 28, 5)]
         self.layers = nn.Sequential(
             nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.1), *head
         )
 
-    def forward(self, given):
-        return self.layers(given)
+    def forward(self, inputs):
+        return self.layers(inputs)
 
 
 @every("training")
 @pytest.mark.parametrize("training", [True, False])
-def test_a_step_gives_a_loss_to_descend(name, training):
-    handed = signature("training", "training", name).injected
-    # Who asks for clean targets denoises.
-    model = Learner(denoises="targets" in handed).train(training)
-    given, targets = images(6), images(6, seed=1)
-    step, network = component("training", name), Learner(denoises=False).eval()
+def test_steps_return_a_differentiable_loss(name, training):
+    injected = signature("training", "training", name).injected
+    # Steps with clean targets train denoisers.
+    model = Network(denoises="targets" in injected).train(training)
+    inputs, targets = images(6), images(6, seed=1)
+    step, network = component("training", name), Network(denoises=False).eval()
     network.requires_grad_(False)
-    make = reference_function(step, network)
+    reference = reference_function(step, network)
     loss, metrics = call_with(
         step,
         model=model,
         network=network,
-        reference=make(targets) if make else None,
-        images=given,
+        reference=reference(targets) if reference else None,
+        images=inputs,
         targets=targets,
         labels=torch.arange(6) % 5,
         masks=torch.arange(6) % 5,
@@ -644,7 +647,7 @@ def test_a_step_gives_a_loss_to_descend(name, training):
     loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     assert all(p.grad is None for p in network.parameters())
-    assert torch.equal(given, images(6)) and torch.equal(targets, images(6, seed=1))
+    assert torch.equal(inputs, images(6)) and torch.equal(targets, images(6, seed=1))
 
 
 # ---------------------------------------------------------------- data sets
@@ -654,41 +657,41 @@ EMBEDDED = [n for n in functions("datasets") if "root" not in signature("dataset
 
 
 @every("datasets")
-def test_a_data_set_is_handed_its_root_at_most(name):
+def test_data_sets_get_nothing_but_the_root(name):
     assert set(signature("datasets", "datasets", name).injected) <= {"root"}
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_an_embedded_data_set_is_a_source(name):
+def test_embedded_data_sets_return_sources(name):
     source = component("datasets", name)()
     assert isinstance(source, Source)
     assert all(isinstance(label, str) for label in source.classes)
     labels = np.concatenate([source.train_labels, source.test_labels])
     assert labels.dtype == np.int64 and len(source.train_labels) and len(source.test_labels)
     ids = np.array([len(labels) - 1, 0, 3, 0])
-    read = source.read(ids)
+    pixels = source.read(ids)
     if source.masks:
         assert not labels.any()
         masks = source.masks(ids)
-        assert masks.dtype == np.uint8 and masks.shape == (4, *read.shape[2:])
-        known = set(range(len(source.classes)))
-        assert set(np.unique(source.masks(np.arange(len(labels))))) - {IGNORED} == known
+        assert masks.dtype == np.uint8 and masks.shape == (4, *pixels.shape[2:])
+        classes = set(range(len(source.classes)))
+        assert set(np.unique(source.masks(np.arange(len(labels))))) - {IGNORED} == classes
         assert np.array_equal(source.masks(ids[:1])[0], masks[0])
     else:
         assert set(labels) == set(range(len(source.classes)))
-    assert read.dtype == np.uint8 and read.ndim == 4 and len(read) == 4
-    assert np.array_equal(read[1], read[3]) and not np.array_equal(read[0], read[1])
-    assert np.array_equal(source.read(ids[:1])[0], read[0])
+    assert pixels.dtype == np.uint8 and pixels.ndim == 4 and len(pixels) == 4
+    assert np.array_equal(pixels[1], pixels[3]) and not np.array_equal(pixels[0], pixels[1])
+    assert np.array_equal(source.read(ids[:1])[0], pixels[0])
     assert np.array_equal(source.labels(ids), labels[ids])
-    assert np.array_equal(component("datasets", name)().read(ids), read)
+    assert np.array_equal(component("datasets", name)().read(ids), pixels)
 
 
 # ---------------------------------------------------------------- tables and figures
 
 
 @every("tables", "figures")
-def test_tables_and_figures_list_result_files(kind, name):
-    # Beside them they may list the experiment's labels, and figures the styles that they share.
+def test_parameters_of_tables_and_figures_are_result_files(kind, name):
+    # They may also have `labels`, and figures the `styles` that an experiment's figures share.
     shared = {"labels", "styles"} if kind == "figures" else {"labels"}
     injected = {*signature(kind, kind, name).injected} - shared
     assert injected and injected <= set(crossings())
@@ -697,14 +700,14 @@ def test_tables_and_figures_list_result_files(kind, name):
 # ---------------------------------------------------------------- the test itself
 
 
-def test_a_component_without_miniature_settings_says_where_they_belong(monkeypatch):
+def test_missing_miniature_settings(monkeypatch):
     monkeypatch.delitem(MINIATURE["attacks"], "noise.gaussian")
     with pytest.raises(AssertionError, match=r"noise.gaussian needs sigma: add .* MINIATURE"):
         component("attacks", "noise.gaussian")
 
 
 @every()
-def test_a_module_of_components_exports_what_it_defines(kind, name):
-    """A function that a component module merely imports would be taken for one at run time."""
+def test_modules_of_components_define_their_functions(kind, name):
+    """A function that a module only imports would be taken for a component."""
     module = sources.imported(kind, name.partition(".")[0])
     assert getattr(module, name.partition(".")[2]).__module__ == module.__name__
