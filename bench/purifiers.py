@@ -76,7 +76,7 @@ def purifiers(denoise, images, steps: int) -> dict:
 
     from advdenoise.calls import call_with
     from advdenoise.noise import Noise
-    from advdenoise.purifiers import apudae
+    from advdenoise.purifiers import apudae as module
 
     def error(images):
         return (images - denoise(images)).square().flatten(1).sum(1)
@@ -95,11 +95,11 @@ def purifiers(denoise, images, steps: int) -> dict:
 
         return purify
 
-    variants = {name.upper(): bind(getattr(apudae, name)) for name in "abcdefg"}
-    variants["E, half below the mean"] = bind(apudae.e, half)
-    variants["G, at each step"] = bind(apudae.g, each_step=True)
-    variants["A with noise"] = bind(apudae.a_with_noise)
-    variants["A transformed"] = bind(apudae.a_transformed)
+    variants = {name.upper(): bind(getattr(module, name)) for name in "abcdefg"}
+    variants["E, half below the mean"] = bind(module.e, half)
+    variants["G, at each step"] = bind(module.g, each_step=True)
+    variants["A with noise"] = bind(module.a_with_noise)
+    variants["A transformed"] = bind(module.a_transformed)
     variants["B, full graph"] = full_graph(denoise, steps)
     return variants
 

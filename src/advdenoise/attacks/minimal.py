@@ -59,11 +59,11 @@ def deepfool(
     """Steps to the nearest boundary of the linearised classifier (Moosavi-Dezfooli et al. 2016).
 
     Algorithm 2, with section 3.3 for other norms, in foolbox's form. Competing classes are the
-    `candidates` - 1 with the largest outputs on the clean image beside the label. Each step goes to
-    the one at the smallest distance |f| / |w|, with f = its output - the label's and w the gradient
-    of f, and has the length of that distance + 1e-4. The perturbation is (1 + `overshoot`) times
-    the sum of the steps, clipped to [0,1]. An image stops when it is misclassified, after `steps`
-    steps, or when all its gradients are zero or not finite.
+    `candidates` - 1 with the largest outputs on the clean image, without the label. Each step goes
+    to the one at the smallest distance |f| / |w|, with f = its output - the label's and w the
+    gradient of f, and has the length of that distance + 1e-4. The perturbation is (1 + `overshoot`)
+    times the sum of the steps, clipped to [0,1]. An image stops when it is misclassified, after
+    `steps` steps, or when all its gradients are zero or not finite.
 
     Args:
         norm: the norm to minimise, linf or l2.
@@ -213,7 +213,7 @@ class _EarlyStop:
 
 
 def _competitors(outputs: Tensor, labels: Tensor, candidates: int) -> Tensor:
-    """The classes with the largest outputs beside the label: [N, at most candidates - 1]."""
+    """The classes with the largest outputs other than the label: [N, at most candidates - 1]."""
     label_first = outputs.scatter(1, labels[:, None], math.inf)
     return label_first.sort(dim=1, descending=True, stable=True).indices[:, 1:candidates]
 

@@ -45,7 +45,7 @@ def defense_gan(
     check_images(images)
     if generate is None:
         raise BadInput(
-            "gan.defense_gan: `denoiser` must be a generator, such as gan.wgan, but is none"
+            "gan.defense_gan: `denoiser` must be a generator, such as gan.wgan, got another network"
         )
     differentiable = torch.is_grad_enabled() and images.requires_grad
     random = noise.normal(images.new_empty(len(images), restarts, *generate.code_shape))

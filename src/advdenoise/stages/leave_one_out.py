@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from advdenoise.attributions._loo import LeaveOneOut
 from advdenoise.attributions._nodes import Nodes, draw_nodes, map_shapes
 from advdenoise.graph.sources import load
-from advdenoise.inference.adapters import own_units
+from advdenoise.inference.adapters import to_network_units
 
 
 def hidden_nodes(settings: dict, network: nn.Module, image: Tensor) -> Nodes:
@@ -29,5 +29,5 @@ def segments(point: dict, network: nn.Module, images: Tensor) -> Tensor:
     """Superpixel labels int64 [N,H,W] of images in the classifier's own units, not its size."""
     function = load("attributions", point)
     with torch.inference_mode():
-        normalised = own_units(network, images).permute(0, 2, 3, 1).cpu().numpy()
+        normalised = to_network_units(network, images).permute(0, 2, 3, 1).cpu().numpy()
     return torch.from_numpy(np.stack([function(image) for image in normalised]))
