@@ -50,19 +50,19 @@ class Noise:
 
     def integers(self, high: int, device: torch.device | str = "cpu") -> Tensor:
         """Draw one of 0..high-1 for each row: int64 [N] on `device`."""
-        drawn = torch.empty(len(self), dtype=torch.int64)
-        for row, generator in zip(drawn, self._streams(), strict=True):
+        numbers = torch.empty(len(self), dtype=torch.int64)
+        for row, generator in zip(numbers, self._streams(), strict=True):
             row.random_(high, generator=generator)
-        return drawn.to(device)
+        return numbers.to(device)
 
     def take(self, index: Tensor) -> "Noise":
         """The noise of the rows at `index` (int64 or a bool mask [N]), with the same streams."""
         index = torch.as_tensor(index).cpu()
         positions = index.nonzero().flatten() if index.dtype == torch.bool else index
-        taken = object.__new__(Noise)
-        taken._common, taken._ids, taken._generators = self._common, self._ids, self._generators
-        taken._rows = [self._rows[i] for i in positions.tolist()]
-        return taken
+        subset = object.__new__(Noise)
+        subset._common, subset._ids, subset._generators = self._common, self._ids, self._generators
+        subset._rows = [self._rows[i] for i in positions.tolist()]
+        return subset
 
     def _streams(self) -> list[torch.Generator]:
         for row in self._rows:
@@ -81,7 +81,7 @@ class Noise:
         if len(like) != len(self):
             raise ValueError(f"`like` must have {len(self)} rows, got {len(like)}")
         # Numbers are drawn in the order of the shape, whatever the memory format of `like`.
-        drawn = torch.empty(like.shape, dtype=torch.float32)
-        for row, generator in zip(drawn, self._streams(), strict=True):
+        numbers = torch.empty(like.shape, dtype=torch.float32)
+        for row, generator in zip(numbers, self._streams(), strict=True):
             draw(row, generator=generator)
-        return torch.empty_like(like, dtype=torch.float32, requires_grad=False).copy_(drawn)
+        return torch.empty_like(like, dtype=torch.float32, requires_grad=False).copy_(numbers)

@@ -154,11 +154,11 @@ def test_a_phase_starts_without_moments(tmp_path, train):
         return scale * plain_loss(model, images, labels), {}
 
     momentum = {"name": "sgd", "lr": 0.05, "momentum": 0.9}
-    once, twice = network(), network()
+    single, repeated = network(), network()
     common = {"step": without_gradient, "optimiser": momentum, "schedule": {}, "epochs": 1}
-    train(once, tmp_path / "a", **common)
-    train(twice, tmp_path / "b", phases=[{"epochs": 1, "optimiser": momentum}], **common)
-    assert torch.equal(once[0].weight, twice[0].weight)
+    train(single, tmp_path / "a", **common)
+    train(repeated, tmp_path / "b", phases=[{"epochs": 1, "optimiser": momentum}], **common)
+    assert torch.equal(single[0].weight, repeated[0].weight)
 
 
 @pytest.mark.parametrize(("on", "first", "last"), [("train", 0, 100), ("held_out", 100, 150)])
@@ -230,9 +230,9 @@ def test_history_has_a_row_per_epoch_and_metric(tmp_path, caplog, train, digits)
     assert [(row["epoch"], row["metric"]) for row in history] == [
         (epoch, metric) for epoch in (1, 2, 3) for metric in ("a", "b")
     ]
-    everything = digits(0, 100).batch(torch.arange(100), None, 0)
-    assert history[0]["value"] == pytest.approx(everything["images"].mean().item(), rel=1e-6)
-    assert history[1]["value"] == pytest.approx(everything["labels"].float().mean().item())
+    full_batch = digits(0, 100).batch(torch.arange(100), None, 0)
+    assert history[0]["value"] == pytest.approx(full_batch["images"].mean().item(), rel=1e-6)
+    assert history[1]["value"] == pytest.approx(full_batch["labels"].float().mean().item())
     assert history[0]["held_out_value"] == history[2]["held_out_value"]
     assert [row["iteration"] for row in history[::2]] == [4, 8, 12]
     assert all(math.isfinite(row["held_out_loss"]) for row in history)

@@ -37,10 +37,10 @@ def margin(outputs: Tensor, labels: Tensor, targeted: bool) -> Tensor:
     [N, classes]. Outputs that are not finite predict no class: the margin is then -infinity,
     +infinity if `targeted`.
     """
-    own = outputs.gather(1, labels[:, None])[:, 0]
+    label_output = outputs.gather(1, labels[:, None])[:, 0]
     other = outputs.scatter(1, labels[:, None], -math.inf).max(1).values
-    ahead = other - own if targeted else own - other
-    return ahead.where(finite_rows(outputs), math.inf if targeted else -math.inf)
+    result = other - label_output if targeted else label_output - other
+    return result.where(finite_rows(outputs), math.inf if targeted else -math.inf)
 
 
 def refuse_masks(labels: Tensor, function: str) -> None:

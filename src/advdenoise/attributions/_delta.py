@@ -50,8 +50,8 @@ class Delta:
         self._width = len(nodes) + stack.shapes[-1][0]
         # Clean maps are needed to convert between changes and values, and for the nodes.
         linear = [True, *(step.linear for step in stack.steps)]
-        kept = {i for i, (a, b) in enumerate(pairwise(linear)) if a != b}
-        self._kept = kept | {0, len(stack.steps), *(tap.source.index for tap in self._taps)}
+        stored = {i for i, (a, b) in enumerate(pairwise(linear)) if a != b}
+        self._stored = stored | {0, len(stack.steps), *(tap.source.index for tap in self._taps)}
 
     def certain_zeros(self, rule: str, per_channel: bool) -> np.ndarray:
         """Whether the IQR of each node is 0 for any image with single pixels masked: bool [nodes].
@@ -94,7 +94,7 @@ class Delta:
         pairs = pairwise([np.zeros_like(elements[0]), *elements])
         window_elements = np.max([a + b for a, b in pairs], axis=0)
         ends = np.cumsum(masks.counts)
-        maps = sum(math.prod(shapes[i]) for i in self._kept)
+        maps = sum(math.prod(shapes[i]) for i in self._stored)
         needed = np.add.reduceat(window_elements + self._width, ends - masks.counts) + maps
         memory = MEMORY[masks.images.device.type] // masks.images.element_size()
         start, size = 0, 0
@@ -110,7 +110,7 @@ class Delta:
     def _chunk_attributions(self, masks: Masks, grid: int) -> list[tuple[Tensor, Tensor]]:
         last = len(self.stack.steps)
         maps = enumerate(self.stack.maps(masks.images.permute(0, 2, 3, 1).contiguous()))
-        clean = _Clean(masks, {i: values for i, values in maps if i in self._kept})
+        clean = _Clean(masks, {i: values for i, values in maps if i in self._stored})
         readers = [_Reader(tap, clean.maps[tap.source.index]) for tap in self._taps]
         probabilities = check_finite(clean.maps[last].flatten(1)).softmax(1)
         phi = probabilities.new_empty(int(masks.counts.sum()), self._width)

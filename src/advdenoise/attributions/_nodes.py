@@ -43,12 +43,12 @@ class Nodes:
 
     def without(self, excluded: np.ndarray) -> "Nodes":
         """The nodes without the `excluded` ones: bool [len(self)], in the order of `names`."""
-        kept, start = {}, 0
+        remaining, start = {}, 0
         for name, indices in self.indices.items():
             part = excluded[start : start + len(indices)]
-            kept[name] = [index for index, out in zip(indices, part, strict=True) if not out]
+            remaining[name] = [index for index, out in zip(indices, part, strict=True) if not out]
             start += len(indices)
-        return Nodes(self.shapes, {name: indices for name, indices in kept.items() if indices})
+        return Nodes(self.shapes, {name: indices for name, indices in remaining.items() if indices})
 
     def take(self, name: str, output: Tensor) -> Tensor:
         """The nodes [N, k] of one layer's map [N, ...], whatever its memory format."""

@@ -74,6 +74,6 @@ class _RowQueue:
 
     def take(self, count: int) -> Tensor:
         joined = torch.cat(self._blocks) if len(self._blocks) > 1 else self._blocks[0]
-        taken, rest = joined.tensor_split([count])
+        head, rest = joined.tensor_split([count])
         self._blocks = [rest] if len(rest) else []
-        return taken
+        return head

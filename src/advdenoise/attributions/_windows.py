@@ -92,8 +92,8 @@ def _required_window(
     first, last = step.axes[axis].input_range(*after)
     first, last = max(first, 0), min(last, size)
     # No output depends on a change between two strides: then `after` is an arbitrary cell.
-    apart = first >= window[1] or last <= window[0]
-    if apart or isinstance(step, Pointwise | MaxPool):
+    no_overlap = first >= window[1] or last <= window[0]
+    if no_overlap or isinstance(step, Pointwise | MaxPool):
         return min(first, window[0]), max(last, window[1])
     return window
 

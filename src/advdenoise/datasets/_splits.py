@@ -62,13 +62,13 @@ def _draw(source, dataset, split, splits, children) -> np.ndarray:
 
 
 def _entry(dataset: str, split: str, splits: dict[str, dict]) -> dict:
-    known = {"train": {}, "test": {}, **splits}
-    if split not in known:
-        raise BadInput(f"datasets.{dataset}.splits: no split {split!r}; {suggest(split, known)}")
-    entry = known[split] or {}
-    needed = {"held_out": "size", "train": None, "test": None}.get(split, "of")
-    if needed and needed not in entry:
-        raise BadInput(f"datasets.{dataset}.splits.{split}: needs the key {needed!r}; add it")
+    entries = {"train": {}, "test": {}, **splits}
+    if split not in entries:
+        raise BadInput(f"datasets.{dataset}.splits: no split {split!r}; {suggest(split, entries)}")
+    entry = entries[split] or {}
+    required = {"held_out": "size", "train": None, "test": None}.get(split, "of")
+    if required and required not in entry:
+        raise BadInput(f"datasets.{dataset}.splits.{split}: needs the key {required!r}; add it")
     return entry
 
 

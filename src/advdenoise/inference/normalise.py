@@ -57,10 +57,10 @@ class Normalise(nn.Module):
 
     def without_std(self) -> "Normalise":
         """The same layer with standard deviation 1, for a network that divides by it elsewhere."""
-        changed = copy.deepcopy(self)
-        changed.std.fill_(1)
-        changed._scaled = True
-        return changed
+        other = copy.deepcopy(self)
+        other.std.fill_(1)
+        other._scaled = True
+        return other
 
 
 class Normalised(nn.Module):

@@ -29,9 +29,9 @@ class PurifiedClassifier:
         if len(outputs) == 1 or bool(mean.isfinite().all()):
             return mean
         # Where a draw leaves no finite output the mean is that of the others, NaN where none does.
-        finite = [finite_rows(some).view(-1, *[1] * (some.ndim - 1)) for some in outputs]
+        finite = [finite_rows(draw).view(-1, *[1] * (draw.ndim - 1)) for draw in outputs]
         pairs = zip(outputs, finite, strict=True)
-        return sum(some.where(is_finite, 0) for some, is_finite in pairs) / sum(finite)
+        return sum(draw.where(is_finite, 0) for draw, is_finite in pairs) / sum(finite)
 
     def take(self, rows: Tensor) -> "PurifiedClassifier":
         """The same for some rows of the batch, with the same streams."""

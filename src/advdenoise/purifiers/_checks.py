@@ -27,7 +27,7 @@ def check_images(images: Tensor) -> None:
 def check_shape(denoised: Tensor, images: Tensor) -> None:
     """Raise BadInput unless the denoiser returned images of the shape of its input."""
     if denoised.shape != images.shape:
-        expected, actual = ("x".join(map(str, some.shape[1:])) for some in (images, denoised))
+        expected, actual = ("x".join(map(str, batch.shape[1:])) for batch in (images, denoised))
         raise BadInput(
             f"the denoiser turns images of {expected} into {actual}; it must keep their shape"
         )

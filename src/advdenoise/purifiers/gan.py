@@ -87,7 +87,7 @@ def _check_outputs(generate: nn.Module, codes: Tensor, images: Tensor) -> None:
     with torch.no_grad():
         shape = tuple(generate(codes[:1]).shape[1:])
     if shape != tuple(images.shape[1:]):
-        actual, expected = ("x".join(map(str, some)) for some in (shape, images.shape[1:]))
+        actual, expected = ("x".join(map(str, sizes)) for sizes in (shape, images.shape[1:]))
         raise BadInput(
             f"gan.defense_gan: the generator returns images of {actual}, but the images have "
             f"{expected}; choose a generator for {expected}"

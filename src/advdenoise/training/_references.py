@@ -26,11 +26,11 @@ def reference_function(step: Callable, network: nn.Module | None) -> ReferenceFu
     function = getattr(getattr(step, "func", step), "reference", None)
     if function is None:
         return None
-    listed = inspect.signature(function).parameters
+    parameters = inspect.signature(function).parameters
     settings = {
         name: parameter.default
         for name, parameter in inspect.signature(step).parameters.items()
-        if name in listed and parameter.kind is parameter.KEYWORD_ONLY
+        if name in parameters and parameter.kind is parameter.KEYWORD_ONLY
     }
     return functools.partial(function, network, **settings)
 
