@@ -3,10 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binom
 
 from advdenoise.reporting import measures
 from advdenoise.reporting.read import Results
 from advdenoise.reporting.tables import accuracy
+from advdenoise.reporting.worst import cross_fitted
 from advdenoise.statistics import wilson
 
 PLACE = {"dataset": "digits", "split": "test", "classifier": "cnn", "purifier": "best"}
@@ -89,6 +91,75 @@ def test_draws_are_averaged_before_the_worst_is_taken():
     found = columns(predictions(right))
     assert found["all"].estimate.value == pytest.approx(100 * (0.5 + 1 + 0.5) / 3)
     assert found["all"].estimate.n == 3
+
+
+def test_the_attack_of_an_image_is_chosen_on_half_of_the_draws():
+    right = {
+        "clean": np.ones((4, 3)),
+        "fgsm@cnn": np.array([[0, 1, 1], [1, 0, 1], [0, 1, 1], [1, 0, 1]]),
+        "bim@cnn+best": np.array([[1, 1, 0], [0, 1, 0], [1, 1, 1], [0, 1, 0]]),
+    }
+    frame = predictions(right)
+    # On even and odd draws FGSM leaves 0, 1 and BIM 1, 0 of the first image, FGSM 1, 0 and BIM
+    # 1, 1 of the second, where equal shares choose the first by name, and BIM 0.5, 0 of the third.
+    expected = [(1 + 1) / 2, (1 + 1) / 2, (0 + 0.5) / 2]
+    assert cross_fitted(frame).to_list() == expected
+    found = columns(frame)
+    assert found["all, cross-fitted"].estimate.value == pytest.approx(100 * np.mean(expected))
+    assert found["all, cross-fitted"].about["threats"] == 3
+    assert found["all"].estimate.value == pytest.approx(100 * (0.5 + 0.5 + 0.25) / 3)
+    notes = accuracy.worst_case(Results(frame, {}, [])).notes
+    assert "half of the draws" in notes[-1]
+
+
+def test_without_several_draws_nothing_is_cross_fitted():
+    assert "all, cross-fitted" not in columns(predictions(RIGHT))
+    # Draws that agree are one draw.
+    twice = {name: np.stack([right] * 2) for name, right in RIGHT.items()}
+    found = columns(predictions(twice))
+    assert found["all, cross-fitted"].estimate == found["all"].estimate
+
+
+@pytest.mark.parametrize(
+    ("p", "attacks", "draws", "expected"),
+    [(0.7, 5, 5, 0.459), (0.7, 5, 20, 0.579), (0.9, 3, 20, 0.8429), (0.9, 3, 1, 0.729)],
+)
+def test_the_smallest_share_of_a_defence_that_ignores_its_input_is_too_low(
+    p, attacks, draws, expected
+):
+    """E = sum_k P(Bin(R, p) >= k)^A / R for A attacks and R draws."""
+    exact = sum(binom.sf(k - 1, draws, p) ** attacks for k in range(1, draws + 1)) / draws
+    assert exact == pytest.approx(expected, abs=5e-4)
+    random = np.random.default_rng(0)
+    names = ["clean", *(f"attack{place}@cnn+best" for place in range(attacks - 1))]
+    right = {name: random.random((draws, 1500)) < p for name in names}
+    found = columns(predictions(right))
+    assert found["all"].estimate.value == pytest.approx(100 * exact, abs=3)
+    if draws > 1:
+        estimate = found["all, cross-fitted"].estimate
+        assert estimate.low < 100 * p < estimate.high
+
+
+def test_a_defence_right_with_probability_nine_tenths_is_reported_so():
+    """Whatever the input: after five attacks, each of which selects one of its 40 iterates.
+
+    An attack selects by draws of its own; taking an iterate that failed once as a success would
+    leave 0.9^41 of the images, and one failure among clean images and attacks 0.9^6.
+    """
+    random = np.random.default_rng(1)
+    images, iterates, draws = 400, 40, 10
+    right = {"clean": random.random((draws, images)) < 0.9}
+    for attack in range(5):
+        selection = random.random((10, images, iterates)) < 0.9
+        selected = selection.mean(0).argmin(1)
+        assert selection.mean(0)[np.arange(images), selected].mean() < 0.7
+        defender = random.random((draws, images, iterates)) < 0.9
+        judged = defender[:, np.arange(images), selected]
+        right[f"attack{attack}@cnn+best"] = judged
+    found = columns(predictions(right))
+    estimate = found["all, cross-fitted"].estimate
+    assert estimate.low <= 90 <= estimate.high
+    assert found["all"].estimate.high < 90
 
 
 def test_columns_are_those_of_the_attackers_that_there_are():

@@ -75,6 +75,11 @@ def signature_of(kind: str, entry: Mapping[str, Any]) -> Signature:
     return signature(kind, kind, entry["function"])
 
 
+def is_random(purifier_point: Mapping[str, Any]) -> bool:
+    """Whether a point of a purifier draws random numbers."""
+    return "noise" in signature_of("purifiers", purifier_point).injected
+
+
 def module_file(kind: str, entry: Mapping[str, Any]) -> Path:
     """The source file that holds an entry's function."""
     return locate(kind, kind, entry["function"]).file

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _PREDICTED = ["dataset", "split", "classifier", "threat", "attack_point", "purifier"]
+GROUP = [*_PREDICTED, "purifier_point"]  # what an accuracy is of
 _DETECTED = [
     "dataset",
     "split",
@@ -33,7 +34,7 @@ _DETECTED = [
 ]
 _FITTED = ["fitted_threat", "fitted_point"]
 _RUN = ["seed", "split_seed"]
-_OBSERVED = [*_PREDICTED, "purifier_point", "layer_index", "layer"]
+_OBSERVED = [*GROUP, "layer_index", "layer"]
 
 # From the names of a group of rows to the printed row and column.
 Label = Callable[[dict], tuple[str, str]]
@@ -64,7 +65,7 @@ def correct_shares(
     predictions: Results, by: tuple[str, ...] = (), among_top: bool = False
 ) -> Iterator[tuple[dict, "pd.Series"]]:
     """Names of each group, and the share of correct draws of its images, by seed and id."""
-    for about, rows in iter_groups(predictions.frame, [*_PREDICTED, "purifier_point", *by]):
+    for about, rows in iter_groups(predictions.frame, [*GROUP, *by]):
         hits = is_correct(rows, among_top).astype(float)
         yield about, hits.groupby([rows["seed"], rows["id"]]).mean()
 
@@ -161,7 +162,7 @@ def mious(predictions: Results) -> Iterator[tuple[dict, Miou]]:
         raise BadInput(
             "tables: a table of mIoU reads predictions of masks; cross a data set of masks"
         )
-    for about, rows in iter_groups(predictions.frame, [*_PREDICTED, "purifier_point"]):
+    for about, rows in iter_groups(predictions.frame, GROUP):
         yield about, _miou(rows)
 
 
@@ -277,7 +278,7 @@ def noise(predictions: Results, column: str, label: Label, unit: str, factor: fl
     `column` is `mse_before` or `mse_after`.
     """
     cells = []
-    for about, rows in iter_groups(predictions.frame, [*_PREDICTED, "purifier_point"]):
+    for about, rows in iter_groups(predictions.frame, GROUP):
         values = factor * rows[column].astype(float)
         cells.append(_mean(label(about), "MSE", unit, values, rows, about))
     return cells

@@ -5,7 +5,13 @@ from advdenoise.reporting import labels
 from advdenoise.reporting.cells import Cell, Cells
 from advdenoise.reporting.measures import accuracy
 from advdenoise.reporting.read import Results
-from advdenoise.reporting.worst import ADAPTIVE, ALL, OBLIVIOUS, threats_by_defence
+from advdenoise.reporting.worst import (
+    ADAPTIVE,
+    ALL,
+    CROSS_FITTED,
+    OBLIVIOUS,
+    threats_by_defence,
+)
 from advdenoise.reporting.worst import worst_case as worst
 
 _COLUMNS = {
@@ -13,7 +19,12 @@ _COLUMNS = {
     OBLIVIOUS: "worst of the attacks that do not know the purifier",
     ADAPTIVE: "worst of the attacks that know it",
     ALL: "worst of all attacks",
+    CROSS_FITTED: "worst of all attacks, chosen on other draws",
 }
+_SEVERAL_DRAWS = (
+    "The smallest of several shares over few draws lies too low. Chosen on other draws: the worst "
+    "attack of each image is chosen on half of the draws and judged on the other half, both ways."
+)
 
 
 def by_threat(predictions: Results) -> list[Cell]:
@@ -30,7 +41,9 @@ def worst_case(predictions: Results, *, among_top: bool = False) -> Cells:
     """Clean accuracy, and robust accuracy where each image meets the attack that is worst for it.
 
     Rows are defences, columns sets of attacks, notes the threats of each defence. With `among_top`
-    a label among the max(1, classes // 100) largest outputs counts as correct.
+    a label among the max(1, classes // 100) largest outputs counts as correct. Of defences with
+    several draws the worst of all attacks stands a second time, with each image's attack chosen on
+    half of the draws and judged on the other half.
     """
 
     def label(about: dict) -> tuple[str, str]:
@@ -44,7 +57,10 @@ def worst_case(predictions: Results, *, among_top: bool = False) -> Cells:
         f"{'; '.join(defences)}: {len(threats)} threats, {', '.join(threats)}."
         for threats, defences in by_threats.items()
     ]
-    return Cells(worst(predictions, label, among_top=among_top), notes)
+    cells = worst(predictions, label, among_top=among_top)
+    if any(cell.about["attacker"] == CROSS_FITTED for cell in cells):
+        notes.append(_SEVERAL_DRAWS)
+    return Cells(cells, notes)
 
 
 def _defence(dataset: str, classifier: str, purifier: str, point: str) -> str:
