@@ -31,7 +31,8 @@ def test_versions_agree():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
     changelog = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
-    newest = re.search(r"^## (\S+)", changelog, re.M)[1]
+    headings = re.findall(r"^## (\S+)", changelog, re.M)
+    newest = headings[headings[0] == "Unreleased"]  # what no version has yet stands above them
     assert {project["version"], citation["version"], newest} == {advdenoise.__version__}
 
 
