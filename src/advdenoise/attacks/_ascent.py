@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from advdenoise.attacks._ball import limits
+from advdenoise.attacks._expectation import add_finite, is_finite
 from advdenoise.attacks._predict import Predict, margin, per_draw
 from advdenoise.datasets._source import IGNORED
 from advdenoise.errors import BadInput
-from advdenoise.outputs import finite_rows
 
 # Weights of the pixels of dense predictions: logits [N,K,H,W] and masks [N,H,W] -> [N,H,W].
 PixelWeights = Callable[[Tensor, Tensor], Tensor]
@@ -108,14 +108,7 @@ def cross_entropy_gradient(
             down = _logit_gradient(logits, labels, pixel_weights)
             return torch.autograd.grad(logits, inputs, down)[0]
 
-    return functools.reduce(_add_finite, map(of_draw, per_draw(predict)))
-
-
-def _add_finite(total: Tensor, gradient: Tensor) -> Tensor:
-    """The sum of both; for an image where one of them is not finite, the other."""
-    added = torch.add(total, gradient)
-    added = added.where(is_finite(gradient), total)
-    return added.where(is_finite(total), gradient)
+    return functools.reduce(add_finite, map(of_draw, per_draw(predict)))
 
 
 def margin_gradient(
@@ -132,7 +125,7 @@ def margin_gradient(
         )
 
     draws = per_draw(predict)
-    return functools.reduce(_add_finite, map(of_draw, draws)) / len(draws)
+    return functools.reduce(add_finite, map(of_draw, draws)) / len(draws)
 
 
 @torch.no_grad()
@@ -150,11 +143,6 @@ def _logit_gradient(logits: Tensor, masks: Tensor, pixel_weights: PixelWeights |
     classes = masks.where(masks != IGNORED, 0)[..., None]
     gradient.scatter_add_(-1, classes, gradient.new_full((), -1.0).expand(classes.shape))
     return gradient.mul_(weights[..., None]).movedim(-1, 1)
-
-
-def is_finite(gradient: Tensor) -> Tensor:
-    """Whether the gradient of each image is finite: bool [N,1,1,1]."""
-    return finite_rows(gradient).view(-1, *[1] * (gradient.ndim - 1))
 
 
 def step_size(

@@ -1,9 +1,13 @@
-"""The networks that attacks are given: `predict`, `victim` and `classifier`.
+"""The networks that attacks are given: `predict`, `victim`, `classifier` and `select`.
 
 Each is a function from images [N,C,H,W] to outputs. A network behind a purifier that draws random
 numbers belongs to the images of one batch and has two more members: `take(rows)`, the same network
 for some rows of the batch, and `per_draw`, one network for each draw of the expectation over
 transformation, whose outputs are averaged when it is called.
+
+`select` is `predict` with `SELECTION_DRAWS` draws of the stream "selection", which nothing else
+uses: an attack that returns the best of its iterates chooses it by these draws. It is None where
+`predict` draws no random numbers.
 """
 
 import math
@@ -11,12 +15,15 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from advdenoise.datasets._source import IGNORED
 from advdenoise.errors import BadInput
-from advdenoise.outputs import finite_rows
+from advdenoise.outputs import finite_rows, predicted
 
 Predict = Callable[[Tensor], Tensor]
 # Called with the current perturbations while an attack runs.
 Callback = Callable[[Tensor], None]
+# Draws of `select`
+SELECTION_DRAWS = 10
 
 
 def for_rows(predict: Predict, rows: Tensor) -> Predict:
@@ -41,6 +48,20 @@ def margin(outputs: Tensor, labels: Tensor, targeted: bool) -> Tensor:
     other = outputs.scatter(1, labels[:, None], -math.inf).max(1).values
     result = other - label_output if targeted else label_output - other
     return result.where(finite_rows(outputs), math.inf if targeted else -math.inf)
+
+
+def fooled_share(outputs: Tensor, labels: Tensor, targeted: bool) -> Tensor:
+    """Whether the attack succeeds on each image, bool [N]; of masks the share of labelled pixels.
+
+    Success is another prediction than the label, or the label if `targeted`. The share is float
+    [N], 0 for a mask without labelled pixels. Outputs that are not finite predict no class.
+    """
+    succeeds = (predicted(outputs) == labels) == targeted
+    if labels.ndim == 1:
+        return succeeds
+    labelled = labels != IGNORED
+    count = labelled.flatten(1).sum(1).clamp(min=1)
+    return (succeeds & labelled).flatten(1).sum(1).to(outputs.dtype) / count
 
 
 def refuse_masks(labels: Tensor, function: str) -> None:

@@ -29,8 +29,9 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from advdenoise.attacks._ascent import cross_entropy_gradient, is_finite, l1_normalised
+from advdenoise.attacks._ascent import cross_entropy_gradient, l1_normalised
 from advdenoise.attacks._ball import limits
+from advdenoise.attacks._expectation import is_finite
 from advdenoise.attacks._predict import Callback, Predict, for_rows, refuse_masks
 from advdenoise.ops.devices import full_precision
 from advdenoise.outputs import predicted

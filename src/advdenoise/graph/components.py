@@ -25,7 +25,7 @@ INJECTED = {
     "classifiers": {"shape", "classes"},
     "denoisers": {"shape"},
     "attacks": {"images", "labels", "targeted", "predict", "victim", "classifier", "denoise"}
-    | {"error", "noise", "callback"},
+    | {"error", "noise", "callback", "facts", "select"},
     "purifiers": {"images", "denoise", "error", "calibration", "generate", "noise"},
     "training": {"model", "images", "labels", "masks", "targets", "network", "reference", "noise"}
     | {"epoch", "iteration"},
