@@ -70,13 +70,27 @@ def photographs(count: int):
     return images.contiguous(memory_format=torch.channels_last)
 
 
+def descents() -> list[str]:
+    """The library's purifiers by gradient descent on the reconstruction error."""
+    from advdenoise.graph.components import signature
+    from advdenoise.graph.sources import functions
+
+    names = functions("purifiers")
+    return [n for n in names if "error" in signature("purifiers", "purifiers", n).injected]
+
+
+def title(name: str) -> str:
+    """`module.a_with_noise` -> `A with noise`."""
+    return name.partition(".")[2].replace("_", " ").capitalize()
+
+
 def purifiers(denoise, images, steps: int) -> dict:
     """Each variant as a function of images."""
     import torch
 
     from advdenoise.calls import call_with
+    from advdenoise.graph.sources import load
     from advdenoise.noise import Noise
-    from advdenoise.purifiers import apudae as module
 
     def error(images):
         return (images - denoise(images)).square().flatten(1).sum(1)
@@ -95,11 +109,10 @@ def purifiers(denoise, images, steps: int) -> dict:
 
         return purify
 
-    variants = {name.upper(): bind(getattr(module, name)) for name in "abcdefg"}
-    variants["E, half below the mean"] = bind(module.e, half)
-    variants["G, at each step"] = bind(module.g, each_step=True)
-    variants["A with noise"] = bind(module.a_with_noise)
-    variants["A transformed"] = bind(module.a_transformed)
+    functions = {title(name): load("purifiers", {"function": name}) for name in descents()}
+    variants = {name: bind(function) for name, function in functions.items()}
+    variants["E, half below the mean"] = bind(functions["E"], half)
+    variants["G, at each step"] = bind(functions["G"], each_step=True)
     variants["B, full graph"] = full_graph(denoise, steps)
     return variants
 

@@ -27,7 +27,7 @@ from advdenoise.inference.fold import fold
 from advdenoise.io.weights import read_weights, write_weights
 from advdenoise.metrics import roc_auc
 from advdenoise.noise import Noise
-from advdenoise.purifiers import apudae
+from advdenoise.purifiers._descent import Gradient, descend
 from advdenoise.ranges import error_message, numbers
 from advdenoise.training._references import reference_function
 
@@ -88,8 +88,9 @@ MINIATURE = {
     },
     "figures": {},
     "purifiers": {
-        f"apudae.{variant}": {"steps": 3}
-        for variant in ("a", "b", "c", "d", "e", "f", "g", "a_with_noise", "a_transformed")
+        name: {"steps": 3}
+        for name in functions("purifiers")
+        if "steps" in signature("purifiers", "purifiers", name).settings
     }
     | {"gan.defense_gan": {"steps": 3, "restarts": 2}},
     "tables": {},
@@ -356,7 +357,7 @@ def test_denoisers_have_second_derivatives(name, build, shape):
 
     (gradient,) = torch.autograd.grad(error(inputs).sum(), inputs, create_graph=True)
     (expected,) = torch.autograd.grad((inputs - 0.01 * gradient).square().sum(), inputs)
-    purified = apudae.a(inputs, error, steps=1, rate=0.01)
+    purified = descend(inputs, error, 1, Gradient(0.01))
     (result,) = torch.autograd.grad(purified.square().sum(), inputs)
     assert (expected - 2 * inputs).abs().max() > 1e-5
     assert torch.allclose(result, expected, atol=1e-10)

@@ -15,5 +15,5 @@ def test_draws_without_noise_are_refused(quick):
     quick["purifiers"][name] = entry | {"draws": 4}
     with pytest.raises(BadInput, match=rf"purifiers\.{name}\.draws: basic\.direct does not list"):
         configuration.read(quick)
-    quick["purifiers"][name] = entry | {"function": "apudae.f", "draws": 4}
+    quick["purifiers"][name] = entry | {"function": "tests.own_purifiers:noisy_descent", "draws": 4}
     configuration.read(quick)

@@ -16,6 +16,7 @@ from advdenoise.attacks import gradient
 from advdenoise.errors import BadInput
 from advdenoise.inference.normalise import Normalise, Normalised
 from advdenoise.noise import Noise
+from tests import own_purifiers
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "docs" / "library.md"
@@ -71,7 +72,7 @@ def test_importing_the_package_imports_no_torch():
         "import sys, advdenoise\n"
         "assert 'Attack' in dir(advdenoise) and 'metrics' in dir(advdenoise)\n"
         "assert not {'torch', 'numpy'} & set(sys.modules)\n"
-        "advdenoise.attacks.gradient.pgd, advdenoise.purifiers.apudae.a\n"
+        "advdenoise.attacks.gradient.pgd, advdenoise.purifiers.basic.direct\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
     with pytest.raises(AttributeError, match="no attribute 'attac'"):
@@ -137,7 +138,7 @@ def test_an_adaptive_attack_goes_through_the_purifier(through, model, autoencode
 
 def test_an_attack_may_look_at_the_denoiser(model, autoencoder, images, labels):
     attack = advdenoise.Attack("adaptive.counter_b", weight=0.1, **PGD)
-    purifier = advdenoise.Purifier("apudae.a", autoencoder, steps=2)
+    purifier = advdenoise.Purifier(own_purifiers.descent, autoencoder, steps=2)
     assert attack(model, images, labels, purifier=purifier).perturbations.abs().max() > 0
     with pytest.raises(BadInput, match="needs a purifier with a denoiser"):
         attack(model, images, labels, purifier=advdenoise.Purifier("basic.none"))
@@ -156,7 +157,7 @@ def test_a_purifier_that_draws_depends_on_seed_and_draw(autoencoder, images):
 
 
 def test_calibration_is_that_of_the_reconstruction_error(autoencoder, images):
-    purifier = advdenoise.Purifier("apudae.c", autoencoder, steps=2)
+    purifier = advdenoise.Purifier(own_purifiers.calibrated_descent, autoencoder, steps=2)
     with pytest.raises(BadInput, match="needs the calibration"):
         purifier(images)
     purifier.calibrate(images, batch=3)

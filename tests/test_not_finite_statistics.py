@@ -31,7 +31,7 @@ def test_tables_print_undefined(value):
 @pytest.mark.parametrize("value", [{"mean": NAN, "deviation": 1}, {"mean": 1, "deviation": INF}])
 def test_a_calibration_that_is_not_finite_is_refused(value):
     with pytest.raises(BadInput, match="calibrate on at least two"):
-        mean_and_deviation(value, "apudae.d")
+        mean_and_deviation(value, "mine")
 
 
 @pytest.mark.parametrize("power", [-38, -24, -19, 0, 15, 20, 36])

@@ -221,12 +221,13 @@ def test_one_more_data_set_in_an_entry_reruns_nothing(quick):
         more[kind][name]["datasets"] = [*known, "textures"]
     before, after = (Flow(configuration.read(config)) for config in (quick, more))
     judged = {"classifier": "cnn4", "split": "test"}
+    suite = next(n for n, s in quick["suites"].items() if "direct_fgsm" in s["purifiers"])
     for rule, names in {
         "train_classifier": {"classifier": "cnn4"},
         "train_denoiser": {"denoiser": "dae_fgsm"},
         "calibrate": {"denoiser": "dae_fgsm"},
         "attack": {"threat": "fgsm@cnn4+direct_fgsm", "split": "test"},
-        "evaluate": {"suite": "feature_losses", "purifier": "direct_fgsm", **judged},
+        "evaluate": {"suite": suite, "purifier": "direct_fgsm", **judged},
         "iqr": {"threat": "clean", "attribution": "pixels", **judged},
     }.items():
         names = {"seed": "0", "dataset": "digits"} | names

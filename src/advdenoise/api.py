@@ -182,11 +182,11 @@ class Attack(_Entry):
 
 
 class Purifier(_Entry):
-    """A purifier: `Purifier("apudae.b", autoencoder, steps=12)` maps images to purified ones.
+    """A purifier: `Purifier("basic.direct", autoencoder)` maps images to purified ones.
 
     Args:
-        function: its name, or a function of images; see `purifiers.apudae` for what it may be
-            handed.
+        function: its name, or a function of images and, if it lists them, `denoise`, `error`,
+            `calibration` and `noise`.
         denoiser: the network that it uses, from images in [0,1] to the same shape, or a generator
             such as `denoisers.gan.wgan` gives.
         calibration: mean and standard deviation of the denoiser's reconstruction error on clean

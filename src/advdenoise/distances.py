@@ -1,4 +1,4 @@
-"""Propagation of perturbations: distances between feature maps of a classifier's named modules."""
+"""Distances between feature maps of a classifier's named modules for pairs of images."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple

@@ -25,10 +25,15 @@ purifiers:
   rated:
     denoiser: dae
     points:
-      a: {function: apudae.a, settings: {rate: {choose: [0.1, 0.2], by: {attack: several two}}}}
-      b: {function: apudae.a, settings: {steps: 3, rate: {chosen: rated a}}}
-      c: {function: apudae.a}
-  same: {function: apudae.a, settings: {rate: {chosen: rated a}}, denoiser: dae}
+      a:
+        function: tests.own_purifiers:descent
+        settings: {rate: {choose: [0.1, 0.2], by: {attack: several two}}}
+      b: {function: tests.own_purifiers:descent, settings: {steps: 3, rate: {chosen: rated a}}}
+      c: {function: tests.own_purifiers:descent}
+  same:
+    function: tests.own_purifiers:descent
+    settings: {rate: {chosen: rated a}}
+    denoiser: dae
 suites:
   tried: {threats: [clean, walked, fgsm+], purifiers: [none, same]}
 """

@@ -78,7 +78,9 @@ def test_list_prints_ranges_and_defaults(capsys):
         capsys, "attacks", "blackbox.square"
     )
     # A constant of the module as a default, and one that is a fraction
-    assert "default 1 / 255" in listed(capsys, "purifiers", "apudae.b")
+    assert "default 1 / 255" in listed(
+        capsys, "purifiers", "tests.own_purifiers:calibrated_descent"
+    )
     assert "default [6, 12, 18]" in listed(capsys, "classifiers", "segmentation.deeplab_v3_plus")
 
 

@@ -151,13 +151,6 @@ def test_settings_of_other_entries(kind, function, key, value, words):
 @pytest.mark.parametrize(
     ("function", "key", "value", "words"),
     [
-        ("apudae.a", "steps", 0, "must be at least 1, got 0"),
-        ("apudae.a", "rate", -0.01, "must be greater than 0, got -0.01"),
-        ("apudae.b", "rate", 2, "must be in (0, 1], got 2"),
-        ("apudae.c", "form", "sigmod", "must be 'sigmoid' or 'gaussian', got 'sigmod'; did"),
-        ("apudae.f", "amount", INF, "must be a finite number, got inf"),
-        ("apudae.g", "resize", 1.0, "must be in [0, 1), got 1.0"),
-        ("apudae.g", "rotation", 360, "must be in [0, 180], got 360"),
         ("gan.defense_gan", "restarts", 0, "must be at least 1, got 0"),
         ("gan.defense_gan", "momentum", 1, "must be in [0, 1), got 1"),
     ],

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 
 import pytest
 import torch
@@ -9,10 +10,13 @@ from torch import nn
 
 from advdenoise.denoisers.autoencoders import red_net
 from advdenoise.errors import BadInput
+from advdenoise.graph import configuration
+from advdenoise.graph.yaml_files import read_files
 from advdenoise.inference.elu import FastELU
 from advdenoise.noise import Noise
 from advdenoise.purifiers import apudae
 from advdenoise.purifiers._transform import random_transform
+from tests import mini
 
 IDS = [3, 14, 15, 92, 65]
 VARIANTS = {
@@ -391,3 +395,27 @@ def test_refuses_to_work_without_calibration(name):
 def test_refuses_an_unknown_form():
     with pytest.raises(BadInput, match="must be one of sigmoid, gaussian, got 'linear'"):
         apudae.c(IMAGES, ERROR, CALIBRATION, form="linear")
+
+
+# ---------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    ("variant", "key", "value", "words"),
+    [
+        ("a", "steps", 0, "must be at least 1, got 0"),
+        ("a", "rate", -0.01, "must be greater than 0, got -0.01"),
+        ("b", "rate", 2, "must be in (0, 1], got 2"),
+        ("c", "form", "sigmod", "must be 'sigmoid' or 'gaussian', got 'sigmod'; did"),
+        ("f", "amount", math.inf, "must be a finite number, got inf"),
+        ("g", "resize", 1.0, "must be in [0, 1), got 1.0"),
+        ("g", "rotation", 360, "must be in [0, 180], got 360"),
+    ],
+)
+def test_settings_outside_of_their_range_are_refused(variant, key, value, words):
+    config = read_files(mini.CONFIG)
+    entry = {"function": f"apudae.{variant}", "denoiser": "dae", "settings": {key: value}}
+    config["purifiers"]["mine"] = entry
+    message = f"purifiers.mine.settings.{key}: {words}"
+    with pytest.raises(BadInput, match=f"^{re.escape(message)}"):
+        configuration.read(config)

@@ -59,7 +59,7 @@ def test_accuracy_counts_images_of_all_replicates(results):
 
 def test_draws_of_an_image_count_as_one(results):
     entry = results.flow.config["purifiers"]["direct_bimodal"]
-    entry["draws"], entry["points"]["default"]["function"] = 4, "apudae.f"
+    entry["draws"], entry["points"]["default"]["function"] = 4, "tests.own_purifiers:noisy_descent"
     found = read(results.inputs("tables", "mine", "accuracy")["predictions"])
     cells = [c for c in accuracy.by_threat(found) if c.about["purifier"] == "direct_bimodal"]
     for cell in cells:

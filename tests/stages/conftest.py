@@ -160,9 +160,11 @@ purifiers:
     denoiser: of_noise
     points:
       a:
-        function: apudae.a
+        function: tests.own_purifiers:descent
         settings: {steps: 3, rate: {choose: [0.0001, 0.05, 5], by: {attack: bim}}}
-      longer: {function: apudae.a, settings: {steps: 6, rate: {chosen: tuned a}}}
+      longer:
+        function: tests.own_purifiers:descent
+        settings: {steps: 6, rate: {chosen: tuned a}}
 attributions:
   blocks:
     masking: 0.25

@@ -84,14 +84,14 @@ denoisers:
     trained_on: [{noise: blur, share: 1}]
     training: {<<: *seen, function: logits.guided}
 purifiers:
-  stepwise: {function: apudae.b, settings: {steps: 4}, denoiser: dae}
-  noisy: {function: apudae.f, settings: {steps: 4}, denoiser: dae}
+  stepwise: {function: tests.own_purifiers:descent, settings: {steps: 4}, denoiser: dae}
+  noisy: {function: tests.own_purifiers:noisy_descent, settings: {steps: 4}, denoiser: dae}
   drawing:
     denoiser: dae
     draws: 3
     points:
-      a: {function: apudae.a, settings: {steps: 2}}
-      f: {function: apudae.f, settings: {steps: 2}}
+      a: {function: tests.own_purifiers:descent, settings: {steps: 2}}
+      f: {function: tests.own_purifiers:noisy_descent, settings: {steps: 2}}
 suites:
   drawn: {threats: [clean], purifiers: [drawing]}
   all_points: {threats: [clean, varied], purifiers: [none, direct]}

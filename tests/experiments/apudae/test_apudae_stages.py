@@ -1,16 +1,12 @@
-"""Purifiers that go on for many steps, as the stages use them."""
+"""Gradient descent on the reconstruction error as the stages run it."""
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from advdenoise.denoisers.autoencoders import red_net
-from advdenoise.errors import BadInput
 from advdenoise.io.hdf5 import open_hdf5
 from advdenoise.io.parquet import read_table
 from advdenoise.io.schemas import PREDICTIONS
-from advdenoise.io.weights import write_weights
 from advdenoise.noise import Noise
 from advdenoise.purifiers import apudae
 from advdenoise.stages import models
@@ -87,35 +83,3 @@ def test_an_attacker_who_knows_it_goes_through_its_steps(world, tmp_path, point)
         other = torch.from_numpy(file["points/default/perturbation"][:])
     assert perturbation.isfinite().all() and perturbation.abs().max() <= 0.2 + 1e-6
     assert ((perturbation - other).abs() > 0.1).float().mean() > 0.02
-
-
-# ---------------------------------------------------------------- denoisers that do not fit
-
-
-def a_denoiser(world, **changes):
-    with open_images(world.make(IMAGES)) as clean:
-        entry = {**world.settings(CALIBRATION)["denoiser"], **changes}
-        return models.denoiser(world.make(WEIGHTS), None, entry, clean)
-
-
-def test_weights_for_colour_are_refused_for_grey_images(world, tmp_path):
-    path = tmp_path / "colour.safetensors"
-    write_weights(path, red_net((3, 16, 16), layers=4, width=4).state_dict(), {})
-    with (
-        open_images(world.make(IMAGES)) as clean,
-        pytest.raises(BadInput, match="holds weights of another network than denoisers.of_noise"),
-    ):
-        models.denoiser(path, None, world.settings(CALIBRATION)["denoiser"], clean)
-
-
-@pytest.mark.parametrize(
-    ("network", "message"),
-    [
-        (nn.Conv2d(1, 3, 1), "denoisers.of_noise: .* turns images of 1x.* into 3x"),
-        (nn.Conv2d(3, 1, 1), "denoisers.of_noise: .* does not take images of 1x"),
-    ],
-)
-def test_a_network_of_other_channels_is_refused(world, monkeypatch, network, message):
-    monkeypatch.setattr(models, "load_frozen", lambda *given: network)
-    with pytest.raises(BadInput, match=message):
-        a_denoiser(world)
