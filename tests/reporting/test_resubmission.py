@@ -15,7 +15,7 @@ from advdenoise.reporting.resubmission import Draws
 from advdenoise.reporting.tables.resubmission import by_threat
 from advdenoise.statistics import wilson
 
-RANDOM, FIXED = "apudae.f", "basic.direct"
+RANDOM, FIXED = "tests.own_purifiers:noisy_descent", "basic.direct"
 
 
 def draws(predictions, label: int = 0) -> Draws:
