@@ -18,6 +18,7 @@ from advdenoise.io.schemas import (
     COST,
     DETECTION,
     DISTANCES,
+    FACTS,
     PREDICTIONS,
     iqr_schema,
     segmentation_schema,
@@ -114,6 +115,7 @@ class Results:
                         right = self.random.random(IMAGES) < 0.6
                         rows.append(
                             dict.fromkeys(PREDICTIONS.names, 0.5)
+                            | dict.fromkeys(FACTS.names)
                             | {
                                 "id": IDS,
                                 "threat": threat,

@@ -9,7 +9,7 @@ from advdenoise.attacks._ascent import ascend, cross_entropy_gradient
 from advdenoise.attacks._predict import margin
 from advdenoise.inference.purified import PurifiedClassifier
 from advdenoise.noise import Noise
-from advdenoise.stages.gradients import GradientMonitor
+from advdenoise.stages.gradients import GradientMonitor, Passes
 
 NAN, INF = float("nan"), float("inf")
 LABELS = torch.tensor([0, 1, 2, 0])
@@ -133,8 +133,9 @@ def test_the_mean_over_draws_is_that_of_finite_outputs(network):
 
 @pytest.mark.parametrize("draws", [1, 3])
 def test_images_without_finite_gradients_are_recorded(network, draws):
-    lost = torch.zeros(4, dtype=torch.bool)
-    predict = GradientMonitor(broken(network) if draws == 1 else ThreeDraws(network), lost)
+    passes = Passes(4)
+    lost = passes.lost
+    predict = GradientMonitor(broken(network) if draws == 1 else ThreeDraws(network), passes)
     if draws == 1:
         minimal.deepfool(images(), LABELS, predict)  # which takes no gradient of the broken images
         assert not lost.any()

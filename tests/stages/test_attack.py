@@ -17,6 +17,7 @@ from advdenoise.noise import Noise
 from advdenoise.stages import attack, data, models
 from advdenoise.stages.data import open_images
 
+COUNTED = {"zero_gradients", "bad_gradients", "forward", "backward"}
 FEW = "seed0/digits/adversarial/{}/few.h5"
 WEIGHTS = "seed0/digits/{}/{}.safetensors"
 
@@ -78,7 +79,7 @@ def test_the_file_holds_perturbations_ids_and_what_made_them(world, few):
         assert list(file["points"]) == ["fgsm", "pgd"]
         for name, point in world.settings(FEW.format("cycled@small"))["attack"]["points"].items():
             group = file["points"][name]
-            assert set(group) == {"perturbation", "epsilon", "success"}
+            assert set(group) == {"perturbation", "epsilon", "success", *COUNTED}
             stored = group["perturbation"]
             assert stored.shape == few.images.shape and stored.dtype == np.float32
             assert stored.fletcher32 and group["epsilon"].dtype == np.float32

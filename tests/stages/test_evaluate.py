@@ -8,12 +8,14 @@ from advdenoise.errors import BadInput
 from advdenoise.io.hdf5 import open_hdf5
 from advdenoise.io.parquet import read_table
 from advdenoise.io.provenance import read_provenance
-from advdenoise.io.schemas import PREDICTIONS
+from advdenoise.io.schemas import FACTS, PREDICTIONS
 from advdenoise.noise import Noise
 from advdenoise.stages import models
 from advdenoise.stages.data import open_images
 
 FILE = "seed0/digits/predictions/plain/{}/small/few.parquet"
+RECORDED = ["fooled_at", "fooled_last", "loss_start", "loss_best", "loss_recent"]
+COUNTED = ["zero_gradients", "bad_gradients", "forward", "backward"]
 ADVERSARIAL = "seed0/digits/adversarial/{}/few.h5"
 
 
@@ -100,6 +102,45 @@ def test_every_column_by_hand(world, by_hand, purifier):
         wanted = expected[row["threat"], row["attack_point"], row["id"]]
         for name, value in wanted.items():
             assert row[name] == pytest.approx(value, rel=2e-4, abs=1e-6, nan_ok=True), (name, row)
+
+
+def test_what_the_attack_tells_of_an_image_is_in_its_rows(world, component, tmp_path):
+    component("attacks", telling=telling)
+    file = ADVERSARIAL.format("fgsm@small")
+    entry = world.settings(file)["attack"]
+    entry["points"]["default"]["function"] = "toy.telling"
+    told = world.run(file, tmp_path / "told.h5", {"attack": entry})
+    cycled = world.make(ADVERSARIAL.format("cycled@small"))
+    path = world.run(FILE.format("none"), tmp_path / "told.parquet", adversarial=[told, cycled])
+    found = rows(path)
+    clean, own, others = (
+        found[found["threat"] == t].sort_values("id")
+        for t in ("clean", "fgsm@small", "cycled@small")
+    )
+    assert clean[FACTS.names].isna().all(axis=None)
+    assert others[RECORDED].isna().all(axis=None) and others["skipped"].isna().all()
+    assert (others["forward"] == others["backward"]).all()
+    assert (others["forward"] == np.where(others["attack_point"] == "fgsm", 1, 2)).all()
+    assert (others["zero_gradients"] == 0).all() and (others["bad_gradients"] == 0).all()
+    with open_hdf5(told, "adversarial") as stored:
+        ids, group = stored["ids"][:], stored["points/default"]
+        order = np.argsort(ids)
+        for name in (*RECORDED, *COUNTED):
+            assert np.array_equal(group[name][:][order], own[name].to_numpy()), name
+        assert group["fooled_last"].dtype == np.uint8 and group["fooled_at"].dtype == np.int16
+        assert group.attrs["attack_seconds"] > 0 and group.attrs["peak_bytes"] > 1e6
+    assert set(own["fooled_at"]) == {1, -1} and set(own["fooled_last"]) == {True, False}
+    assert (own["forward"] == 2).all() and (own["backward"] == 0).all()
+    assert own.sort_index()["loss_best"].tolist() == [*range(8), *range(4)]  # batches of 8
+
+
+def telling(images, predict, facts, *, epsilon):
+    """Two passes; every other image is fooled in the second, and its loss is its place."""
+    place = torch.arange(len(images), dtype=images.dtype)
+    for step in range(2):
+        predict(images)
+        facts.record(step, 1, step * place, (place % 2) * step, final=step == 1)
+    return torch.zeros_like(images)
 
 
 def test_no_purifier_changes_nothing(world):

@@ -2,6 +2,23 @@
 
 import pyarrow as pa
 
+# What an attack tells of each image, by the arrays of adversarial sets; null where it tells nothing
+# and for clean images.
+FACTS = pa.schema(
+    [
+        ("fooled_at", pa.int16()),  # the first step whose image fools, -1 for none
+        ("fooled_last", pa.bool_()),  # whether the last step's image does
+        ("loss_start", pa.float32()),  # the attack's own loss, which it raises
+        ("loss_best", pa.float32()),
+        ("loss_recent", pa.float32()),  # the best one when 90 % of the steps were done
+        ("zero_gradients", pa.int32()),  # backward passes whose gradient was 0 everywhere
+        ("bad_gradients", pa.int32()),  # or not finite
+        ("forward", pa.int32()),  # passes of the networks that the attack was given
+        ("backward", pa.int32()),
+        ("skipped", pa.bool_()),  # not attacked: another threat fooled it, see `spare`
+    ]
+)
+
 PREDICTIONS = pa.schema(
     [
         ("id", pa.int64()),
@@ -21,6 +38,7 @@ PREDICTIONS = pa.schema(
         ("l2", pa.float32()),  # norms of the perturbation
         ("linf", pa.float32()),
         ("epsilon", pa.float32()),  # budget in [0,1] pixel units, null if there is none
+        *FACTS,
     ]
 )
 

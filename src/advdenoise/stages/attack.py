@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from advdenoise.attacks._facts import Facts
 from advdenoise.attacks._predict import Callback
-from advdenoise.calls import call_with
+from advdenoise.calls import call_with, injected_parameters
 from advdenoise.datasets._source import IGNORED
 from advdenoise.errors import BadInput
 from advdenoise.graph.sources import load
@@ -38,7 +39,8 @@ from advdenoise.stages.data import (
     why_impossible,
 )
 from advdenoise.stages.finished import FinishedRows, finished_rows
-from advdenoise.stages.gradients import GradientMonitor
+from advdenoise.stages.gradients import GradientMonitor, Passes
+from advdenoise.stages.memory import most_held, reset_most_held
 
 
 def run(
@@ -83,32 +85,45 @@ def _write_point(
     settings: dict,
     finished: FinishedRows,
 ) -> None:
-    """The perturbations of one point, batch by batch, with budget and success of each image."""
+    """The perturbations of one point, batch by batch, with what is known of each image."""
     point = settings["attack"]["points"][name]
     stored = add_array(group, "perturbation", shape=(len(clean), *clean.shape), dtype="f4")
     epsilons = image_epsilons(point, len(clean))
-    success = np.zeros(len(clean), dtype=np.uint8)
-    lost = np.zeros(len(clean), dtype=np.uint8)
 
     def attack(rows: slice) -> dict[str, np.ndarray]:
+        begun = time.perf_counter()
+        reset_most_held(models.device())
         batch = clean.batch(rows, models.device())
         perturbation, fooled = attacker(point, batch, epsilons[rows])
-        return {
+        arrays = {
             "perturbation": perturbation.contiguous().cpu().numpy(),
             "success": fooled.cpu().numpy().astype(np.uint8),
-            "lost": attacker.lost.cpu().numpy().astype(np.uint8),
+            "lost": attacker.passes.lost.cpu().numpy(),
+            **attacker.facts,
         }
+        # Also of a batch, so that they outlive an interruption.
+        spent = {
+            "seconds": (time.perf_counter() - begun) / len(batch.ids),
+            "peak": most_held(models.device()) or 0,
+        }
+        return arrays | {name: np.full(len(batch.ids), value) for name, value in spent.items()}
 
+    arrays: dict[str, np.ndarray] = {}
     title = f"{settings['threat']} {name}"
     with tqdm(desc=title, total=len(clean), unit="image", disable=None) as bar:
-        for rows, arrays in finished.each(name, len(clean), settings["batch"], attack):
-            stored[rows] = arrays["perturbation"]
-            success[rows] = arrays["success"]
-            lost[rows] = arrays["lost"]
+        for rows, of_batch in finished.each(name, len(clean), settings["batch"], attack):
+            stored[rows] = of_batch["perturbation"]
+            for array in of_batch.keys() - {"perturbation"}:
+                values = of_batch[array]
+                arrays.setdefault(array, np.zeros(len(clean), values.dtype))[rows] = values
             bar.update(rows.stop - rows.start)
-    add_array(group, "epsilon", epsilons)
-    add_array(group, "success", success)
-    count = int(success.sum())
+    lost, seconds, peak = (arrays.pop(array) for array in ("lost", "seconds", "peak"))
+    group.attrs["attack_seconds"] = float(seconds.sum())
+    if peak.any():
+        group.attrs["peak_bytes"] = int(peak.max())
+    for array, values in sorted({"epsilon": epsilons, **arrays}.items()):
+        add_array(group, array, values)
+    count = int(arrays["success"].sum())
     what = "most labelled pixels of " if clean.dense else ""
     print(f"{title}: the victim errs on {what}{count} of {len(clean)} images")
     if lost.any():
@@ -164,7 +179,8 @@ def _no_op(perturbation: Tensor) -> None:
 class AttackRun:
     """One attack entry with the networks that it looks at; `goal` is its one target class.
 
-    `lost` tells at which images [N] of the last batch outputs or a gradient were not finite.
+    `passes` are those of its networks on the last batch, not counting how success is judged, and
+    `facts` what the adversarial set stores of them, and of what the attack itself tells.
     """
 
     def __init__(
@@ -173,7 +189,8 @@ class AttackRun:
         self.settings, self.denoiser, self.goal = settings, denoiser, goal
         self.victim, self.surrogate = victim, surrogate
         self.draws = _draws(settings)
-        self.lost = torch.zeros(0, dtype=torch.bool)
+        self.passes = Passes(0)
+        self.facts: dict[str, np.ndarray] = {}
 
     def __call__(
         self, point: dict, batch: Batch, epsilons: np.ndarray, callback: Callback = _no_op
@@ -192,19 +209,26 @@ class AttackRun:
         predict = self._purified(predict, batch, "attacker", through, self.draws)
         noise = Noise(self.settings["seed"], batch.ids, entry["name"])
         labels, targeted = self._labels(entry, batch, victim, noise)
-        self.lost = torch.zeros(len(batch.ids), dtype=torch.bool, device=batch.images.device)
+        self.passes = Passes(len(batch.ids), batch.images.device)
+        function, facts = _with_budget(point, epsilons), Facts(len(batch.ids), batch.images.device)
         perturbation = call_with(
-            _with_budget(point, epsilons),
+            function,
             images=batch.images,
             labels=labels,
             targeted=targeted,
-            predict=GradientMonitor(predict, self.lost),
-            victim=victim,
-            classifier=GradientMonitor(self.victim, self.lost),
+            predict=GradientMonitor(predict, self.passes),
+            victim=GradientMonitor(victim, self.passes),
+            classifier=GradientMonitor(self.victim, self.passes),
             noise=noise,
             callback=callback,
+            facts=facts,
             **self._injected(),
         )
+        recorded = facts.arrays() if "facts" in injected_parameters(function) else {}
+        self.facts = self.passes.arrays() | {
+            name: values.astype("u1") if values.dtype == bool else values
+            for name, values in recorded.items()
+        }
         self._check(point, perturbation, batch, epsilons)
         # As in the evaluation: with the defender's first draw, which the attack did not use.
         defended = self._purified(self.victim, batch, "defender", "full")

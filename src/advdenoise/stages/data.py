@@ -16,6 +16,7 @@ from advdenoise.datasets._source import IGNORED
 from advdenoise.errors import BadInput, remedy, suggest
 from advdenoise.io.files import damage_error
 from advdenoise.io.hdf5 import open_hdf5
+from advdenoise.io.schemas import FACTS
 
 # The attribute of a point that counts images at which its attack had no finite gradient.
 GRADIENTS = "gradients_not_finite"
@@ -211,6 +212,15 @@ class AdversarialSet:
         """Whether the victim errs on the adversarial image: bool [N]."""
         return self.points[point]["success"][:].astype(bool)
 
+    def facts(self, point: str) -> dict[str, np.ndarray | None]:
+        """What the attack tells of each image, by the names of `FACTS`; None where nothing."""
+        group = self.points[point]
+        kinds = {field.name: field.type.to_pandas_dtype() for field in FACTS}
+        return {
+            name: group[name][:].astype(kind) if name in group else None
+            for name, kind in kinds.items()
+        }
+
     def gradients_not_finite(self, point: str) -> int:
         """The number of images at which the attack had a gradient that is not finite."""
         return int(self.points[point].attrs.get(GRADIENTS, 0))
@@ -235,8 +245,10 @@ def _check_points(path: Path, points: dict, images: ImageSet, expected) -> None:
         raise damage_error(path, f"it holds the points {', '.join(points) or 'of no attack'}")
     shapes: dict[str, tuple[int, ...]] = {"perturbation": (len(images), *images.shape)}
     shapes |= dict.fromkeys(("epsilon", "success"), (len(images),))
+    facts = dict.fromkeys(FACTS.names, (len(images),))
     for name, group in points.items():
-        for array, shape in shapes.items():
+        present = {array: shape for array, shape in facts.items() if array in group}
+        for array, shape in (shapes | present).items():
             if group[array].shape != shape:
                 size = "x".join(map(str, group[array].shape))
                 raise damage_error(path, f"{array} of {name} is {size} for {len(images)} images")

@@ -111,6 +111,7 @@ def evaluate_batch(
         "l2": change.norm(dim=1),
         "linf": change.abs().amax(1),
         "epsilon": threat_batch.epsilon,
+        **threat_batch.facts,
     }
 
 

@@ -4,7 +4,7 @@ import ctypes
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -26,6 +26,28 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
     if device.type == "cuda":
         return _peak_of_gpu(call, device)
     return _peak_of_process(call)
+
+
+def reset_most_held(device: torch.device) -> None:
+    """Let `most_held` begin anew, where the system allows it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):
+            (_PROCESS / "clear_refs").write_text(_RESET_PEAK)
+
+
+def most_held(device: torch.device) -> int | None:
+    """The most bytes that torch held on a GPU, or else this process in memory; None if unknown.
+
+    With networks and libraries, since `reset_most_held` or, where that is not allowed, ever.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        return _resident("VmHWM")
+    except OSError:
+        return None
 
 
 def _peak_of_gpu(call: Callable[[], object], device: torch.device) -> int:

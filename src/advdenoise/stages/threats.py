@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from advdenoise.graph.threats import CLEAN
+from advdenoise.io.schemas import FACTS
 from advdenoise.stages.data import AdversarialSet, Batch, ImageSet, open_sets
 
 # The point of images that no attack touched.
@@ -18,7 +19,8 @@ NO_POINT = "default"
 class ThreatBatch(NamedTuple):
     """A batch under one threat: images float32 [N,C,H,W] in [0,1], budgets [N], NaN without one.
 
-    `success` tells where the victim erred [N]; None for clean images.
+    `success` tells where the victim erred [N]; None for clean images. `facts` are what the attack
+    tells of each image, by name.
     """
 
     threat: str
@@ -26,6 +28,7 @@ class ThreatBatch(NamedTuple):
     images: Tensor
     epsilon: np.ndarray
     success: np.ndarray | None
+    facts: dict[str, np.ndarray | None] = dict.fromkeys(FACTS.names)
 
 
 class Threats:
@@ -34,7 +37,11 @@ class Threats:
     def __init__(self, names: list[str], sets: dict[str, AdversarialSet]):
         self._names, self._sets = names, sets
         self._stored = {
-            (name, point): (adversarial.epsilon(point), adversarial.success(point))
+            (name, point): (
+                adversarial.epsilon(point),
+                adversarial.success(point),
+                adversarial.facts(point),
+            )
             for name, adversarial in sets.items()
             for point in adversarial.points
         }
@@ -47,10 +54,11 @@ class Threats:
                 yield ThreatBatch(name, NO_POINT, batch.images, unknown, None)
                 continue
             for point in self._sets[name].points:
-                epsilon, success = self._stored[name, point]
+                epsilon, success, facts = self._stored[name, point]
                 images = batch.images + self._sets[name].perturbation(point, batch)
                 rows = batch.rows
-                yield ThreatBatch(name, point, images, epsilon[rows], success[rows])
+                known = {f: None if v is None else v[rows] for f, v in facts.items()}
+                yield ThreatBatch(name, point, images, epsilon[rows], success[rows], known)
 
     def gradients_not_finite(self) -> dict[tuple[str, str], int]:
         """At how many images an attack had no finite gradient, by threat and point."""

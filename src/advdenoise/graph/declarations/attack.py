@@ -4,7 +4,7 @@ from advdenoise.graph import threats
 from advdenoise.graph.jobs import Entries, Inputs, Job
 
 OUTPUTS = ("seed{seed}/{dataset}/adversarial/{threat}/{split}.h5",)
-FORMAT = 1
+FORMAT = 2
 
 
 def job(entries: Entries, seed: str, dataset: str, threat: str, split: str) -> Job:

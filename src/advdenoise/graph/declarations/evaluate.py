@@ -5,7 +5,7 @@ from advdenoise.graph.jobs import Entries, Inputs, Job
 
 OUTPUTS = ("seed{seed}/{dataset}/predictions/{suite}/{purifier}/{classifier}/{split}.parquet",)
 PRODUCT = "predictions"
-FORMAT = 1
+FORMAT = 2
 
 
 def job(
