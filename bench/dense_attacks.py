@@ -73,7 +73,7 @@ class Files:
 
         from advdenoise.io.hdf5 import add_array, create_hdf5
         from advdenoise.io.weights import write_weights
-        from advdenoise.stages import models
+        from advdenoise.stages import folded, models
         from advdenoise.stages.data import open_images
 
         self.root, self.batch = root, batch
@@ -96,7 +96,7 @@ class Files:
                 (first,) = clean.batches(batch, models.device(), batch)
                 network.to(models.device()).train()(first.images)
             write_weights(self.victim, network.state_dict(), {"settings": {}})
-            self.network = models.classifier(self.victim, self.entry, clean)
+            self.network = folded.classifier(self.victim, self.entry, clean)
             self.batches = list(clean.batches(batch, models.device()))
 
     def job(self, name: str) -> None:

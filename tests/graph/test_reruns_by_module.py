@@ -113,7 +113,7 @@ def test_digests_cover_all_that_decides_a_job_s_numbers(flow, files):
         covered = {root / source for source, root in digests.closure(files[rule])[0]}
         for path in map(Path, paths):
             parts = path.relative_to(LIBRARY).parts
-            writer = "/".join(("advdenoise", *parts)) in digests.WRITERS
+            writer = "/".join(("advdenoise", *parts)) in digests.FOLLOWED
             idle = not path.read_bytes() or (parts[-1] == "__init__.py" and len(parts) <= 2)
             if parts[0] not in NOT_COVERED and not writer and not idle:
                 assert path in covered, f"{rule} imports {path}"
@@ -132,3 +132,11 @@ def test_digests_cover_all_that_decides_a_job_s_numbers(flow, files):
 def test_digests_cover_no_room_that_a_job_has_no_part_in(files, rule, rooms):
     sources = {source for source, root in digests.closure(files[rule])[0] if root == SOURCES}
     assert not rooms & {source.split("/")[1] for source in sources}
+
+
+@pytest.mark.parametrize("rule", ["train_classifier", "train_denoiser", "calibrate"])
+def test_digests_of_networks_cover_nothing_that_only_attacks_and_evaluations_run(files, rule):
+    sources = {source for source, root in digests.closure(files[rule])[0] if root == SOURCES}
+    alone = {"fold", "hooks", "purified", "stack", "steps"}
+    assert not {f"advdenoise/inference/{name}.py" for name in alone} & sources
+    assert not {"advdenoise/training/_resume.py", "advdenoise/training/_settings.py"} & sources

@@ -14,7 +14,7 @@ from advdenoise.inference.purified import check_frozen, purified_classifier
 from advdenoise.io.hdf5 import open_hdf5
 from advdenoise.io.provenance import read_provenance
 from advdenoise.noise import Noise
-from advdenoise.stages import attack, data, models
+from advdenoise.stages import attack, data, folded, models
 from advdenoise.stages.data import open_images
 
 COUNTED = {"zero_gradients", "bad_gradients", "forward", "backward"}
@@ -31,10 +31,10 @@ def few(world):
             (batch,) = clean.batches(100, torch.device("cpu"))
             images, labels, ids = batch.images, batch.labels, batch.ids
             entry = world.settings(FEW.format("transferred@small"))
-            small = models.classifier(
+            small = folded.classifier(
                 world.make(WEIGHTS.format("classifiers", "small")), entry["victim"], clean
             )
-            other = models.classifier(
+            other = folded.classifier(
                 world.make(WEIGHTS.format("classifiers", "other")), entry["surrogate"], clean
             )
             denoise = models.load_frozen(

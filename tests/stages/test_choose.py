@@ -13,7 +13,7 @@ from advdenoise.io.parquet import read_table
 from advdenoise.io.provenance import read_provenance
 from advdenoise.io.schemas import PREDICTIONS
 from advdenoise.noise import Noise
-from advdenoise.stages import choose, models
+from advdenoise.stages import choose, folded, models
 from advdenoise.stages.data import open_images
 
 NEAREST = "seed0/digits/chosen/nearest/small.json"
@@ -55,7 +55,7 @@ def test_a_purifier_s_candidates_are_judged_on_held_out_images(world, tmp_path):
         open_hdf5(bim) as file,
     ):
         victim = world.make("seed0/digits/classifiers/small.safetensors")
-        predict = models.classifier(victim, entries["victim"], clean)
+        predict = folded.classifier(victim, entries["victim"], clean)
         using = models.denoiser(weights, None, entries["denoiser"], clean)
         batch = clean.batch(slice(0, IMAGES), models.device())
         added = batch.images.new_tensor(file["points/default/perturbation"][:IMAGES])

@@ -2,8 +2,9 @@
 
 They cover the modules that decide numbers: the functions of a job's entries, what its stage imports
 from the numerical rooms, and all that these import in turn. Reading and writing files, the graph,
-the stages themselves and the writers of tables are not covered, so that a change there reruns
-nothing: a stage that means or writes something else has its `format` raised by hand.
+the stages themselves, the writers of tables and the saved state of trainings are not covered, so
+that a change there reruns nothing: a stage that means or writes something else has its `format`
+raised by hand.
 """
 
 import functools
@@ -15,10 +16,14 @@ from pathlib import Path
 from advdenoise.graph.packages import SOURCES, is_installed, root_of, roots
 from advdenoise.graph.syntax import source_of
 
-# Rooms and modules of the library whose text decides no number; what stages and writers import
-# does.
+# Rooms and modules of the library whose text decides no number; what stages and the modules of
+# `FOLLOWED` import does.
 UNCOVERED = ("__main__", "api", "calls", "errors", "graph", "io", "ops", "ranges", "stages")
-WRITERS = {f"advdenoise/reporting/{name}.py" for name in ("latex", "write")}
+# Writers of tables, the saved state of trainings and the names of optimisers' settings.
+FOLLOWED = {
+    *("advdenoise/reporting/latex.py", "advdenoise/reporting/write.py"),
+    *("advdenoise/training/_resume.py", "advdenoise/training/_settings.py"),
+}
 # Packages of the pinned environment that this project imports. Another version of them reruns
 # nothing, for then everything would run again: every file says which ones made it.
 PINNED = {
@@ -70,11 +75,11 @@ def _is_covered(source: str) -> bool:
     _, *within = source.split("/")
     if len(within) <= 2 and within[-1] == "__init__.py":
         return False
-    return within[0].removesuffix(".py") not in UNCOVERED and source not in WRITERS
+    return within[0].removesuffix(".py") not in UNCOVERED and source not in FOLLOWED
 
 
 def _is_followed(source: str) -> bool:
-    return source.startswith("advdenoise/stages/") or source in WRITERS
+    return source.startswith("advdenoise/stages/") or source in FOLLOWED
 
 
 def _placed(file: Path) -> tuple[str, Path]:

@@ -28,7 +28,7 @@ from advdenoise.io.provenance import collect_provenance
 from advdenoise.noise import Noise
 from advdenoise.ops.resume import remove_state, state_folder
 from advdenoise.outputs import predicted
-from advdenoise.stages import models
+from advdenoise.stages import folded, models
 from advdenoise.stages.data import (
     GRADIENTS,
     Batch,
@@ -161,10 +161,10 @@ def open_attack(
 ) -> "AttackRun":
     """The attack of a job's settings on images, with the networks of these files."""
     goal = clean.target_of(settings["attack"])
-    target = models.classifier(victim, settings["victim"], clean)
+    target = folded.classifier(victim, settings["victim"], clean)
     source = target
     if surrogate:
-        source = models.classifier(surrogate, settings["surrogate"], clean)
+        source = folded.classifier(surrogate, settings["surrogate"], clean)
     autoencoder = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
     check_frozen(target, source, autoencoder.network if autoencoder else None)
     if settings["purifier"]:

@@ -15,7 +15,7 @@ from advdenoise.io.provenance import collect_provenance
 from advdenoise.io.schemas import PREDICTIONS, segmentation_schema
 from advdenoise.noise import Noise
 from advdenoise.outputs import NO_CLASS, finite_rows, label_rank, predicted
-from advdenoise.stages import models
+from advdenoise.stages import folded, models
 from advdenoise.stages.columns import Columns
 from advdenoise.stages.data import Batch, open_images
 from advdenoise.stages.threats import ThreatBatch, Threats, open_threats
@@ -45,7 +45,7 @@ def run(
         open_images(images) as clean,
         open_threats(settings["threats"], adversarial, clean) as threats,
     ):
-        network = models.classifier(classifier, settings["classifier"], clean)
+        network = folded.classifier(classifier, settings["classifier"], clean)
         autoencoder = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
         purifiers = models.purifiers(settings["purifier"], autoencoder, clean, settings["seed"])
         columns = Columns(segmentation_schema(len(clean.classes)) if clean.dense else PREDICTIONS)

@@ -15,7 +15,7 @@ from advdenoise.io.hdf5 import add_array, create_hdf5
 from advdenoise.io.provenance import collect_provenance
 from advdenoise.noise import Noise
 from advdenoise.outputs import NO_CLASS, predicted
-from advdenoise.stages import models
+from advdenoise.stages import folded, models
 from advdenoise.stages.data import Batch, ImageSet, open_images
 from advdenoise.stages.evaluate import evaluate_batch
 from advdenoise.stages.leave_one_out import segments
@@ -59,7 +59,7 @@ def run(
         create_hdf5(output, collect_provenance(settings, started), "examples") as file,
     ):
         _write_target(file, settings["attacks"], clean)
-        network = models.classifier(classifier, entry, clean)
+        network = folded.classifier(classifier, entry, clean)
         autoencoder = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
         labels = np.zeros(len(clean)) if clean.dense else clean.labels
         picked = in_turn(labels, settings["images"])

@@ -14,7 +14,6 @@ from advdenoise.graph.sections.networks import conversion
 from advdenoise.graph.sources import is_own, load
 from advdenoise.inference.adapters import AdaptedClassifier, AdaptedDenoiser, input_shape
 from advdenoise.inference.elu import use_fast_elu
-from advdenoise.inference.fold import fold
 from advdenoise.io.contents import check_value
 from advdenoise.io.json_files import read_json
 from advdenoise.io.weights import read_weights
@@ -167,11 +166,6 @@ def _check_probabilities(key: str, logits: Tensor, entry: dict) -> None:
 def _are_probabilities(values: Tensor) -> bool:
     total = values.sum(1)
     return bool((values >= 0).all() and torch.allclose(total, torch.ones_like(total), atol=1e-5))
-
-
-def classifier(path: Path, entry: dict, images: ImageSet) -> nn.Module:
-    """A trained classifier, folded for inference: equal outputs up to rounding, faster."""
-    return fold(load_frozen("classifiers", path, entry, images))
 
 
 @dataclass(frozen=True)
