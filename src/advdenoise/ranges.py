@@ -81,6 +81,8 @@ Std = Annotated[float, Interval(gt=0, le=10)]
 Angle = Annotated[float, Interval(ge=0, le=180)]
 # Channels or nodes of a network, sides of an image; larger ones do not fit into memory.
 Size = Annotated[int, Interval(ge=1, le=65536)]
+# Which of its iterates an attack returns, see `attacks._iterates`
+Returns = Literal["last", "best", "fooled"]
 
 # The range of numbers without an upper or a lower bound: that of int32 and float32
 _WIDEST = {

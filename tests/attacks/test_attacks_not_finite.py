@@ -6,6 +6,7 @@ from torch import nn
 
 from advdenoise.attacks import blackbox, gradient, minimal, stopped
 from advdenoise.attacks._ascent import ascend, cross_entropy_gradient
+from advdenoise.attacks._expectation import Expectation
 from advdenoise.attacks._predict import margin
 from advdenoise.inference.purified import PurifiedClassifier
 from advdenoise.noise import Noise
@@ -100,7 +101,15 @@ def test_targeted_attacks_stay_finite(network, name):
 def test_a_gradient_of_huge_numbers_counts_as_finite():
     huge = torch.full((2, 1, 4, 4), 3e38)
     huge[1, 0, 0, 0] = NAN
-    result = ascend(images()[:2], lambda inputs: huge.clone(), None, 0.1, 0.05, 1)
+    unknown = torch.zeros(2)
+    result = ascend(
+        images()[:2],
+        lambda inputs: Expectation(unknown, unknown, unknown, huge.clone()),
+        None,
+        0.1,
+        0.05,
+        1,
+    )
     assert (result[0] > 0).all() and (result[1] == 0).all()
 
 

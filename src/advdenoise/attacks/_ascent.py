@@ -1,15 +1,16 @@
 """Steps along the sign of a gradient, inside the L-infinity ball and [0,1], and the gradients."""
 
-import functools
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from advdenoise.attacks._ball import limits
-from advdenoise.attacks._expectation import add_finite, is_finite
-from advdenoise.attacks._predict import Predict, margin, per_draw
+from advdenoise.attacks._expectation import Expectation, expectation, is_finite
+from advdenoise.attacks._iterates import Iterates
+from advdenoise.attacks._predict import Predict, fooled_share, margin, per_draw
 from advdenoise.datasets._source import IGNORED
 from advdenoise.errors import BadInput
 
@@ -17,27 +18,37 @@ from advdenoise.errors import BadInput
 PixelWeights = Callable[[Tensor, Tensor], Tensor]
 
 
+class Evaluate(Protocol):
+    """Evaluates the network under attack on adversarial images, or `network` in its place."""
+
+    def __call__(
+        self, inputs: Tensor, network: Predict | None = None, gradient: bool = True
+    ) -> Expectation: ...
+
+
 def ascend(
     images: Tensor,
-    gradient_fn: Callable[[Tensor], Tensor],
+    evaluate: Evaluate,
     perturbation: Tensor | None,
     epsilon: float | Tensor,
     alpha: float | Tensor,
     steps: int | Tensor,
     mu: float | None = None,
+    iterates: Iterates | None = None,
 ) -> Tensor:
     """Take steps of `alpha` along the sign of the gradient, projected after each step.
 
     Args:
         images: [N,C,H,W] in [0,1].
-        gradient_fn: from adversarial images to the gradient; its scale does not matter. An image
-            with a gradient that is not finite does not move in that step.
+        evaluate: the scale of its gradient does not matter. An image with a gradient that is not
+            finite does not move in that step.
         perturbation: where to start; modified in place. None stands for zeros, which saves a pass
             over memory.
         epsilon: radius of the ball in pixel units, a number or [N,1,1,1].
-        alpha: step size in pixel units; negative to descend.
+        alpha: step size in pixel units.
         steps: a number or [N,1,1,1].
         mu: decay of the momentum (Dong et al. 2018); None for no momentum.
+        iterates: chooses the perturbation to return; None for the last one.
 
     Returns:
         the perturbation [N,C,H,W].
@@ -48,8 +59,13 @@ def ascend(
     alpha = torch.as_tensor(alpha, dtype=images.dtype, device=images.device)
     momentum = None if mu is None else torch.zeros_like(images)
     direction = torch.empty_like(images)
-    for step in range(int(torch.as_tensor(steps).max())):
-        gradient = gradient_fn(images if perturbation is None else images + perturbation)
+    last = int(torch.as_tensor(steps).max())
+    for step in range(last):
+        result = evaluate(images if perturbation is None else images + perturbation)
+        if iterates is not None:
+            iterates.visit(perturbation, result, step, steps)
+        gradient = result.gradient
+        assert gradient is not None
         finite = is_finite(gradient)
         if momentum is not None:
             gradient = momentum.mul_(mu).add_(l1_normalised(gradient).where(finite, 0))
@@ -60,27 +76,27 @@ def ascend(
         else:
             perturbation.addcmul_(direction, length)
         torch.clamp(perturbation, lower, upper, out=perturbation)
-    return torch.zeros_like(images) if perturbation is None else perturbation
+    perturbation = torch.zeros_like(images) if perturbation is None else perturbation
+    if iterates is None or not iterates.is_needed:
+        return perturbation
+    result = evaluate(images + perturbation, gradient=False)
+    iterates.visit(perturbation, result, last, steps, final=True)
+    return iterates.choose(
+        perturbation, lambda select, p: evaluate(images + p, select, gradient=False)
+    )
 
 
-def input_gradient(images: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
-    """The gradient of `loss(images)`, a sum over the images; weights get no gradient."""
-    with torch.enable_grad():
-        inputs = images.detach().requires_grad_()
-        return torch.autograd.grad(loss(inputs), inputs)[0]
+def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """The cross-entropy of each image: [N].
 
-
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """The cross-entropy, summed over the images.
-
-    For dense logits [N,K,H,W] and masks [N,H,W] an image's loss is the mean over its labelled
-    pixels, 0 if it has none.
+    For dense logits [N,K,H,W] and masks [N,H,W] it is the mean over an image's labelled pixels, 0
+    if it has none.
     """
     if labels.ndim == 1:  # here 255 is a class like any other
-        return functional.cross_entropy(logits, labels, reduction="sum")
-    # Reduced here: torch's own reduction of masks has no deterministic kernel on a GPU.
-    losses = functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
-    return (losses * _mean_weights(labels, losses)).sum()
+        return functional.cross_entropy(logits, labels, reduction="none")
+    classes = labels.where(labels != IGNORED, 0)[:, None]
+    losses = logits.logsumexp(1) - logits.gather(1, classes)[:, 0]
+    return (losses * _mean_weights(labels, losses)).sum((1, 2))
 
 
 def _mean_weights(masks: Tensor, like: Tensor) -> Tensor:
@@ -89,48 +105,75 @@ def _mean_weights(masks: Tensor, like: Tensor) -> Tensor:
     return labelled / labelled.sum((1, 2), keepdim=True).clamp(min=1)
 
 
-def cross_entropy_gradient(
-    images: Tensor, labels: Tensor, predict: Predict, pixel_weights: PixelWeights | None = None
-) -> Tensor:
-    """The input gradient of `cross_entropy`, summed over the draws of `predict`.
+def cross_entropy_expectation(
+    images: Tensor,
+    labels: Tensor,
+    targeted: bool,
+    predict: Predict,
+    pixel_weights: PixelWeights | None = None,
+    gradient: bool = True,
+) -> Expectation:
+    """The expectation of `cross_entropies`, negated if `targeted`, over the draws of `predict`.
+
+    `pixel_weights` multiply the loss of each pixel of dense predictions in the gradient alone.
+    """
+
+    def loss(logits: Tensor) -> Tensor:
+        losses = cross_entropies(logits, labels)
+        return -losses if targeted else losses
+
+    def logit_gradient(logits: Tensor) -> Tensor:
+        down = _logit_gradient(logits, labels, pixel_weights)
+        return down.neg_() if targeted else down
+
+    return expectation(
+        images,
+        predict,
+        loss,
+        lambda outputs: fooled_share(outputs, labels, targeted),
+        gradient=gradient,
+        output_gradient=logit_gradient if labels.ndim > 1 else None,
+    )
+
+
+def cross_entropy_gradient(images: Tensor, labels: Tensor, predict: Predict) -> Tensor:
+    """The input gradient of `cross_entropies`, summed over the draws of `predict`.
 
     A sum and not a mean, since only its sign is used. For each image, draws whose gradient is not
-    finite are left out, unless none is finite. `pixel_weights` multiply the loss of each pixel of
-    dense predictions.
+    finite are left out, unless none is finite.
     """
-
-    def of_draw(network: Predict) -> Tensor:
-        if labels.ndim == 1:
-            return input_gradient(images, lambda inputs: cross_entropy(network(inputs), labels))
-        with torch.enable_grad():
-            inputs = images.detach().requires_grad_()
-            logits = network(inputs)
-            down = _logit_gradient(logits, labels, pixel_weights)
-            return torch.autograd.grad(logits, inputs, down)[0]
-
-    return functools.reduce(add_finite, map(of_draw, per_draw(predict)))
+    gradient = cross_entropy_expectation(images, labels, False, predict).gradient
+    assert gradient is not None
+    return gradient
 
 
-def margin_gradient(
-    images: Tensor, labels: Tensor, targeted: bool, predict: Predict, kappa: float
-) -> Tensor:
-    """The input gradient of min(-margin, `kappa`) of each image, see `_predict.margin`.
+def margin_expectation(
+    images: Tensor,
+    labels: Tensor,
+    targeted: bool,
+    predict: Predict,
+    kappa: float,
+    gradient: bool = True,
+) -> Expectation:
+    """The expectation of min(-margin, `kappa`) over the draws of `predict`, see `_predict.margin`.
 
-    It is the mean over the draws of `predict`; a draw whose gradient is not finite counts as 0.
+    The gradient is the mean over the draws; one that is not finite counts as 0.
     """
-
-    def of_draw(network: Predict) -> Tensor:
-        return input_gradient(
-            images, lambda x: -margin(network(x), labels, targeted).clamp(min=-kappa).sum()
-        )
-
-    draws = per_draw(predict)
-    return functools.reduce(add_finite, map(of_draw, draws)) / len(draws)
+    result = expectation(
+        images,
+        predict,
+        lambda outputs: -margin(outputs, labels, targeted).clamp(min=-kappa),
+        lambda outputs: fooled_share(outputs, labels, targeted),
+        gradient=gradient,
+    )
+    if result.gradient is None:
+        return result
+    return result._replace(gradient=result.gradient / len(per_draw(predict)))
 
 
 @torch.no_grad()
 def _logit_gradient(logits: Tensor, masks: Tensor, pixel_weights: PixelWeights | None) -> Tensor:
-    """The gradient of `cross_entropy` in dense logits: softmax minus one-hot, for each pixel.
+    """The gradient of `cross_entropies` in dense logits: softmax minus one-hot, for each pixel.
 
     Computed in closed form: beside a small segmenter, autograd through the loss of so many pixels
     is a large share of a step. Classes lie next to each other in memory, as in channels-last

@@ -7,11 +7,22 @@ et al. 2022 (equation 14).
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
-from advdenoise.attacks._ascent import ascend, cross_entropy, input_gradient, step_size
-from advdenoise.attacks._predict import Predict
-from advdenoise.ranges import Epsilon, NonNegativeFloat, PositiveInt, StepShare, StepSize
+from advdenoise.attacks._ascent import ascend, cross_entropies, step_size
+from advdenoise.attacks._expectation import Expectation
+from advdenoise.attacks._facts import Facts
+from advdenoise.attacks._iterates import Iterates
+from advdenoise.attacks._predict import Predict, fooled_share
+from advdenoise.ranges import (
+    Epsilon,
+    NonNegativeFloat,
+    PositiveInt,
+    Returns,
+    StepShare,
+    StepSize,
+)
 
 
 def counter_b(
@@ -20,12 +31,14 @@ def counter_b(
     targeted: bool,
     classifier: Predict,
     error: Callable[[Tensor], Tensor],
+    facts: Facts | None = None,
     *,
     weight: NonNegativeFloat,
     epsilon: Epsilon | Tensor,
     steps: PositiveInt,
     alpha: StepSize | None = None,
     alpha_per_epsilon: StepShare | None = None,
+    returns: Returns = "last",
 ) -> Tensor:
     """BIM on a loss that also keeps the reconstruction error low.
 
@@ -43,14 +56,25 @@ def counter_b(
         weight: the paper's lambda, which it chooses for each data set as the worst for the defence.
         epsilon: radius of the L-infinity ball in pixel units, a number or [N,1,1,1].
         alpha, alpha_per_epsilon: step size in pixel units, or as a multiple of epsilon.
+        returns: as in `gradient`: which of the perturbations is returned.
 
     Raises:
         BadInput: unless exactly one of the two step sizes is given.
     """
     sign = -1 if targeted else 1
 
-    def loss(inputs: Tensor) -> Tensor:
-        return sign * cross_entropy(classifier(inputs), labels) - weight * error(inputs).sum()
+    def evaluate(
+        inputs: Tensor, network: Predict | None = None, gradient: bool = True
+    ) -> Expectation:
+        with torch.set_grad_enabled(gradient):
+            inputs = inputs.detach().requires_grad_(gradient)
+            outputs = (network or classifier)(inputs)
+            losses = sign * cross_entropies(outputs, labels) - weight * error(inputs)
+            slope = torch.autograd.grad(losses.sum(), inputs)[0] if gradient else None
+        losses = losses.detach()
+        fooled = fooled_share(outputs.detach(), labels, targeted).to(losses.dtype)
+        return Expectation(losses, losses, fooled, slope)
 
     alpha = step_size(epsilon, alpha, alpha_per_epsilon)
-    return ascend(images, lambda inputs: input_gradient(inputs, loss), None, epsilon, alpha, steps)
+    iterates = Iterates(images, returns, labels.ndim > 1, facts)
+    return ascend(images, evaluate, None, epsilon, alpha, steps, iterates=iterates)

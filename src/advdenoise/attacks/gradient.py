@@ -18,6 +18,10 @@ Arguments and settings that several of them take:
     epsilon: radius of the ball in pixel units, a number or [N,1,1,1].
     alpha, alpha_per_epsilon: the step size in pixel units, or as a multiple of epsilon. BadInput
         is raised unless exactly one of the two is given.
+    returns: which of the perturbations is returned, of the starting point and each step, see
+        `_iterates`: `last`, as in the papers on the attacks; `best`, with the highest loss;
+        `fooled`, the last one that fools `predict`, or else `best`.
+    facts, select: see `_facts` and `_predict`.
 
 An image whose gradient is not finite does not move in that step.
 """
@@ -29,10 +33,13 @@ from torch import Tensor
 
 from advdenoise.attacks._ascent import (
     ascend,
-    cross_entropy_gradient,
-    margin_gradient,
+    cross_entropy_expectation,
+    margin_expectation,
     step_size,
 )
+from advdenoise.attacks._expectation import Expectation
+from advdenoise.attacks._facts import Facts
+from advdenoise.attacks._iterates import Iterates
 from advdenoise.attacks._kurakin import kurakin_steps
 from advdenoise.attacks._predict import Predict, refuse_masks
 from advdenoise.errors import BadInput
@@ -45,6 +52,7 @@ from advdenoise.ranges import (
     Pixel,
     PositiveFloat,
     PositiveInt,
+    Returns,
     StepShare,
     StepSize,
 )
@@ -62,11 +70,14 @@ def bim(
     labels: Tensor,
     targeted: bool,
     predict: Predict,
+    facts: Facts | None = None,
+    select: Predict | None = None,
     *,
     epsilon: Epsilon | Tensor,
     steps: PositiveInt | Literal["kurakin"],
     alpha: StepSize | None = None,
     alpha_per_epsilon: StepShare | None = None,
+    returns: Returns = "last",
 ) -> Tensor:
     """Steps along the sign of the gradient, starting at the image (Kurakin et al. 2017; I-FGSM).
 
@@ -78,7 +89,10 @@ def bim(
         steps = _kurakin_steps(epsilon)
     elif isinstance(steps, str):
         raise BadInput(f"settings.steps: must be a number of steps or 'kurakin', got {steps!r}")
-    return _ascend(images, labels, targeted, predict, None, epsilon, alpha, steps)
+    iterates = Iterates(images, returns, labels.ndim > 1, facts, select)
+    return _ascend(
+        images, labels, targeted, predict, None, epsilon, alpha, steps, iterates=iterates
+    )
 
 
 def pgd(
@@ -87,16 +101,22 @@ def pgd(
     targeted: bool,
     predict: Predict,
     noise: Noise,
+    facts: Facts | None = None,
+    select: Predict | None = None,
     *,
     epsilon: Epsilon | Tensor,
     steps: PositiveInt,
     alpha: StepSize | None = None,
     alpha_per_epsilon: StepShare | None = None,
+    returns: Returns = "last",
 ) -> Tensor:
     """BIM from a starting point drawn uniformly from the ball (Madry et al. 2018)."""
     start = _random_start(images, noise, epsilon)
     alpha = step_size(epsilon, alpha, alpha_per_epsilon)
-    return _ascend(images, labels, targeted, predict, start, epsilon, alpha, steps)
+    iterates = Iterates(images, returns, labels.ndim > 1, facts, select)
+    return _ascend(
+        images, labels, targeted, predict, start, epsilon, alpha, steps, iterates=iterates
+    )
 
 
 def mi_fgsm(
@@ -104,19 +124,23 @@ def mi_fgsm(
     labels: Tensor,
     targeted: bool,
     predict: Predict,
+    facts: Facts | None = None,
+    select: Predict | None = None,
     *,
     epsilon: Epsilon | Tensor,
     steps: PositiveInt,
     alpha: StepSize | None = None,
     alpha_per_epsilon: StepShare | None = None,
     mu: Annotated[float, Interval(ge=0, le=10)] = 1.0,
+    returns: Returns = "last",
 ) -> Tensor:
     """BIM along the sign of g <- mu g + gradient / |gradient|_1 (Dong et al. 2018, equation 6).
 
     `mu` >= 0 is the decay of the momentum g, which starts at 0.
     """
     alpha = step_size(epsilon, alpha, alpha_per_epsilon)
-    return _ascend(images, labels, targeted, predict, None, epsilon, alpha, steps, mu)
+    iterates = Iterates(images, returns, labels.ndim > 1, facts, select)
+    return _ascend(images, labels, targeted, predict, None, epsilon, alpha, steps, mu, iterates)
 
 
 def margin_pgd(
@@ -125,6 +149,8 @@ def margin_pgd(
     targeted: bool,
     predict: Predict,
     noise: Noise,
+    facts: Facts | None = None,
+    select: Predict | None = None,
     *,
     epsilon: Epsilon | Tensor,
     steps: PositiveInt,
@@ -133,6 +159,7 @@ def margin_pgd(
     kappa: NonNegativeFloat = 50.0,
     c: PositiveFloat | None = None,
     random_start: bool = True,
+    returns: Returns = "last",
 ) -> Tensor:
     """PGD on the margin of Carlini and Wagner (2017) instead of the cross-entropy ("CW-PGD").
 
@@ -147,14 +174,24 @@ def margin_pgd(
     refuse_masks(labels, "gradient.margin_pgd")
     start = _random_start(images, noise, epsilon) if random_start else None
 
-    def gradient_fn(inputs: Tensor) -> Tensor:
-        gradient = margin_gradient(inputs, labels, targeted, predict, kappa)
-        if c is None:
-            return gradient
-        return c * gradient - (inputs - images) * (2 / images[0].numel())
+    def evaluate(
+        inputs: Tensor, network: Predict | None = None, gradient: bool = True
+    ) -> Expectation:
+        result = margin_expectation(inputs, labels, targeted, network or predict, kappa, gradient)
+        return result if c is None else _less_the_mean_square(result, c, inputs - images)
 
     alpha = step_size(epsilon, alpha, alpha_per_epsilon)
-    return ascend(images, gradient_fn, start, epsilon, alpha, steps)
+    iterates = Iterates(images, returns, False, facts, select)
+    return ascend(images, evaluate, start, epsilon, alpha, steps, iterates=iterates)
+
+
+def _less_the_mean_square(result: Expectation, c: float, perturbation: Tensor) -> Expectation:
+    """`c` times an expectation, less the mean square of each image's perturbation."""
+    loss = c * result.loss - perturbation.square().flatten(1).mean(1)
+    gradient = result.gradient
+    if gradient is not None:
+        gradient = c * gradient - perturbation * (2 / perturbation[0].numel())
+    return Expectation(loss, loss, result.fooled, gradient)
 
 
 def segpgd(
@@ -162,34 +199,42 @@ def segpgd(
     labels: Tensor,
     predict: Predict,
     noise: Noise,
+    facts: Facts | None = None,
+    select: Predict | None = None,
     *,
     epsilon: Epsilon | Tensor,
     steps: PositiveInt,
     alpha: StepSize | None = None,
     alpha_per_epsilon: StepShare | None = None,
+    returns: Returns = "last",
 ) -> Tensor:
     """PGD that shifts weight from correct to incorrect pixels (SegPGD, Gu et al. 2022).
 
     In step t = 1, 2, ..., `steps` the cross-entropy of a correctly predicted pixel is weighted by
     1 - lambda and that of the others by lambda = (t - 1) / (2 steps); the first step thus uses
     correct pixels only (algorithm 1). Behind a purifier that draws random numbers, correctness is
-    that of each draw.
+    that of each draw. Equal shares of `best` and `fooled` are ordered by the plain cross-entropy.
     """
     start = _random_start(images, noise, epsilon)
     alpha = step_size(epsilon, alpha, alpha_per_epsilon)
-    # `ascend` calls `gradient_fn` once per step.
+    # `ascend` asks for one gradient per step.
     lambdas = (step / (2 * steps) for step in range(steps))
 
-    def gradient_fn(inputs: Tensor) -> Tensor:
-        weight = next(lambdas)
+    def evaluate(
+        inputs: Tensor, network: Predict | None = None, gradient: bool = True
+    ) -> Expectation:
+        weight = next(lambdas) if gradient else 0.0
 
         def pixel_weights(logits: Tensor, labels: Tensor) -> Tensor:
             correct = predicted(logits) == labels
             return torch.where(correct, 1 - weight, weight).to(logits.dtype)
 
-        return cross_entropy_gradient(inputs, labels, predict, pixel_weights)
+        return cross_entropy_expectation(
+            inputs, labels, False, network or predict, pixel_weights, gradient
+        )
 
-    return ascend(images, gradient_fn, start, epsilon, alpha, steps)
+    iterates = Iterates(images, returns, True, facts, select)
+    return ascend(images, evaluate, start, epsilon, alpha, steps, iterates=iterates)
 
 
 def r_fgsm(
@@ -224,14 +269,18 @@ def _ascend(
     alpha: float | Tensor,
     steps: int | Tensor,
     mu: float | None = None,
+    iterates: Iterates | None = None,
 ) -> Tensor:
-    """`ascend` the cross-entropy, or descend it if `targeted`."""
+    """`ascend` the cross-entropy, or its negative if `targeted`."""
 
-    def gradient_fn(inputs: Tensor) -> Tensor:
-        return cross_entropy_gradient(inputs, labels, predict)
+    def evaluate(
+        inputs: Tensor, network: Predict | None = None, gradient: bool = True
+    ) -> Expectation:
+        return cross_entropy_expectation(
+            inputs, labels, targeted, network or predict, gradient=gradient
+        )
 
-    alpha = -alpha if targeted else alpha
-    return ascend(images, gradient_fn, perturbation, epsilon, alpha, steps, mu)
+    return ascend(images, evaluate, perturbation, epsilon, alpha, steps, mu, iterates)
 
 
 def _random_start(images: Tensor, noise: Noise, radius: float | Tensor) -> Tensor:
