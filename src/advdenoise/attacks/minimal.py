@@ -17,6 +17,7 @@ Arguments:
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Annotated, Literal
@@ -25,16 +26,29 @@ import torch
 from torch import Tensor
 
 from advdenoise.attacks._ball import limits
-from advdenoise.attacks._predict import Predict, for_rows, margin, refuse_masks
+from advdenoise.attacks._expectation import expectation, is_finite
+from advdenoise.attacks._facts import Facts
+from advdenoise.attacks._hyperplane import project_linf
+from advdenoise.attacks._predict import (
+    Predict,
+    fooled_share,
+    for_rows,
+    margin,
+    per_draw,
+    refuse_masks,
+)
 from advdenoise.errors import BadInput
+from advdenoise.noise import Noise
 from advdenoise.outputs import predicted
 from advdenoise.ranges import (
     Epsilon,
     Interval,
     NonNegativeFloat,
+    NonNegativeInt,
     Pixel,
     PositiveFloat,
     PositiveInt,
+    Probability,
     Share,
 )
 
@@ -193,6 +207,227 @@ def carlini_wagner(
         best[distance.isinf()] = fill
     perturbation[rows] = (best - clean).clamp_(*limits(clean, math.inf))
     return perturbation
+
+
+def fab_t(
+    images: Tensor,
+    labels: Tensor,
+    predict: Predict,
+    noise: Noise,
+    facts: Facts | None = None,
+    *,
+    epsilon: Epsilon | Tensor | None = None,
+    steps: PositiveInt = 100,
+    targets: PositiveInt = 9,
+    restarts: PositiveInt = 1,
+    alpha_max: Probability = 0.1,
+    eta: Annotated[float, Interval(ge=1, le=10)] = 1.05,
+    beta: Share = 0.9,
+    search: NonNegativeInt = 0,
+    clip: bool = False,
+) -> Tensor:
+    """The targeted FAB attack in the L-infinity norm (Croce and Hein 2020, as in AutoAttack).
+
+    Targets are the `targets` classes with the largest outputs on the clean image beside the label,
+    one run after the other. A step linearises f = the target's output - the label's at the iterate
+    and projects the iterate and the image onto f = 0 inside [0,1], by d1 and d2. It goes to
+    (1 - a) (iterate + `eta` d1) + a (image + `eta` d2), clipped to [0,1], where a is
+    |d1| / (|d1| + |d2|), at most `alpha_max`. A misclassified iterate is kept if it is the nearest
+    one so far, whatever its class, and moves back to image + `beta` (iterate - image). An image
+    does not move in a step whose gradient is not finite.
+
+    No losses are compared, so scaled logits make no difference. Behind a purifier that draws random
+    numbers, f is the mean over the draws, and an iterate is misclassified if more than half are.
+
+    Args:
+        noise: one random stream per image, for `restarts`.
+        facts: records the first step that is misclassified inside the ball, and the result.
+        epsilon: radius in pixel units, a number or [N,1,1,1]. An image with a perturbation inside
+            has no further runs, and a larger perturbation is replaced by 0. If null, all images
+            have all runs, and perturbations of any size are returned.
+        steps: number of steps of a run.
+        targets: number of target classes; all other classes if there are fewer.
+        restarts: runs for each target. All but the first start at a random point at half the
+            distance of the nearest misclassified one, at most `epsilon` / 2 (0.15 if it is null).
+        alpha_max: largest weight of the image in a step.
+        eta: factor by which the hyperplane is overstepped.
+        beta: share of the perturbation that remains once the iterate is misclassified.
+        search: rounds of a final search on the line from the image to its nearest misclassified
+            point: the next point is where f would be 0 if it were linear between the ends, and
+            replaces the end that is classified like it. AutoAttack has none; the authors' own code
+            offers 3.
+        clip: clip perturbations larger than `epsilon` instead of replacing them by 0.
+
+    Raises:
+        BadInput: masks.
+    """
+    refuse_masks(labels, "minimal.fab_t")
+    with torch.no_grad():
+        outputs = predict(images)
+    correct = predicted(outputs) == labels
+    nearest = _Nearest(images, math.inf if epsilon is None else epsilon)
+    start_radius = _per_image(0.3 if epsilon is None else epsilon, images)
+    competitors = _competitors(outputs, labels, targets + 1)
+    fab = functools.partial(_fab_run, steps=steps, alpha_max=alpha_max, eta=eta, beta=beta)
+    _record(facts, ~correct, 0)
+    runs = itertools.product(competitors.unbind(1), range(restarts))
+    for number, (classes, restart) in enumerate(runs):
+        running = correct if epsilon is None else correct & ~nearest.is_inside()
+        rows = running.nonzero().flatten()
+        if not len(rows):
+            break
+        start = torch.zeros_like(images[rows])
+        if restart:
+            half = torch.minimum(nearest.distance, start_radius)[rows] / 2
+            start = _on_sphere(start, half, noise.take(rows))
+        pair = torch.stack([labels[rows], classes[rows]], 1)
+        run = fab(images[rows], pair, start, for_rows(predict, rows))
+        for step, (perturbation, misclassified) in enumerate(run, number * steps + 1):
+            nearest.update(rows, perturbation, misclassified)
+            _record(facts, nearest.is_inside(), step)
+    if search:
+        _search_line(images, labels, outputs, predict, nearest, search)
+    last = competitors.shape[1] * restarts * steps
+    _record(facts, nearest.is_inside() | ~correct, last, final=True)
+    result = nearest.perturbation
+    if not clip:
+        result = result.where(_unsqueeze(nearest.is_inside()), 0)
+    return result.clamp(*limits(images, nearest.radius.view(-1, 1, 1, 1)))
+
+
+def _record(facts: Facts | None, misclassified: Tensor, step: int, final: bool = False) -> None:
+    """Record a step's misclassification [N]; no losses, since FAB compares none."""
+    if facts is not None:
+        losses = torch.full(misclassified.shape, math.nan, device=misclassified.device)
+        facts.record(step, step, losses, misclassified.float(), final)
+
+
+class _Nearest:
+    """The nearest misclassified perturbation of each image in the L-infinity norm.
+
+    `perturbation` [N,C,H,W] is 0 and `distance` [N] infinite where there is none.
+    """
+
+    def __init__(self, images: Tensor, radius: float | Tensor):
+        self.perturbation = torch.zeros_like(images)
+        self.distance = images.new_full((len(images),), math.inf)
+        self.radius = _per_image(radius, images)
+
+    def update(self, rows: Tensor, perturbation: Tensor, misclassified: Tensor) -> None:
+        """Keep the perturbations of some rows that are misclassified and nearer."""
+        distance = _linf(perturbation)
+        closer = misclassified & (distance < self.distance[rows])
+        self.perturbation[rows[closer]] = perturbation[closer]
+        self.distance[rows[closer]] = distance[closer]
+
+    def is_inside(self) -> Tensor:
+        """Whether there is one in the ball of this radius: bool [N]."""
+        return self.distance.isfinite() & (self.distance <= self.radius)
+
+
+def _fab_run(
+    images: Tensor,
+    pair: Tensor,
+    perturbation: Tensor,
+    predict: Predict,
+    steps: int,
+    alpha_max: float,
+    eta: float,
+    beta: float,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Run FAB for pairs of label and target [N,2]; yield perturbations and misclassification."""
+    expect = functools.partial(
+        expectation,
+        predict=predict,
+        loss=lambda outputs: outputs.gather(1, pair).diff(dim=1)[:, 0],
+        fooled=lambda outputs: fooled_share(outputs, pair[:, 0], targeted=False),
+    )
+    draws = len(per_draw(predict))
+    for _ in range(steps):
+        lead, _, _, gradient = expect(images + perturbation)
+        assert gradient is not None
+        lead, gradient = lead.to(images.dtype), gradient / draws
+        perturbation = _fab_step(images, perturbation, lead, gradient, alpha_max, eta)
+        misclassified = expect(images + perturbation, gradient=False).fooled > 0.5
+        yield perturbation, misclassified
+        perturbation = torch.where(_unsqueeze(misclassified), beta * perturbation, perturbation)
+
+
+def _fab_step(
+    images: Tensor,
+    perturbation: Tensor,
+    lead: Tensor,
+    gradient: Tensor,
+    alpha_max: float,
+    eta: float,
+) -> Tensor:
+    """The next perturbation of each image; the same where lead or gradient are not finite."""
+    finite = is_finite(gradient) & _unsqueeze(lead.isfinite())
+    normals = gradient.where(finite, 0).flatten(1)
+    lead = lead.where(finite.flatten(), 0)
+    moved = perturbation.flatten(1)
+    from_iterate = project_linf((images + perturbation).flatten(1), normals, lead)
+    lead_of_image = lead - (normals * moved).sum(1)
+    from_image = project_linf(images.flatten(1), normals, lead_of_image)
+    lengths = [_linf(move).clamp(min=1e-8)[:, None] for move in (from_iterate, from_image)]
+    alpha = (lengths[0] / (lengths[0] + lengths[1])).clamp(max=alpha_max)
+    step = (1 - alpha) * (moved + eta * from_iterate) + alpha * eta * from_image
+    step = step.view_as(perturbation).clamp(*limits(images, math.inf))
+    return step.where(finite, perturbation)
+
+
+def _search_line(
+    images: Tensor,
+    labels: Tensor,
+    outputs: Tensor,
+    predict: Predict,
+    nearest: _Nearest,
+    rounds: int,
+) -> None:
+    """Search between each image, of these `outputs`, and its nearest misclassified point."""
+    rows = nearest.distance.isfinite().nonzero().flatten()
+    if not len(rows):
+        return
+    network, clean, own = for_rows(predict, rows), images[rows], labels[rows]
+
+    @torch.no_grad()
+    def evaluate(perturbation: Tensor) -> Tensor:
+        return network(clean + perturbation)
+
+    right, wrong = torch.zeros_like(clean), nearest.perturbation[rows]
+    right_outputs, wrong_outputs = outputs[rows], evaluate(wrong)
+    for _ in range(rounds):
+        pair = torch.stack([own, wrong_outputs.argmax(1)], 1)
+        ahead = right_outputs.gather(1, pair).diff(dim=1).neg()
+        behind = wrong_outputs.gather(1, pair).diff(dim=1)
+        share = ahead / (ahead + behind + 1e-10)
+        share = share.where((share >= 0) & (share <= 1), 1).to(clean.dtype)
+        middle = right + share.view(-1, 1, 1, 1) * (wrong - right)
+        middle.clamp_(*limits(clean, math.inf))
+        middle_outputs = evaluate(middle)
+        misclassified = predicted(middle_outputs) != own
+        nearest.update(rows, middle, misclassified)
+        at_image = _unsqueeze(~misclassified)
+        right, wrong = right.where(~at_image, middle), wrong.where(at_image, middle)
+        at_image = at_image.flatten(1)
+        right_outputs = right_outputs.where(~at_image, middle_outputs)
+        wrong_outputs = wrong_outputs.where(at_image, middle_outputs)
+
+
+def _on_sphere(like: Tensor, radius: Tensor, noise: Noise) -> Tensor:
+    """Random perturbations of these L-infinity norms [N]."""
+    drawn = noise.uniform(like, -1, 1).to(like.dtype)
+    return drawn * _unsqueeze(radius / _linf(drawn).clamp(min=1e-12))
+
+
+def _linf(values: Tensor) -> Tensor:
+    return values.flatten(1).abs().amax(1)
+
+
+def _per_image(value: float | Tensor, images: Tensor) -> Tensor:
+    """A number or [N,1,1,1] as [N]."""
+    value = torch.as_tensor(value, dtype=images.dtype, device=images.device)
+    return value.flatten().expand(len(images))
 
 
 class _EarlyStop:
