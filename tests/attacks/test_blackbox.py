@@ -6,11 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyautoattack.square import SquareAttack
 from torch import nn
 
 from advdenoise.attacks import blackbox, gradient
 from advdenoise.attacks._ball import limits
 from advdenoise.attacks._predict import margin
+from advdenoise.attacks.blackbox import HALVINGS
 from advdenoise.errors import BadInput
 from advdenoise.noise import Noise
 
@@ -132,7 +134,7 @@ def test_each_further_query_changes_one_square(images):
     stripes = recorder.batches[1]
     positions = set()
     for query, batch in enumerate(recorder.batches[2:], start=1):
-        side = blackbox._side(0.5, query / 39, 6, 5)
+        side = blackbox._side(0.5, 10_000 * query / 39, 6, 5)
         for changed in (batch != stripes).any(1):
             rows, columns = changed.any(1).nonzero(), changed.any(0).nonzero()
             assert len(rows) > 0, "a query was wasted"
@@ -148,8 +150,36 @@ def test_sides_shrink_as_in_the_paper():
     expected |= {6001: 256, 8001: 512, 9999: 512}
     for query, halved in expected.items():
         side = max(round(math.sqrt(0.8 / halved * 32 * 32)), 1)
-        assert blackbox._side(0.8, query / 10_000, 32, 32) == side
+        assert blackbox._side(0.8, query, 32, 32) == side
+    sides = [29, 20, 14, 10, 7, 5, 4, 3, 2, 1]
+    assert [
+        blackbox._side(0.8, query, 32, 32) for query in (0, *(q + 1 for q in HALVINGS))
+    ] == sides
     assert blackbox._side(1.0, 0.0, 4, 9) == 4
+
+
+def test_the_schedule_without_rescaling_is_that_of_autoattack():
+    theirs = SquareAttack(constant, n_queries=5000, resc_schedule=False)
+    for square in range(5000):
+        side = max(round(math.sqrt(theirs.p_selection(square) * 32 * 32)), 1)
+        assert blackbox._side(0.8, square, 32, 32) == side
+
+
+@pytest.mark.parametrize("rescale", [True, False])
+def test_halvings_are_at_numbers_of_squares_or_at_shares_of_the_queries(rescale, monkeypatch):
+    sides = []
+
+    def spy(*arguments):
+        sides.append(side(*arguments))
+        return sides[-1]
+
+    side = blackbox._side
+    monkeypatch.setattr(blackbox, "_side", spy)
+    images = torch.full((1, 1, 20, 20), 0.5).double()
+    run(images, torch.zeros(1, dtype=torch.int64), constant, [0], queries=62, rescale=rescale)
+    by_number = [18] * 11 + [13] * 40 + [9] * 9
+    by_share = [9] + [6] * 2 + [4] * 3 + [3] * 6 + [2] * 24 + [1] * 24
+    assert sides == (by_share if rescale else by_number)
 
 
 def test_squares_reach_every_position():
@@ -183,6 +213,84 @@ def test_it_succeeds_about_as_often_as_bim(images, labels, network):
     perturbation = images + run(images, labels, network, epsilon=0.06, queries=400)
     successes = [(network(inputs).argmax(1) != labels).sum() for inputs in (bim, perturbation)]
     assert 2 <= successes[0] - 1 <= successes[1]
+
+
+def half_robust():
+    """A classifier with 200 images, all correct, of which the attack below fools a part."""
+    torch.manual_seed(3)
+    layers = [nn.Conv2d(1, 4, 3, 2, 1), nn.Tanh(), nn.Flatten(), nn.Linear(576, 4)]
+    network = nn.Sequential(*layers).eval().requires_grad_(False)
+    images = torch.rand(200, 1, 24, 24, generator=torch.Generator().manual_seed(4))
+    return network, images, network(images).argmax(1)
+
+
+@pytest.mark.parametrize(("rescale", "queries"), [(True, 150), (False, 600)])
+def test_it_fools_as_many_images_as_pyautoattack(rescale, queries):
+    """Within 5 points of the mean of three seeds: theirs has one square for the whole batch."""
+    network, images, labels = half_robust()
+
+    def share(adversarial):
+        return (network(adversarial).argmax(1) != labels).float().mean().item()
+
+    theirs = []
+    for seed in range(3):
+        size = {"eps": 0.02, "n_queries": queries - 2, "n_restarts": 1, "device": "cpu"}
+        attack = SquareAttack(network, seed=seed, resc_schedule=rescale, **size)
+        theirs.append(share(attack.perturb(images, labels)))
+    noise = Noise(0, range(200), "test")
+    settings = {"epsilon": 0.02, "queries": queries, "rescale": rescale}
+    result = images + blackbox.square(images, labels, False, network, noise, **settings)
+    assert abs(share(result) - sum(theirs) / 3) <= 0.05
+    assert 0.3 < share(result) < 0.6
+
+
+class Draws:
+    """A random network whose draws are these networks."""
+
+    def __init__(self, *networks):
+        self.per_draw = networks
+
+    def take(self, rows):
+        return self
+
+
+def test_a_query_of_a_random_network_is_the_mean_of_the_margins_of_its_draws(
+    images, labels, network
+):
+    recorders = [Recorder(network), Recorder(lambda inputs: network(inputs.flip(3)))]
+    run(images, labels, Draws(*recorders), queries=30)
+    first, second = (recorder.batches for recorder in recorders)
+    assert all(map(torch.equal, first, second))
+    expected = sum(margin(recorder.network(images), labels, False) for recorder in recorders) / 2
+    assert torch.allclose(blackbox._mean_margin(images, labels, False, Draws(*recorders)), expected)
+    assert len(first[0]) == N and len(first[1]) == (expected >= 0).sum()
+
+
+def test_draws_without_finite_outputs_are_left_out(images, labels, network):
+    def broken(inputs):
+        return network(inputs) * math.nan
+
+    expected = margin(network(images), labels, False)
+    result = blackbox._mean_margin(images, labels, False, Draws(network, broken))
+    assert torch.equal(result, expected)
+    for targeted, margins in ((False, -math.inf), (True, math.inf)):
+        for victim in (broken, Draws(broken, broken)):
+            result = blackbox._mean_margin(images, labels, targeted, victim)
+            assert (result == margins).all()
+
+
+def test_without_a_stop_the_margin_goes_on_falling(images, labels, network):
+    recorder = Recorder(network)
+    stopped = run(images, labels, network, epsilon=0.1)
+    result = run(images, labels, recorder, epsilon=0.1, stop=False)
+    assert [len(batch) for batch in recorder.batches] == [N] * 60
+    margins = [margin(network(images + p), labels, False) for p in (result, stopped)]
+    assert (margins[0] <= margins[1]).all()
+    fooled = margins[1] < 0
+    assert fooled.any() and (margins[0] < margins[1])[fooled].all()
+    assert torch.equal(result[~fooled], stopped[~fooled])
+    wrong = (labels + 1) % 4
+    assert not run(images, wrong, network, stop=False).any()
 
 
 def test_no_gradient_is_taken(images, labels, network):

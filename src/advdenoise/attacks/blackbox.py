@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from advdenoise.attacks._ball import limits
-from advdenoise.attacks._predict import Predict, for_rows, margin, refuse_masks
+from advdenoise.attacks._expectation import expectation
+from advdenoise.attacks._predict import Predict, fooled_share, for_rows, margin, refuse_masks
 from advdenoise.errors import BadInput
 from advdenoise.noise import Noise
 from advdenoise.ranges import Epsilon, Interval, Share
@@ -26,6 +27,8 @@ def square(
     epsilon: Epsilon | Tensor,
     queries: Annotated[int, Interval(ge=2)] = 5000,
     share: Share = 0.8,
+    rescale: bool = True,
+    stop: bool = True,
 ) -> Tensor:
     """Square attack in the L-infinity ball (Andriushchenko et al. 2020, algorithm 2).
 
@@ -35,8 +38,8 @@ def square(
     label's output minus the largest other one, the opposite if `targeted`. If the square would
     change nothing, its signs are flipped. The side of a square is the rounded root of p H W pixels;
     p starts at `share` and is halved after 10, 50, 200, 500, 1000, 2000, 4000, 6000 and 8000 of
-    10,000 queries, scaled to `queries`. Once an image's margin is negative it is no longer queried;
-    if that is so for the image itself, the perturbation is 0.
+    10,000 queries. Once an image's margin is negative it is no longer queried; if that is so for
+    the image itself, the perturbation is 0.
 
     Args:
         images: [N,C,H,W] in [0,1].
@@ -45,9 +48,14 @@ def square(
         noise: one random stream per image.
         epsilon: radius of the ball in pixel units, a number or [N,1,1,1].
         queries: maximum evaluations of the victim per image, including the one of the image
-            itself. Behind a purifier that draws random numbers, a query is the mean over the
-            entry's `draws`.
+            itself. Behind a purifier that draws random numbers, a query is one evaluation for each
+            of the entry's `draws`, and the margin is the mean over them.
         share: initial share of the image that a square covers, in (0, 1].
+        rescale: scale the numbers of queries after which p is halved to `queries`. If false, they
+            are numbers of squares, as in AutoAttack, whose attack is `queries: 5002` with this.
+        stop: stop at an image's first negative margin. If false, images that are correct at the
+            start have all queries, which further lowers the margin: the authors' advice for
+            random networks.
 
     Raises:
         BadInput: fewer than 2 queries, a share outside (0, 1], or masks.
@@ -59,26 +67,42 @@ def square(
         raise BadInput(f"settings.share: must be in (0, 1], got {share:g}")
     lower, upper = limits(images, epsilon)
     perturbation = torch.zeros_like(images)
-    with torch.no_grad():
-        best = margin(victim(images), labels, targeted)
-        rows = (best >= 0).nonzero().flatten()
-        for query in range(queries - 1):
-            if not len(rows):
-                break
-            low, high, current = lower[rows], upper[rows], perturbation[rows]
-            if query == 0:
-                candidate = _stripes(low, high, noise.take(rows))
-            else:
-                side = _side(share, query / (queries - 1), *images.shape[2:])
-                candidate = _with_square(current, low, high, side, noise.take(rows))
-            outputs = for_rows(victim, rows)(images[rows] + candidate)
-            margins = margin(outputs, labels[rows], targeted)
-            # The stripes are the starting point, even if they increase the margin.
-            accepted = (margins < best[rows]) | (query == 0)
-            perturbation[rows] = candidate.where(accepted.view(-1, 1, 1, 1), current)
-            best[rows] = margins.where(accepted, best[rows])
+    best = _mean_margin(images, labels, targeted, victim)
+    rows = (best >= 0).nonzero().flatten()
+    for query in range(queries - 1):
+        if not len(rows):
+            break
+        low, high, current = lower[rows], upper[rows], perturbation[rows]
+        if query == 0:
+            candidate = _stripes(low, high, noise.take(rows))
+        else:
+            position = 10_000 * (query / (queries - 1)) if rescale else query - 1
+            side = _side(share, position, *images.shape[2:])
+            candidate = _with_square(current, low, high, side, noise.take(rows))
+        network = for_rows(victim, rows)
+        margins = _mean_margin(images[rows] + candidate, labels[rows], targeted, network)
+        # The stripes are the starting point, even if they increase the margin.
+        accepted = (margins < best[rows]) | (query == 0)
+        perturbation[rows] = candidate.where(accepted.view(-1, 1, 1, 1), current)
+        best[rows] = margins.where(accepted, best[rows])
+        if stop:
             rows = rows[best[rows] >= 0]
     return perturbation
+
+
+def _mean_margin(images: Tensor, labels: Tensor, targeted: bool, victim: Predict) -> Tensor:
+    """The mean of the margin over the draws whose outputs are finite: [N].
+
+    Where none is, that of outputs that are not finite, see `_predict.margin`.
+    """
+    result = expectation(
+        images,
+        victim,
+        lambda outputs: margin(outputs, labels, targeted),
+        lambda outputs: fooled_share(outputs, labels, targeted),
+        gradient=False,
+    )
+    return result.loss.where(~result.loss.isnan(), math.inf if targeted else -math.inf)
 
 
 def _stripes(low: Tensor, high: Tensor, noise: Noise) -> Tensor:
@@ -107,8 +131,8 @@ def _window(random: Tensor, side: int, length: int) -> Tensor:
     return (positions >= first) & (positions < first + side)
 
 
-def _side(share: float, progress: float, height: int, width: int) -> int:
-    """The side of a square in pixels after `progress`, a share of the queries."""
-    halvings = sum(10_000 * progress > query for query in HALVINGS)
+def _side(share: float, position: float, height: int, width: int) -> int:
+    """The side of a square in pixels at a position in the schedule of `HALVINGS`."""
+    halvings = sum(position > query for query in HALVINGS)
     side = round(math.sqrt(share / 2**halvings * height * width))
     return min(max(side, 1), height, width)
