@@ -200,6 +200,11 @@ def laid_out(tmp_path_factory) -> Path:
     put(folder, "classifiers.cnn.settings", settings)
     put(folder, "denoisers.dae.function", "mine.own")
     put(folder, "denoisers.dae.settings", {"checkpoint": "parts.bin"})
+    return with_empty_results(folder)
+
+
+def with_empty_results(folder: Path) -> Path:
+    """The folder with an empty file in the place of each result, and Snakemake's records of it."""
     for output in mini.outputs(folder):
         (folder / output).parent.mkdir(parents=True, exist_ok=True)
         (folder / output).touch()
@@ -238,6 +243,63 @@ def test_another_file_that_a_setting_of_ones_own_names_reruns_what_reads_it(own)
 def test_a_changed_module_of_ones_own_reruns_what_imports_it(own):
     (own / "helper.py").write_text("SIDE = 3\n", encoding="utf-8")
     assert mini.planned(own) == DENOISER
+
+
+PUBLISHED = """
+from advdenoise.io.published import Published
+
+
+def text(predictions):
+    return predictions
+
+
+def drawn(examples):
+    return examples
+"""
+
+
+@pytest.fixture(scope="module")
+def with_published(tmp_path_factory) -> Path:
+    """A run of two experiments with published numbers; one has code that reads them."""
+    folder = mini.copy_code(tmp_path_factory.mktemp("published") / "run")
+    (folder / "config/reader.py").write_text(PUBLISHED, encoding="utf-8")
+    (folder / "config/published").mkdir()
+    for name in ("accuracy", "textnumbers"):
+        (folder / f"config/published/{name}.csv").write_text("row,column,value\n", encoding="utf-8")
+    crossing = {"dataset": "digits", "classifier": "cnn", "split": "test"}
+    predictions = crossing | {"suite": "purified"}
+    put(folder, "experiments.defence.published", "published")
+    put(folder, "experiments.reader.published", "published")
+    tables = {
+        "accuracy": {"function": "accuracy.by_threat", "predictions": predictions},
+        "worst": {"function": "accuracy.worst_case", "predictions": predictions},
+        "text": {"function": "reader.py:text", "predictions": predictions},
+    }
+    put(folder, "experiments.reader.tables", tables)
+    examples = crossing | {"threat": "fgsm@cnn", "purifier": "direct"}
+    put(folder, "experiments.reader.figures.drawn.function", "reader.py:drawn")
+    put(folder, "experiments.reader.figures.drawn.examples", examples)
+    return with_empty_results(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    {
+        "accuracy": {
+            *("tables/defence/accuracy", "tables/reader/accuracy"),
+            *("tables/reader/text", "figures/reader/drawn"),
+        },
+        "textnumbers": {"tables/reader/text", "figures/reader/drawn"},
+    }.items(),
+)
+def test_a_published_number_reruns_the_tables_and_figures_with_it(
+    with_published, tmp_path, name, expected
+):
+    folder = shutil.copytree(with_published, tmp_path / "moved")
+    assert mini.planned(folder) == set()
+    with (folder / f"config/published/{name}.csv").open("a", encoding="utf-8") as file:
+        file.write("FGSM,none,0.5\n")
+    assert mini.planned(folder) == expected
 
 
 def test_a_file_of_first_weights_that_is_missing_is_told_with_its_key(own):

@@ -17,7 +17,8 @@ from advdenoise.reporting.read import Results
 from advdenoise.statistics import Estimate
 
 from . import errors, results
-from .results import PUBLISHED, LabelAssignment
+from .printed import PUBLISHED
+from .results import LabelAssignment
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,17 +1,13 @@
 """The attack and the defence of "APuDAE" that a result belongs to."""
 
-from pathlib import Path
-
 from advdenoise.graph import components
 from advdenoise.graph.threats import CLEAN, parse
-from advdenoise.io.published import Published
 from advdenoise.reporting import labels
 from advdenoise.reporting.points import value_text, with_defaults
 from advdenoise.reporting.read import Results
 
 from .labels import LABELS
 
-PUBLISHED = Published(Path(__file__).parent / "published")
 RANDOM, BIM, CW, UNBOUNDED = "random", "BIM", "CW", "C&W, unbounded L2"
 FIRST, SECOND = "BIM first setting", "BIM second setting"
 COUNTER_A, COUNTER_B = "counter attack A", "counter attack B"

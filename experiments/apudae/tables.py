@@ -16,7 +16,8 @@ from advdenoise.statistics import Estimate
 
 from . import results
 from .labels import LABELS
-from .results import PUBLISHED, LabelAssignment
+from .printed import PUBLISHED
+from .results import LabelAssignment
 
 _WORST = (
     "Counter attack B: of its scan the point with the lowest accuracy counts for each defence; all "

@@ -17,7 +17,8 @@ from advdenoise.reporting.claims import OTHER_IMAGES, Claim, Claims, Range
 from advdenoise.reporting.read import Results
 
 from . import labels
-from .results import FGSM, I_FGSM, NONE, PUBLISHED, Attack, Group, Setting, group_by_setting
+from .printed import PUBLISHED
+from .results import FGSM, I_FGSM, NONE, Attack, Group, Setting, group_by_setting
 
 NOISES = tuple(labels.NOISES.values())
 GAUSSIAN, UNIFORM, BIMODAL = NOISES

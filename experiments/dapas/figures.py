@@ -30,7 +30,8 @@ from advdenoise.reporting.sheet import SIDE, Row, Tile, sheet
 from advdenoise.reporting.subject import describe
 
 from .labels import LABELS, NOISES
-from .results import NONE, PUBLISHED, Group, LabelAssignment, Setting, group_by_setting, method
+from .printed import PUBLISHED
+from .results import NONE, Group, LabelAssignment, Setting, group_by_setting, method
 
 _LARGEST = 256  # side of a tile in pixels: larger pictures are reduced
 _BEFORE = ("dataset", "split", "classifier")

@@ -1,14 +1,12 @@
 """The attack, budget and noise of "DAPAS" that a result belongs to, and the mIoU of each."""
 
 import math
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from advdenoise.graph.sections.attacks import looks_at_model
 from advdenoise.graph.threats import CLEAN, parse
-from advdenoise.io.published import Published
 from advdenoise.reporting import labels
 from advdenoise.reporting.measures import Miou, mious
 from advdenoise.reporting.read import Results
@@ -16,7 +14,6 @@ from advdenoise.statistics import ratio
 
 from .labels import LABELS, NOISES
 
-PUBLISHED = Published(Path(__file__).parent / "published")
 NONE = "no defence"
 FGSM, I_FGSM = "FGSM", "I-FGSM"
 _METHODS = {"gradient.segpgd": "SegPGD"}  # not in the paper

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from advdenoise.errors import BadInput, suggest
 from advdenoise.graph import choices, components
 from advdenoise.graph.combinations import combinations
+from advdenoise.graph.digests import closure
+from advdenoise.graph.packages import SOURCES
 from advdenoise.graph.sections.common import Kind
 from advdenoise.graph.sections.datasets import BUILT_IN_SPLITS, Split, split_names
 from advdenoise.graph.sources import existing, locate_object
 from advdenoise.graph.stages import crossings, product_path
+from advdenoise.graph.syntax import source_of
 from advdenoise.graph.threats import Threat
 from advdenoise.io.digests import file_digest
 
@@ -22,6 +25,7 @@ Entry = Mapping[str, Any]
 Settings = dict[str, Any]
 # Paths of input files by name.
 Inputs = dict[str, str | list[str]]
+_PUBLISHED = "advdenoise.io.published"
 
 
 class Job(NamedTuple):
@@ -224,15 +228,27 @@ class Entries:
             return {}, ()
         return {"labels": text}, (locate_object(f"experiments.{experiment}.labels", text),)
 
-    def published(self, experiment: str, table: str) -> Settings:
-        """The folder of published numbers and digests of the table's own, or else of all of them.
+    def published(
+        self, experiment: str, used: Iterable[tuple[str, Entry]], table: str | None = None
+    ) -> Settings:
+        """The folder of published numbers, and digests of those that stand in a table or figures.
 
-        No settings where the experiment names no folder.
+        They are the table's own, or else all of them where the code of `used` reads any. No
+        settings where there are none.
         """
         folder = self.config["experiments"][experiment].get("published")
         if folder is None:
             return {}
-        own = existing(folder) / f"{table}.csv"
-        files = [own] if own.exists() else sorted(own.parent.glob("*.csv"))
+        place = existing(folder)
+        files = [place / f"{table}.csv"] if table and (place / f"{table}.csv").exists() else []
+        if not files and any(_reads_published(*one) for one in used):
+            files = sorted(place.glob("*.csv"))
         digests = {file.name: file_digest(file) for file in files}
-        return {"published": {"folder": folder, "digests": digests}}
+        return {"published": {"folder": folder, "digests": digests}} if digests else {}
+
+
+def _reads_published(kind: str, entry: Entry) -> bool:
+    """Whether the experiment's code that an entry runs imports `io.published`."""
+    covered, _ = closure((components.module_file(kind, entry),))
+    own = (root / source for source, root in covered if root != SOURCES)
+    return any((_PUBLISHED, 0) in source_of(file).imports for file in own)

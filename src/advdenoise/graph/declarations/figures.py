@@ -12,6 +12,7 @@ def job(entries: Entries, experiment: str, figure: str | None = None) -> Job:
     inputs = {name: entries.product_inputs(experiment, entry)[0] for name, entry in figures.items()}
     files = sorted({path for one in inputs.values() for paths in one.values() for path in paths})
     numbers = {path: number for number, path in enumerate(files)}
+    used = [("figures", entry) for entry in figures.values()]
     settings = {
         "experiment": experiment,
         "figures": {name: entries.without_crossings(entry) for name, entry in figures.items()},
@@ -19,7 +20,7 @@ def job(entries: Entries, experiment: str, figure: str | None = None) -> Job:
             name: {stage: [numbers[path] for path in paths] for stage, paths in one.items()}
             for name, one in inputs.items()
         },
+        **entries.published(experiment, used),
     }
     labels, sources = entries.labels(experiment)
-    used = [("figures", entry) for entry in figures.values()]
     return Job({"files": files}, settings | labels, used, sources=sources)

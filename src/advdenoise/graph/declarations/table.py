@@ -10,12 +10,13 @@ def job(entries: Entries, experiment: str, table: str) -> Job:
     """The results that a table's crossings name."""
     entry = entries.table(experiment, table)
     inputs, left_out = entries.product_inputs(experiment, entry)
+    used = [("tables", entry)]
     settings = {
         "experiment": experiment,
         "table": table,
         "entry": entries.without_crossings(entry),
         "left_out": left_out,
-        **entries.published(experiment, table),
+        **entries.published(experiment, used, table),
     }
     labels, sources = entries.labels(experiment)
-    return Job(inputs, settings | labels, [("tables", entry)], sources=sources)
+    return Job(inputs, settings | labels, used, sources=sources)
