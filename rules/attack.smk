@@ -6,6 +6,8 @@ rule attack:
         surrogate=flow.files("attack", "surrogate"),
         denoiser=flow.files("attack", "denoiser"),
         calibration=flow.files("attack", "calibration"),
+        through_denoiser=flow.files("attack", "through_denoiser"),
+        through_calibration=flow.files("attack", "through_calibration"),
         chosen=flow.files("attack", "chosen"),
         named=flow.named_files("attack"),
     output:

@@ -64,6 +64,13 @@ class Noise:
         subset._rows = [self._rows[i] for i in positions.tolist()]
         return subset
 
+    def restarted(self) -> "Noise":
+        """The same rows, with their streams at the start."""
+        subset = object.__new__(Noise)
+        subset._common, subset._ids, subset._rows = self._common, self._ids, self._rows
+        subset._generators = [None] * len(self._ids)
+        return subset
+
     def _streams(self) -> list[torch.Generator]:
         for row in self._rows:
             if self._generators[row] is None:

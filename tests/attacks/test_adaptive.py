@@ -52,7 +52,9 @@ SETTINGS = {"epsilon": EPSILON, "alpha": ALPHA, "steps": STEPS}
 def test_bim_through_the_denoiser_is_counter_attack_a(networks, images):
     """Equation 14: the gradient of CE(f(A(X)), y), whatever the purifier does with A."""
     classifier, denoiser = networks
-    predict = purified_classifier(None, classifier, "denoiser", denoiser.denoise)
+    predict = purified_classifier(
+        None, classifier, "denoiser", lambda images, noise: denoiser.denoise(images), None
+    )
     result = images + gradient.bim(images, LABELS, False, predict, **SETTINGS)
     for image, label, actual in zip(images, LABELS, result, strict=True):
 

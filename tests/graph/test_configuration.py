@@ -114,6 +114,29 @@ BROKEN = {
         {"suites.robust.threats": ["gaussian_noise+"]},
         ["gaussian_noise", "no model"],
     ),
+    "a path that is no purifier": (
+        {"attacks.pgd.through": "dierct"},
+        ["attacks.pgd.through", "direct"],
+    ),
+    "a path through a purifier with several points": (
+        {
+            "attacks.pgd.through": "two",
+            "purifiers.two": {
+                "function": "basic.direct",
+                "denoiser": "dae",
+                "points": {"a": {}, "b": {}},
+            },
+        },
+        ["attacks.pgd.through", "2 points"],
+    ),
+    "forward passes without a path of their own": (
+        {"attacks.pgd.forward": "purifier"},
+        ["attacks.pgd.forward", "through"],
+    ),
+    "draws beside the defender's": (
+        {"attacks.pgd.draws": 3, "attacks.pgd.knows_draws": True},
+        ["attacks.pgd.draws", "knows_draws"],
+    ),
     "through without a known purifier": (
         {"attacks.pgd.through": "identity"},
         ["attacks.pgd.through", "pgd+"],

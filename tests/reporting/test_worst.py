@@ -52,6 +52,14 @@ RIGHT = {
 }
 
 
+def test_an_attack_with_the_draws_of_the_evaluation_is_in_no_worst_case():
+    frame = predictions(RIGHT | {"fixed@cnn+best": np.zeros(5)})
+    entries = {"attack": {"fixed": {"knows_draws": True}, "bim": {}}}
+    without = [cell.estimate for cell in accuracy.worst_case(Results(predictions(RIGHT), {}, []))]
+    result = accuracy.worst_case(Results(frame, entries, []))
+    assert [cell.estimate for cell in result] == without
+
+
 def test_an_image_is_right_if_nothing_makes_it_wrong():
     found = columns(predictions(RIGHT))
     shares = {"clean": 4, "oblivious": 2, "adaptive": 3, "all": 1}  # of five

@@ -103,6 +103,12 @@ attacks:
   bim: {function: gradient.bim, settings: {epsilon: 0.2, alpha: 0.05, steps: 5}}
   bpda: {function: gradient.fgsm, settings: {epsilon: 0.2}, through: identity}
   counter: {function: gradient.fgsm, settings: {epsilon: 0.2}, through: denoiser}
+  rival: {function: gradient.fgsm, settings: {epsilon: 0.2}, through: adversarially}
+  guided:
+    function: gradient.fgsm
+    settings: {epsilon: 0.2}
+    through: adversarially
+    forward: purifier
   random: {function: noise.uniform, settings: {epsilon: 0.2}}
   gaussian: {function: noise.gaussian, settings: {sigma: 0.1}}
   searched: {function: stopped.line_search, settings: {steps: 5, increment: 0.01}, surrogate: other}

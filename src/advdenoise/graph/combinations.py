@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from advdenoise.graph import choices, threats
-from advdenoise.graph.sections.attacks import why_not_adaptive
+from advdenoise.graph.sections.attacks import PATHS, why_not_adaptive
 from advdenoise.graph.sections.common import KIND_OF, Kind
 from advdenoise.graph.stages import crossings
 from advdenoise.graph.threats import NO_PURIFIER, Threat
@@ -103,8 +103,11 @@ def _uses(kind: Kind, entry: Mapping[str, Any]) -> Iterator[tuple[Kind, str]]:
             yield "attacks", attack
         if "denoiser" in entry:
             yield "denoisers", entry["denoiser"]
-    elif kind == "attacks" and "surrogate" in entry:
-        yield "classifiers", entry["surrogate"]
+    elif kind == "attacks":
+        if "surrogate" in entry:
+            yield "classifiers", entry["surrogate"]
+        if entry.get("through", PATHS[0]) not in PATHS:
+            yield "purifiers", entry["through"]
     elif kind in ("classifiers", "denoisers"):
         if start := entry.get("training", {}).get("start"):
             yield kind, start

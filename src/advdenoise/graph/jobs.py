@@ -9,6 +9,7 @@ from advdenoise.graph import choices, components
 from advdenoise.graph.combinations import combinations
 from advdenoise.graph.digests import closure
 from advdenoise.graph.packages import SOURCES
+from advdenoise.graph.sections.attacks import PATHS
 from advdenoise.graph.sections.common import Kind
 from advdenoise.graph.sections.datasets import BUILT_IN_SPLITS, Split, split_names
 from advdenoise.graph.sources import existing, locate_object
@@ -87,6 +88,11 @@ class Entries:
         if "denoiser" not in entry:
             return entry, None
         return entry, self.named("denoisers", entry["denoiser"])
+
+    def purifier_through(self, attack: Entry) -> tuple[Settings | None, Settings | None]:
+        """The purifier whose gradient an attack takes in the known one's place; None without it."""
+        through = attack.get("through", "full")
+        return (None, None) if through in PATHS else self.purifier(through)
 
     def purifier_components(
         self, purifier: Entry | None, denoiser: Entry | None

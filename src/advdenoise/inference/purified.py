@@ -10,6 +10,7 @@ from advdenoise.noise import Noise
 from advdenoise.outputs import finite_rows
 
 Images = Callable[[Tensor], Tensor]
+Purify = Callable[[Tensor, Noise], Tensor]
 
 
 class PurifiedClassifier:
@@ -44,11 +45,13 @@ class PurifiedClassifier:
 
 
 def purified_classifier(
-    purify: Callable[[Tensor, Noise], Tensor],
+    purify: Purify,
     predict: Images,
     through: str,
-    denoise: Images | None,
+    stand_in: Purify | None,
     *noises: Noise,
+    forward: str = "stand_in",
+    restart: bool = False,
 ) -> Images:
     """`predict` behind a purifier, with the gradient of an adaptive attack.
 
@@ -56,13 +59,16 @@ def purified_classifier(
         purify: images [N,C,H,W] in [0,1] and noise -> purified images.
         predict: images -> outputs.
         through: `full` differentiates the purifier; `identity` replaces its gradient by the
-            identity (BPDA, Athalye et al. 2018); `denoiser` replaces the purifier by its denoiser
-            in both directions (counter attack A).
-        denoise: the purifier's denoiser, None where it has none.
+            identity (BPDA, Athalye et al. 2018); any other, such as `denoiser` (counter attack A),
+            replaces the purifier by `stand_in`.
+        stand_in: as `purify`; None where there is none.
         noises: the purifier's, one for each draw (expectation over transformation).
+        forward: `stand_in`, or `purifier`, which has the stand-in's gradient alone:
+            A(x) + stop(purify(x) - A(x)) for the stand-in A.
+        restart: let each call begin with the first random numbers of `noises`.
 
     Raises:
-        BadInput: `through` is `denoiser` and the purifier has none.
+        BadInput: there is no stand-in to replace the purifier by.
     """
 
     def full(images: Tensor, noise: Noise) -> Tensor:
@@ -73,11 +79,21 @@ def purified_classifier(
             purified = purify(images, noise)
         return predict(images + (purified - images).detach())
 
-    if through == "denoiser":
-        if denoise is None:
-            raise BadInput("through: the purifier uses no denoiser; write `through: full`")
-        return lambda images: predict(denoise(images))
-    return PurifiedClassifier(identity if through == "identity" else full, noises)
+    def replaced(images: Tensor, noise: Noise) -> Tensor:
+        assert stand_in is not None
+        result = stand_in(images, noise)
+        if forward == "purifier":
+            with torch.no_grad():
+                gap = purify(images, noise) - result
+            result = result + gap
+        return predict(result)
+
+    defended = {"full": full, "identity": identity}.get(through, replaced)
+    if defended is replaced and stand_in is None:
+        raise BadInput("through: the purifier uses no denoiser; write `through: full`")
+    if restart:
+        return PurifiedClassifier(lambda x, noise: defended(x, noise.restarted()), noises)
+    return PurifiedClassifier(defended, noises)
 
 
 def probabilities(predict: Images) -> Images:

@@ -60,6 +60,11 @@ class Results:
         """The entry of a threat's attack."""
         return self._entries["attack"][threat.partition("@")[0]]
 
+    def knows_draws(self, threat: str) -> bool:
+        """Whether a threat's attack had the random numbers of the evaluation's first draw."""
+        entries = self._entries.get("attack", {})
+        return entries.get(threat.partition("@")[0], {}).get("knows_draws", False)
+
     def purifier_point(self, about: dict) -> dict:
         """The function and the settings of the purifier in a group's names."""
         return self.entry("purifier", about["purifier"])["points"][about["purifier_point"]]

@@ -35,10 +35,14 @@ def worst_case(
     stands a second time, as `CROSS_FITTED`, with the attack chosen on other draws.
 
     The threats may be in several splits; only images under all threats of a set count. `hardest`
-    is the threat with the smallest accuracy on these images.
+    is the threat with the smallest accuracy on these images. Attacks that have the draws of the
+    evaluation (`knows_draws`) are left out: no attack in practice has them.
     """
     cells = []
-    for about, rows in iter_groups(predictions.frame, _DEFENCE):
+    threats = predictions.frame["threat"]
+    fixed = [threat for threat in threats.unique() if predictions.knows_draws(threat)]
+    frame = predictions.frame[~threats.isin(fixed)]
+    for about, rows in iter_groups(frame, _DEFENCE):
         about["split"] = " and ".join(rows["split"].unique())
         for attacker, shares in _attackers(_shares(rows, among_top)):
             found = {attacker: shares.min(axis=1)}

@@ -7,6 +7,7 @@ one. Within a batch nothing is saved, so a batch whose attack takes hours is com
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -16,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from advdenoise.attacks._facts import Facts
-from advdenoise.attacks._predict import Callback
+from advdenoise.attacks._predict import SELECTION_DRAWS, Callback
 from advdenoise.calls import call_with, injected_parameters
 from advdenoise.datasets._source import IGNORED
 from advdenoise.errors import BadInput
@@ -53,13 +54,16 @@ def run(
     surrogate: Path | None = None,
     denoiser: Path | None = None,
     calibration: Path | None = None,
+    through_denoiser: Path | None = None,
+    through_calibration: Path | None = None,
 ) -> None:
     """Write the adversarial set of one threat; of a dense image set it holds no labels."""
     started = time.time()
     state = state_folder(resume, output)
     with open_images(images) as clean:
-        attacker = open_attack(settings, clean, victim, surrogate, denoiser, calibration)
-        inputs = filter(None, (images, victim, surrogate, denoiser, calibration))
+        through = (through_denoiser, through_calibration)
+        attacker = open_attack(settings, clean, victim, surrogate, denoiser, calibration, *through)
+        inputs = filter(None, (images, victim, surrogate, denoiser, calibration, *through))
         digest = state_digest(settings, code, *inputs)
         made_by = collect_provenance(settings, started)
         with (
@@ -155,9 +159,11 @@ def open_attack(
     settings: dict,
     clean: ImageSet,
     victim: Path,
-    surrogate: Path | None,
-    denoiser: Path | None,
-    calibration: Path | None,
+    surrogate: Path | None = None,
+    denoiser: Path | None = None,
+    calibration: Path | None = None,
+    through_denoiser: Path | None = None,
+    through_calibration: Path | None = None,
 ) -> "AttackRun":
     """The attack of a job's settings on images, with the networks of these files."""
     goal = clean.target_of(settings["attack"])
@@ -166,10 +172,14 @@ def open_attack(
     if surrogate:
         source = folded.classifier(surrogate, settings["surrogate"], clean)
     autoencoder = models.denoiser(denoiser, calibration, settings["denoiser"], clean)
-    check_frozen(target, source, autoencoder.network if autoencoder else None)
-    if settings["purifier"]:
-        models.purifiers(settings["purifier"], autoencoder, clean, settings["seed"])
-    return AttackRun(settings, target, source, autoencoder, goal)
+    other = models.denoiser(
+        through_denoiser, through_calibration, settings.get("through_denoiser"), clean
+    )
+    check_frozen(target, source, *(known.network for known in (autoencoder, other) if known))
+    for purifier, known in ((settings["purifier"], autoencoder), (settings.get("through"), other)):
+        if purifier:
+            models.purifiers(purifier, known, clean, settings["seed"])
+    return AttackRun(settings, target, source, autoencoder, goal, other)
 
 
 def _no_op(perturbation: Tensor) -> None:
@@ -179,15 +189,24 @@ def _no_op(perturbation: Tensor) -> None:
 class AttackRun:
     """One attack entry with the networks that it looks at; `goal` is its one target class.
 
+    `through_denoiser` is that of the purifier whose gradient replaces that of the known one.
+
     `passes` are those of its networks on the last batch, not counting how success is judged, and
     `facts` what the adversarial set stores of them, and of what the attack itself tells.
     """
 
     def __init__(
-        self, settings: dict, victim, surrogate, denoiser: models.Denoiser | None, goal: int | None
+        self,
+        settings: dict,
+        victim,
+        surrogate,
+        denoiser: models.Denoiser | None,
+        goal: int | None,
+        through_denoiser: models.Denoiser | None = None,
     ):
         self.settings, self.denoiser, self.goal = settings, denoiser, goal
         self.victim, self.surrogate = victim, surrogate
+        self.through_denoiser = through_denoiser
         self.draws = _draws(settings)
         self.passes = Passes(0)
         self.facts: dict[str, np.ndarray] = {}
@@ -201,12 +220,18 @@ class AttackRun:
         BadInput where a perturbation is not finite.
         """
         entry = self.settings["attack"]
-        victim = self._purified(self.victim, batch, "trial", "full", self.draws)
-        predict = self.surrogate
+        knows_draws = entry.get("knows_draws", False)
+        trial = "defender" if knows_draws else "trial"
+        victim = self._purified(self.victim, batch, trial, self.draws, restart=knows_draws)
+        source = self.surrogate
         if entry.get("output") == "probabilities":
-            predict = probabilities(predict)
-        through = entry.get("through", "full")
-        predict = self._purified(predict, batch, "attacker", through, self.draws)
+            source = probabilities(source)
+        stream = "defender" if knows_draws else "attacker"
+        path = partial(self._purified, source, batch, through=entry.get("through", "full"))
+        is_random = _path_draws(self.settings)
+        predict = path(stream, self.draws if is_random else 1, restart=knows_draws)
+        selects = is_random and not knows_draws
+        select = path("selection", SELECTION_DRAWS) if selects else None
         noise = Noise(self.settings["seed"], batch.ids, entry["name"])
         labels, targeted = self._labels(entry, batch, victim, noise)
         self.passes = Passes(len(batch.ids), batch.images.device)
@@ -217,6 +242,7 @@ class AttackRun:
             labels=labels,
             targeted=targeted,
             predict=GradientMonitor(predict, self.passes),
+            select=GradientMonitor(select, self.passes) if select else None,
             victim=GradientMonitor(victim, self.passes),
             classifier=GradientMonitor(self.victim, self.passes),
             noise=noise,
@@ -231,7 +257,7 @@ class AttackRun:
         }
         self._check(point, perturbation, batch, epsilons)
         # As in the evaluation: with the defender's first draw, which the attack did not use.
-        defended = self._purified(self.victim, batch, "defender", "full")
+        defended = self._purified(self.victim, batch, "defender")
         with torch.no_grad():
             predictions = predicted(defended(batch.images + perturbation))
         return perturbation, errs(predictions, batch.labels)
@@ -254,7 +280,13 @@ class AttackRun:
         return self.denoiser.injected() if self.denoiser else {}
 
     def _purified(
-        self, predict: Callable, batch: Batch, stream: str, through: str, draws: int = 1
+        self,
+        predict: Callable,
+        batch: Batch,
+        stream: str,
+        draws: int = 1,
+        through: str = "full",
+        restart: bool = False,
     ) -> Callable:
         """`predict` behind the purifier that the attack is adaptive to; itself without one."""
         purifier = self.settings["purifier"]
@@ -265,10 +297,30 @@ class AttackRun:
         seed, name = self.settings["seed"], purifier["name"]
         noises = [Noise(seed, batch.ids, name, stream, draw=draw) for draw in range(draws)]
         purify = models.purifier(point, self.denoiser)
+        entry = self.settings["attack"]
         if through == "full":
-            purify = _with_gradient(purify, f"attacks.{self.settings['attack']['name']}", name)
-        denoise = self.denoiser.denoise if self.denoiser else None
-        return purified_classifier(purify, predict, through, denoise, *noises)
+            purify = _with_gradient(purify, f"attacks.{entry['name']}", name)
+        return purified_classifier(
+            purify,
+            predict,
+            through,
+            self._stand_in(through),
+            *noises,
+            forward=entry.get("forward", "stand_in"),
+            restart=restart,
+        )
+
+    def _stand_in(self, through: str) -> Callable[[Tensor, Noise], Tensor] | None:
+        """What gives the gradient in the known purifier's place; None without such a thing."""
+        if through in ("full", "identity"):
+            return None
+        if through == "denoiser":
+            known = self.denoiser
+            return (lambda images, _: known.denoise(images)) if known else None
+        other = self.settings["through"]
+        (point,) = other["points"].values()
+        purify = models.purifier(point, self.through_denoiser)
+        return _with_gradient(purify, f"attacks.{self.settings['attack']['name']}", other["name"])
 
     def _labels(
         self, entry: dict, batch: Batch, victim: Callable, noise: Noise
@@ -317,15 +369,31 @@ def _where_labelled(goals: Tensor, labels: Tensor) -> Tensor:
 
 
 def _draws(settings: dict) -> int:
-    """Over how many draws of the known purifier's noise a gradient is the mean; 1 without noise."""
+    """Over how many draws of the known purifier's noise outputs are the mean; 1 without noise."""
     draws, purifier = settings["attack"].get("draws", 1), settings["purifier"]
     if draws == 1 or purifier is None:
         return 1
-    (point,) = purifier["points"].values()
-    if models.draws_noise(point):
+    if _draw_noise(purifier):
         return draws
     print(f"{settings['threat']}: purifier {purifier['name']} draws nothing, so 1 draw is made")
     return 1
+
+
+def _path_draws(settings: dict) -> bool:
+    """Whether what images pass on the way of the attack's gradient draws noise."""
+    entry, purifier = settings["attack"], settings["purifier"]
+    through = entry.get("through", "full")
+    if purifier is None or through in ("full", "identity"):
+        return _draw_noise(purifier)
+    other = None if through == "denoiser" else settings["through"]
+    return _draw_noise(other, purifier if entry.get("forward") == "purifier" else None)
+
+
+def _draw_noise(*purifiers: dict | None) -> bool:
+    points = [
+        point for purifier in filter(None, purifiers) for point in purifier["points"].values()
+    ]
+    return any(models.draws_noise(point) for point in points)
 
 
 def _with_budget(point: dict, epsilons: np.ndarray) -> Callable:

@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from advdenoise.datasets._source import IGNORED
+from advdenoise.graph.threats import parse
 from advdenoise.io.digests import ids_digest
 from advdenoise.io.parquet import write_table
 from advdenoise.io.provenance import collect_provenance
@@ -66,10 +67,15 @@ def run(
 def _rows(
     settings: dict, purifiers: dict, batch: Batch, threat_batch: ThreatBatch, classifier, denoiser
 ) -> Iterator[dict]:
-    """The columns of a batch under one threat, for every point and draw."""
+    """The columns of a batch under one threat, for every point and draw.
+
+    An attack with the defender's first draw is judged on that one alone.
+    """
     name = settings["purifier"]["name"]
     for point, purify in purifiers.items():
-        for draw in range(_draws(settings["purifier"], point)):
+        attack = settings["attacks"].get(parse(threat_batch.threat).attack, {})
+        draws = 1 if attack.get("knows_draws") else _draws(settings["purifier"], point)
+        for draw in range(draws):
             noise = Noise(settings["seed"], batch.ids, name, "defender", draw=draw)
             row = evaluate_batch(batch, threat_batch, classifier, purify, noise, denoiser)
             yield {"purifier": name, "purifier_point": point, "draw": draw, **row}

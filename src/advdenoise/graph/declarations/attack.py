@@ -19,7 +19,11 @@ def job(entries: Entries, seed: str, dataset: str, threat: str, split: str) -> J
     inputs: Inputs = {"images": entries.images(dataset, split)}
     inputs |= {role: entries.classifier(seed, dataset, name) for role, name in networks.items()}
     inputs |= entries.purifier_inputs(seed, dataset, purifier)
-    inputs |= entries.chosen(seed, dataset, [(entry, victim), (purifier, victim)])
+    other, other_denoiser = entries.purifier_through(entry) if purifier else (None, None)
+    others = entries.purifier_inputs(seed, dataset, other)
+    inputs |= {f"through_{name}": path for name, path in others.items()}
+    used_here = [(entry, victim), (purifier, victim), (other, victim)]
+    inputs |= entries.chosen(seed, dataset, used_here)
     settings = entries.common(seed, dataset) | {
         "split": split,
         "threat": threat,
@@ -28,6 +32,9 @@ def job(entries: Entries, seed: str, dataset: str, threat: str, split: str) -> J
         "denoiser": denoiser,
     }
     settings |= {role: entries.named("classifiers", name) for role, name in networks.items()}
+    if other:
+        settings |= {"through": other, "through_denoiser": other_denoiser}
     used = [("classifiers", entries.of("classifiers", name)) for name in networks.values()]
     used += [("attacks", point) for point in entry["points"].values()]
-    return Job(inputs, settings, used + entries.purifier_components(purifier, denoiser))
+    used += entries.purifier_components(purifier, denoiser)
+    return Job(inputs, settings, used + entries.purifier_components(other, other_denoiser))

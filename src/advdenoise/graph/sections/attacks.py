@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 # Settings that are lengths in pixels and so follow `epsilon_unit`.
 _LENGTHS = ("epsilon", "alpha")
+# Values of `through` that are no purifier's name.
+PATHS = ("full", "identity", "denoiser")
+# Keys of what an attack does with the purifier that it knows.
+_OF_KNOWN = ("through", "forward", "draws", "knows_draws")
 
 
 class Unit(TypedDict):
@@ -42,8 +46,10 @@ class Attack(TypedDict, total=False):
     labels: Literal["ground_truth", "predicted", "random_target"] | dict[str, str | int]
     output: Literal["logits", "probabilities"]
     surrogate: str
-    through: Literal["full", "identity", "denoiser"]
+    through: str
+    forward: Literal["purifier"]
     draws: int
+    knows_draws: bool
     datasets: list[str]
 
 
@@ -121,6 +127,8 @@ def check_references(config: "Configuration") -> None:
     for name, entry in config["attacks"].items():
         if "surrogate" in entry:
             _check_surrogate(config, f"attacks.{name}", entry, entry["surrogate"])
+        if entry.get("through", PATHS[0]) not in PATHS:
+            _check_through(config, f"attacks.{name}.through", entry["through"])
 
 
 def looks_at_model(attack: Attack) -> bool:
@@ -166,9 +174,20 @@ def _check_step(key: str, settings: Settings, signature: Signature) -> None:
 
 def _check_purifier_keys(key: str, attack: Attack) -> None:
     """How an attack goes through a purifier is said only where one of its functions does."""
-    for word, names in (("through", {"predict"}), ("draws", {"predict", "victim"})):
+    for word in _OF_KNOWN:
+        names = {"predict"} if word in ("through", "forward") else {"predict", "victim"}
         if word in attack and not names & injected_names(attack):
             raise BadInput(f"{key}.{word}: the attack asks nothing through a purifier; take it out")
+    if "forward" in attack and attack.get("through", "full") in ("full", "identity"):
+        raise BadInput(
+            f"{key}.forward: holds only where another thing gives the gradient; say `through: "
+            "denoiser` or a purifier's name, or take it out"
+        )
+    if attack.get("knows_draws") and "draws" in attack:
+        raise BadInput(
+            f"{key}.draws: with `knows_draws` there is one draw, the defender's first; take one of "
+            "the two out"
+        )
 
 
 def _check_surrogate(config: "Configuration", key: str, attack: Attack, name: str) -> None:
@@ -181,6 +200,20 @@ def _check_surrogate(config: "Configuration", key: str, attack: Attack, name: st
                 f"{key}.surrogate: {name!r} is not for data set {dataset!r}; add it to "
                 f"classifiers.{name}.datasets or say {key}.datasets without it"
             )
+
+
+def _check_through(config: "Configuration", key: str, name: str) -> None:
+    """The purifier whose gradient stands in is there, and has one point."""
+    if name not in config["purifiers"]:
+        raise BadInput(
+            f"{key}: {name!r} is neither a path nor a purifier; "
+            f"{suggest(name, [*PATHS, *config['purifiers']])}"
+        )
+    if len(points := config["purifiers"][name]["points"]) > 1:
+        raise BadInput(
+            f"{key}: purifier {name!r} has {len(points)} points; make an entry of its own with the "
+            "point that gives the gradient"
+        )
 
 
 # ---------------------------------------------------------------- threats
@@ -217,7 +250,7 @@ def check_threat(config: "Configuration", text: str, key: str) -> Threat:
 
 def _check_oblivious(attack_key: str, attack: Attack, text: str, key: str) -> None:
     """What an attack says of purifiers holds only where it knows one."""
-    adaptive_only = [f".{word}" for word in ("through", "draws") if word in attack]
+    adaptive_only = [f".{word}" for word in _OF_KNOWN if word in attack]
     if OF_DENOISERS & injected_names(attack):
         adaptive_only.append("")
     if adaptive_only:
