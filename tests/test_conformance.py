@@ -47,6 +47,7 @@ MINIATURE = {
         "gradient.segpgd": {"steps": 3, "alpha_per_epsilon": 0.5},
         "minimal.carlini_wagner": {"binary_search_steps": 3, "steps": 20, "initial_const": 1.0},
         "minimal.fab_t": {"steps": 3, "targets": 2, "restarts": 2, "clip": True},
+        "stochastic.em_pgd": {"steps": 3, "alpha_per_epsilon": 0.5},
         "stopped.line_search": {"steps": 40, "increment": 0.005},
         "stopped.i_fgsm": {"steps": 8, "alpha": 0.02},
         "stopped.mi_fgsm": {"steps": 8, "alpha": 0.02},

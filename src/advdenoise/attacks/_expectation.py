@@ -35,6 +35,7 @@ def expectation(
     tracked: Measure | None = None,
     gradient: bool = True,
     output_gradient: Measure | None = None,
+    combine: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Expectation:
     """Evaluate `predict` on images [N,C,H,W], once for each of its draws.
 
@@ -49,6 +50,8 @@ def expectation(
         gradient: whether to take the gradient of `loss`.
         output_gradient: outputs -> the gradient in the outputs, shaped like them, in the place of
             that of `loss`, where a closed form is faster.
+        combine: from the losses [D,N] and gradients [D,N,C,H,W] of several draws to the gradient
+            [N,C,H,W] in the place of their sum. The gradients of all draws then exist at a time.
     """
 
     def of_draw(network: Predict) -> Expectation:
@@ -72,13 +75,19 @@ def expectation(
     if not others:
         return total
     losses, trackeds, fools, slope = [total.loss], [total.tracked], total.fooled, total.gradient
+    slopes = [slope] if slope is not None else []
     for network in others:
         part = of_draw(network)
         losses.append(part.loss)
         trackeds.append(part.tracked)
         fools = fools + part.fooled
         if slope is not None and part.gradient is not None:
-            slope = add_finite(slope, part.gradient)
+            if combine is None:
+                slope = add_finite(slope, part.gradient)
+            else:
+                slopes.append(part.gradient)
+    if combine is not None and slopes:
+        slope = combine(torch.stack(losses), torch.stack(slopes))
     return Expectation(
         _finite_mean(losses), _finite_mean(trackeds), fools / (1 + len(others)), slope
     )
