@@ -558,7 +558,12 @@ def test_null_takes_an_entry_or_a_crossing_out(own):
     without["suites"]["knowing"]["threats"].remove("square+")
     tables["accuracy"] = tables["joined"]["detection"] = own["attacks"]["square"] = None
     own["suites"]["knowing"] = without["suites"]["knowing"]
-    assert configuration.read(own) == configuration.read(without)
+    read, expected = configuration.read(own), configuration.read(without)
+    # A target that asks for the table is refused with its key.
+    assert {*read.pop("left_out")} - {*expected.pop("left_out")} == {
+        "experiments.mine.tables.accuracy"
+    }
+    assert read == expected
     own["attacks"]["bpda"] = None
     with pytest.raises(BadInput, match="'bpda'"):
         configuration.read(own)

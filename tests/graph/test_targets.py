@@ -73,6 +73,33 @@ def test_paths_that_rules_make_are_taken(flow):
         check_target(flow, target, [], outputs(flow))
 
 
+@pytest.mark.parametrize(
+    ("key", "entry"),
+    {
+        "tables.layers": None,  # as a file takes out what one below has
+        "tables.worst": {"function": "accuracy.worst_case"},  # crosses nothing
+        "figures.strips": None,
+    }.items(),
+)
+def test_a_table_or_figure_that_the_configuration_leaves_out(key, entry):
+    raw = read_files(mini.CONFIG)
+    part, name = key.split(".")
+    raw["experiments"]["defence"][part][name] = entry
+    raw["experiments"]["defence"]["figures"]["others"] = {
+        **read_files(mini.CONFIG)["experiments"]["defence"]["figures"]["strips"]
+    }
+    flow = Flow(configuration.read(raw))
+    suffix = {"tables": "csv", "figures": "svg"}[part]
+    target = f"{flow.root}/{part}/defence/{name}.{suffix}"
+    right = {"tables": "accuracy, calibration, explorer", "figures": "others"}[part]
+    with pytest.raises(BadInput) as mistake:
+        check_target(flow, target, [], outputs(flow))
+    assert str(mistake.value).startswith(
+        f"{target}: experiments.defence.{key} is left out at this scale, where it is null or reads "
+        f"nothing; say there what it reads, or take one of {right}"
+    )
+
+
 def test_names_of_rules_and_experiments(flow):
     check_target(flow, "all", ["all", "defence"], [])
     with pytest.raises(BadInput, match="^defense: is no target; did you mean 'defence'"):

@@ -49,6 +49,8 @@ class Configuration(TypedDict):
     choose: options.Choose
     everywhere: options.Everywhere
     experiments: dict[str, experiments.Experiment]
+    # Keys of tables and figures that are null or read nothing; set here, by no file.
+    left_out: NotRequired[list[str]]
 
 
 def read(raw: dict[str, Any]) -> Configuration:
@@ -60,9 +62,12 @@ def read(raw: dict[str, Any]) -> Configuration:
     if "include" in raw:
         raise BadInput("include: is read in a configuration file only; write it in one")
     config = with_numbers(copy.deepcopy(raw), "")
+    declared = experiments.products(config)
     leave_out_nulls(config)
     check_schema(config)
-    return _checked(_completed(config))
+    completed = _completed(config)
+    completed["left_out"] = sorted(declared - experiments.products(config))
+    return _checked(completed)
 
 
 def _completed(config: Raw) -> Configuration:

@@ -295,7 +295,8 @@ class Flow:
         path = Path(self.root) / "config.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        part.write_text(yaml.safe_dump(self.config, sort_keys=False), encoding="utf-8")
+        config = {key: value for key, value in self.config.items() if key != "left_out"}
+        part.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         part.replace(path)
 
 

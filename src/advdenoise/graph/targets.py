@@ -56,6 +56,7 @@ def _check_path(flow: Flow, target: str, outputs: list[str]) -> None:
             f"{target}: belongs to scale {folder[1]!r}, but the configuration is of {scale!r}; "
             "give the --configfile of that scale"
         )
+    _check_left_out(flow, target)
     for output in outputs:
         parts = _WILDCARD.split(output)
         pattern, named = "", set()
@@ -72,6 +73,21 @@ def _check_path(flow: Flow, target: str, outputs: list[str]) -> None:
     near = difflib.get_close_matches(target, paths, n=1, cutoff=0.85)
     hint = f"did you mean {near[0]}?" if near else f"tables lie in {flow.root}/tables"
     raise BadInput(f"{target}: no rule makes that; {hint}")
+
+
+def _check_left_out(flow: Flow, target: str) -> None:
+    """A table or figure is none that the configuration takes out."""
+    place = re.fullmatch(r".*/(tables|figures)/([^/]+)/([^/]+)\.\w+", target)
+    if place is None:
+        return
+    part, experiment, name = place.groups()
+    key = f"experiments.{experiment}.{part}.{name}"
+    if key in flow.config.get("left_out", ()):
+        there = sorted(flow.config["experiments"][experiment][part])  # type: ignore[literal-required]
+        raise BadInput(
+            f"{target}: {key} is left out at this scale, where it is null or reads nothing; say "
+            f"there what it reads, or take one of {', '.join(there)}"
+        )
 
 
 def _check_names(flow: Flow, target: str, names: dict[str, str]) -> None:

@@ -42,6 +42,17 @@ class Experiment(TypedDict):
 # ---------------------------------------------------------------- completion
 
 
+def products(config: Raw) -> set[str]:
+    """The keys of all tables and figures; the schema may not have been checked yet."""
+    keys: set[str] = set()
+    experiments = config.get("experiments")
+    for name, experiment in experiments.items() if isinstance(experiments, dict) else ():
+        for part in PARTS if isinstance(experiment, dict) else ():
+            if isinstance(experiment.get(part), dict):
+                keys |= {f"experiments.{name}.{part}.{product}" for product in experiment[part]}
+    return keys
+
+
 def complete(config: Raw) -> None:
     """Leave out what reads nothing, and lay out crossings as lists. Raises BadInput.
 
