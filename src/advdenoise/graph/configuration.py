@@ -21,7 +21,7 @@ from advdenoise.graph.sections import (
     purifiers,
     suites,
 )
-from advdenoise.graph.sections.common import KINDS, Raw
+from advdenoise.graph.sections.common import KINDS, Raw, check_datasets, check_without_choices
 
 
 class Configuration(TypedDict):
@@ -92,15 +92,14 @@ def _checked(config: Configuration) -> Configuration:
     denoisers.check(config)
     attacks.check(config)
     purifiers.check(config)
-    attributions.check(config)
-    detectors.check(config)
+    check_without_choices(config, "attributions")
+    check_without_choices(config, "detectors")
     experiments.check(config)
+    check_datasets(config)
     classifiers.check_references(config)
     attacks.check_references(config)
     purifiers.check_references(config)
     denoisers.check_references(config)
-    attributions.check_references(config)
-    detectors.check_references(config)
     suites.check_references(config)
     options.check_references(config)
     experiments.check_references(config)

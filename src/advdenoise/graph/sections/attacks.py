@@ -12,7 +12,6 @@ from advdenoise.graph.sections.common import (
     Raw,
     Settings,
     check_configured,
-    check_datasets,
     check_points,
     lay_out_points,
     point_key,
@@ -123,7 +122,6 @@ def check(config: "Configuration") -> None:
 
 def check_references(config: "Configuration") -> None:
     """Check what each attack names in other sections. Raises BadInput."""
-    check_datasets(config, "attacks")
     for name, entry in config["attacks"].items():
         if "surrogate" in entry:
             _check_surrogate(config, f"attacks.{name}", entry, entry["surrogate"])

@@ -1,18 +1,8 @@
 """The section `attributions`: masks of leave-one-out attributions and what is made of them."""
 
-from typing import TYPE_CHECKING, Literal, Required, TypedDict
+from typing import Literal, Required, TypedDict
 
-from advdenoise.graph import choices
-from advdenoise.graph.sections.common import (
-    Point,
-    Raw,
-    check_datasets,
-    check_points,
-    lay_out_points,
-)
-
-if TYPE_CHECKING:
-    from advdenoise.graph.configuration import Configuration
+from advdenoise.graph.sections.common import Point, Raw, lay_out_points
 
 
 class Attribution(TypedDict, total=False):
@@ -32,17 +22,3 @@ def complete(config: Raw) -> None:
         lay_out_points(f"attributions.{name}", entry)
         entry.setdefault("masking", 0.0)
         entry.setdefault("quantile", "linear")
-
-
-def check(config: "Configuration") -> None:
-    """Check each attribution by itself. Raises BadInput."""
-    for name, entry in config["attributions"].items():
-        key = f"attributions.{name}"
-        choices.refuse(key, entry)
-        for _ in check_points("attributions", key, entry["points"]):
-            pass
-
-
-def check_references(config: "Configuration") -> None:
-    """Check that each attribution's data sets are configured. Raises BadInput."""
-    check_datasets(config, "attributions")

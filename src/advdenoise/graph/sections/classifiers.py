@@ -5,12 +5,7 @@ from typing import TYPE_CHECKING, Literal, Required
 from advdenoise.errors import BadInput
 from advdenoise.graph import choices, components
 from advdenoise.graph.sections import training
-from advdenoise.graph.sections.common import (
-    Settings,
-    check_configured,
-    check_datasets,
-    returned,
-)
+from advdenoise.graph.sections.common import Settings, check_configured, returned
 from advdenoise.graph.sections.datasets import Dataset, has_masks
 from advdenoise.graph.sections.networks import Conversion, check_conversion, check_origin
 from advdenoise.graph.sections.training import Training
@@ -46,7 +41,6 @@ def check(config: "Configuration") -> None:
 
 def check_references(config: "Configuration") -> None:
     """Check what each classifier names in other sections. Raises BadInput."""
-    check_datasets(config, "classifiers")
     for name, entry in config["classifiers"].items():
         if "dataset" in entry.get("training", {}):
             _check_training_dataset(

@@ -16,13 +16,7 @@ Raw = dict[str, Any]
 Settings = dict[str, Any]
 # The sections whose entries have functions, and all sections whose entries others name.
 Kind = Literal[
-    "datasets",
-    "classifiers",
-    "attacks",
-    "denoisers",
-    "purifiers",
-    "attributions",
-    "detectors",
+    "datasets", "classifiers", "attacks", "denoisers", "purifiers", "attributions", "detectors"
 ]
 Named = Kind | Literal["suites"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -63,12 +57,13 @@ def check_configured(config: "Configuration | Raw", kind: Named, name: str, key:
         raise BadInput(f"{key}: {name!r} is not configured under {kind}; {suggest(name, known)}")
 
 
-def check_datasets(config: "Configuration", kind: Kind) -> None:
+def check_datasets(config: "Configuration") -> None:
     """Raise BadInput where an entry is for a data set that is not configured."""
-    entries: Mapping[str, Mapping[str, Any]] = config[kind]
-    for name, entry in entries.items():
-        for dataset in entry.get("datasets", []):
-            check_configured(config, "datasets", dataset, f"{kind}.{name}.datasets")
+    for kind in KINDS:
+        entries: Mapping[str, Mapping[str, Any]] = config[kind]
+        for name, entry in entries.items():
+            for dataset in entry.get("datasets", []):
+                check_configured(config, "datasets", dataset, f"{kind}.{name}.datasets")
 
 
 def refuse_name(config: Raw, kind: Kind, name: str) -> None:
@@ -108,6 +103,17 @@ def lay_out_points(key: str, entry: Raw) -> None:
         if isinstance(point.get("epsilons"), list):
             raise BadInput(f"{key}.points.{name}.epsilons: a point takes a cycle, not a list")
     entry["points"] = points
+
+
+def check_without_choices(
+    config: "Configuration", kind: Literal["attributions", "detectors"]
+) -> None:
+    """Check each entry of a section by itself, none of which chooses. Raises BadInput."""
+    for name, entry in config[kind].items():
+        key = f"{kind}.{name}"
+        choices.refuse(key, entry)
+        for _ in check_points(kind, key, entry["points"]):
+            pass
 
 
 def point_key(key: str, points: Mapping[str, Point], name: str) -> str:

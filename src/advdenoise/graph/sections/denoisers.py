@@ -7,12 +7,7 @@ from advdenoise.graph import choices, components, threats
 from advdenoise.graph.components import Signature
 from advdenoise.graph.sections import training
 from advdenoise.graph.sections.attacks import check_one_victim, check_threat, looks_at_model
-from advdenoise.graph.sections.common import (
-    Settings,
-    check_configured,
-    check_datasets,
-    returned,
-)
+from advdenoise.graph.sections.common import Settings, check_configured, returned
 from advdenoise.graph.sections.networks import (
     Conversion,
     check_conversion,
@@ -63,7 +58,6 @@ def check(config: "Configuration") -> None:
 
 def check_references(config: "Configuration") -> None:
     """Check what each denoiser names in other sections. Raises BadInput."""
-    check_datasets(config, "denoisers")
     for name, entry in config["denoisers"].items():
         key = f"denoisers.{name}"
         training.check_references(config, "denoisers", name)

@@ -1,18 +1,8 @@
 """The section `detectors`: binary classifiers on interquartile ranges; positive is adversarial."""
 
-from typing import TYPE_CHECKING, Required, TypedDict
+from typing import Required, TypedDict
 
-from advdenoise.graph import choices
-from advdenoise.graph.sections.common import (
-    Point,
-    Raw,
-    check_datasets,
-    check_points,
-    lay_out_points,
-)
-
-if TYPE_CHECKING:
-    from advdenoise.graph.configuration import Configuration
+from advdenoise.graph.sections.common import Point, Raw, lay_out_points
 
 
 class Detector(TypedDict, total=False):
@@ -26,17 +16,3 @@ def complete(config: Raw) -> None:
     """Lay out points. Raises BadInput."""
     for name, entry in config["detectors"].items():
         lay_out_points(f"detectors.{name}", entry)
-
-
-def check(config: "Configuration") -> None:
-    """Check each detector by itself. Raises BadInput."""
-    for name, entry in config["detectors"].items():
-        key = f"detectors.{name}"
-        choices.refuse(key, entry)
-        for _ in check_points("detectors", key, entry["points"]):
-            pass
-
-
-def check_references(config: "Configuration") -> None:
-    """Check that each detector's data sets are configured. Raises BadInput."""
-    check_datasets(config, "detectors")

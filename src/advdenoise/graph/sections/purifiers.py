@@ -10,7 +10,6 @@ from advdenoise.graph.sections.common import (
     Point,
     Raw,
     check_configured,
-    check_datasets,
     check_points,
     lay_out_points,
     refuse_name,
@@ -57,7 +56,6 @@ def check(config: "Configuration") -> None:
 
 def check_references(config: "Configuration") -> None:
     """Check what each purifier names in other sections. Raises BadInput."""
-    check_datasets(config, "purifiers")
     for name, entry in config["purifiers"].items():
         if "denoiser" in entry:
             key = f"purifiers.{name}.denoiser"
