@@ -331,11 +331,7 @@ def _without_results() -> Iterator[Claim]:
         yield Claim(sentence, f"accuracy of {first} - {second}", claimed, reason=reason)
 
 
-_CLAIMED = {
-    _DROPS: Range(most=0),
-    _HIDDEN: Range(-_GAIN),
-    _ITERATIVE: Range(most=-_LOSS),
-}
+_CLAIMED = {_DROPS: Range(most=0), _HIDDEN: Range(-_GAIN), _ITERATIVE: Range(most=-_LOSS)}
 
 
 def _under(attack: str) -> str:

@@ -4,11 +4,7 @@ from advdenoise.reporting.labels import ATTACKS, Labels, superpixel_settings, wi
 
 LABELS = Labels(paper="Segmentation Fault")
 CW, FGSM = ATTACKS["minimal.carlini_wagner"], ATTACKS["gradient.fgsm"]
-DETECTORS = {
-    "trees.random_forest": "Random Forest",
-    "svm.svc": "SVC",
-    "trees.xgboost": "XGB",
-}
+DETECTORS = {"trees.random_forest": "Random Forest", "svm.svc": "SVC", "trees.xgboost": "XGB"}
 # Which the paper does not print.
 _DETECTORS_HERE = {"svm.svc_grid_search": "SVC, C and gamma searched"}
 PIXELS = "pixel (ML-LOO)"

@@ -15,13 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from advdenoise.datasets._files import download_lock
-from advdenoise.datasets._source import (
-    Extent,
-    Source,
-    data_folder,
-    in_memory,
-    with_extent,
-)
+from advdenoise.datasets._source import Extent, Source, data_folder, in_memory, with_extent
 from advdenoise.errors import BadInput, DamagedFile
 from advdenoise.ops.files import why_not_readable
 

@@ -5,13 +5,7 @@ from advdenoise.reporting import labels
 from advdenoise.reporting.cells import Cell, Cells
 from advdenoise.reporting.measures import accuracy
 from advdenoise.reporting.read import Results
-from advdenoise.reporting.worst import (
-    ADAPTIVE,
-    ALL,
-    CROSS_FITTED,
-    OBLIVIOUS,
-    threats_by_defence,
-)
+from advdenoise.reporting.worst import ADAPTIVE, ALL, CROSS_FITTED, OBLIVIOUS, threats_by_defence
 from advdenoise.reporting.worst import worst_case as worst
 
 _COLUMNS = {
