@@ -32,8 +32,19 @@ def predictions(right: dict[str, np.ndarray], classes: int = 10, **place) -> pd.
     return pd.concat(parts, ignore_index=True)
 
 
+def results(frame) -> Results:
+    """The rows with entries of their attacks and purifiers."""
+    point = {"function": "gradient.fgsm", "settings": {}}
+    points = dict.fromkeys(frame["attack_point"].unique(), point)
+    attacks = {threat.partition("@")[0] for threat in frame["threat"]}
+    fixed = {"default": {"function": "basic.direct", "settings": {}}}
+    entries = {"attack": {name: {"name": name, "points": points} for name in attacks}}
+    purifiers = {name: {"points": fixed} for name in frame["purifier"].unique()}
+    return Results(frame, entries | {"purifier": purifiers}, [])
+
+
 def cells(frame, **settings) -> dict[tuple[str, str], object]:
-    made = accuracy.worst_case(Results(frame, {}, []), **settings)
+    made = accuracy.worst_case(results(frame), **settings)
     return {(cell.row, cell.column): cell for cell in made}
 
 
@@ -116,7 +127,7 @@ def test_the_attack_of_an_image_is_chosen_on_half_of_the_draws():
     assert found["all, cross-fitted"].estimate.value == pytest.approx(100 * np.mean(expected))
     assert found["all, cross-fitted"].about["threats"] == 3
     assert found["all"].estimate.value == pytest.approx(100 * (0.5 + 0.5 + 0.25) / 3)
-    notes = accuracy.worst_case(Results(frame, {}, [])).notes
+    notes = accuracy.worst_case(results(frame)).notes
     assert "half of the draws" in notes[-1]
 
 
@@ -193,7 +204,7 @@ def test_defences_stand_in_rows_with_what_each_met():
     other = predictions({"clean": RIGHT["clean"], "fgsm@cnn": RIGHT["fgsm@cnn"]}, purifier="none")
     frame = pd.concat([predictions(RIGHT), other], ignore_index=True)
     assert {row for row, _ in cells(frame)} == {"digits, cnn: best", "digits, cnn: none"}
-    notes = accuracy.worst_case(Results(frame, {}, [])).notes
+    notes = accuracy.worst_case(results(frame)).notes
     assert notes == (
         "digits, cnn: best: 5 threats, clean, fgsm@cnn, pgd@cnn e1, pgd@cnn e2, bim@cnn+best.",
         "digits, cnn: none: 2 threats, clean, fgsm@cnn.",
@@ -220,7 +231,7 @@ def test_the_top_one_per_cent_of_classes_hits(classes, rank, hit):
     assert found["all"].metric == "robust accuracy among the top 1 % of classes"
     assert columns(frame)["all"].estimate.value == 0
     label = ("row", "column")
-    by_threat = measures.accuracy(Results(frame, {}, []), lambda about: label, among_top=True)
+    by_threat = measures.accuracy(results(frame), lambda about: label, among_top=True)
     assert [cell.estimate.value for cell in by_threat] == [100.0 * hit] * 2
 
 

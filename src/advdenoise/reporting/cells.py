@@ -19,7 +19,7 @@ class Cell:
     `row` and `column` are the printed labels, `unit` is % or the measure's own (YES_NO where 1 is
     shown as yes and 0 as no), `spread` the standard deviation between replicates (NaN for one),
     `about` the names of the group of results that it is computed from. A `text`, such as a
-    network's name, replaces the number.
+    network's name, replaces the number. `flags` are the reasons to doubt it, by severity.
     """
 
     row: str
@@ -30,6 +30,7 @@ class Cell:
     spread: float = float("nan")
     about: dict = field(default_factory=dict)
     text: str = ""
+    flags: str = ""
 
 
 class Cells(list[Cell]):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -10,7 +11,10 @@ from advdenoise import metrics, statistics
 from advdenoise.errors import BadInput
 from advdenoise.graph.threats import CLEAN
 from advdenoise.io.schemas import DETECTION
+from advdenoise.reporting import flags
 from advdenoise.reporting.cells import Cell
+from advdenoise.reporting.correct import is_correct, is_skipped
+from advdenoise.reporting.defences import key_of
 from advdenoise.reporting.read import Results, iter_groups, read
 from advdenoise.statistics import Estimate, Scored
 
@@ -50,42 +54,43 @@ def accuracy(
     """Share of images that are classified correctly, over all images and replicates (Wilson).
 
     Draws of a random purifier are averaged for each image first. `by` are further columns to group
-    by; `among_top` is that of `is_correct`.
+    by; `among_top` is that of `is_correct`. Of an attack that spared what others fooled it is the
+    accuracy on what was left. Flags are those of the attack, by all attacks on the same defence in
+    `predictions`.
     """
     cells = []
+    spared = _spared(predictions)
+    outcomes = flags.of_predictions(predictions, among_top)
     for about, shares in correct_shares(predictions, by, among_top):
         estimate = statistics.wilson(shares.sum(), len(shares))
         spread = spread_of(shares.groupby("seed").mean())
         metric = accuracy_name(about["threat"] == "clean", among_top)
-        cells.append(cell(label(about), metric, unit, estimate, spread, about))
+        place = about["threat"], about["attack_point"]
+        if place in spared:
+            metric += " on what other attacks left"
+        own = flags.of_attacks(outcomes[key_of(about)], [place])
+        found = cell(label(about), metric, unit, estimate, spread, about)
+        cells.append(replace(found, flags=flags.summary(own)))
     return cells
+
+
+def _spared(predictions: Results) -> set[tuple[str, str]]:
+    """Threats and attack points that did not attack every image."""
+    skipped = predictions.frame[is_skipped(predictions.frame)]
+    return set(zip(skipped["threat"], skipped["attack_point"], strict=True))
 
 
 def correct_shares(
     predictions: Results, by: tuple[str, ...] = (), among_top: bool = False
 ) -> Iterator[tuple[dict, "pd.Series"]]:
-    """Names of each group, and the share of correct draws of its images, by seed and id."""
-    for about, rows in iter_groups(predictions.frame, [*GROUP, *by]):
+    """Names of each group, and the share of correct draws of its images, by seed and id.
+
+    Images that the attack spared are left out.
+    """
+    attacked = predictions.frame[~is_skipped(predictions.frame)]
+    for about, rows in iter_groups(attacked, [*GROUP, *by]):
         hits = is_correct(rows, among_top).astype(float)
         yield about, hits.groupby([rows["seed"], rows["id"]]).mean()
-
-
-def is_correct(rows: "pd.DataFrame", among_top: bool = False) -> "pd.Series":
-    """Whether each row's prediction is its label.
-
-    `among_top`: whether the label is among the k = max(1, classes // 100) largest outputs, which
-    Kalaria et al. 2022 count as a hit on ImageNet.
-    """
-    if "prediction" not in rows:
-        raise BadInput(
-            f"tables: predictions of data set {rows['dataset'].iloc[0]!r} are masks, which have no "
-            "accuracy; cross a data set of labels, or take a table of mIoU"
-        )
-    hits = rows["prediction"] == rows["label"]
-    if not among_top:
-        return hits
-    k = (rows["classes"] // 100).clip(lower=1)
-    return hits.where(k == 1, rows["label_rank"] < k)
 
 
 def accuracy_name(is_clean: bool, among_top: bool) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from advdenoise import statistics
+from advdenoise.reporting.correct import is_skipped
 from advdenoise.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -37,7 +38,11 @@ class Draws(NamedTuple):
 
 
 def draws_of(rows: "pd.DataFrame") -> Draws:
-    """The draws of rows under one threat; draws that an image lacks are left out for all images."""
+    """The draws of rows under one threat, of images that the attack did not spare.
+
+    Draws that an image lacks are left out for all images.
+    """
+    rows = rows[~is_skipped(rows)]
     table = rows.set_index([*_IMAGE, "draw"])["prediction"].unstack("draw").dropna(axis=1)
     labels = rows.groupby(_IMAGE)["label"].first().reindex(table.index)
     seeds, ids = (table.index.get_level_values(name).to_numpy() for name in _IMAGE)

@@ -1,21 +1,24 @@
 """Accuracy of a defence where each image is under the attack that is worst for it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from advdenoise import statistics
 from advdenoise.graph.threats import CLEAN, parse
+from advdenoise.reporting import flags
 from advdenoise.reporting.cells import Cell
+from advdenoise.reporting.correct import is_correct, is_skipped
+from advdenoise.reporting.defences import DEFENCE, key_of
 from advdenoise.reporting.labels import with_point
-from advdenoise.reporting.measures import Label, accuracy_name, cell, is_correct, spread_of
+from advdenoise.reporting.measures import Label, accuracy_name, cell, spread_of
 from advdenoise.reporting.read import Results, iter_groups
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_DEFENCE = ["dataset", "classifier", "purifier", "purifier_point"]
 OBLIVIOUS, ADAPTIVE, ALL = "oblivious", "adaptive", "all"
 CROSS_FITTED = "all, cross-fitted"
 
@@ -34,6 +37,9 @@ def worst_case(
     to it. The minimum of several shares over few draws is biased downwards, so that of all attacks
     stands a second time, as `CROSS_FITTED`, with the attack chosen on other draws.
 
+    Flags are those of the attacks of a set, and where adaptive attacks are among them all flags of
+    the defence.
+
     The threats may be in several splits; only images under all threats of a set count. `hardest`
     is the threat with the smallest accuracy on these images. Attacks that have the draws of the
     evaluation (`knows_draws`) are left out: no attack in practice has them.
@@ -42,18 +48,23 @@ def worst_case(
     threats = predictions.frame["threat"]
     fixed = [threat for threat in threats.unique() if predictions.knows_draws(threat)]
     frame = predictions.frame[~threats.isin(fixed)]
-    for about, rows in iter_groups(frame, _DEFENCE):
+    outcomes = flags.of_predictions(predictions, among_top)
+    for about, rows in iter_groups(frame, DEFENCE):
         about["split"] = " and ".join(rows["split"].unique())
         for attacker, shares in _attackers(_shares(rows, among_top)):
             found = {attacker: shares.min(axis=1)}
             if attacker == ALL and rows["draw"].nunique() > 1:
                 found[CROSS_FITTED] = cross_fitted(rows, among_top)
+            own = [] if attacker == CLEAN else outcomes[key_of(about)]
+            if attacker == OBLIVIOUS:
+                own = flags.of_attacks(own, shares.columns)
             for name, worst in found.items():
                 names = about | {"attacker": name} | _hardest(shares)
                 estimate = statistics.wilson(worst.sum(), len(worst))
                 metric = accuracy_name(attacker == CLEAN, among_top)
                 spread = spread_of(worst.groupby("seed").mean())
-                cells.append(cell(label(names), metric, unit, estimate, spread, names))
+                result = cell(label(names), metric, unit, estimate, spread, names)
+                cells.append(replace(result, flags=flags.summary(own)))
     return cells
 
 
@@ -75,17 +86,20 @@ def cross_fitted(rows: "pd.DataFrame", among_top: bool = False) -> "pd.Series":
 
 
 def threats_by_defence(predictions: Results) -> dict[tuple, list[str]]:
-    """The threats of each defence (the values of `_DEFENCE`), a name for each attack point."""
+    """The threats of each defence (the values of `DEFENCE`), a name for each attack point."""
     threats: dict[tuple, list[str]] = {}
-    for about in predictions.distinct([*_DEFENCE, "threat", "attack_point"]):
+    for about in predictions.distinct([*DEFENCE, "threat", "attack_point"]):
         *defence, threat, point = about.values()
         threats.setdefault(tuple(defence), []).append(with_point(threat, point))
     return threats
 
 
 def _shares(rows: "pd.DataFrame", among_top: bool) -> "pd.DataFrame":
-    """Share of correct draws: a row for each image, a column for each threat's point."""
-    hits = is_correct(rows, among_top).astype(float)
+    """Share of correct draws: a row for each image, a column for each threat's point.
+
+    What an attack spared counts as correct under it: another attack fooled it.
+    """
+    hits = (is_correct(rows, among_top) | is_skipped(rows)).astype(float)
     names = ["threat", "attack_point", "seed", "id"]
     return hits.groupby([rows[name] for name in names]).mean().unstack(names[:2])
 

@@ -14,6 +14,10 @@ from advdenoise.reporting.latex import latex
 # Of other hardware, and of other images: shown beside the published ones and not compared.
 _SECONDS, _SEGMENTS = "s", "segments"
 _DECIMALS = {"%": 1, "fraction": 3, "AUC": 3}  # of other units as many as a column needs
+_FLAGGED = (
+    "A number that is marked warn, suspect or error has a reason to be doubted, a suspect one is "
+    "an upper bound: the column `flags` of the CSV names the reasons."
+)
 _TIMED = ["Seconds are the median of all repetitions, with their range, on the machine at hand."]
 
 
@@ -53,6 +57,7 @@ def write(
         *_of_other_images(cells, printed),
         *own,
         *warnings,
+        *([_FLAGGED] if any(cell.flags for cell in cells) else []),
         *(_TIMED if any(cell.unit == _SECONDS for cell in cells) else []),
         *(f"Left out: {reason}." for reason in left_out),
     ]
@@ -120,14 +125,15 @@ def _csv(cells: list[Cell], printed: dict) -> str:
     timed = [f"{name}_seconds" for name in ("value", "low", "high", "spread")]
     if not any(cell.unit == _SECONDS for cell in cells):
         timed = []
-    head = ["row", "column", "metric", "unit", *measured, *timed, *compared, *names]
+    flagged = ["flags"] if any(cell.flags for cell in cells) else []
+    head = ["row", "column", "metric", "unit", *measured, *timed, *compared, *flagged, *names]
     text = io.StringIO()
     writer = csv.DictWriter(text, head, restval="", lineterminator="\n")
     writer.writeheader()
     for cell in cells:
         theirs = printed.get((cell.row, cell.column), {})
         line = {"row": cell.row, "column": cell.column, "metric": cell.metric, "unit": cell.unit}
-        line |= _numbers(cell)
+        line |= _numbers(cell) | dict.fromkeys(flagged, cell.flags)
         line |= {name: theirs.get(name.removeprefix("published_"), "") for name in compared[1:3]}
         line["published"] = theirs.get("value", "")
         if _is_comparable(cell, theirs):
@@ -188,7 +194,10 @@ def _text(cell: Cell, theirs: dict, decimals: int) -> str:
     if not math.isnan(estimate.low):
         ends = (_short(end, cell.unit, decimals) for end in (estimate.low, estimate.high))
         shown += f" [{', '.join(ends)}]"
-    return f"{shown} ({_as_printed(theirs['raw'])})" if theirs else shown
+    if theirs:
+        shown += f" ({_as_printed(theirs['raw'])})"
+    severity = cell.flags.partition(":")[0]  # the worst stands first
+    return f"{shown}, {severity}" if severity else shown
 
 
 def _as_printed(raw: str) -> str:
