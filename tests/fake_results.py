@@ -127,6 +127,7 @@ class Results:
                                 "prediction": np.where(right, labels, (labels + 1) % 10),
                                 "label_rank": np.where(right, 0, 1),
                                 "epsilon": epsilon.astype(np.float32),
+                                "linf": np.nan_to_num(epsilon),
                             }
                         )
                         if classes:

@@ -32,13 +32,13 @@ def predictions(right: dict[str, np.ndarray], classes: int = 10, **place) -> pd.
     return pd.concat(parts, ignore_index=True)
 
 
-def results(frame) -> Results:
-    """The rows with entries of their attacks and purifiers."""
+def results(frame, **keys) -> Results:
+    """The rows with entries of their attacks, which may have further keys, and purifiers."""
     point = {"function": "gradient.fgsm", "settings": {}}
     points = dict.fromkeys(frame["attack_point"].unique(), point)
     attacks = {threat.partition("@")[0] for threat in frame["threat"]}
     fixed = {"default": {"function": "basic.direct", "settings": {}}}
-    entries = {"attack": {name: {"name": name, "points": points} for name in attacks}}
+    entries = {"attack": {name: {"points": points, **keys.get(name, {})} for name in attacks}}
     purifiers = {name: {"points": fixed} for name in frame["purifier"].unique()}
     return Results(frame, entries | {"purifier": purifiers}, [])
 
@@ -65,9 +65,8 @@ RIGHT = {
 
 def test_an_attack_with_the_draws_of_the_evaluation_is_in_no_worst_case():
     frame = predictions(RIGHT | {"fixed@cnn+best": np.zeros(5)})
-    entries = {"attack": {"fixed": {"knows_draws": True}, "bim": {}}}
-    without = [cell.estimate for cell in accuracy.worst_case(Results(predictions(RIGHT), {}, []))]
-    result = accuracy.worst_case(Results(frame, entries, []))
+    without = [cell.estimate for cell in accuracy.worst_case(results(predictions(RIGHT)))]
+    result = accuracy.worst_case(results(frame, fixed={"knows_draws": True}))
     assert [cell.estimate for cell in result] == without
 
 
