@@ -45,6 +45,7 @@ MINIATURE = {
         "gradient.mi_fgsm": {"steps": 3, "alpha_per_epsilon": 0.5},
         "gradient.r_fgsm": {"start_radius": 0.02},
         "gradient.segpgd": {"steps": 3, "alpha_per_epsilon": 0.5},
+        "lowpass.filters": {"steps": 5, "sizes": [5, 3]},
         "minimal.carlini_wagner": {"binary_search_steps": 3, "steps": 20, "initial_const": 1.0},
         "minimal.fab_t": {"steps": 3, "targets": 2, "restarts": 2, "clip": True},
         "stochastic.em_pgd": {"steps": 3, "alpha_per_epsilon": 0.5},
