@@ -34,6 +34,8 @@ from advdenoise.training._references import reference_function
 # Settings that make a component small enough for a test; those without defaults belong here too.
 MINIATURE = {
     "attacks": {
+        "auto.apgd": {"steps": 3},
+        "auto.apgd_t": {"steps": 3, "targets": 2},
         "adaptive.counter_b": {"steps": 3, "alpha_per_epsilon": 0.5, "weight": 0.1},
         "blackbox.square": {"queries": 40},
         "corruptions.gaussian_blur": {"severity": 1},

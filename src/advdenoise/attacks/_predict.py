@@ -64,6 +64,12 @@ def fooled_share(outputs: Tensor, labels: Tensor, targeted: bool) -> Tensor:
     return (succeeds & labelled).flatten(1).sum(1).to(outputs.dtype) / count
 
 
+def competitors(outputs: Tensor, labels: Tensor, candidates: int) -> Tensor:
+    """The classes with the largest outputs other than the label: [N, at most candidates - 1]."""
+    label_first = outputs.scatter(1, labels[:, None], math.inf)
+    return label_first.sort(dim=1, descending=True, stable=True).indices[:, 1:candidates]
+
+
 def refuse_masks(labels: Tensor, function: str) -> None:
     """Raise BadInput for masks [N,H,W]: `function` needs one label per image."""
     if labels.ndim > 1:

@@ -31,6 +31,7 @@ from advdenoise.attacks._facts import Facts
 from advdenoise.attacks._hyperplane import project_linf
 from advdenoise.attacks._predict import (
     Predict,
+    competitors,
     fooled_share,
     for_rows,
     margin,
@@ -99,14 +100,14 @@ def deepfool(
     total, perturbation = torch.zeros_like(images), torch.zeros_like(images)
     with torch.no_grad():
         outputs = predict(images)
-    competitors = _competitors(outputs, labels, candidates)
+    others = competitors(outputs, labels, candidates)
     rows = (predicted(outputs) == labels).nonzero().flatten()
     for _ in range(steps):
         if not len(rows):
             break
         inputs = images[rows] + perturbation[rows]
         network = for_rows(predict, rows)
-        step = _to_boundary(inputs, labels[rows], competitors[rows], network, norm)
+        step = _to_boundary(inputs, labels[rows], others[rows], network, norm)
         # An image that does not move would have the same gradient in all further steps.
         moved = step.flatten(1).any(1)
         rows = rows[moved]
@@ -267,10 +268,10 @@ def fab_t(
     correct = predicted(outputs) == labels
     nearest = _Nearest(images, math.inf if epsilon is None else epsilon)
     start_radius = _per_image(0.3 if epsilon is None else epsilon, images)
-    competitors = _competitors(outputs, labels, targets + 1)
+    others = competitors(outputs, labels, targets + 1)
     fab = functools.partial(_fab_run, steps=steps, alpha_max=alpha_max, eta=eta, beta=beta)
     _record(facts, ~correct, 0)
-    runs = itertools.product(competitors.unbind(1), range(restarts))
+    runs = itertools.product(others.unbind(1), range(restarts))
     for number, (classes, restart) in enumerate(runs):
         running = correct if epsilon is None else correct & ~nearest.is_inside()
         rows = running.nonzero().flatten()
@@ -287,7 +288,7 @@ def fab_t(
             _record(facts, nearest.is_inside(), step)
     if search:
         _search_line(images, labels, outputs, predict, nearest, search)
-    last = competitors.shape[1] * restarts * steps
+    last = others.shape[1] * restarts * steps
     _record(facts, nearest.is_inside() | ~correct, last, final=True)
     result = nearest.perturbation
     if not clip:
@@ -445,12 +446,6 @@ class _EarlyStop:
             self._loss = loss
         self._step += 1
         return self.running
-
-
-def _competitors(outputs: Tensor, labels: Tensor, candidates: int) -> Tensor:
-    """The classes with the largest outputs other than the label: [N, at most candidates - 1]."""
-    label_first = outputs.scatter(1, labels[:, None], math.inf)
-    return label_first.sort(dim=1, descending=True, stable=True).indices[:, 1:candidates]
 
 
 def _to_boundary(
