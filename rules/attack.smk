@@ -8,6 +8,7 @@ rule attack:
         calibration=flow.files("attack", "calibration"),
         through_denoiser=flow.files("attack", "through_denoiser"),
         through_calibration=flow.files("attack", "through_calibration"),
+        spare=flow.files("attack", "spare"),
         chosen=flow.files("attack", "chosen"),
         named=flow.named_files("attack"),
     output:

@@ -114,6 +114,18 @@ BROKEN = {
         {"suites.robust.threats": ["gaussian_noise+"]},
         ["gaussian_noise", "no model"],
     ),
+    "an attack that spares what is not there": (
+        {"attacks.pgd.spare": ["fgms"]},
+        ["attacks.pgd.spare", "fgsm"],
+    ),
+    "attacks that spare each other's images": (
+        {"attacks.pgd.spare": ["fgsm"], "attacks.fgsm.spare": ["pgd"]},
+        ["attacks.", "waits for itself"],
+    ),
+    "a suite without the attack that another relies on": (
+        {"attacks.pgd.spare": ["fgsm"], "suites.robust.threats": ["clean", "pgd"]},
+        [".threats", "leaves out", "fgsm"],
+    ),
     "a path that is no purifier": (
         {"attacks.pgd.through": "dierct"},
         ["attacks.pgd.through", "direct"],

@@ -103,6 +103,12 @@ attacks:
   bim: {function: gradient.bim, settings: {epsilon: 0.2, alpha: 0.05, steps: 5}}
   bpda: {function: gradient.fgsm, settings: {epsilon: 0.2}, through: identity}
   counter: {function: gradient.fgsm, settings: {epsilon: 0.2}, through: denoiser}
+  spared: # images that one step does not fool
+    function: gradient.bim
+    settings: {epsilon: 0.08, alpha: 0.02, steps: 5}
+    spare: [weak]
+  whole: {function: gradient.bim, settings: {epsilon: 0.08, alpha: 0.02, steps: 5}}
+  weak: {function: gradient.fgsm, settings: {epsilon: 0.08}}
   rival: {function: gradient.fgsm, settings: {epsilon: 0.2}, through: adversarially}
   guided:
     function: gradient.fgsm
@@ -189,6 +195,8 @@ detectors:
       svc: {function: svm.svc}
 suites:
   plain: {threats: [clean, fgsm, cycled], purifiers: [none, direct]}
+  sparing: {threats: [clean, weak, spared, weak+, spared+], purifiers: [none, direct]}
+  separate: {threats: [clean, weak, whole, weak+, whole+], purifiers: [none, direct]}
   adaptive: {threats: [clean, bim+], purifiers: [direct, adversarially]}
   chosen: {threats: [clean, nearest], purifiers: [none, tuned]}
 choose: {images: 24}

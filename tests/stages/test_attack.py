@@ -17,7 +17,7 @@ from advdenoise.noise import Noise
 from advdenoise.stages import attack, data, folded, models
 from advdenoise.stages.data import open_images
 
-COUNTED = {"zero_gradients", "bad_gradients", "forward", "backward"}
+COUNTED = {"zero_gradients", "bad_gradients", "forward", "backward", "skipped"}
 FEW = "seed0/digits/adversarial/{}/few.h5"
 WEIGHTS = "seed0/digits/{}/{}.safetensors"
 

@@ -92,6 +92,7 @@ def test_writing_predictions_imports_no_pandas(tmp_path):
         "columns = Columns(PREDICTIONS)\n"
         "row = dict.fromkeys(PREDICTIONS.names, 0)\n"
         "row |= dict.fromkeys(['threat', 'attack_point', 'purifier', 'purifier_point'], 'x')\n"
+        "row |= dict.fromkeys(['fooled_last', 'skipped'], False)\n"
         "columns.add(2, **row | {'l2': np.array([1.0, 2.0]), 'error_before': None})\n"
         f"write_table({str(tmp_path / 'some.parquet')!r}, columns.table(), {{}})\n"
         "assert 'pandas' not in sys.modules\n"

@@ -20,7 +20,7 @@ from advdenoise.stages import attack, evaluate, examples, export, images
 from advdenoise.stages.data import open_images
 
 CLASSES, COUNT, SIDE = 4, 7, 65
-COUNTED = {"zero_gradients", "bad_gradients", "forward", "backward"}
+COUNTED = {"zero_gradients", "bad_gradients", "forward", "backward", "skipped"}
 FGSM = {"function": "gradient.fgsm", "settings": {"epsilon": 0.2}}
 ATTACKS = {
     "fgsm": {"points": {"default": FGSM}},

@@ -202,7 +202,9 @@ class Counting:
             once = Counter()
             if "predict" in injected:
                 once += self._passes(*source, GRADIENT)
+                other = {"purifier": s.get("through"), "denoiser": s.get("through_denoiser")}
                 once += self._purify(s, entry.get("through", "full"))
+                once += self._purify({**s, **other}, "full")
             if "victim" in injected:
                 once += predict
             if "classifier" in injected:

@@ -108,6 +108,8 @@ def _uses(kind: Kind, entry: Mapping[str, Any]) -> Iterator[tuple[Kind, str]]:
             yield "classifiers", entry["surrogate"]
         if entry.get("through", PATHS[0]) not in PATHS:
             yield "purifiers", entry["through"]
+        for name in entry.get("spare", []):
+            yield "attacks", name
     elif kind in ("classifiers", "denoisers"):
         if start := entry.get("training", {}).get("start"):
             yield kind, start

@@ -43,9 +43,20 @@ def _invalid_value(table: "pa.Table", settings: dict) -> str | None:
     for name in {*_CLASSES} & {*table.column_names} if len(table) else ():
         low, high = pc.min_max(table[name]).as_py().values()
         least = _NO_CLASS if name == "prediction" else 0
-        if table[name].null_count or low < least or high >= settings.get("classes", high + 1):
+        if _unknown(table, name) or low < least or high >= settings.get("classes", high + 1):
             return f"a {name} is not one of the classes"
     return None
+
+
+def _unknown(table: "pa.Table", name: str) -> bool:
+    """Whether a class is missing; the prediction is of an image that an attack left alone."""
+    import pyarrow.compute as pc
+
+    missing = table[name].null_count
+    if not missing or name != "prediction" or "skipped" not in table.column_names:
+        return bool(missing)
+    skipped = pc.fill_null(table["skipped"], False)
+    return bool(pc.any(pc.xor(skipped, pc.is_null(table[name]))).as_py())
 
 
 def _missing_row(table: "pa.Table", settings: dict) -> str | None:

@@ -4,6 +4,7 @@ import pandas as pd
 
 from advdenoise.graph.threats import CLEAN
 from advdenoise.reporting import labels
+from advdenoise.reporting.correct import is_skipped
 from advdenoise.reporting.read import Results
 
 _IMAGE = ["dataset", "split", "seed", "classifier", "id"]
@@ -42,7 +43,7 @@ def join_results(
 
 
 def _predicted(frame: pd.DataFrame) -> pd.DataFrame:
-    frame = frame.drop_duplicates([*_INPUT, "draw"])
+    frame = frame[~is_skipped(frame)].drop_duplicates([*_INPUT, "draw"])
     frame = frame.assign(right=(frame["prediction"] == frame["label"]).astype("float32"))
     return frame.groupby(_INPUT, sort=False, as_index=False)[_PREDICTED].mean()
 

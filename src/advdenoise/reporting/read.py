@@ -119,7 +119,7 @@ def read(
         all_settings.append(settings)
         table = read_table(path, _schema_of(path, schema), columns, keep)
         check_rows(path, table, settings)
-        frame = table.to_pandas()
+        frame = _frame(table)
         frame["job_seconds"] = settings.get("seconds", math.nan)
         for kind in _ENTRIES:
             entry = settings.get(kind)
@@ -151,6 +151,14 @@ def _chosen(settings: dict) -> Iterator[tuple[tuple[str, str, str, str], Any]]:
         for setting in point.get("chosen", ()):
             key = settings["dataset"], entry["name"], name, setting
             yield key, point["settings"][setting]
+
+
+def _frame(table: "pa.Table") -> "pd.DataFrame":
+    """The rows; the prediction of an image that an attack spared is no class, -1."""
+    frame = table.to_pandas()
+    if "prediction" in frame and frame["prediction"].hasnans:
+        frame["prediction"] = frame["prediction"].fillna(-1).astype("int32")
+    return frame
 
 
 def _schema_of(path: Path, schema: "pa.Schema | None") -> "pa.Schema | None":

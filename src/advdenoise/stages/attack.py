@@ -42,6 +42,8 @@ from advdenoise.stages.data import (
 from advdenoise.stages.finished import FinishedRows, finished_rows
 from advdenoise.stages.gradients import GradientMonitor, Passes
 from advdenoise.stages.memory import most_held, reset_most_held
+from advdenoise.stages.spared import spared
+from advdenoise.stages.threats import Threats, open_threats
 
 
 def run(
@@ -56,17 +58,29 @@ def run(
     calibration: Path | None = None,
     through_denoiser: Path | None = None,
     through_calibration: Path | None = None,
+    spare: list[Path] | None = None,
 ) -> None:
-    """Write the adversarial set of one threat; of a dense image set it holds no labels."""
+    """Write the adversarial set of one threat; of a dense image set it holds no labels.
+
+    Images that a threat of `spare` fools are not attacked.
+    Raises BadInput for such sets of a dense image set.
+    """
     started = time.time()
     state = state_folder(resume, output)
     with open_images(images) as clean:
         through = (through_denoiser, through_calibration)
         attacker = open_attack(settings, clean, victim, surrogate, denoiser, calibration, *through)
-        inputs = filter(None, (images, victim, surrogate, denoiser, calibration, *through))
+        others = spare or []
+        inputs = filter(None, (images, victim, surrogate, denoiser, calibration, *through, *others))
         digest = state_digest(settings, code, *inputs)
         made_by = collect_provenance(settings, started)
+        if others and clean.dense:
+            raise BadInput(
+                f"attacks.{settings['attack']['name']}.spare: holds for images with one label; "
+                "take it out"
+            )
         with (
+            open_threats(settings.get("spare", []), others, clean) as threats,
             finished_rows(state, digest, settings["threat"]) as finished,
             create_hdf5(output, made_by, "adversarial") as file,
         ):
@@ -77,7 +91,7 @@ def run(
             for name, point in settings["attack"]["points"].items():
                 group = file.create_group(f"points/{name}")
                 group.attrs["entry"] = json.dumps(point)
-                _write_point(group, attacker, name, clean, settings, finished)
+                _write_point(group, attacker, name, clean, settings, finished, threats)
     remove_state(state)
 
 
@@ -88,6 +102,7 @@ def _write_point(
     clean: ImageSet,
     settings: dict,
     finished: FinishedRows,
+    threats: Threats,
 ) -> None:
     """The perturbations of one point, batch by batch, with what is known of each image."""
     point = settings["attack"]["points"][name]
@@ -98,13 +113,9 @@ def _write_point(
         begun = time.perf_counter()
         reset_most_held(models.device())
         batch = clean.batch(rows, models.device())
-        perturbation, fooled = attacker(point, batch, epsilons[rows])
-        arrays = {
-            "perturbation": perturbation.contiguous().cpu().numpy(),
-            "success": fooled.cpu().numpy().astype(np.uint8),
-            "lost": attacker.passes.lost.cpu().numpy(),
-            **attacker.facts,
-        }
+        arrays = _attack_some(
+            attacker, point, batch, epsilons[rows], spared(attacker, threats, batch)
+        )
         # Also of a batch, so that they outlive an interruption.
         spent = {
             "seconds": (time.perf_counter() - begun) / len(batch.ids),
@@ -136,6 +147,37 @@ def _write_point(
             f"{title}: at {lost.sum()} of {len(clean)} images outputs or a gradient were not "
             "finite, which moved nothing: the attack may be weaker than it looks"
         )
+
+
+def _attack_some(
+    attacker: "AttackRun", point: dict, batch: Batch, epsilons: np.ndarray, skipped: Tensor
+) -> dict[str, np.ndarray]:
+    """What is stored of a batch, whose images `skipped` [N] are left as they are."""
+    arrays = {
+        "perturbation": np.zeros(batch.images.shape, np.float32),
+        "success": np.zeros(len(batch.ids), np.uint8),
+        "lost": np.zeros(len(batch.ids), bool),
+        "skipped": skipped.cpu().numpy().astype(np.uint8),
+        **attacker.no_facts(point, len(batch.ids)),
+    }
+    some = np.flatnonzero(~skipped.cpu().numpy())
+    if not len(some):
+        return arrays
+    if len(some) < len(batch.ids):
+        places = torch.from_numpy(some).to(batch.images.device)
+        batch = Batch(
+            np.r_[batch.rows][some], batch.images[places], batch.labels[places], batch.ids[some]
+        )
+    perturbation, fooled = attacker(point, batch, epsilons[some])
+    attacked = {
+        "perturbation": perturbation.contiguous().cpu().numpy(),
+        "success": fooled.cpu().numpy(),
+        "lost": attacker.passes.lost.cpu().numpy(),
+        **attacker.facts,
+    }
+    for name, values in attacked.items():
+        arrays[name][some] = values
+    return arrays
 
 
 def image_epsilons(point: dict, count: int) -> np.ndarray:
@@ -208,6 +250,7 @@ class AttackRun:
         self.victim, self.surrogate = victim, surrogate
         self.through_denoiser = through_denoiser
         self.draws = _draws(settings)
+        self.is_random = _draw_noise(settings["purifier"])
         self.passes = Passes(0)
         self.facts: dict[str, np.ndarray] = {}
 
@@ -222,7 +265,7 @@ class AttackRun:
         entry = self.settings["attack"]
         knows_draws = entry.get("knows_draws", False)
         trial = "defender" if knows_draws else "trial"
-        victim = self._purified(self.victim, batch, trial, self.draws, restart=knows_draws)
+        victim = self.defended(batch, trial, self.draws, restart=knows_draws)
         source = self.surrogate
         if entry.get("output") == "probabilities":
             source = probabilities(source)
@@ -250,17 +293,23 @@ class AttackRun:
             facts=facts,
             **self._injected(),
         )
-        recorded = facts.arrays() if "facts" in injected_parameters(function) else {}
-        self.facts = self.passes.arrays() | {
-            name: values.astype("u1") if values.dtype == bool else values
-            for name, values in recorded.items()
-        }
+        self.facts = _facts(function, self.passes, facts)
         self._check(point, perturbation, batch, epsilons)
         # As in the evaluation: with the defender's first draw, which the attack did not use.
-        defended = self._purified(self.victim, batch, "defender")
+        defended = self.defended(batch, "defender")
         with torch.no_grad():
             predictions = predicted(defended(batch.images + perturbation))
         return perturbation, errs(predictions, batch.labels)
+
+    def no_facts(self, point: dict, count: int) -> dict[str, np.ndarray]:
+        """As `facts`, of so many images that are not attacked."""
+        return _facts(load("attacks", point), Passes(count), Facts(count))
+
+    def defended(
+        self, batch: Batch, stream: str, draws: int = 1, restart: bool = False
+    ) -> Callable[[Tensor], Tensor]:
+        """The victim behind the purifier that the attack is adaptive to, with draws of a stream."""
+        return self._purified(self.victim, batch, stream, draws, restart=restart)
 
     def _check(self, point: dict, perturbation: Tensor, batch: Batch, epsilons: np.ndarray) -> None:
         """Raises BadInput for what whoever reads the file would refuse."""
@@ -339,6 +388,15 @@ class AttackRun:
         shift = noise.integers(others - 1, batch.labels.device) + 1
         shift = shift.view(-1, *[1] * (batch.labels.ndim - 1))
         return _where_labelled((batch.labels + shift) % others, batch.labels), True
+
+
+def _facts(function: Callable, passes: Passes, facts: Facts) -> dict[str, np.ndarray]:
+    """What the adversarial set stores of an attack's passes and of what the attack recorded."""
+    recorded = facts.arrays() if "facts" in injected_parameters(function) else {}
+    return passes.arrays() | {
+        name: values.astype("u1") if values.dtype == bool else values
+        for name, values in recorded.items()
+    }
 
 
 def _with_gradient(purify: Callable, key: str, name: str) -> Callable:

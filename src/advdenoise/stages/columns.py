@@ -14,7 +14,7 @@ class Columns:
         self._blocks: list[pa.RecordBatch] = []
 
     def add(self, rows: int, **values) -> None:
-        """Add `rows` rows. NaN in a float column means null where None was given for it."""
+        """Add `rows` rows. None, what a masked array masks, and NaN in a float column are null."""
         arrays = [_array(values[field.name], rows, field.type) for field in self._schema]
         self._blocks.append(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
 
@@ -32,6 +32,8 @@ def _array(value, rows: int, kind: pa.DataType) -> pa.Array:
     if pa.types.is_fixed_size_list(kind):
         values = _of_numbers(np.ravel(value), kind.value_type)
         return pa.FixedSizeListArray.from_arrays(values, type=kind)
+    if isinstance(value, np.ma.MaskedArray):
+        return _of_numbers(value.filled(0), kind, ~np.ma.getmaskarray(value))
     values = np.full(rows, value) if np.ndim(value) == 0 else value
     if values.shape != (rows,):
         raise ValueError(f"{rows} rows were announced, but the values are {values.shape}")

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -21,6 +22,11 @@ from advdenoise.stages.columns import Columns
 from advdenoise.stages.data import Batch, open_images
 from advdenoise.stages.threats import ThreatBatch, Threats, open_threats
 
+# Columns of what an attack did to an image.
+_OF_ATTACKED = (
+    *("prediction", "confidence", "label_rank", "mse_before", "mse_after"),
+    *("error_before", "error_after", "l2", "linf"),
+)
 _PLACE = ("threat", "attack_point", "purifier_point")
 
 
@@ -55,9 +61,9 @@ def run(
         for batch in tqdm(batches, desc=f"evaluate {settings['suite']}", disable=None):
             for threat_batch in threats.iter_batches(batch):
                 for row in _rows(settings, purifiers, batch, threat_batch, network, autoencoder):
-                    columns.add(len(batch.ids), **row)
                     place = tuple(row[name] for name in _PLACE)
                     lost.setdefault(place, set()).update(_without_class(row["prediction"], batch))
+                    columns.add(len(batch.ids), **_without_skipped(row))
         # For accuracies among the top ones, and to tell when rows are missing.
         about = settings | {"classes": len(clean.classes), "ids": ids_digest(clean.ids)}
         about |= _failures(lost, threats, len(clean))
@@ -79,6 +85,16 @@ def _rows(
             noise = Noise(settings["seed"], batch.ids, name, "defender", draw=draw)
             row = evaluate_batch(batch, threat_batch, classifier, purify, noise, denoiser)
             yield {"purifier": name, "purifier_point": point, "draw": draw, **row}
+
+
+def _without_skipped(row: dict) -> dict:
+    """The columns, of which images that were not attacked have no prediction and no measure."""
+    skipped = row["skipped"]
+    if skipped is None or not skipped.any():
+        return row
+    arrays = {name: row[name].cpu().numpy() for name in _OF_ATTACKED if row.get(name) is not None}
+    masked = {name: np.ma.array(array, mask=skipped) for name, array in arrays.items()}
+    return row | masked
 
 
 def _draws(purifier: dict, point: str) -> int:

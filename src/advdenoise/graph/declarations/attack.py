@@ -34,6 +34,10 @@ def job(entries: Entries, seed: str, dataset: str, threat: str, split: str) -> J
     settings |= {role: entries.named("classifiers", name) for role, name in networks.items()}
     if other:
         settings |= {"through": other, "through_denoiser": other_denoiser}
+    if spare := [str(parsed._replace(attack=name)) for name in entry.get("spare", [])]:
+        sets = [threats.parse(name) for name in spare]
+        settings["spare"] = spare
+        inputs["spare"] = entries.adversarial_sets(seed, dataset, sets, split)
     used = [("classifiers", entries.of("classifiers", name)) for name in networks.values()]
     used += [("attacks", point) for point in entry["points"].values()]
     used += entries.purifier_components(purifier, denoiser)

@@ -49,6 +49,7 @@ class Attack(TypedDict, total=False):
     forward: Literal["purifier"]
     draws: int
     knows_draws: bool
+    spare: list[str]
     datasets: list[str]
 
 
@@ -127,6 +128,8 @@ def check_references(config: "Configuration") -> None:
             _check_surrogate(config, f"attacks.{name}", entry, entry["surrogate"])
         if entry.get("through", PATHS[0]) not in PATHS:
             _check_through(config, f"attacks.{name}.through", entry["through"])
+    for name in config["attacks"]:
+        _check_spare(config, name)
 
 
 def looks_at_model(attack: Attack) -> bool:
@@ -212,6 +215,21 @@ def _check_through(config: "Configuration", key: str, name: str) -> None:
             f"{key}: purifier {name!r} has {len(points)} points; make an entry of its own with the "
             "point that gives the gradient"
         )
+
+
+def _check_spare(config: "Configuration", name: str) -> None:
+    """The attacks that another one relies on are there, and none relies on itself in the end."""
+    key, attacks = f"attacks.{name}.spare", config["attacks"]
+    for other in attacks[name].get("spare", []):
+        check_configured(config, "attacks", other, key)
+    waiting, visited = [*attacks[name].get("spare", [])], set()
+    while waiting:
+        other = waiting.pop()
+        if other == name:
+            raise BadInput(f"{key}: {name!r} waits for itself; take it or what leads to it out")
+        if other not in visited and other in attacks:
+            visited.add(other)
+            waiting += attacks[other].get("spare", [])
 
 
 # ---------------------------------------------------------------- threats

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, TypedDict, cast
 from advdenoise.errors import BadInput
 from advdenoise.graph.sections.attacks import check_one_victim, check_threat, why_not_adaptive
 from advdenoise.graph.sections.common import Raw, check_configured
+from advdenoise.graph.threats import parse
 
 if TYPE_CHECKING:
     from advdenoise.graph.configuration import Configuration
@@ -46,7 +47,19 @@ def check_references(config: "Configuration") -> None:
             threat = check_threat(config, text, key)
             if threat.purifier == "" and text not in spread:
                 _check_adaptive(config, key, text, suite)
+            _check_spared(config, key, text, suite)
         check_one_victim(config, key, suite["threats"])
+
+
+def _check_spared(config: "Configuration", key: str, text: str, suite: Suite) -> None:
+    """Images that an attack leaves to others are judged under those others too."""
+    threat = parse(text)
+    for name in [] if threat.is_clean else config["attacks"][threat.attack].get("spare", []):
+        other = str(threat._replace(attack=name))
+        if other not in suite["threats"]:
+            raise BadInput(
+                f"{key}: {text!r} leaves out images that {other!r} fools, which is not here; add it"
+            )
 
 
 def _check_adaptive(config: "Configuration", key: str, text: str, suite: Suite) -> None:
