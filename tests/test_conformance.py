@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from advdenoise.attacks._facts import Facts
 from advdenoise.calls import call_with
 from advdenoise.datasets._source import IGNORED, Source
 from advdenoise.graph import sources
@@ -409,7 +410,14 @@ class Attack:
         self.epsilon = torch.linspace(0.02, EPSILON, 6).view(-1, 1, 1, 1)
         self.iterates = []
 
-    def run(self, rows=slice(None), targeted: bool = False, per_image: bool = True, seed: int = 0):
+    def run(
+        self,
+        rows=slice(None),
+        targeted: bool = False,
+        per_image: bool = True,
+        seed: int = 0,
+        facts: Facts | None = None,
+    ):
         rows = torch.arange(6)[rows]
         function = self.function
         if self.has_epsilon and per_image:
@@ -426,6 +434,7 @@ class Attack:
             error=lambda x: (x - smooth(x)).square().flatten(1).sum(1),
             callback=self.iterates.append,
             noise=Noise(seed, rows, "test"),
+            facts=facts,
         )
 
     def loss(self, perturbation):
@@ -459,6 +468,22 @@ def test_equal_noise_gives_equal_perturbations(name, attack):
     assert torch.equal(attack.run(), attack.run())
     if "noise" in attack.injected and name not in UNCHANGED_BY_NOISE:
         assert not torch.equal(attack.run(), attack.run(seed=1))
+
+
+WITH_FACTS = [n for n in functions("attacks") if "facts" in signature("attacks", "", n).injected]
+
+
+@pytest.mark.parametrize("name", WITH_FACTS)
+def test_facts_change_nothing_and_are_independent_of_the_batch(name, attack):
+    expected, facts = attack.run(), Facts(6)
+    assert torch.equal(attack.run(facts=facts), expected)
+    arrays, order = facts.arrays(), torch.tensor([4, 1, 5, 0, 3, 2])
+    assert (arrays["fooled_at"] >= 0).any()
+    assert (arrays["fooled_at"][arrays["fooled_last"]] >= 0).all()
+    facts = Facts(6)
+    attack.run(order, facts=facts)
+    for fact, values in facts.arrays().items():
+        assert np.allclose(values, arrays[fact][order], atol=1e-5, equal_nan=True), fact
 
 
 @every("attacks")

@@ -241,6 +241,16 @@ def test_a_step_has_one_length(more, word):
     assert sentence.startswith("attacks.mine.settings: give either alpha (") and word in sentence
 
 
+@pytest.mark.parametrize("function", ["auto.apgd", "auto.apgd_t"])
+def test_the_scale_of_probabilities_is_not_undone(function):
+    settings = {"epsilon": 0.1} | ({"loss": "dlr"} if function == "auto.apgd" else {})
+    attack = {"function": function, "settings": settings, "output": "probabilities"}
+    assert refused("attacks", attack) == (
+        "attacks.mine.settings.loss: dlr compares logits, but the attack's `output` is "
+        "probabilities; write loss: margin or leave `output` out"
+    )
+
+
 def test_a_setting_of_one_point_is_named_by_it():
     points = {"weak": {}, "strong": {"settings": {"alpha": 3}}}
     entry = {"function": "gradient.pgd", "settings": BUDGET, "points": points}

@@ -254,6 +254,8 @@ def test_defaults_count_as_settings_do():
     point = {"function": "minimal.carlini_wagner", "settings": {"binary_search_steps": 2}}
     assert repeats("attacks", point) == 2 * 500
     assert repeats("attacks", {"function": "gradient.fgsm"}) is None
+    point = {"function": "auto.apgd_t", "settings": {"targets": 3, "restarts": 2}}
+    assert repeats("attacks", point) == 100 * 3 * 2
 
 
 def test_evaluation_meets_every_point_of_every_threat(counting):

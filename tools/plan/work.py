@@ -18,7 +18,9 @@ from advdenoise.graph.threats import CLEAN
 from tools.plan.extents import Extents
 from tools.plan.listing import PlannedJob
 
-REPEATING = ("steps", "searches", "restarts", "draws", "queries", "iterations", "candidates")
+REPEATING = (
+    *("steps", "searches", "restarts", "targets", "draws", "queries", "iterations", "candidates"),
+)
 
 # Uses of a network: a forward pass, one with the gradient of the images, that gradient in training,
 # the gradient of the weights, and, once a batch, the optimiser's step.

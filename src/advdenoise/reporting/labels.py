@@ -17,6 +17,8 @@ ATTACKS = {
     "gradient.bim": "BIM",
     "gradient.pgd": "PGD",
     "gradient.mi_fgsm": "mi-FGSM",
+    "auto.apgd": "APGD",
+    "auto.apgd_t": "APGD-T",
     "minimal.deepfool": "DeepFool",
     "minimal.carlini_wagner": "C&W",
 }

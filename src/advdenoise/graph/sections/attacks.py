@@ -118,6 +118,7 @@ def check(config: "Configuration") -> None:
         for place, point, signature in check_points("attacks", key, entry["points"]):
             _check_labels(key, entry, signature)
             _check_step(f"{place}.settings", point["settings"], signature)
+            _check_loss(f"{place}.settings.loss", entry, point["settings"], signature)
         _check_purifier_keys(key, entry)
 
 
@@ -170,6 +171,16 @@ def _check_step(key: str, settings: Settings, signature: Signature) -> None:
         raise BadInput(
             f"{key}: give either alpha (a step in pixels of [0,1]) or alpha_per_epsilon (a step as "
             f"a share of epsilon), not {'both' if lengths else 'none'}"
+        )
+
+
+def _check_loss(key: str, entry: Attack, settings: Settings, signature: Signature) -> None:
+    """A loss that undoes the scale of logits is not for probabilities."""
+    loss = settings.get("loss", signature.defaults.get("loss"))
+    if loss == "dlr" and entry.get("output") == "probabilities":
+        raise BadInput(
+            f"{key}: dlr compares logits, but the attack's `output` is probabilities; write "
+            "loss: margin or leave `output` out"
         )
 
 
