@@ -16,6 +16,7 @@ from advdenoise.reporting.latex import escaped
 from advdenoise.reporting.read import read_stage
 from advdenoise.stages import table
 from experiments.apudae import results as results_of
+from experiments.apudae.printed import PUBLISHED
 from tests.fake_results import IMAGES, Results, rows
 
 
@@ -73,7 +74,7 @@ def right(share: float, **names):
 @pytest.mark.parametrize("name", ["table2", "table3", "table4", "table5"])
 def test_every_printed_number_has_one_cell_of_its_kind(made, name):
     cells = made.by_label(name)
-    printed = results_of.PUBLISHED.numbers(name)
+    printed = PUBLISHED.numbers(name)
     assert printed.keys() <= cells.keys()
     for place, line in printed.items():
         assert cells[place].unit == line["unit"]

@@ -18,6 +18,7 @@ from advdenoise.reporting.read import read, read_stage
 from advdenoise.reporting.tables.accuracy import by_threat
 from experiments.dapas import results as results_of
 from experiments.dapas import tables
+from experiments.dapas.printed import PUBLISHED
 from tests.fake_results import DENSE, IMAGES, Results
 
 TABLES = ("table1", "table2", "table3", "table4")
@@ -95,7 +96,7 @@ def by_place(cells) -> dict:
 
 @pytest.mark.parametrize("table", TABLES)
 def test_every_printed_number_has_a_cell_of_its_kind(made, table):
-    cells, printed = by_place(made(table)()), results_of.PUBLISHED.numbers(table)
+    cells, printed = by_place(made(table)()), PUBLISHED.numbers(table)
     assert printed and not printed.keys() - cells.keys()
     for place, line in printed.items():
         assert (line["unit"], line["metric"]) == (cells[place].unit, cells[place].metric)
@@ -105,7 +106,7 @@ def test_every_printed_number_has_a_cell_of_its_kind(made, table):
 def test_what_the_paper_does_not_have_stands_in_rows_and_columns_of_its_own(made):
     def own(table):
         cells = by_place(made(table)())
-        return cells.keys() - results_of.PUBLISHED.numbers(table).keys()
+        return cells.keys() - PUBLISHED.numbers(table).keys()
 
     assert own("table1") == {
         ("Gaussian (dapas_often)", "mIoU after DAPAS"),
@@ -283,10 +284,10 @@ def test_intervals_are_those_of_resampled_confusion_matrices(tmp_path, dapas_fil
 
 
 def test_printed_ratios_follow_from_printed_miou():
-    clean = float(results_of.PUBLISHED.numbers("table1")["no defence", "mIoU clean image"]["value"])
+    clean = float(PUBLISHED.numbers("table1")["no defence", "mIoU clean image"]["value"])
     compared = 0
     for table in TABLES:
-        printed = results_of.PUBLISHED.numbers(table)
+        printed = PUBLISHED.numbers(table)
         for (row, column), line in printed.items():
             if line["metric"].startswith("Ratio"):
                 mean = (
