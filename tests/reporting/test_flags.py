@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from advdenoise.errors import BadInput
 from advdenoise.io.json_files import write_json
 from advdenoise.reporting import flags as rules
 from advdenoise.reporting.defences import Budget, defences
@@ -31,7 +32,7 @@ from advdenoise.reporting.tables.flags import flags as table
 from advdenoise.reporting.worst import worst_case
 from advdenoise.reporting.write import write
 
-RANDOM, FIXED = "apudae.f", "basic.direct"
+RANDOM, FIXED = "gan.defense_gan", "basic.direct"
 EPSILON = 0.1
 STEPS = {"epsilon": EPSILON, "steps": 20, "alpha": 0.01}
 ATTACKS: dict[str, dict] = {
@@ -577,6 +578,15 @@ def test_flags_stand_beside_accuracies_under_attack():
         "adaptive": "suspect: blackbox",
         "all": "suspect: blackbox",
     }
+
+
+def test_an_attack_whose_function_is_no_longer_there_leaves_the_accuracy():
+    rows = Rows(60).attack("margin@cnn+best", 40)
+    rows.attacks["margin"]["points"]["default"] = {"function": "gradient.gone", "settings": {}}
+    (cell,) = accuracy(rows.results, lambda about: ("", ""))
+    assert cell.flags == "" and cell.estimate.value == pytest.approx(100 * 40 / 60)
+    with pytest.raises(BadInput, match=r"gradient\.gone"):
+        table(rows.results)
 
 
 def test_the_worst_severity_is_written_beside_a_number(tmp_path):

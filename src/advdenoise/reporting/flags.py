@@ -8,6 +8,7 @@ Sources: Croce et al. 2022 and AutoAttack's checks (0.2 points, five passes, 1e-
 al. 2022, indicators of attack failure (100 points, 0.05 in the last steps); Carlini et al. 2019.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +16,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from advdenoise.errors import BadInput
 from advdenoise.graph.knowledge import ADAPTIVE, GREY, KNOWLEDGE, OBLIVIOUS, QUERY, TRANSFER
-from advdenoise.reporting.defences import Attacked, Budget, Defence, defences, pooled
-from advdenoise.reporting.read import Results
+from advdenoise.reporting.defences import (
+    DEFENCE,
+    Attacked,
+    Budget,
+    Defence,
+    defences,
+    key_of,
+    pooled,
+)
+from advdenoise.reporting.read import Results, iter_groups
 from advdenoise.significance import (
     binomial_tail,
     fisher,
@@ -160,8 +170,16 @@ def worst(outcomes: Sequence[Outcome]) -> str:
 def of_predictions(
     predictions: Results, among_top: bool = False
 ) -> dict[tuple[str, ...], list[Outcome]]:
-    """The outcomes of each defence of these results, by `key_of`, without probes."""
-    return {defence.key: flags_of(defence) for defence in defences(predictions, among_top)}
+    """The outcomes of each defence of these results, by `key_of`, without probes.
+
+    Without defences whose results come from functions that are no longer there.
+    """
+    outcomes = {}
+    for about, rows in iter_groups(predictions.frame, DEFENCE):
+        with contextlib.suppress(BadInput):
+            (defence,) = defences(predictions.of(rows), among_top)
+            outcomes[key_of(about)] = flags_of(defence)
+    return outcomes
 
 
 def of_attacks(outcomes: Sequence[Outcome], attacks: Iterable[tuple[str, str]]) -> list[Outcome]:

@@ -68,7 +68,7 @@ def accuracy(
         place = about["threat"], about["attack_point"]
         if place in spared:
             metric += " on what other attacks left"
-        own = flags.of_attacks(outcomes[key_of(about)], [place])
+        own = flags.of_attacks(outcomes.get(key_of(about), []), [place])
         found = cell(label(about), metric, unit, estimate, spread, about)
         cells.append(replace(found, flags=flags.summary(own)))
     return cells

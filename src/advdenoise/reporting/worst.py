@@ -55,7 +55,7 @@ def worst_case(
             found = {attacker: shares.min(axis=1)}
             if attacker == ALL and rows["draw"].nunique() > 1:
                 found[CROSS_FITTED] = cross_fitted(rows, among_top)
-            own = [] if attacker == CLEAN else outcomes[key_of(about)]
+            own = [] if attacker == CLEAN else outcomes.get(key_of(about), [])
             if attacker == OBLIVIOUS:
                 own = flags.of_attacks(own, shares.columns)
             for name, worst in found.items():
