@@ -1,8 +1,8 @@
-"""Our attacks compared with foolbox, torchattacks and ART.
+"""Our attacks compared with foolbox, torchattacks, ART and pyautoattack.
 
     python -m bench.attacks [--networks elu_cnn lenet] [--attacks fgsm bim] [--images 128]
                             [--rounds 9] [--pgd-steps 40] [--search-steps 20] [--queries 300]
-                            [--threads 2]
+                            [--fab-steps 20] [--threads 2]
                             [--output FILE.md]
 
 from the repository's root, in the benchmark environment. Each library runs in its own process, on
@@ -22,10 +22,13 @@ weights that require gradients and in NCHW. `stopping` is the same with foolbox'
 search that stalls, while all others take all steps. For C&W, `bare` are the passes of the
 correctly classified images.
 
+FAB is one run of --fab-steps steps towards the class of the second largest output, as a targeted
+run of pyautoattack and torchattacks; `bare` are two forward and one input-backward pass a step.
+
 Printed for each attack, medians over the rounds: images/s of wall time, CPU seconds, CPU time as a
-multiple of ours in the same round, success rate over correctly classified images, mean L2 and Linf
-of the perturbation. foolbox's MI-FGSM accumulates signs instead of L1-normalised gradients, so that
-its norms differ.
+multiple of ours in the same round, the largest memory of a round above that before it (MB, on Linux
+alone), success rate over correctly classified images, mean L2 and Linf of the perturbation.
+foolbox's MI-FGSM accumulates signs instead of L1-normalised gradients, so that its norms differ.
 """
 
 import argparse
@@ -39,7 +42,7 @@ import time
 from pathlib import Path
 
 EPSILON, ALPHA = 8 / 255, 2 / 255
-LONG = ("deepfool_l2", "deepfool_linf", "cw", "square")
+LONG = ("deepfool_l2", "deepfool_linf", "cw", "square", "fab")
 ATTACKS = ("fgsm", "bim", "pgd", "mi_fgsm", *LONG)
 SEARCHES = 9
 
@@ -54,6 +57,7 @@ def main() -> None:
     parser.add_argument("--pgd-steps", type=int, default=40)
     parser.add_argument("--search-steps", type=int, default=20)
     parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--fab-steps", type=int, default=20)
     parser.add_argument("--training-steps", type=int, default=450)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--output", type=Path, help="Markdown file to write the table to")
@@ -116,10 +120,31 @@ def serve(pipe, library: str, path: Path, options: argparse.Namespace) -> None:
     pipe.send({name: list(functions) for name, functions in attacks.items()})
     while (task := pipe.recv()) is not None:
         network, attack = task
+        before = reset_peak_memory()
         wall, cpu = time.perf_counter(), time.process_time()
         adversarial = attacks[network][attack]()
-        seconds = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
-        pipe.send(seconds | measure(models[network], images, labels, adversarial))
+        costs = {
+            "cpu": time.process_time() - cpu,
+            "wall": time.perf_counter() - wall,
+            "memory": memory("VmHWM") - before,
+        }
+        pipe.send(costs | measure(models[network], images, labels, adversarial))
+
+
+def reset_peak_memory() -> float:
+    """Let the peak of this process begin anew; return its memory in MB."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return memory("VmRSS")
+
+
+def memory(field: str) -> float:
+    """A field of this process's status in MB; NaN where the system has no such file."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) / 1024
+    return float("nan")
 
 
 def measure(model, images, labels, adversarial) -> dict:
@@ -142,7 +167,7 @@ def measure(model, images, labels, adversarial) -> dict:
 
 def report(workers: dict[str, Worker], options: argparse.Namespace):
     """Print the lines of the table as they are measured, and yield them."""
-    columns = "network,attack,library,images/s,CPU s,CPU / ours,success %,mean L2,mean Linf"
+    columns = "network,attack,library,images/s,CPU s,CPU / ours,MB,success %,mean L2,mean Linf"
     head = columns.split(",")
     yield show(head)
     yield show(["---"] * len(head))
@@ -151,8 +176,9 @@ def report(workers: dict[str, Worker], options: argparse.Namespace):
             count = max(1, options.rounds // 3) if attack in LONG else options.rounds
             rounds = [run_round(workers, network, attack) for _ in range(count + 1)]
             for library in rounds[0]:
-                # The first round warms up.
-                yield show(row(network, attack, library, rounds[1:]))
+                # The first round warms up; it alone takes memory that later ones take again.
+                peak = max(by_library[library]["memory"] for by_library in rounds)
+                yield show(row(network, attack, library, rounds[1:], peak))
 
 
 def run_round(workers: dict[str, Worker], network: str, attack: str) -> dict[str, dict]:
@@ -163,13 +189,13 @@ def run_round(workers: dict[str, Worker], network: str, attack: str) -> dict[str
     }
 
 
-def row(network: str, attack: str, library: str, rounds: list[dict]) -> list[str]:
+def row(network: str, attack: str, library: str, rounds: list[dict], peak: float) -> list[str]:
     results = [by_library[library] for by_library in rounds]
     reference = "ours" if "ours" in rounds[0] else library
     ratios = [by_library[library]["cpu"] / by_library[reference]["cpu"] for by_library in rounds]
     rate = results[0]["images"] / statistics.median(result["wall"] for result in results)
     cpu = statistics.median(result["cpu"] for result in results)
-    cells = [f"{rate:.1f}", f"{cpu:.3f}", f"{statistics.median(ratios):.3f}"]
+    cells = [f"{rate:.1f}", f"{cpu:.3f}", f"{statistics.median(ratios):.3f}", f"{peak:.0f}"]
     if library != "bare":
         last = results[-1]
         cells += [f"{100 * last['success']:.2f}", f"{last['l2']:.4f}", f"{last['linf']:.5f}"]
@@ -302,7 +328,13 @@ def unfolded(model, images, labels, options) -> dict:
         size = {"epsilon": EPSILON, "queries": options.queries}
         return first + blackbox.square(first, first_labels, False, model, noise, **size)
 
+    def fab():
+        noise = Noise(0, range(len(images)), "bench")
+        settings = {"targets": 1, "steps": options.fab_steps}
+        return images + minimal.fab_t(images, labels, model, noise, **settings)
+
     return {
+        "fab": fab,
         "fgsm": lambda: images + gradient.fgsm(**inputs, epsilon=EPSILON),
         "bim": lambda: images + gradient.bim(**inputs, **size, steps=10),
         "pgd": pgd,
@@ -339,6 +371,14 @@ def bare(model, images, labels, options) -> dict:
                 network(first[correct])
         return images
 
+    def fab():
+        with torch.no_grad():
+            rows = network(images).argmax(1) == labels
+            for _ in range(options.fab_steps):
+                network(images[rows])
+        passes(images[rows], labels[rows], options.fab_steps)
+        return images
+
     counts = {"fgsm": 1, "bim": 10, "pgd": options.pgd_steps, "mi_fgsm": 10}
     search_steps = SEARCHES * options.search_steps
     return {
@@ -346,6 +386,7 @@ def bare(model, images, labels, options) -> dict:
     } | {
         "cw": lambda: passes(first[correct], first_labels[correct], search_steps),
         "square": forward_passes,
+        "fab": fab,
     }
 
 
@@ -401,7 +442,7 @@ def from_file(model):
 
 
 def torchattacks(model, images, labels, options) -> dict:
-    from torchattacks import BIM, FGSM, MIFGSM, PGD, Square
+    from torchattacks import BIM, FAB, FGSM, MIFGSM, PGD, Square
 
     linf = {
         "fgsm": FGSM(model, eps=EPSILON),
@@ -411,9 +452,20 @@ def torchattacks(model, images, labels, options) -> dict:
     }
     first, first_labels = first_quarter(images, labels)
     square = Square(model, eps=EPSILON, n_queries=options.queries, seed=0)
+    fab = FAB(model, eps=EPSILON, steps=options.fab_steps, multi_targeted=True)
+    fab.target_class = 2
     return {name: lambda attack=attack: attack(images, labels) for name, attack in linf.items()} | {
-        "square": lambda: square(first, first_labels)
+        "square": lambda: square(first, first_labels),
+        "fab": lambda: fab.attack_single_run_targeted(images, labels),
     }
+
+
+def pyautoattack(model, images, labels, options) -> dict:
+    from pyautoattack.fab_pt import FABAttack_PT
+
+    fab = FABAttack_PT(model, n_iter=options.fab_steps, eps=EPSILON, targeted=True, device="cpu")
+    fab.target_class = 2
+    return {"fab": lambda: fab.attack_single_run(images, labels, is_targeted=True)}
 
 
 def art(model, images, labels, options) -> dict:
@@ -460,6 +512,7 @@ LIBRARIES = {
     "stopping": stopping,
     "torchattacks": torchattacks,
     "art": art,
+    "pyautoattack": pyautoattack,
 }
 
 if __name__ == "__main__":
