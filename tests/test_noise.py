@@ -84,3 +84,13 @@ def test_streams_do_not_change_between_versions():
 def test_wrong_number_of_rows():
     with pytest.raises(ValueError, match="must have 1 rows, got 5"):
         Noise(0, [1]).uniform(IMAGES)
+
+
+def test_a_copy_goes_on_from_the_same_place_apart():
+    noise = Noise(0, range(4), "test")
+    like = torch.empty(4, 3)
+    noise.take(torch.tensor([1, 2])).uniform(like[:2])
+    copy = noise.take(torch.tensor([2, 0])).copy()
+    first = copy.uniform(like[:2])
+    copy.uniform(like[:2])
+    assert torch.equal(noise.uniform(like)[[2, 0]], first)

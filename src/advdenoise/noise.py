@@ -71,6 +71,14 @@ class Noise:
         subset._generators = [None] * len(self._ids)
         return subset
 
+    def copy(self) -> "Noise":
+        """The same rows, with streams that go on from here apart from these."""
+        other = self.restarted()
+        for row in self._rows:
+            if (generator := self._generators[row]) is not None:
+                other._generators[row] = generator.clone_state()
+        return other
+
     def _streams(self) -> list[torch.Generator]:
         for row in self._rows:
             if self._generators[row] is None:

@@ -11,7 +11,9 @@ from advdenoise.attacks import gradient
 from advdenoise.attacks._ascent import margin_expectation
 from advdenoise.attacks.stochastic import _weighted, em_pgd
 from advdenoise.errors import BadInput
+from advdenoise.inference.purified import purified_classifier
 from advdenoise.noise import Noise
+from advdenoise.stages.gradients import GradientMonitor, Passes
 
 N, EPSILON = 8, 0.1
 
@@ -108,7 +110,7 @@ def test_the_weighted_mean_is_as_defined(rounds, sharpness):
     losses = torch.randn(6, N, generator=generator).double()
     gradients = torch.randn(6, N, 1, 3, 4, generator=generator).double()
     radius = torch.linspace(0.01, 0.3, N).double()
-    result = _weighted(losses, gradients, radius, sharpness, rounds)
+    result, _ = _weighted(losses, gradients, radius, sharpness, rounds)
     for row in range(N):
         expected = by_definition(
             [*losses[:, row]], [*gradients[:, row]], radius[row], sharpness, rounds
@@ -121,15 +123,16 @@ def test_opposite_draws_do_not_cancel():
     direction = torch.tensor([1.0, -2.0, 0.5]).double().view(1, 1, 1, 1, 3)
     gradients = torch.cat([direction, -direction])
     losses = torch.tensor([[-0.3], [-3.0]]).double()
-    assert not _weighted(losses, gradients, torch.ones(1), 0.0, 1).any()
-    result = _weighted(losses, gradients, torch.ones(1), 5.0, 1)
+    assert not _weighted(losses, gradients, torch.ones(1), 0.0, 1)[0].any()
+    result, leader = _weighted(losses, gradients, torch.ones(1), 5.0, 1)
+    assert leader.tolist() == [0]
     assert torch.allclose(result, direction[0], rtol=1e-6)
 
 
 def test_draws_that_resist_by_far_leave_finite_weights():
     gradients = torch.randn(3, N, 1, 2, 2, generator=torch.Generator().manual_seed(0)) * 1e-3
     losses = torch.full((3, N), -1e4)
-    result = _weighted(losses, gradients, torch.tensor([0.1]), 5.0, 2)
+    result, _ = _weighted(losses, gradients, torch.tensor([0.1]), 5.0, 2)
     assert result.isfinite().all() and result.flatten(1).any(1).all()
 
 
@@ -162,6 +165,77 @@ def test_it_fools_more_draws_than_the_expectation_where_draws_oppose(images):
     shares = [(network(result).argmax(1) != labels).double().mean() for network in draws.per_draw]
     assert sum(shares) / 2 == 0.5
     assert not pgd(images, labels, draws, random_start=False).any()
+
+
+# ---------------------------------------------------------------- grafting
+
+
+def purified(network, purify, through, draws=3, ids=range(N)):
+    noises = [Noise(0, ids, "purifier", draw=draw) for draw in range(draws)]
+    return purified_classifier(purify, network, through, None, *noises)
+
+
+def smoothed(images, noise):
+    """A purifier that draws: it shifts pixels and lets edges through at random."""
+    share = noise.uniform(images).to(images.dtype)
+    return (images * share + images.flip(3) * (1 - share)).clamp(0, 1)
+
+
+def test_grafting_multiplies_by_the_jacobian_of_the_leading_draw(networks, images, labels):
+    """One step with one draw is that with the purifier's own gradient, of other draws others."""
+    settings = {"steps": 4, "random_start": False}
+    full, grafted, identity = (
+        run(images, labels, purified(networks[0], smoothed, through, 1), graft=graft, **settings)
+        for through, graft in (("full", False), ("identity", True), ("identity", False))
+    )
+    assert torch.allclose(grafted, full, atol=1e-12)
+    assert (identity - full).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("purify", [lambda x, _: x, lambda x, noise: x + 0.0 * x])
+def test_grafting_changes_nothing_where_the_jacobian_is_the_identity(
+    purify, networks, images, labels
+):
+    network = purified(networks[0], purify, "identity")
+    assert torch.equal(run(images, labels, network, graft=True), run(images, labels, network))
+    network = Draws(*networks)
+    assert torch.equal(run(images, labels, network, graft=True), run(images, labels, network))
+
+
+def test_grafting_leaves_the_draws_and_other_images_alone(networks, images, labels):
+    whole = run(images, labels, purified(networks[0], smoothed, "identity"), graft=True)
+    rows = torch.tensor([5, 2])
+    ids = rows.tolist()
+    network = purified(networks[0], smoothed, "identity", ids=ids)
+    alone = run(images[rows], labels[rows], network, ids=ids, graft=True)
+    assert torch.allclose(alone, whole[rows], atol=1e-12)
+
+
+def test_grafting_takes_one_pass_of_the_purifier_with_a_gradient(networks, images, labels):
+    counts = {True: 0, False: 0}
+
+    def purify(inputs, noise):
+        counts[torch.is_grad_enabled()] += len(inputs)
+        return smoothed(inputs, noise)
+
+    run(images, labels, purified(networks[0], purify, "identity", 3), graft=True, steps=2)
+    assert counts == {True: 2 * N, False: 2 * 3 * N}
+
+
+def test_grafting_passes_the_monitor_of_a_job(networks, images, labels):
+    def network():
+        return purified(networks[0], smoothed, "identity")
+
+    passes = Passes(N)
+    result = run(images, labels, GradientMonitor(network(), passes), graft=True)
+    assert torch.equal(result, run(images, labels, network(), graft=True))
+    assert passes.backward.tolist() == [5 * 3] * N
+
+
+def test_a_purifier_without_a_gradient_cannot_be_grafted(networks, images, labels):
+    network = purified(networks[0], lambda inputs, _: inputs.detach(), "identity")
+    with pytest.raises(BadInput, match=r"settings\.graft: the purifier gives no gradient"):
+        run(images, labels, network, graft=True)
 
 
 def test_images_do_not_influence_each_other(networks, images, labels):

@@ -37,6 +37,22 @@ def per_draw(predict: Predict) -> Sequence[Predict]:
     return getattr(predict, "per_draw", (predict,))
 
 
+def copied(predict: Predict) -> Predict:
+    """`predict` with streams of random numbers that go on from here apart from its own."""
+    copy = getattr(predict, "copy", None)
+    return copy() if copy else predict
+
+
+def pull_back(predict: Predict, images: Tensor, gradient: Tensor) -> Tensor:
+    """From the gradient in what one draw of `predict` makes of images to that in the images.
+
+    Behind a purifier whose gradient `predict` replaces by the identity, `gradient` [N,C,H,W] is one
+    in the purified images, and is multiplied by the purifier's Jacobian. Elsewhere it is returned.
+    """
+    method = getattr(predict, "pull_back", None)
+    return method(images, gradient) if method else gradient
+
+
 def margin(outputs: Tensor, labels: Tensor, targeted: bool) -> Tensor:
     """The margin by which the attack still fails on each image, negative once it succeeds: [N].
 

@@ -10,7 +10,16 @@ from advdenoise.attacks._ascent import ascend, step_size
 from advdenoise.attacks._expectation import Expectation, expectation, is_finite
 from advdenoise.attacks._facts import Facts
 from advdenoise.attacks._iterates import Iterates
-from advdenoise.attacks._predict import Predict, fooled_share, margin, refuse_masks
+from advdenoise.attacks._predict import (
+    Predict,
+    copied,
+    fooled_share,
+    for_rows,
+    margin,
+    per_draw,
+    pull_back,
+    refuse_masks,
+)
 from advdenoise.noise import Noise
 from advdenoise.ranges import (
     Epsilon,
@@ -39,6 +48,7 @@ def em_pgd(
     sharpness: NonNegativeFloat = 5.0,
     rounds: PositiveInt = 1,
     decay: Annotated[float, Interval(ge=0, le=10)] = 0.5,
+    graft: bool = False,
     random_start: bool = True,
     returns: Returns = "last",
 ) -> Tensor:
@@ -66,6 +76,9 @@ def em_pgd(
         sharpness: the lambda of the weights.
         rounds: updates of the weights. The text names 5; the authors' program does one.
         decay: of the momentum.
+        graft: for `through: identity`, where g_j are gradients in the purified images: multiply r
+            by the Jacobian of the purifier's draw a, one backward pass of the purifier a step in
+            the place of one for each draw with `through: full`.
         random_start: start at a point drawn uniformly from the ball, not at the image.
 
     Raises:
@@ -75,14 +88,20 @@ def em_pgd(
     start = noise.uniform(images, -epsilon, epsilon).to(images.dtype) if random_start else None
     radius = torch.as_tensor(epsilon, dtype=images.dtype, device=images.device).flatten()
 
-    def combine(losses: Tensor, gradients: Tensor) -> Tensor:
-        return _weighted(losses, gradients, radius, sharpness, rounds)
-
     momentum = _Momentum(images, decay)
 
     def evaluate(
         inputs: Tensor, network: Predict | None = None, gradient: bool = True
     ) -> Expectation:
+        draws = per_draw(network or predict)
+        before = [copied(draw) for draw in draws] if graft and gradient else []
+        leader = torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device)
+
+        def combine(losses: Tensor, gradients: Tensor) -> Tensor:
+            weighted, first = _weighted(losses, gradients, radius, sharpness, rounds)
+            leader.copy_(first)
+            return weighted
+
         result = expectation(
             inputs,
             network or predict,
@@ -91,9 +110,14 @@ def em_pgd(
             gradient=gradient,
             combine=combine,
         )
-        if result.gradient is None:
+        slope = result.gradient
+        if slope is None:
             return result
-        return result._replace(gradient=momentum.update(result.gradient))
+        for number, draw in enumerate(before):
+            rows = (leader == number).nonzero().flatten()
+            if len(rows):
+                slope[rows] = pull_back(for_rows(draw, rows), inputs[rows], slope[rows])
+        return result._replace(gradient=momentum.update(slope))
 
     alpha = step_size(epsilon, alpha, alpha_per_epsilon)
     iterates = Iterates(images, returns, False, facts, select)
@@ -118,10 +142,11 @@ class _Momentum:
 
 def _weighted(
     losses: Tensor, gradients: Tensor, radius: Tensor, sharpness: float, rounds: int
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """The weighted mean r of the gradients [D,N,C,H,W] of draws with losses [D,N], see `em_pgd`.
 
-    It is NaN for images without a draw that is finite. `radius` is [N] or [1].
+    It is NaN for images without a draw that is finite. `radius` is [N] or [1]. Also the number of
+    the draw a: [N].
     """
     shape = gradients.shape[1:]
     gradients, losses = gradients.flatten(2).transpose(0, 1), losses.T.to(gradients.dtype)
@@ -137,4 +162,4 @@ def _weighted(
         log_weights = functional.logsigmoid(sharpness * (losses + rise))
         weights = log_weights.where(finite, -torch.inf).softmax(1)
         mean = (weights[:, None] @ gradients)[:, 0]
-    return mean.view(shape)
+    return mean.view(shape), leader

@@ -18,11 +18,17 @@ class PurifiedClassifier:
 
     `predict` returns the outputs of images [N,C,H,W] with the noise of one draw; outputs are means
     over all of `noises`. Each image has a stream of random numbers per draw, which continues from
-    call to call, so that outputs do not depend on which rows are passed together.
+    call to call, so that outputs do not depend on which rows are passed together. `purify` is the
+    purifier where `predict` has the identity's gradient in the place of its own.
     """
 
-    def __init__(self, predict: Callable[[Tensor, Noise], Tensor], noises: Sequence[Noise]):
-        self._predict, self._noises = predict, noises
+    def __init__(
+        self,
+        predict: Callable[[Tensor, Noise], Tensor],
+        noises: Sequence[Noise],
+        purify: Purify | None = None,
+    ):
+        self._predict, self._noises, self._purify = predict, noises, purify
 
     def __call__(self, images: Tensor) -> Tensor:
         outputs = [self._predict(images, noise) for noise in self._noises]
@@ -36,12 +42,37 @@ class PurifiedClassifier:
 
     def take(self, rows: Tensor) -> "PurifiedClassifier":
         """The same for some rows of the batch, with the same streams."""
-        return PurifiedClassifier(self._predict, [noise.take(rows) for noise in self._noises])
+        noises = [noise.take(rows) for noise in self._noises]
+        return PurifiedClassifier(self._predict, noises, self._purify)
 
     @property
     def per_draw(self) -> list["PurifiedClassifier"]:
         """A classifier for each draw."""
-        return [PurifiedClassifier(self._predict, [noise]) for noise in self._noises]
+        return [PurifiedClassifier(self._predict, [noise], self._purify) for noise in self._noises]
+
+    def copy(self) -> "PurifiedClassifier":
+        """The same, with streams that go on from here apart from these."""
+        noises = [noise.copy() for noise in self._noises]
+        return PurifiedClassifier(self._predict, noises, self._purify)
+
+    def pull_back(self, images: Tensor, gradient: Tensor) -> Tensor:
+        """From the gradient in the purified images of one draw to that in `images`.
+
+        It is `gradient` where the purifier's gradient is already part of it. Raises BadInput for a
+        purifier without a gradient.
+        """
+        if self._purify is None:
+            return gradient
+        (noise,) = self._noises
+        with torch.enable_grad():
+            inputs = images.detach().requires_grad_()
+            purified = self._purify(inputs, noise)
+            if not purified.requires_grad:
+                raise BadInput(
+                    "settings.graft: the purifier gives no gradient with regard to its images; "
+                    "write `graft: false`"
+                )
+            return torch.autograd.grad(purified, inputs, gradient)[0]
 
 
 def purified_classifier(
@@ -91,9 +122,16 @@ def purified_classifier(
     defended = {"full": full, "identity": identity}.get(through, replaced)
     if defended is replaced and stand_in is None:
         raise BadInput("through: the purifier uses no denoiser; write `through: full`")
-    if restart:
-        return PurifiedClassifier(lambda x, noise: defended(x, noise.restarted()), noises)
-    return PurifiedClassifier(defended, noises)
+    skipped = purify if defended is identity else None
+    if not restart:
+        return PurifiedClassifier(defended, noises, skipped)
+
+    def from_start(function: Purify) -> Purify:
+        return lambda images, noise: function(images, noise.restarted())
+
+    return PurifiedClassifier(
+        from_start(defended), noises, from_start(skipped) if skipped else None
+    )
 
 
 def probabilities(predict: Images) -> Images:

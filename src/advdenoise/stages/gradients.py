@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advdenoise.attacks._predict import Predict, for_rows, per_draw
+from advdenoise.attacks._predict import Predict, copied, for_rows, per_draw, pull_back
 from advdenoise.outputs import finite_rows
 
 _CERTAIN = 1e-15  # a Euclidean norm above this one is no sum of squares that vanished by rounding
@@ -78,6 +78,15 @@ class GradientMonitor:
         """A monitor for each draw of the network."""
         rows = None if isinstance(self._rows, slice) else self._rows
         return [GradientMonitor(draw, self._passes, rows) for draw in per_draw(self._predict)]
+
+    def copy(self) -> "GradientMonitor":
+        """The same for a copy of the network, see `attacks._predict`."""
+        rows = None if isinstance(self._rows, slice) else self._rows
+        return GradientMonitor(copied(self._predict), self._passes, rows)
+
+    def pull_back(self, images: Tensor, gradient: Tensor) -> Tensor:
+        """See `attacks._predict`; not counted, since it is no pass of the network."""
+        return pull_back(self._predict, images, gradient)
 
     def _note_gradient(self, gradient: Tensor) -> None:
         passes, rows = self._passes, self._rows
