@@ -22,7 +22,6 @@ DEFENCE = ("dataset", "classifier", "purifier", "purifier_point")
 _IMAGE = ["seed", "id"]
 # The loss of functions without a setting of that name, where it is not the cross-entropy.
 _LOSSES = {
-    "auto.apgd_t": "dlr",
     "blackbox.square": "margin",
     "gradient.margin_pgd": "margin",
     "minimal.carlini_wagner": "margin",
