@@ -40,7 +40,7 @@ def test_flags(quick, tmp_path):
         assert own["loop"] == "unknown"  # nothing is probed
     by_place = {(line["row"], line["column"]): line for line in lines}
     line = by_place["patches, resnet18: best", "random"]
-    assert line["value"] == "suspect" and "judged over 2 draws and attacked over 2" in text
+    assert line["value"] == "suspect" and "draws of the evaluation 2, of the attack 2" in text
     # Random results: right under one attack says nothing about another.
     line = by_place["patches, resnet18: best_direct", "blackbox"]
     assert line["value"] == "suspect" and int(line["against"]) > 0 and float(line["p"]) < 1e-3

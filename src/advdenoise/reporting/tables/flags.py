@@ -12,6 +12,7 @@ from advdenoise.statistics import Estimate
 
 WORST = "worst"
 _UNKNOWN = "Unknown, {}: {} ({})."
+_ALL = "of all defences"
 
 
 def flags(
@@ -19,14 +20,15 @@ def flags(
 ) -> Cells:
     """Flags: rows are defences, columns flags, from pass to error; sentences are notes.
 
-    The first column is the worst of all. With `among_top` a label among the max(1, classes // 100)
-    largest outputs counts as correct. What no result shows is unknown, which is not pass; without
-    `probe` the flags that need it are.
+    The first column is the worst of all, `pass` only where nothing is unknown. What no result
+    shows is unknown; without `probe` the flags that need it are. With `among_top` a label among
+    the max(1, classes // 100) largest outputs counts as correct.
     """
     cells, notes = [], []
     unknown: dict[tuple[str, str], list[str]] = {}
     probes = read_probes(probe or [])
-    for defence in defences(predictions, among_top):
+    rows = defences(predictions, among_top)
+    for defence in rows:
         outcomes = rules.flags_of(defence, probes.get(defence.key))
         cells.append(_cell(defence, WORST, outcomes))
         for flag in rules.FLAGS:
@@ -39,10 +41,16 @@ def flags(
             for outcome in sorted(outcomes, key=_order, reverse=True)
             if outcome.severity not in (PASS, UNKNOWN)
         ]
-    notes += [
-        _UNKNOWN.format(flag, need, "; ".join(names)) for (flag, need), names in unknown.items()
-    ]
-    return Cells(cells, notes)
+    return Cells(cells, [*notes, *_what_is_unknown(unknown, len(rows))])
+
+
+def _what_is_unknown(unknown: dict[tuple[str, str], list[str]], count: int) -> list[str]:
+    """A sentence for each need, with its flags and the defences that lack it."""
+    by_place: dict[tuple[str, str], list[str]] = {}
+    for (flag, need), names in unknown.items():
+        where = _ALL if len(names) == count else "; ".join(names)
+        by_place.setdefault((need, where), []).append(flag)
+    return [_UNKNOWN.format(", ".join(own), *place) for place, own in by_place.items()]
 
 
 def _cell(defence: Defence, column: str, outcomes: list[Outcome]) -> Cell:
