@@ -42,6 +42,8 @@ MINIATURE = {
         "corruptions.gaussian_blur": {"severity": 1},
         "corruptions.gaussian_noise": {"severity": 1},
         "corruptions.jpeg": {"severity": 1},
+        "dense.apgd": {"steps": 5, "loss": "ce"},
+        "dense.padam": {"steps": 3},
         "gradient.bim": {"steps": 3, "alpha_per_epsilon": 0.5},
         "gradient.pgd": {"steps": 3, "alpha_per_epsilon": 0.5},
         "gradient.margin_pgd": {"steps": 3, "alpha_per_epsilon": 0.5},

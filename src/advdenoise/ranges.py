@@ -83,6 +83,8 @@ Angle = Annotated[float, Interval(ge=0, le=180)]
 Size = Annotated[int, Interval(ge=1, le=65536)]
 # Which of its iterates an attack returns, see `attacks._iterates`
 Returns = Literal["last", "best", "fooled"]
+# Which loss of every pixel an attack raises, see `attacks._pixel_losses`
+PixelLoss = Literal["ce", "mask_ce", "mask_ce_balanced", "segpgd", "js", "mask_spherical", "cos"]
 
 # The range of numbers without an upper or a lower bound: that of int32 and float32
 _WIDEST = {

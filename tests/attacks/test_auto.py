@@ -8,7 +8,7 @@ import torch
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import nn
 
-from advdenoise.attacks import auto
+from advdenoise.attacks import _apgd, auto
 from advdenoise.attacks._facts import Facts
 from advdenoise.attacks._predict import margin
 from advdenoise.errors import BadInput
@@ -194,16 +194,16 @@ def test_all_targets_and_restarts_leave_the_accuracy_of_the_reference(network, i
 def test_checks_come_after_fewer_and_fewer_steps(steps, network, images, labels, monkeypatch):
     evaluated, checks = [], []
     monkeypatch.setattr(
-        auto._Search, "_check", lambda self, state, length: checks.append(len(evaluated) - 1)
+        _apgd.Search, "_check", lambda self, state, length: checks.append(len(evaluated) - 1)
     )
-    original = auto._Search._evaluate
+    original = _apgd.Search._evaluate
 
     def evaluate(self, *arguments):
         if arguments[1] is not self._images:
             evaluated.append(1)
         return original(self, *arguments)
 
-    monkeypatch.setattr(auto._Search, "_evaluate", evaluate)
+    monkeypatch.setattr(_apgd.Search, "_evaluate", evaluate)
     auto.apgd(
         images[:1],
         network(images[:1]).argmax(1),

@@ -1,6 +1,5 @@
 """Steps along the sign of a gradient, inside the L-infinity ball and [0,1], and the gradients."""
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -10,12 +9,14 @@ from torch.nn import functional
 from advdenoise.attacks._ball import limits
 from advdenoise.attacks._expectation import Expectation, expectation, is_finite
 from advdenoise.attacks._iterates import Iterates
+from advdenoise.attacks._pixel_losses import (
+    PixelWeights,
+    classes_of,
+    logit_gradient,
+    mean_weights,
+)
 from advdenoise.attacks._predict import Predict, fooled_share, margin, per_draw
-from advdenoise.datasets._source import IGNORED
 from advdenoise.errors import BadInput
-
-# Weights of the pixels of dense predictions: logits [N,K,H,W] and masks [N,H,W] -> [N,H,W].
-PixelWeights = Callable[[Tensor, Tensor], Tensor]
 
 
 class Evaluate(Protocol):
@@ -94,15 +95,8 @@ def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
     """
     if labels.ndim == 1:  # here 255 is a class like any other
         return functional.cross_entropy(logits, labels, reduction="none")
-    classes = labels.where(labels != IGNORED, 0)[:, None]
-    losses = logits.logsumexp(1) - logits.gather(1, classes)[:, 0]
-    return (losses * _mean_weights(labels, losses)).sum((1, 2))
-
-
-def _mean_weights(masks: Tensor, like: Tensor) -> Tensor:
-    """The weight of each pixel in its image's mean over labelled pixels: [N,H,W]."""
-    labelled = (masks != IGNORED).to(like.dtype)
-    return labelled / labelled.sum((1, 2), keepdim=True).clamp(min=1)
+    losses = logits.logsumexp(1) - logits.gather(1, classes_of(labels)[:, None])[:, 0]
+    return (losses * mean_weights(labels, losses)).sum((1, 2))
 
 
 def cross_entropy_expectation(
@@ -122,8 +116,8 @@ def cross_entropy_expectation(
         losses = cross_entropies(logits, labels)
         return -losses if targeted else losses
 
-    def logit_gradient(logits: Tensor) -> Tensor:
-        down = _logit_gradient(logits, labels, pixel_weights)
+    def output_gradient(logits: Tensor) -> Tensor:
+        down = logit_gradient(logits, labels, pixel_weights)
         return down.neg_() if targeted else down
 
     return expectation(
@@ -132,7 +126,7 @@ def cross_entropy_expectation(
         loss,
         lambda outputs: fooled_share(outputs, labels, targeted),
         gradient=gradient,
-        output_gradient=logit_gradient if labels.ndim > 1 else None,
+        output_gradient=output_gradient if labels.ndim > 1 else None,
     )
 
 
@@ -169,23 +163,6 @@ def margin_expectation(
     if result.gradient is None:
         return result
     return result._replace(gradient=result.gradient / len(per_draw(predict)))
-
-
-@torch.no_grad()
-def _logit_gradient(logits: Tensor, masks: Tensor, pixel_weights: PixelWeights | None) -> Tensor:
-    """The gradient of `cross_entropies` in dense logits: softmax minus one-hot, for each pixel.
-
-    Computed in closed form: beside a small segmenter, autograd through the loss of so many pixels
-    is a large share of a step. Classes lie next to each other in memory, as in channels-last
-    logits, so nothing is copied.
-    """
-    weights = _mean_weights(masks, logits)
-    if pixel_weights is not None:
-        weights = weights * pixel_weights(logits, masks)
-    gradient = logits.movedim(1, -1).softmax(-1)
-    classes = masks.where(masks != IGNORED, 0)[..., None]
-    gradient.scatter_add_(-1, classes, gradient.new_full((), -1.0).expand(classes.shape))
-    return gradient.mul_(weights[..., None]).movedim(-1, 1)
 
 
 def step_size(

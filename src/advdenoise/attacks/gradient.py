@@ -41,10 +41,10 @@ from advdenoise.attacks._expectation import Expectation
 from advdenoise.attacks._facts import Facts
 from advdenoise.attacks._iterates import Iterates
 from advdenoise.attacks._kurakin import kurakin_steps
+from advdenoise.attacks._pixel_losses import segpgd_weights
 from advdenoise.attacks._predict import Predict, refuse_masks
 from advdenoise.errors import BadInput
 from advdenoise.noise import Noise
-from advdenoise.outputs import predicted
 from advdenoise.ranges import (
     Epsilon,
     Interval,
@@ -218,19 +218,14 @@ def segpgd(
     start = _random_start(images, noise, epsilon)
     alpha = step_size(epsilon, alpha, alpha_per_epsilon)
     # `ascend` asks for one gradient per step.
-    lambdas = (step / (2 * steps) for step in range(steps))
+    shares = (step / steps for step in range(steps))
 
     def evaluate(
         inputs: Tensor, network: Predict | None = None, gradient: bool = True
     ) -> Expectation:
-        weight = next(lambdas) if gradient else 0.0
-
-        def pixel_weights(logits: Tensor, labels: Tensor) -> Tensor:
-            correct = predicted(logits) == labels
-            return torch.where(correct, 1 - weight, weight).to(logits.dtype)
-
+        weights = segpgd_weights(next(shares) if gradient else 0.0)
         return cross_entropy_expectation(
-            inputs, labels, False, network or predict, pixel_weights, gradient
+            inputs, labels, False, network or predict, weights, gradient
         )
 
     iterates = Iterates(images, returns, True, facts, select)
