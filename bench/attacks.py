@@ -442,6 +442,7 @@ def from_file(model):
 
 
 def torchattacks(model, images, labels, options) -> dict:
+    import torch
     from torchattacks import BIM, FAB, FGSM, MIFGSM, PGD, Square
 
     linf = {
@@ -452,11 +453,13 @@ def torchattacks(model, images, labels, options) -> dict:
     }
     first, first_labels = first_quarter(images, labels)
     square = Square(model, eps=EPSILON, n_queries=options.queries, seed=0)
-    fab = FAB(model, eps=EPSILON, steps=options.fab_steps, multi_targeted=True)
+    # Its views of gradients fail in channels_last.
+    network = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
+    fab = FAB(network, eps=EPSILON, steps=options.fab_steps, multi_targeted=True)
     fab.target_class = 2
     return {name: lambda attack=attack: attack(images, labels) for name, attack in linf.items()} | {
         "square": lambda: square(first, first_labels),
-        "fab": lambda: fab.attack_single_run_targeted(images, labels),
+        "fab": lambda: fab.attack_single_run_targeted(images.contiguous(), labels),
     }
 
 
