@@ -9,6 +9,7 @@ rule rows:
         cost=flow.files("rows", "cost"),
         examples=flow.files("rows", "examples"),
         chosen=flow.files("rows", "chosen"),
+        probe=flow.files("rows", "probe"),
         named=flow.named_files("rows"),
     output:
         "<results>/tables/{experiment}/{rows}.parquet",

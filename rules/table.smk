@@ -9,6 +9,7 @@ rule table:
         cost=flow.files("table", "cost"),
         examples=flow.files("table", "examples"),
         chosen=flow.files("table", "chosen"),
+        probe=flow.files("table", "probe"),
         named=flow.named_files("table"),
     output:
         csv=report(

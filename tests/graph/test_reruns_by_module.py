@@ -29,6 +29,7 @@ JOBS = {
     "distances": PLACE | {"suite": "purified"},
     "iqr": PLACE | {"threat": "clean", "attribution": "slic"},
     "cost": PLACE | {"attribution": "slic"},
+    "probe": PLACE | {"purifier": "direct"},
     "detect": PLACE | {"suite": "detected", "detector": "forest", "attribution": "slic"},
     "examples": PLACE | {"threat": "fgsm@cnn", "purifier": "direct"},
     "export": {"seed": "0", "dataset": "digits", "threat": "clean", "split": "test"},

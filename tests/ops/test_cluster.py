@@ -80,7 +80,17 @@ def test_gpu_rules_request_one_gpu_and_leave_the_partition_to_the_site():
     for path in (mini.REPOSITORY / "rules").glob("*.smk"):
         text = path.read_text(encoding="utf-8")
         uses_torch = "train" in path.stem or path.stem in (
-            *("attack", "calibrate", "choose", "cost", "evaluate", "distances", "iqr", "examples"),
+            *(
+                "attack",
+                "calibrate",
+                "choose",
+                "cost",
+                "evaluate",
+                "distances",
+                "iqr",
+                "examples",
+                "probe",
+            ),
         )
         assert ("gpu=1" in text) == uses_torch, path
 

@@ -21,6 +21,7 @@ from advdenoise.stages import (
     export,
     images,
     iqr,
+    probe,
     training,
 )
 from advdenoise.stages.command import with_choices
@@ -244,6 +245,7 @@ STAGES = {
         iqr.run,
         "seed{seed}/{dataset}/iqr/{threat}/{attribution}/{classifier}/{split}.parquet",
     ),
+    "probe": (probe.run, "seed{seed}/{dataset}/probes/{purifier}/{classifier}/{split}.json"),
     "cost": (cost.run, "seed{seed}/{dataset}/cost/{attribution}/{classifier}/{split}.parquet"),
     "detect": (
         detect.run,

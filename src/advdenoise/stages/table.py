@@ -26,6 +26,7 @@ def run(
     cost: list[Path] | None = None,
     examples: list[Path] | None = None,
     chosen: list[Path] | None = None,
+    probe: list[Path] | None = None,
 ) -> None:
     """Aggregate result files into one table."""
     files = {
@@ -37,6 +38,7 @@ def run(
         "cost": cost,
         "examples": examples,
         "chosen": chosen,
+        "probe": probe,
     }
     function, read = prepared(settings, files)
     labels = labels_of(settings)
