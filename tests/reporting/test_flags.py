@@ -283,6 +283,11 @@ def test_holm_corrects_all_tests_of_a_defence_together():
     assert [o.severity for o in judge(limited)] == [WARN, SUSPECT]
 
 
+def test_a_flag_is_named_once_by_its_worst_severity():
+    outcomes = [Outcome("a", WARN), Outcome("b", WARN), Outcome("a", SUSPECT), Outcome("c")]
+    assert summary(outcomes) == "suspect: a; warn: b"
+
+
 # ---------------------------------------------------------------- random defences
 
 

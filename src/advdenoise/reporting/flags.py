@@ -189,10 +189,11 @@ def of_attacks(outcomes: Sequence[Outcome], attacks: Iterable[tuple[str, str]]) 
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """The flags above `PASS` by severity, such as `suspect: blackbox, noise; warn: plateau`."""
-    names: dict[str, dict[str, None]] = {}
-    for outcome in outcomes:
-        names.setdefault(outcome.severity, {})[outcome.flag] = None
+    """Each flag of doubt by its worst severity, such as `suspect: blackbox; warn: plateau`."""
+    severities = {o.flag: worst([x for x in outcomes if x.flag == o.flag]) for o in outcomes}
+    names: dict[str, list[str]] = {}
+    for flag, severity in severities.items():
+        names.setdefault(severity, []).append(flag)
     parts = [f"{s}: {', '.join(names[s])}" for s in (ERROR, SUSPECT, WARN) if s in names]
     return "; ".join(parts)
 
