@@ -2,7 +2,7 @@
 
     python -m bench.attacks [--networks elu_cnn lenet] [--attacks fgsm bim] [--images 128]
                             [--rounds 9] [--pgd-steps 40] [--search-steps 20] [--queries 300]
-                            [--fab-steps 20] [--threads 2]
+                            [--fab-steps 20] [--apgd-steps 20] [--threads 2]
                             [--output FILE.md]
 
 from the repository's root, in the benchmark environment. Each library runs in its own process, on
@@ -12,8 +12,9 @@ in the folder ADVDENOISE_DATA, or on the embedded patches if that is not set.
 
 All libraries get the same fast setup: frozen weights, eval mode, channels_last, labels, no success
 check after the attack, the same number of threads. `ours` attacks the network rewritten for
-inference, `unfolded` the same network as the other libraries. `bare` are as many forward and
-input-backward passes of the rewritten network as the attack has steps.
+inference, `unfolded` the same network as the other libraries, and `counted` as `ours` with the
+counting of passes and the facts of jobs. `bare` are as many forward and input-backward passes of
+the rewritten network as the attack has steps.
 
 DeepFool (l2 and linf) and C&W (l2, 9 searches of --search-steps) are compared only with foolbox, on
 the first quarter of the images and in a third of the rounds: torchattacks and ART attack images one
@@ -21,6 +22,10 @@ by one or search differently. `loaded` is foolbox with the network as loaded fro
 weights that require gradients and in NCHW. `stopping` is the same with foolbox's default, to stop a
 search that stalls, while all others take all steps. For C&W, `bare` are the passes of the
 correctly classified images.
+
+APGD is one run of --apgd-steps steps on the cross-entropy. pyautoattack and torchattacks take one
+gradient more, torchattacks attacks misclassified images too; `bare` are the passes of the correctly
+classified images, with a forward pass of all of them before and after.
 
 FAB is one run of --fab-steps steps towards the class of the second largest output, as a targeted
 run of pyautoattack and torchattacks; `bare` are two forward and one input-backward pass a step.
@@ -43,7 +48,7 @@ from pathlib import Path
 
 EPSILON, ALPHA = 8 / 255, 2 / 255
 LONG = ("deepfool_l2", "deepfool_linf", "cw", "square", "fab")
-ATTACKS = ("fgsm", "bim", "pgd", "mi_fgsm", *LONG)
+ATTACKS = ("fgsm", "bim", "pgd", "mi_fgsm", "apgd", *LONG)
 SEARCHES = 9
 
 
@@ -58,6 +63,7 @@ def main() -> None:
     parser.add_argument("--search-steps", type=int, default=20)
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--fab-steps", type=int, default=20)
+    parser.add_argument("--apgd-steps", type=int, default=20)
     parser.add_argument("--training-steps", type=int, default=450)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--output", type=Path, help="Markdown file to write the table to")
@@ -307,7 +313,7 @@ def ours(model, images, labels, options) -> dict:
 
 
 def unfolded(model, images, labels, options) -> dict:
-    from advdenoise.attacks import blackbox, gradient, minimal
+    from advdenoise.attacks import auto, blackbox, gradient, minimal
     from advdenoise.noise import Noise
 
     inputs = {"images": images, "labels": labels, "targeted": False, "predict": model}
@@ -317,6 +323,11 @@ def unfolded(model, images, labels, options) -> dict:
     def pgd():
         noise = Noise(0, range(len(images)), "bench")
         return images + gradient.pgd(**inputs, noise=noise, **size, steps=options.pgd_steps)
+
+    def apgd():
+        noise = Noise(0, range(len(images)), "bench")
+        size = {"epsilon": EPSILON, "steps": options.apgd_steps}
+        return images + auto.apgd(**inputs, noise=noise, **size)
 
     def cw():
         # Images on which no step succeeds turn black, as in foolbox.
@@ -341,8 +352,35 @@ def unfolded(model, images, labels, options) -> dict:
         "mi_fgsm": lambda: images + gradient.mi_fgsm(**inputs, **size, steps=10),
         "deepfool_l2": lambda: first + minimal.deepfool(first, first_labels, model, norm="l2"),
         "deepfool_linf": lambda: first + minimal.deepfool(first, first_labels, model, norm="linf"),
+        "apgd": apgd,
         "cw": cw,
         "square": square,
+    }
+
+
+def counted(model, images, labels, options) -> dict:
+    from advdenoise.attacks import auto, gradient
+    from advdenoise.attacks._facts import Facts
+    from advdenoise.inference.fold import fold
+    from advdenoise.noise import Noise
+    from advdenoise.stages.gradients import GradientMonitor, Passes
+
+    network, count = fold(model), len(images)
+
+    def run(function, *noise, **settings):
+        predict = GradientMonitor(network, Passes(count))
+        settings |= {"epsilon": EPSILON, "facts": Facts(count)}
+        return images + function(images, labels, False, predict, *noise, **settings)
+
+    def noise():
+        return Noise(0, range(count), "bench")
+
+    size, pgd_size = {"alpha": ALPHA, "steps": 10}, {"alpha": ALPHA, "steps": options.pgd_steps}
+    return {
+        "bim": lambda: run(gradient.bim, **size),
+        "pgd": lambda: run(gradient.pgd, noise(), **pgd_size),
+        "mi_fgsm": lambda: run(gradient.mi_fgsm, **size),
+        "apgd": lambda: run(auto.apgd, noise(), steps=options.apgd_steps),
     }
 
 
@@ -379,6 +417,13 @@ def bare(model, images, labels, options) -> dict:
         passes(images[rows], labels[rows], options.fab_steps)
         return images
 
+    def apgd():
+        with torch.no_grad():
+            rows = network(images).argmax(1) == labels
+            network(images[rows])
+        passes(images[rows], labels[rows], options.apgd_steps)
+        return images
+
     counts = {"fgsm": 1, "bim": 10, "pgd": options.pgd_steps, "mi_fgsm": 10}
     search_steps = SEARCHES * options.search_steps
     return {
@@ -387,6 +432,7 @@ def bare(model, images, labels, options) -> dict:
         "cw": lambda: passes(first[correct], first_labels[correct], search_steps),
         "square": forward_passes,
         "fab": fab,
+        "apgd": apgd,
     }
 
 
@@ -443,13 +489,14 @@ def from_file(model):
 
 def torchattacks(model, images, labels, options) -> dict:
     import torch
-    from torchattacks import BIM, FAB, FGSM, MIFGSM, PGD, Square
+    from torchattacks import APGD, BIM, FAB, FGSM, MIFGSM, PGD, Square
 
     linf = {
         "fgsm": FGSM(model, eps=EPSILON),
         "bim": BIM(model, eps=EPSILON, alpha=ALPHA, steps=10),
         "pgd": PGD(model, eps=EPSILON, alpha=ALPHA, steps=options.pgd_steps, random_start=True),
         "mi_fgsm": MIFGSM(model, eps=EPSILON, alpha=ALPHA, steps=10, decay=1.0),
+        "apgd": APGD(model, eps=EPSILON, steps=options.apgd_steps),
     }
     first, first_labels = first_quarter(images, labels)
     square = Square(model, eps=EPSILON, n_queries=options.queries, seed=0)
@@ -464,11 +511,17 @@ def torchattacks(model, images, labels, options) -> dict:
 
 
 def pyautoattack(model, images, labels, options) -> dict:
+    from pyautoattack.autopgd_base import APGDAttack
     from pyautoattack.fab_pt import FABAttack_PT
 
+    size = {"n_iter": options.apgd_steps, "eps": EPSILON, "norm": "Linf", "n_restarts": 1}
+    apgd = APGDAttack(model, loss="ce", seed=0, device="cpu", **size)
     fab = FABAttack_PT(model, n_iter=options.fab_steps, eps=EPSILON, targeted=True, device="cpu")
     fab.target_class = 2
-    return {"fab": lambda: fab.attack_single_run(images, labels, is_targeted=True)}
+    return {
+        "apgd": lambda: apgd.perturb(images, labels).detach(),
+        "fab": lambda: fab.attack_single_run(images, labels, is_targeted=True),
+    }
 
 
 def art(model, images, labels, options) -> dict:
@@ -509,6 +562,7 @@ def art(model, images, labels, options) -> dict:
 LIBRARIES = {
     "ours": ours,
     "unfolded": unfolded,
+    "counted": counted,
     "bare": bare,
     "foolbox": foolbox,
     "loaded": loaded,
