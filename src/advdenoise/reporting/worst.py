@@ -51,7 +51,7 @@ def worst_case(
     outcomes = flags.of_predictions(predictions, among_top)
     for about, rows in iter_groups(frame, DEFENCE):
         about["split"] = " and ".join(rows["split"].unique())
-        for attacker, shares in _attackers(_shares(rows, among_top)):
+        for attacker, shares in attack_sets(_shares(rows, among_top)):
             found = {attacker: shares.min(axis=1)}
             if attacker == ALL and rows["draw"].nunique() > 1:
                 found[CROSS_FITTED] = cross_fitted(rows, among_top)
@@ -104,10 +104,14 @@ def _shares(rows: "pd.DataFrame", among_top: bool) -> "pd.DataFrame":
     return hits.groupby([rows[name] for name in names]).mean().unstack(names[:2])
 
 
-def _attackers(shares: "pd.DataFrame") -> Iterator[tuple[str, "pd.DataFrame"]]:
-    """Each set of attacks with its columns, clean ones among them, and the images under all."""
-    adaptive = [parse(threat).purifier is not None for threat, _ in shares.columns]
-    clean = [threat == CLEAN for threat, _ in shares.columns]
+def attack_sets(values: "pd.DataFrame") -> Iterator[tuple[str, "pd.DataFrame"]]:
+    """Each set of attacks with its columns, clean ones among them, and the images under all.
+
+    `values` has a row for each image and a column for each threat's point, NaN where an image is
+    not under it.
+    """
+    adaptive = [parse(threat).purifier is not None for threat, _ in values.columns]
+    clean = [threat == CLEAN for threat, _ in values.columns]
     kinds = {
         CLEAN: clean,
         OBLIVIOUS: [not is_adaptive for is_adaptive in adaptive],
@@ -116,7 +120,7 @@ def _attackers(shares: "pd.DataFrame") -> Iterator[tuple[str, "pd.DataFrame"]]:
     }
     for attacker, columns in kinds.items():
         if sum(columns) > sum(clean) or (attacker == CLEAN and any(clean)):
-            yield attacker, shares.loc[:, columns].dropna()
+            yield attacker, values.loc[:, columns].dropna()
 
 
 def _hardest(shares: "pd.DataFrame") -> dict:
