@@ -28,7 +28,7 @@ _ROBUST = ("FGSM", "R-FGSM", results.BIM, results.FIRST, results.SECOND, results
 _STRONG = (results.BIM, results.FIRST, results.SECOND, results.CW)
 _BIMS = (results.BIM, results.SECOND, results.FIRST)
 _RIVALS = (results.MAGNET, results.GAN, results.ROBUST)
-KNOWING = "an attack that knows it"
+ADAPTIVE = "an adaptive attack"
 # What an adaptive attack may gain where the text says that it gains nothing.
 _GAIN = 0.01
 # The least loss from one step to several of a network "not robust against iterative attacks".
@@ -157,7 +157,7 @@ def _adaptive_kind(attack: str, about: dict) -> str | None:
     """The kind of an adaptive attack; None if it is adaptive to another purifier than this one."""
     if attack in (results.COUNTER_A, results.COUNTER_B):
         return attack
-    return KNOWING if parse(about["threat"]).purifier == about["purifier"] else None
+    return ADAPTIVE if parse(about["threat"]).purifier == about["purifier"] else None
 
 
 def _has_variants(measured: Measured) -> bool:
@@ -262,7 +262,7 @@ def _of_counter_attacks(measured: Measured, printed: Printed) -> Iterator[Claim]
     """How much counter attacks lower a defence's accuracy, and defences compared under them."""
     for sentence, claimed, attack, defence in (
         (_DROPS, Range(most=0), results.COUNTER_A, results.DIRECT),
-        (_HIDDEN, Range(-_GAIN), KNOWING, results.BEST),
+        (_HIDDEN, Range(-_GAIN), ADAPTIVE, results.BEST),
     ):
         before = next((a for a in _BIMS if Case(a, defence) in measured), None)
         if Case(attack, defence) in measured and before:
@@ -321,7 +321,7 @@ def _without_results() -> Iterator[Claim]:
     others += [(_PURIFIES.format(rival), "a variant", rival) for rival in _RIVALS]
     others.append((_ITERATIVE, "a network trained on FGSM under BIM", "under FGSM"))
     others.append((_DROPS, f"{results.DIRECT} under {results.COUNTER_A}", f"under {results.BIM}"))
-    others.append((_HIDDEN, f"{results.BEST} under {KNOWING}", f"under {results.BIM}"))
+    others.append((_HIDDEN, f"{results.BEST} under {ADAPTIVE}", f"under {results.BIM}"))
     for letter, attack in (("A", results.COUNTER_A), ("B", results.COUNTER_B)):
         for sentence, other in ((_RESISTS, results.DIRECT), (_BETTER, results.ROBUST)):
             others.append((sentence.format(letter), results.BEST, f"{other}, {attack}"))

@@ -61,11 +61,11 @@ def errors(
             for some, label in ((clean, CLEAN), (attacked, attack)):
                 shade = styles.of(label).colour
                 look = {"histtype": "stepfilled", "alpha": 0.35, "color": shade}
-                found = some[column][np.isfinite(some[column])]
-                if missing := len(some) - len(found):
+                values = some[column][np.isfinite(some[column])]
+                if missing := len(some) - len(values):
                     title += f"\n{label}: {missing} of {len(some)} are not finite"
-                axis.hist(found, bins, label=label, **look)
-                axis.hist(found, bins, histtype="step", color=shade)
+                axis.hist(values, bins, label=label, **look)
+                axis.hist(values, bins, histtype="step", color=shade)
             axis.set_title(title, fontsize=8)
             axis.set_xlabel("reconstruction error (sum of squared differences of pixels in [0,1])")
             axis.xaxis.label.set_fontsize(7)
@@ -90,19 +90,19 @@ def strips(
     """
     rows: list[Row] = []
     begun: set[tuple] = set()
-    for seen in first_replicate(read_examples(examples, images)):
-        about = seen.about
+    for example in first_replicate(read_examples(examples, images)):
+        about = example.about
         name = labels.with_point(about["purifier"], about["purifier_point"])
-        if seen.attack_name(LABELS) != attack or (purifiers and name not in purifiers):
+        if example.attack_name(LABELS) != attack or (purifiers and name not in purifiers):
             continue
         where = tuple(about[key] for key in ("dataset", "classifier", "threat", "attack_point"))
         if where not in begun:
             begun.add(where)
-            rows += [Row("clean", _clean(seen)), Row(attack, _attacked(seen))]
-        if seen.is_purified:
-            tiles = zip(seen.purified, seen.prediction, strict=True)
+            rows += [Row("clean", _clean(example)), Row(attack, _attacked(example))]
+        if example.is_purified:
+            tiles = zip(example.purified, example.prediction, strict=True)
             printed = defence(about["function"])
-            rows.append(Row(f"{printed}\n{name}" if printed else name, _tiles(seen, tiles)))
+            rows.append(Row(f"{printed}\n{name}" if printed else name, _tiles(example, tiles)))
     if not rows:
         raise BadInput(
             f"figures: no example images are under {attack!r} behind the purifiers asked for; "
@@ -119,7 +119,7 @@ def _pairs(
     frame: "pd.DataFrame", labeler: LabelAssignment, variant: str, attack: str
 ) -> list[tuple[str, "pd.DataFrame", "pd.DataFrame"]]:
     """Name, clean and attacked rows of the first point of a variant in each data set."""
-    found: dict[tuple[str, str], dict[str, pd.DataFrame]] = {}
+    pairs_of: dict[tuple[str, str], dict[str, pd.DataFrame]] = {}
     names: set[str] = set()
     for values, rows in frame.groupby([*_GROUPS, "threat", "attack_point"], sort=False):
         about = dict(zip([*_GROUPS, "threat", "attack_point"], values, strict=True))
@@ -129,31 +129,31 @@ def _pairs(
         names.add(printed)
         if printed in (CLEAN, attack):
             place = (about["dataset"], labels.purifier(about))
-            found.setdefault(place, {}).setdefault(printed, rows[rows["draw"] == 0])
+            pairs_of.setdefault(place, {}).setdefault(printed, rows[rows["draw"] == 0])
     pairs = {}
-    for (dataset, own), both in found.items():
+    for (dataset, own), both in pairs_of.items():
         if {CLEAN, attack} <= both.keys():
             name = f"{labels.dataset(dataset)}, APuDAE({variant}) ({own}), n = {len(both[CLEAN])}"
             pairs.setdefault(dataset, (name, both[CLEAN], both[attack]))
     if not pairs:
-        met = f"; {suggest(attack, names - {CLEAN})}" if names else ""
-        raise BadInput(f"figures: no purifier of variant {variant!r} met {attack!r}{met}")
+        suggestion = f"; {suggest(attack, names - {CLEAN})}" if names else ""
+        raise BadInput(f"figures: no purifier of variant {variant!r} met {attack!r}{suggestion}")
     return list(pairs.values())
 
 
-def _clean(seen: Examples) -> list[Tile]:
+def _clean(example: Examples) -> list[Tile]:
     return [
-        Tile(picture, seen.classes[label])
-        for picture, label in zip(seen.images, seen.labels, strict=True)
+        Tile(picture, example.classes[label])
+        for picture, label in zip(example.images, example.labels, strict=True)
     ]
 
 
-def _attacked(seen: Examples) -> list[Tile]:
-    return _tiles(seen, zip(seen.inputs, seen.input_prediction, strict=True))
+def _attacked(example: Examples) -> list[Tile]:
+    return _tiles(example, zip(example.inputs, example.input_prediction, strict=True))
 
 
-def _tiles(seen: Examples, pairs) -> list[Tile]:
+def _tiles(example: Examples, pairs) -> list[Tile]:
     return [
-        Tile(picture, seen.name(prediction), prediction != label)
-        for (picture, prediction), label in zip(pairs, seen.labels, strict=True)
+        Tile(picture, example.name(prediction), prediction != label)
+        for (picture, prediction), label in zip(pairs, example.labels, strict=True)
     ]

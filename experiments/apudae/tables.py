@@ -22,7 +22,7 @@ from .results import LabelAssignment
 _WORST = (
     "Counter attack B: of its scan the point with the lowest accuracy counts for each defence; all "
     "points stand below. Its interval is that of a point chosen after the fact.",
-    "Adversarial Training knows no purifier: its accuracy under BIM stands in both rows, as in the "
+    "Adversarial Training has no purifier: its accuracy under BIM stands in both rows, as in the "
     "paper.",
 )
 _TOP = (
@@ -272,7 +272,7 @@ def sweep(predictions: Results) -> Cells:
         point = labeler.point(about)
         if point["function"].startswith("apudae."):
             points.setdefault(point["function"], []).append(point)
-    names = {function: differing(found) for function, found in points.items()}
+    names = {function: differing(settings) for function, settings in points.items()}
     several = predictions.frame["dataset"].nunique() > 1
 
     def order(about: dict) -> tuple:

@@ -64,7 +64,7 @@ def denoised(examples: list[Path], *, noise: str | None = None, images: Positive
     """Clean and noisy images, each before and behind the denoiser (Fig. 4).
 
     Rows are the first `images` images of each noise, of the first replicate; `noise` is an attack
-    that looks at no model, with its point if it has several, all by default. Above an image stands
+    that needs no model, with its point if it has several, all by default. Above an image stands
     its peak signal-to-noise ratio to the clean one, in dB.
     """
     groups = first_replicate(read_dense_examples(examples, images))

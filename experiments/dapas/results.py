@@ -26,7 +26,7 @@ Where = tuple[str, str, str]
 class Attack(NamedTuple):
     """An attack's printed name, its budget in [0,1] (NaN without one), and its knowledge.
 
-    It may be `adaptive` to the purifier, or a corruption, which looks at no model.
+    It may be `adaptive` to the purifier, or a corruption, which needs no model.
     """
 
     method: str

@@ -23,7 +23,7 @@ _STEPS = (
     "I-FGSM is the paper's: steps of 0.25/255, so few that above epsilon 0.002 they use only a "
     "part of the budget. Under a name of its own stands what takes other steps."
 )
-_KNOWS = "adaptive: the attacker knows the denoiser, too, and goes through it."
+_KNOWS = "adaptive: the gradient passes through the denoiser, too."
 
 
 def reduction(predictions: Results) -> Cells:
@@ -61,7 +61,7 @@ def attacks(predictions: Results) -> Cells:
 def robust_to_fgsm(predictions: Results) -> Cells:
     """Table 3: mIoU under FGSM behind each denoiser, and its ratio to the clean one (RatioROB).
 
-    Rows are budgets, those of an attacker who knows the denoiser among them; columns are noises.
+    Rows are budgets, those of adaptive attacks among them; columns are noises.
     """
     return Cells(_robust(predictions, FGSM), [_MIOU, _ROUNDED, _KNOWS])
 
@@ -78,7 +78,7 @@ def robust_to_ifgsm(predictions: Results) -> Cells:
 def corruptions(predictions: Results) -> Cells:
     """mIoU on clean and corrupted images with and without each denoiser, and what is kept of it.
 
-    Rows are corruptions, which look at no model, columns noises; ratios are to the clean mIoU
+    Rows are corruptions, which need no model, columns noises; ratios are to the clean mIoU
     without a defence.
     """
     cells = []

@@ -319,15 +319,17 @@ def _of_confidence(shown: list[Examples]) -> Iterator[Claim]:
     }
     # The same images before several purifiers are one.
     groups: dict[tuple, dict[int, Examples]] = {}
-    for seen in shown:
-        if seen.target is not None:
+    for example in shown:
+        if example.target is not None:
             names = ("dataset", "classifier", "threat", "attack_point")
-            where = tuple(seen.about[name] for name in names)
-            groups.setdefault(where, {}).setdefault(seen.about["seed"], seen)
+            where = tuple(example.about[name] for name in names)
+            groups.setdefault(where, {}).setdefault(example.about["seed"], example)
     for (dataset, classifier, threat, point), of_seed in groups.items():
         line = lines.get(labels.DATASETS.get(dataset))
         least = float((line or next(iter(lines.values())))["value"])
-        shares = [100 * seen.input_probabilities[:, seen.target] for seen in of_seed.values()]
+        shares = [
+            100 * example.input_probabilities[:, example.target] for example in of_seed.values()
+        ]
         lowest = float(np.concatenate(shares).min())  # NaN where one is not finite
         first = next(iter(of_seed.values()))
         attack = labels.threat(threat, point, classifier)
@@ -396,7 +398,7 @@ def _accuracy(
 def _why_missing(case: Case) -> str:
     if case.attack == CLEAN:
         return f"{case.defence} was not judged on clean images"
-    adaptive = " by one who knows it" if case.adaptive else ""
+    adaptive = " by an adaptive attack" if case.adaptive else ""
     return f"{case.defence} was not attacked with {case.attack}{adaptive}"
 
 

@@ -38,8 +38,8 @@ def targeted(examples: list[Path], *, images: PositiveInt | None = None) -> Figu
     predicted. Images of the target's own class are shown with the others.
     """
     blocks: dict[tuple, list[Examples]] = {}
-    for seen in first_replicate(read_examples(examples)):
-        blocks.setdefault(tuple(seen.about[name] for name in _BEFORE), []).append(seen)
+    for example in first_replicate(read_examples(examples)):
+        blocks.setdefault(tuple(example.about[name] for name in _BEFORE), []).append(example)
     rows = []
     for found in blocks.values():
         count = images or len({*found[0].labels})
@@ -57,16 +57,21 @@ def feature_noise(examples: list[Path], *, images: PositiveInt = 1) -> Figure:
     Differences are drawn from 0 to a quarter of that range, and above them stands their mean in %
     of it.
     """
-    found = [seen for seen in first_replicate(read_examples(examples, images)) if seen.maps]
+    found = [
+        example for example in first_replicate(read_examples(examples, images)) if example.maps
+    ]
     if not found:
         raise BadInput(
             "examples.maps: these images have no maps; name modules of their classifier there, "
             "and cross a threat that is not clean"
         )
     rows = [
-        row for seen in found for place in range(len(seen.images)) for row in _noise(seen, place)
+        row
+        for example in found
+        for place in range(len(example.images))
+        for row in _noise(example, place)
     ]
-    attacks = dict.fromkeys(seen.attack_name(LABELS) for seen in found)
+    attacks = dict.fromkeys(example.attack_name(LABELS) for example in found)
     title = f"{_where(examples)}; attack: {', '.join(attacks)}"
     return sheet(rows, title=title, note=_MAPS.format(_MAGNIFIED))
 
@@ -85,50 +90,56 @@ def _block(found: list[Examples]) -> list[Row]:
     if first.target is not None:
         printed += f" to {first.classes[first.target]}"
     rows = [Row("clean", clean), Row(f"{printed}\n{threat}", _as_seen(first))]
-    for seen in found:
-        if seen.is_purified:
-            name = labels.with_point(seen.about["purifier"], seen.about["purifier_point"])
+    for example in found:
+        if example.is_purified:
+            name = labels.with_point(example.about["purifier"], example.about["purifier_point"])
             tiles = [
-                _tile(seen, picture, place, prediction, _percent(seen.confidence[place]))
+                _tile(example, picture, place, prediction, _percent(example.confidence[place]))
                 for place, (picture, prediction) in enumerate(
-                    zip(seen.purified, seen.prediction, strict=True)
+                    zip(example.purified, example.prediction, strict=True)
                 )
             ]
             rows.append(Row(f"denoised\n{name}", tiles))
     return rows
 
 
-def _as_seen(seen: Examples) -> list[Tile]:
+def _as_seen(example: Examples) -> list[Tile]:
     tiles = []
     for place, (picture, prediction) in enumerate(
-        zip(seen.inputs, seen.input_prediction, strict=True)
+        zip(example.inputs, example.input_prediction, strict=True)
     ):
-        shares = seen.input_probabilities[place]
-        aim = prediction if seen.target is None else seen.target
+        shares = example.input_probabilities[place]
+        aim = prediction if example.target is None else example.target
         share = _percent(shares[aim])
-        told = share if aim == prediction else f"({seen.classes[aim]}: {share})"
-        tiles.append(_tile(seen, picture, place, prediction, told))
+        share_text = share if aim == prediction else f"({example.classes[aim]}: {share})"
+        tiles.append(_tile(example, picture, place, prediction, share_text))
     return tiles
 
 
-def _tile(seen: Examples, picture: np.ndarray, place: int, prediction: int, told: str) -> Tile:
-    text = seen.name(prediction) if prediction == NO_CLASS else f"{seen.name(prediction)} {told}"
-    return Tile(picture, text, prediction != seen.labels[place])
+def _tile(
+    example: Examples, picture: np.ndarray, place: int, prediction: int, share_text: str
+) -> Tile:
+    text = (
+        example.name(prediction)
+        if prediction == NO_CLASS
+        else f"{example.name(prediction)} {share_text}"
+    )
+    return Tile(picture, text, prediction != example.labels[place])
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _noise(seen: Examples, place: int) -> list[Row]:
+def _noise(example: Examples, place: int) -> list[Row]:
     """One image's rows, column by column."""
-    columns = [_image_column(seen, place)]
-    for module, maps in seen.maps.items():
+    columns = [_image_column(example, place)]
+    for module, maps in example.maps.items():
         columns += [
-            _map_column(seen, maps, module, place, channel)
+            _map_column(example, maps, module, place, channel)
             for channel in range(maps.channels.shape[1])
         ]
-    names = ["clean", "adversarial", *(["purified"] if seen.is_purified else [])]
+    names = ["clean", "adversarial", *(["purified"] if example.is_purified else [])]
     names.append(f"difference x {_MAGNIFIED}")
     return [
         Row(name, list(tiles))
@@ -136,24 +147,24 @@ def _noise(seen: Examples, place: int) -> list[Row]:
     ]
 
 
-def _image_column(seen: Examples, place: int) -> list[Tile]:
-    versions = [seen.images[place], seen.inputs[place], seen.purified[place]]
-    return _column(seen, versions, seen.classes[seen.labels[place]], 0.0, 1.0)
+def _image_column(example: Examples, place: int) -> list[Tile]:
+    versions = [example.images[place], example.inputs[place], example.purified[place]]
+    return _column(example, versions, example.classes[example.labels[place]], 0.0, 1.0)
 
 
-def _map_column(seen: Examples, maps: Maps, module: str, place: int, channel: int) -> list[Tile]:
+def _map_column(example: Examples, maps: Maps, module: str, place: int, channel: int) -> list[Tile]:
     versions = [found[place, channel] for found in (maps.clean, maps.inputs, maps.purified)]
     low, high = (function(versions[:2]) for function in (np.min, np.max))
     title = f"{module}, channel {maps.channels[place, channel]}"
-    return _column(seen, versions, title, float(low), float(high))
+    return _column(example, versions, title, float(low), float(high))
 
 
 def _column(
-    seen: Examples, versions: list[np.ndarray], title: str, low: float, high: float
+    example: Examples, versions: list[np.ndarray], title: str, low: float, high: float
 ) -> list[Tile]:
     """Tiles of the clean, seen and purified version and of the difference of the first two."""
     extent = high - low or 1.0
     clean, attacked, purified = ((version - low) / extent for version in versions)
     change = np.abs(attacked - clean)
-    kept = [Tile(clean, title), Tile(attacked)] + ([Tile(purified)] if seen.is_purified else [])
+    kept = [Tile(clean, title), Tile(attacked)] + ([Tile(purified)] if example.is_purified else [])
     return [*kept, Tile(_MAGNIFIED * change, f"{100 * change.mean():.1f} %")]

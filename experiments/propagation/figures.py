@@ -112,31 +112,31 @@ def explorer(
     """NE-D and COS-D of a classifier's last layer against accuracy and detectors' scores.
 
     A point for each set and denoiser, coloured and marked by the set and filled by the denoiser:
-    means over the images that have both, with 95 % intervals. Detectors look at what is not
+    means over the images that have both, with 95 % intervals. Detectors get images that are not
     purified yet.
     """
     styles = styles or Styles(LABELS.sets.values())
     frame = join_results(distances, predictions, detection, protocol, representation)
     of_one = frame[frame["classifier"] == classifier]
-    found = _at_last_layer(of_one, LabelAssignment(distances))
-    if found.empty:
+    means = _at_last_layer(of_one, LabelAssignment(distances))
+    if means.empty:
         raise BadInput(
             f"figures: there are no distances of classifier {classifier!r}; "
             f"{suggest(classifier, {*frame['classifier']})}"
         )
-    told = {"right": "accuracy in [0,1]"}
-    told |= {name: name for name in found["quantity"].unique() if name.startswith("score ")}
+    quantities = {"right": "accuracy in [0,1]"}
+    quantities |= {name: name for name in means["quantity"].unique() if name.startswith("score ")}
     figure, axes = plt.subplots(
-        len(told), 2, figsize=(10, 3.6 * len(told)), squeeze=False, layout="constrained"
+        len(quantities), 2, figsize=(10, 3.6 * len(quantities)), squeeze=False, layout="constrained"
     )
-    settings = sorted(dict.fromkeys(found["setting"]), key=lambda s: s != NONE)
+    settings = sorted(dict.fromkeys(means["setting"]), key=lambda s: s != NONE)
     fills = {name: _FILLS[place % len(_FILLS)] for place, name in enumerate(settings)}
-    for line, (quantity, printed) in zip(axes, told.items(), strict=True):
+    for line, (quantity, printed) in zip(axes, quantities.items(), strict=True):
         for axis, measure in zip(line, ("ne_d", "cos_d"), strict=True):
-            _points(axis, found, measure, quantity, styles, fills)
+            _points(axis, means, measure, quantity, styles, fills)
             axis.set_xlabel(f"{_MEASURES[measure]} at the last layer")
             axis.set_ylabel(printed)
-    sets = [_handle(name, styles) for name in sorted(dict.fromkeys(found["set"]), key=_rank)]
+    sets = [_handle(name, styles) for name in sorted(dict.fromkeys(means["set"]), key=_rank)]
     denoisers = [
         Line2D([], [], color=GREY, marker="o", linestyle="", fillstyle=fill, label=name)
         for name, fill in fills.items()
@@ -242,14 +242,14 @@ def _at_last_layer(frame: pd.DataFrame, labeler: LabelAssignment) -> pd.DataFram
 
 def _points(
     axis: Axes,
-    found: pd.DataFrame,
+    means: pd.DataFrame,
     measure: str,
     quantity: str,
     styles: Styles,
     fills: dict[str, str],
 ) -> None:
     """Each group's mean distance against its mean of another quantity, where it has one."""
-    groups = found.pivot(index=["dataset", "set", "setting"], columns="quantity", values="estimate")
+    groups = means.pivot(index=["dataset", "set", "setting"], columns="quantity", values="estimate")
     for (_, set_, setting), estimates in groups.iterrows():
         x, y = estimates[measure], estimates.get(quantity)
         if not isinstance(y, tuple):  # no image has both

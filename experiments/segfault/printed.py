@@ -14,23 +14,23 @@ PUBLISHED = Published(Path(__file__).parent / "published")
 
 def printed_areas() -> Source:
     """The areas of Table 6, with the bytes of 1-D in Table 7 as numbers of segments."""
-    found = {}
+    values = {}
     for (row, column), line in PUBLISHED.numbers("table6").items():
         attack, name = column.rsplit(" ", 1)
-        found[attack, row, name] = np.array([float(line["value"])])
+        values[attack, row, name] = np.array([float(line["value"])])
     memory = printed_costs("memory")
     segments = {setting: size for (setting, name), size in memory.items() if name == ONE}
-    return Source(found, segments, 0)
+    return Source(values, segments, 0)
 
 
 def printed_detector_areas(row: str) -> Source:
     """One detector's areas of Table 2, which are those of single pixels."""
-    found = {}
+    values = {}
     for (detector, column), line in PUBLISHED.numbers("table2").items():
         if detector == row:
             attack, name = column.rsplit(" ", 1)
-            found[attack, PIXELS, name] = np.array([float(line["value"])])
-    return Source(found, {}, 0)
+            values[attack, PIXELS, name] = np.array([float(line["value"])])
+    return Source(values, {}, 0)
 
 
 def printed_costs(metric: str) -> dict[tuple[str, str], float]:

@@ -32,13 +32,15 @@ def read_superpixels(paths: list[Path], method: str) -> list[ExampleImage]:
     Images that differ only in the replicate are taken once: superpixels do not depend on it.
     Raises BadInput where there are no such superpixels, DamagedFile as `open_hdf5`.
     """
-    found: dict[tuple, list[ExampleImage]] = {}
+    by_classifier: dict[tuple, list[ExampleImage]] = {}
     for path in paths:
         settings = read_provenance(path)["settings"]
         about = {"dataset": settings["dataset"], "classifier": settings["classifier"]["name"]}
-        if tuple(about.values()) not in found:
-            found[tuple(about.values())] = _examples(path, settings["superpixels"], method, about)
-    examples = [example for some in found.values() for example in some]
+        if tuple(about.values()) not in by_classifier:
+            by_classifier[tuple(about.values())] = _examples(
+                path, settings["superpixels"], method, about
+            )
+    examples = [example for some in by_classifier.values() for example in some]
     if not any(example.maps for example in examples):
         raise BadInput(
             f"examples.superpixels: no attribution named there has superpixels by {method} for "

@@ -94,8 +94,8 @@ def _check(options) -> int:
     wrong = 0
     for key, sentence in contracts.check(config):
         wrong += sentence is not None
-        told = sentence or "ok"
-        print(told if told.startswith(key) else f"{key}: {told}", flush=True)
+        line_text = sentence or "ok"
+        print(line_text if line_text.startswith(key) else f"{key}: {line_text}", flush=True)
     return 1 if wrong else 0
 
 

@@ -142,7 +142,7 @@ class Attack(_Entry):
         Args:
             model: the network to be fooled.
             surrogate: the network that gives the gradient; the model by default.
-            purifier: one before the model that the attack knows (adaptive).
+            purifier: one before the model, which makes the attack adaptive.
             seed: of what is random.
             batch: images that are computed at once.
 
@@ -175,7 +175,7 @@ class Attack(_Entry):
         return Adversarial(whole + perturbations, perturbations, success.to(whole.device))
 
     def _check_needs(self, purifier: "Purifier | None") -> None:
-        """BadInput where the attack looks at a denoiser and the known purifier has none."""
+        """BadInput where the attack uses a denoiser and the purifier has none."""
         needed = {*required_parameters(sources.load(self.kind, self._point))} & OF_DENOISERS
         if needed and purifier and purifier._denoiser is None:
             raise BadInput(f"{self!r}: needs a purifier with a denoiser; {purifier!r} has none")

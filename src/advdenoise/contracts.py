@@ -115,9 +115,9 @@ def _network(kind: str) -> Callable[[dict, Sample], None]:
             raise BadInput(f"{key}: gives {_words(outputs)} for {_words(sample.images)}")
         if kind == "denoisers":
             _check_range(key, outputs)
-        given = sample.images.clone().requires_grad_()
-        total = network(given).square().sum()
-        if not total.requires_grad or not torch.autograd.grad(total, given)[0].any():
+        inputs = sample.images.clone().requires_grad_()
+        total = network(inputs).square().sum()
+        if not total.requires_grad or not torch.autograd.grad(total, inputs)[0].any():
             raise BadInput(f"{key}: has no gradient, which attacks follow; compute it with torch")
 
     return check_one

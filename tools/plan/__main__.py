@@ -54,11 +54,11 @@ def _plan(options) -> list[str]:
     if not jobs:
         return ["Nothing is to be run: all that is asked for is there."]
     estimates, unknown = estimator.of(request.counting, jobs)
-    asked = " ".join(["--configfile", *options.configfile] if options.configfile else [])
-    lines = [*request.extents.assumptions, *report.missing(unknown, asked)]
+    options_text = " ".join(["--configfile", *options.configfile] if options.configfile else [])
+    lines = [*request.extents.assumptions, *report.missing(unknown, options_text)]
     if estimates:
         lines += [
-            *report.heading(request.flow.config["scale"], estimates, costs, asked),
+            *report.heading(request.flow.config["scale"], estimates, costs, options_text),
             "",
             *report.lines(estimates, costs.device),
         ]

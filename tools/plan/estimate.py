@@ -113,11 +113,11 @@ class Estimator:
 
     def ratios(self) -> dict[str, list[tuple[float, float]]]:
         """Seconds taken and counted of the jobs that ran, by stage."""
-        found: dict[str, list[tuple[float, float]]] = {}
+        by_stage: dict[str, list[tuple[float, float]]] = {}
         for one in self._known:
             if one.past.seconds is not None:
-                found.setdefault(one.job.stage, []).append((one.past.seconds, one.seconds))
-        return found
+                by_stage.setdefault(one.job.stage, []).append((one.past.seconds, one.seconds))
+        return by_stage
 
     def _count(self, counting: Counting, job: PlannedJob, past: Past) -> _Counted:
         work = counting.of(job)

@@ -12,7 +12,7 @@ MEASURE = "python -m tools.plan.unit_costs"
 _SHOWN = 10  # jobs named one by one
 
 
-def heading(scale: str, estimates: Sequence[Estimate], units: Units, asked: str) -> list[str]:
+def heading(scale: str, estimates: Sequence[Estimate], units: Units, arguments: str) -> list[str]:
     """What is planned, and for which device."""
     count = f"{len(estimates)} jobs of the scale {scale}"
     if not any(one.job.gpus for one in estimates):
@@ -23,26 +23,26 @@ def heading(scale: str, estimates: Sequence[Estimate], units: Units, asked: str)
         return [f"{count}, all on a CPU, a core each."]
     return [
         f"{count}. No GPU has been measured, so all hours are of one CPU core a job. To plan for "
-        f"a GPU, run `{' '.join(filter(None, [MEASURE, asked]))}` on a machine that has one."
+        f"a GPU, run `{' '.join(filter(None, [MEASURE, arguments]))}` on a machine that has one."
     ]
 
 
-def missing(unknown: dict[str, list[PlannedJob]], asked: str) -> list[str]:
+def missing(unknown: dict[str, list[PlannedJob]], arguments: str) -> list[str]:
     """Unknown costs, the number of jobs that the plan leaves out, and the remedy."""
     if not unknown:
         return []
     left_out = sum(map(len, unknown.values()))
     return [
         f"{left_out} jobs are left out, of which these costs are not known; "
-        f"`{' '.join(filter(None, [MEASURE, asked]))}` measures them:",
+        f"`{' '.join(filter(None, [MEASURE, arguments]))}` measures them:",
         *(f"  {name} ({len(jobs)} jobs)" for name, jobs in sorted(unknown.items())),
     ]
 
 
-def ratios(found: dict[str, list[tuple[float, float]]]) -> list[str]:
+def ratios(ratio_pairs: dict[str, list[tuple[float, float]]]) -> list[str]:
     """The ratio of measured to counted seconds of the jobs that ran, by stage."""
     rows = [["stage", "jobs", "seconds", "counted", "ratio", "each"]]
-    for stage, pairs in sorted(found.items()):
+    for stage, pairs in sorted(ratio_pairs.items()):
         taken, counted = (sum(column) for column in zip(*pairs, strict=True))
         each = sorted(measured / expected for measured, expected in pairs)
         span = f"{each[0]:.2f} to {each[-1]:.2f}"
@@ -52,7 +52,7 @@ def ratios(found: dict[str, list[tuple[float, float]]]) -> list[str]:
 
 
 def lines(estimates: Sequence[Estimate], device: str) -> list[str]:
-    """The stages, most expensive first, their total, the longest chain and the jobs to look at."""
+    """The stages, most expensive first, their total, the longest chain and unusual jobs."""
     stages: dict[str, list[Estimate]] = {}
     for one in estimates:
         stages.setdefault(one.job.stage, []).append(one)
@@ -101,26 +101,28 @@ def _short(estimates: Sequence[Estimate], device: str) -> list[str]:
     on_gpu = [one for one in estimates if one.job.gpus]
     if device == CPU or not on_gpu:
         return []
-    found = Counter(one.job.stage for one in on_gpu if one.seconds.value < MINUTE)
-    each = ", ".join(f"{stage} {number}" for stage, number in found.most_common())
-    of = f"{found.total()} of {len(on_gpu)}"
+    short = Counter(one.job.stage for one in on_gpu if one.seconds.value < MINUTE)
+    each = ", ".join(f"{stage} {number}" for stage, number in short.most_common())
+    of = f"{short.total()} of {len(on_gpu)}"
     return [f"Jobs on a GPU expected to take under a minute: {of}{f' ({each})' if each else ''}"]
 
 
 def _long(estimates: Sequence[Estimate]) -> list[str]:
-    found = [one for one in estimates if one.seconds.value > DAY]
-    return _named("Jobs expected to take over a day", found, lambda one: _span(one.seconds))
+    long = [one for one in estimates if one.seconds.value > DAY]
+    return _named("Jobs expected to take over a day", long, lambda one: _span(one.seconds))
 
 
 def _beyond(estimates: Sequence[Estimate]) -> list[str]:
     limited = [one for one in estimates if one.job.runtime]
-    found = [one for one in limited if one.seconds.value > one.job.runtime * MINUTE]
+    exceeding = [one for one in limited if one.seconds.value > one.job.runtime * MINUTE]
     lines = _named(
         "Jobs expected to exceed their `runtime`",
-        found,
+        exceeding,
         lambda one: f"{_span(one.seconds)} of {_duration(one.job.runtime * MINUTE)}",
     )
-    worst = [one for one in limited if _upper(one) > one.job.runtime * MINUTE and one not in found]
+    worst = [
+        one for one in limited if _upper(one) > one.job.runtime * MINUTE and one not in exceeding
+    ]
     each = ", ".join(f"{stage} {n}" for stage, n in Counter(o.job.stage for o in worst).items())
     return lines + ([f"Jobs that may exceed it within their factor: {each}"] if worst else [])
 
@@ -129,13 +131,13 @@ def _upper(one: Estimate) -> float:
     return one.seconds.value * one.seconds.factor
 
 
-def _named(what: str, found: Sequence[Estimate], detail) -> list[str]:
-    if not found:
+def _named(what: str, estimates: Sequence[Estimate], detail) -> list[str]:
+    if not estimates:
         return [f"{what}: none"]
-    ordered = sorted(found, key=lambda one: -one.seconds.value)
+    ordered = sorted(estimates, key=lambda one: -one.seconds.value)
     lines = [f"  {one.job.stage} {detail(one)}  {one.job.name}" for one in ordered[:_SHOWN]]
-    more = [f"  and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
-    return [f"{what}: {len(found)}", *lines, *more]
+    more = [f"  and {len(estimates) - _SHOWN} more"] if len(estimates) > _SHOWN else []
+    return [f"{what}: {len(estimates)}", *lines, *more]
 
 
 def _hours(figure: Figure) -> str:

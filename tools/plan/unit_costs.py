@@ -18,7 +18,7 @@ from tools.plan.work import NotMeasured
 @program
 def main(arguments: list[str] | None = None) -> int:
     options = parser(__doc__).parse_args(arguments)
-    units.read()  # a damaged file is told before anything is measured
+    units.read()  # refuses a damaged file before anything is measured
     system.check_writable([units.path_of(units.CPU)])
     # How many superpixels there are changes how often something is used, not what.
     asked = options.targets, options.configfile, options.config

@@ -22,7 +22,7 @@ def knowledge(
 
     - fixed: the draws of the evaluation too (`knows_draws`).
     - transfer: the attack is on another classifier or purifier, or by a surrogate's gradient.
-    - oblivious: the attack is on the classifier alone, or looks at no model.
+    - oblivious: the attack is on the classifier alone, or needs no model.
     - query: outputs of the whole defence, without a gradient.
     - grey: a part of the defence, its denoiser, stands for the purifier.
     - adaptive: gradients of the whole defence. Without a purifier that is the classifier.

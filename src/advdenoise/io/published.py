@@ -18,11 +18,11 @@ class Published(NamedTuple):
         if not path.exists():
             return []
         with path.open(encoding="utf-8", newline="") as file:
-            found = list(csv.DictReader(file))
-        for line in found:
+            lines = list(csv.DictReader(file))
+        for line in lines:
             name = line.get("dataset", "")
             line["dataset"] = _SPELLINGS.get(name, name)
-        return found
+        return lines
 
     def numbers(self, table: str) -> dict[tuple[str, str], dict]:
         """The lines of a table by printed row and column."""

@@ -186,11 +186,11 @@ def _groups(file, settings: dict) -> Iterator[tuple[dict, "h5py.Group"]]:
             yield about | points, file[f"{attack_point}/{point}"]
 
 
-def _check_kind(file, path: Path, wanted: str) -> None:
+def _check_kind(file, path: Path, kind: str) -> None:
     check_lengths(path, file)
-    if wanted not in file:
-        found = "masks" if wanted == "labels" else "labels"
+    if kind not in file:
+        other = "masks" if kind == "labels" else "labels"
         raise BadInput(
-            f"figures: {path} holds images with {found}, but the figure shows some with {wanted}; "
+            f"figures: {path} holds images with {other}, but the figure shows some with {kind}; "
             "cross another data set"
         )

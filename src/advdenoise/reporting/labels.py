@@ -95,13 +95,13 @@ def labels_of(settings: dict) -> Labels:
     """
     if "labels" not in settings:
         return USUAL
-    found = imported_object(settings["labels"])
-    if not isinstance(found, Labels):
+    labels = imported_object(settings["labels"])
+    if not isinstance(labels, Labels):
         raise BadInput(
             f"experiments.{settings['experiment']}.labels: {settings['labels']} is a "
-            f"{type(found).__name__}; name an advdenoise.reporting.labels.Labels"
+            f"{type(labels).__name__}; name an advdenoise.reporting.labels.Labels"
         )
-    return found
+    return labels
 
 
 class LabelAssignment:

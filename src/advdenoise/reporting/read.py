@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _NAMES = ("seed", "dataset", "split", "suite", "threat", "classes")
-# A row's hidden values are thousands, and no table looks at them.
+# A row's hidden values are thousands, and no table uses them.
 _COLUMNS = {"iqr": [*IQR.names, "probabilities"]}
 _ENTRIES = ("classifier", "purifier", "denoiser", "detector", "attribution")
 

@@ -225,11 +225,11 @@ def open_attack(
 
 
 def _no_op(perturbation: Tensor) -> None:
-    """The callback of jobs that do not look at intermediate perturbations."""
+    """The callback of jobs that do not use intermediate perturbations."""
 
 
 class AttackRun:
-    """One attack entry with the networks that it looks at; `goal` is its one target class.
+    """One attack entry with the networks that it uses; `goal` is its one target class.
 
     `through_denoiser` is that of the purifier whose gradient replaces that of the known one.
 

@@ -183,8 +183,8 @@ def _tell_progress() -> None:
         partition = os.environ.get("SLURM_JOB_PARTITION")
         place = f"{node}, partition {partition}" if partition else node
         gpus = visible_gpus()
-        found = f"CUDA_VISIBLE_DEVICES={gpus}" if gpus else "no GPU"
-        print(f"SLURM job {job} on {place}: {found}", file=sys.stderr, flush=True)
+        visible = f"CUDA_VISIBLE_DEVICES={gpus}" if gpus else "no GPU"
+        print(f"SLURM job {job} on {place}: {visible}", file=sys.stderr, flush=True)
 
 
 def _limit_threads(threads: int) -> None:

@@ -32,7 +32,7 @@ def run(settings: dict, images: Path, classifier: Path, output: Path) -> None:
 
     The batch are the first clean images of the split. After a warm-up, superpixels, attributions
     without their reduction (Al Bared and Nassar 2021, section 4, time these two) and interquartile
-    ranges are timed apart, each as often as asked for. The classifier's entry is told with its
+    ranges are timed apart, each as often as asked for. The classifier's entry is stored with its
     capacity.
     """
     started = time.time()

@@ -105,9 +105,9 @@ def open_images(path: Path) -> Iterator[ImageSet]:
     with open_hdf5(path, "images") as file:
         classes = json.loads(file.attrs["classes"])
         labels = file["masks"] if "masks" in file else file["labels"][:]
-        found = ImageSet(Path(path), file["images"], labels, file["ids"][:], classes)
-        _check_images(found, json.loads(file.attrs["provenance"]).get("settings", {}))
-        yield found
+        image_set = ImageSet(Path(path), file["images"], labels, file["ids"][:], classes)
+        _check_images(image_set, json.loads(file.attrs["provenance"]).get("settings", {}))
+        yield image_set
 
 
 def _check_images(images: ImageSet, settings: dict) -> None:

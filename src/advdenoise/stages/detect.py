@@ -97,14 +97,14 @@ def run(settings: dict, features: list[Path], output: Path, threads: int) -> Non
     columns = Columns(DETECTION)
     lengths: dict[str, int] = {}
     for attribution_point in settings["attribution"]["points"]:
-        found = Features(features, settings["threats"], attribution_point)
-        fits = list(_fits(settings, found))
+        rows = Features(features, settings["threats"], attribution_point)
+        fits = list(_fits(settings, rows))
         for representation in _representations(settings):
-            vectors = found.vectors(representation)
+            vectors = rows.vectors(representation)
             lengths[representation] = vectors.shape[1]
             for name, point in settings["detector"]["points"].items():
                 for fit in fits:
-                    for block in _scores(fit, found, vectors, point, threads):
+                    for block in _scores(fit, rows, vectors, point, threads):
                         if not np.isfinite(block["score"]).all():
                             raise BadInput(
                                 f"detectors.{settings['detector']['name']}: {point['function']} "
@@ -151,34 +151,38 @@ def _attacks(threats: list[str], tables: list[pa.Table]) -> Iterator[Attack]:
 
 def _representations(settings: dict) -> list[str]:
     """Those asked for; a classifier without taps has no hidden nodes."""
-    asked = settings["detection"]["representations"]
-    return [name for name in asked if name != "hidden" or settings["has_hidden"]]
+    options = settings["detection"]["representations"]
+    return [name for name in options if name != "hidden" or settings["has_hidden"]]
 
 
-def _fits(settings: dict, found: Features) -> Iterator[Fit]:
+def _fits(settings: dict, features: Features) -> Iterator[Fit]:
     """Every detector with rows to fit and to score, for each protocol and split seed."""
-    asked = settings["detection"]
-    for protocol in asked["protocols"]:
-        unit = units(protocol, found.column("id"))
-        for number in range(asked["split_seeds"]):
-            seed = settings["seed"] * asked["split_seeds"] + number
-            sides = [(attack, *_sides(found, attack, protocol, seed)) for attack in found.attacks]
+    options = settings["detection"]
+    for protocol in options["protocols"]:
+        unit = units(protocol, features.column("id"))
+        for number in range(options["split_seeds"]):
+            seed = settings["seed"] * options["split_seeds"] + number
+            sides = [
+                (attack, *_sides(features, attack, protocol, seed)) for attack in features.attacks
+            ]
             sides = [side for side in sides if len(side[1])]
             for attack, train, own in sides:
                 tests = [(attack, own)]
-                if asked.get("transfer"):
+                if options.get("transfer"):
                     others = [(b, test) for b, _, test in sides if b is not attack]
-                    tests += _test_rows(found, attack, unit[train], unit, others)
+                    tests += _test_rows(features, attack, unit[train], unit, others)
                 yield Fit(attack, protocol, number, seed, train, unit[train], tests)
 
 
 def _sides(
-    found: Features, attack: Attack, protocol: str, seed: int
+    features: Features, attack: Attack, protocol: str, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the rows to train and to test on, none where a side lacks a class."""
     rows = attack.rows
-    ids, labels, predictions = (found.column(name)[rows] for name in ("id", "label", "prediction"))
-    sides = split(protocol, ids, found.is_adversarial[rows], labels, predictions, seed)
+    ids, labels, predictions = (
+        features.column(name)[rows] for name in ("id", "label", "prediction")
+    )
+    sides = split(protocol, ids, features.is_adversarial[rows], labels, predictions, seed)
     if sides.undefined:
         print(f"{attack.threat} {attack.point}, {protocol}: {sides.undefined}")
         return rows[:0], rows[:0]
@@ -186,7 +190,7 @@ def _sides(
 
 
 def _test_rows(
-    found: Features,
+    features: Features,
     attack: Attack,
     trained: np.ndarray,
     unit: np.ndarray,
@@ -195,7 +199,7 @@ def _test_rows(
     """Other attacks' test rows, without those whose `unit` was in the training."""
     for other, rows in tests:
         rows = rows[~np.isin(unit[rows], trained)]
-        missing = missing_class(found.is_adversarial, unseen=rows)
+        missing = missing_class(features.is_adversarial, unseen=rows)
         if missing:
             print(f"{attack.threat} {attack.point} on {other.threat} {other.point}: {missing}")
         else:
@@ -203,14 +207,14 @@ def _test_rows(
 
 
 def _scores(
-    fit: Fit, found: Features, vectors: np.ndarray, point: dict, threads: int
+    fit: Fit, features: Features, vectors: np.ndarray, point: dict, threads: int
 ) -> Iterator[dict]:
     """Fit one detector; the scores of each attack's rows."""
     started = time.perf_counter()
     detector = call_with(load("detectors", point), seed=fit.seed, threads=threads)
     # A detector that divides its training rows once more must not tear apart what belongs together.
     groups = {"groups": fit.groups} if "groups" in injected_parameters(detector.fit) else {}
-    detector.fit(vectors[fit.train], found.is_adversarial[fit.train], **groups)
+    detector.fit(vectors[fit.train], features.is_adversarial[fit.train], **groups)
     seconds = time.perf_counter() - started
     # Clean rows are every attack's: each is scored once.
     scored = np.unique(np.concatenate([rows for _, rows in fit.tests]))
@@ -223,8 +227,8 @@ def _scores(
             "fitted_point": fit.attack.point,
             "protocol": fit.protocol,
             "split_seed": fit.split_seed,
-            "id": found.column("id")[rows],
-            "is_adversarial": found.is_adversarial[rows],
+            "id": features.column("id")[rows],
+            "is_adversarial": features.is_adversarial[rows],
             "score": scores[np.searchsorted(scored, rows)],
             "fit_seconds": seconds,
         }

@@ -36,7 +36,7 @@ def run(
 ) -> None:
     """Write the distances for a suite's threats, without and with its purifiers.
 
-    The classifier's entry is told with its capacity and the `shapes` of its observed maps.
+    The classifier's entry is stored with its capacity and the `shapes` of its observed maps.
     """
     started = time.time()
     device = models.device()
@@ -67,10 +67,10 @@ def run(
                         purified = purify(threat_batch.images, noise)
                         # Unchanged images need no second pass.
                         if purified is batch.images:
-                            found = layer_distances(maps, maps)
+                            distances = layer_distances(maps, maps)
                         else:
-                            found = _observed(network, taps, purified)
-                        _add(columns, batch, threat_batch, entry["name"], point, found)
+                            distances = _observed(network, taps, purified)
+                        _add(columns, batch, threat_batch, entry["name"], point, distances)
         entry = settings["classifier"] | capacity.capacity(network) | {"shapes": shapes}
         about = settings | {"classifier": entry, "ids": ids_digest(clean.ids[:count])}
         provenance = collect_provenance(about, started)
@@ -112,8 +112,8 @@ def _add(
     point: str,
     distances: dict[str, Distance],
 ) -> None:
-    for index, (layer, found) in enumerate(distances.items()):
-        finite = finite_rows(torch.stack([found.l2, found.cos_d], dim=1).float())
+    for index, (layer, distance) in enumerate(distances.items()):
+        finite = finite_rows(torch.stack([distance.l2, distance.cos_d], dim=1).float())
         if not bool(finite.all()):
             raise BadInput(
                 f"distances: under {threat_batch.threat}, behind purifiers.{purifier}, the maps of "
@@ -129,11 +129,11 @@ def _add(
             purifier_point=point,
             layer_index=index,
             layer=layer,
-            elements=found.elements,
-            l2=found.l2.float(),
-            ne_d=found.ne_d.float(),
-            ne_d_sqrt=found.ne_d_sqrt.float(),
-            cos_d=found.cos_d.float(),
-            ne_d_raw=found.before_relu.ne_d.float(),
-            cos_d_raw=found.before_relu.cos_d.float(),
+            elements=distance.elements,
+            l2=distance.l2.float(),
+            ne_d=distance.ne_d.float(),
+            ne_d_sqrt=distance.ne_d_sqrt.float(),
+            cos_d=distance.cos_d.float(),
+            ne_d_raw=distance.before_relu.ne_d.float(),
+            cos_d_raw=distance.before_relu.cos_d.float(),
         )

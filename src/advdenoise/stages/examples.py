@@ -152,11 +152,11 @@ def _write_maps(
             )
         change = (inputs - clean).square().flatten(2).sum(2)
         channels = change.argsort(dim=1, descending=True, stable=True)[:, :_CHANNELS]
-        found = group.create_group(f"maps/{module}")
-        _add(found, "channels", channels, order)
+        subgroup = group.create_group(f"maps/{module}")
+        _add(subgroup, "channels", channels, order)
         rows = torch.arange(len(channels), device=channels.device)[:, None]
         for name in versions:
-            _add(found, name, maps[name][module][rows, channels].float(), order)
+            _add(subgroup, name, maps[name][module][rows, channels].float(), order)
 
 
 def _add(group, name: str, values: Tensor, order: np.ndarray) -> None:

@@ -105,9 +105,9 @@ class FinishedRows:
             with open_hdf5(part, KIND) as file:
                 if json.loads(file.attrs["provenance"]) != {"digest": self._digest}:
                     raise BadInput("another job's")
-                found = {key: dict(group.attrs) for key, group in file.items()}
-            runs = [(key, run["series"], int(run["start"])) for key, run in found.items()]
-            rows = sum(int(run["stop"] - run["start"]) for run in found.values())
+                attributes = {key: dict(group.attrs) for key, group in file.items()}
+            runs = [(key, run["series"], int(run["start"])) for key, run in attributes.items()]
+            rows = sum(int(run["stop"] - run["start"]) for run in attributes.values())
         except Refusal:  # it may be whole
             raise
         except (BadInput, KeyError, TypeError, ValueError):

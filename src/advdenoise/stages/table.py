@@ -47,11 +47,11 @@ def run(
     experiment, table = settings["experiment"], settings["table"]
     above = title(experiment, table, function, read, cells, labels)
     warnings = failures.warnings(read["predictions"]) if "predictions" in read else []
-    told = (cells, experiment, table, settings["left_out"], paths, above, warnings)
+    arguments = (cells, experiment, table, settings["left_out"], paths, above, warnings)
     if isinstance(cells, claims.Claims):
-        claims.write(*told)
+        claims.write(*arguments)
     else:
-        write.write(*told, _published(settings))
+        write.write(*arguments, _published(settings))
 
 
 def _published(settings: dict) -> dict[tuple[str, str], dict]:

@@ -75,10 +75,10 @@ def train_denoiser(
 ) -> None:
     """Train a denoiser on what its entry names; write its weights and history.
 
-    `network` holds the weights of the classifier that the training step looks at, `start` those
+    `network` holds the weights of the classifier that the training step uses, `start` those
     that the denoiser has at first.
 
-    Held-out loss is told only where all inputs are made afresh from noise: an adversarial set
+    Held-out loss is recorded only where all inputs are made afresh from noise: an adversarial set
     holds the training images alone. One whose entry names a file of weights is not trained: these
     are checked and written.
     """
@@ -120,8 +120,8 @@ def _check_classes(name: str, clean: ImageSet, other: ImageSet) -> None:
 
 def _open(files: ExitStack, path: Path) -> tuple[ImageSet, torch.Tensor]:
     """An image set and its pixels, uint8 in memory."""
-    found = files.enter_context(open_images(path))
-    return found, torch.from_numpy(found.stored[:])
+    images = files.enter_context(open_images(path))
+    return images, torch.from_numpy(images.stored[:])
 
 
 def _part(source: dict, settings: dict, sets: dict[str, AdversarialSet]) -> Part:
@@ -179,9 +179,9 @@ class _Job:
         return network, rows
 
 
-def _write(job: _Job, made, weights: Path, history: Path) -> None:
+def _write(job: _Job, result, weights: Path, history: Path) -> None:
     """Write the outputs; only then is the state forgotten."""
-    network, rows = made
+    network, rows = result
     precision = job.entry["training"].get("precision", FLOAT32)
     provenance = collect_provenance(job.settings | {"precision": precision}, job.started)
     columns = Columns(HISTORY)

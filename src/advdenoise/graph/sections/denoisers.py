@@ -150,7 +150,10 @@ def _check_source_threat(config: "Configuration", key: str, text: str) -> None:
 
 
 def _check_acyclic(config: "Configuration", path: list[str]) -> None:
-    """No denoiser is trained on what knows it, or starts from one that is; `path` ends with it."""
+    """No denoiser is trained on adaptive attacks on it, or starts from one that is.
+
+    `path` ends with the denoiser.
+    """
     name = path[-1]
     entry = config["denoisers"][name]
     reasons = {}

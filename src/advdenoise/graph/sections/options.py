@@ -25,7 +25,7 @@ class Distances(TypedDict):
 
 
 class Hidden(TypedDict):
-    """Nodes of hidden layers that leave-one-out attributions look at."""
+    """Nodes of hidden layers that leave-one-out attributions record."""
 
     per_layer: int
     taps: Taps

@@ -9,7 +9,7 @@ from tests import mini
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = mini.copy_code(tmp_path_factory.mktemp("told") / "code")
+    folder = mini.copy_code(tmp_path_factory.mktemp("messages") / "code")
     (folder / "twice.yaml").write_text("attacks:\n  fgsm: {}\nbatch: 3\nattacks:\n  pgd: {}\n")
     (folder / "apart.yaml").write_text(
         "datasets: {more: {function: embedded.digits}}\n"
