@@ -20,10 +20,10 @@ def drawn(results, paper: str, output: Path, **changes) -> dict[str, ElementTree
     names = [name for name in results.flow.figures(paper) if name in settings["figures"]]
     paths = {name: output / f"{name}.svg" for name in names}
     figures.run(settings, list(paths.values()), files)
-    found = {name: ElementTree.parse(path).getroot() for name, path in paths.items()}
-    for name, figure in found.items():
+    actual = {name: ElementTree.parse(path).getroot() for name, path in paths.items()}
+    for name, figure in actual.items():
         assert figure.findtext(f".//{TITLE}") == f"{paper}: {name}"
-    return found
+    return actual
 
 
 def texts(figure: ElementTree.Element) -> list[str]:

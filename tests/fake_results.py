@@ -72,8 +72,8 @@ class Results:
                 match = re.fullmatch(self.flow.root + place + pattern, file)
                 if match:
                     job = self.flow.job(rule, match.groupdict())
-                    found = map(self.make, job.inputs.get("chosen", []))
-                    settings = with_choices(job.settings, list(found))
+                    result = map(self.make, job.inputs.get("chosen", []))
+                    settings = with_choices(job.settings, list(result))
                     settings["digest"] = self.flow.digest(file)
                     getattr(self, f"_{rule}")(path, settings)
         return path
@@ -167,8 +167,8 @@ class Results:
                             }
                         )
         shapes = {layer: [4, 2, 2] for layer in settings["taps"]}
-        told = {"parameters": 1_500_000, "layers": 5, "shapes": shapes}
-        entry = settings["classifier"] | told
+        facts = {"parameters": 1_500_000, "layers": 5, "shapes": shapes}
+        entry = settings["classifier"] | facts
         self._write(path, rows, DISTANCES, settings | {"classifier": entry})
 
     def _detect(self, path: Path, settings: dict) -> None:
@@ -235,7 +235,7 @@ class Results:
 
     def _choose(self, path: Path, settings: dict) -> None:
         """The second candidate of each setting is the best."""
-        told = []
+        choice_values = []
         for choice in settings["choices"]:
             of_attack = settings["kind"] == "attacks"
             names = ("MSE",) if of_attack else ("clean accuracy", "robust accuracy")
@@ -246,9 +246,11 @@ class Results:
                 measures = dict.fromkeys(names, measured)
                 candidates.append({"value": value, "score": score, "measures": measures})
             names = {key: choice[key] for key in ("point", "setting", "by", "wanted")}
-            told.append(names | {"value": choice["candidates"][1], "candidates": candidates})
+            choice_values.append(
+                names | {"value": choice["candidates"][1], "candidates": candidates}
+            )
         names = {"entry": settings["entry"], "classifier": settings["victim"]["name"]}
-        value = names | {"images": IMAGES, "choices": told}
+        value = names | {"images": IMAGES, "choices": choice_values}
         write_json(path, value, {"settings": settings})
 
     def _cost(self, path: Path, settings: dict) -> None:
@@ -345,9 +347,11 @@ class Results:
             for point, _ in self._points(settings, settings["threat"]):
                 for purifier_point in settings["purifier"]["points"]:
                     group = file.create_group(f"{point}/{purifier_point}")
-                    seen = pictures if is_clean else (0.9 * pictures).astype(np.float32)
-                    add_array(group, "seen", seen)
-                    add_array(group, "purified", (0.5 + 0 * seen).astype(np.float32))
+                    attacked_pictures = (
+                        pictures if is_clean else (0.9 * pictures).astype(np.float32)
+                    )
+                    add_array(group, "seen", attacked_pictures)
+                    add_array(group, "purified", (0.5 + 0 * attacked_pictures).astype(np.float32))
                     for name, label in (("seen_prediction", 2), ("prediction", 3)):
                         add_array(group, name, (label * left).astype(np.uint8))
 

@@ -84,10 +84,10 @@ def commands(folder: Path, *arguments: str) -> dict[str, list[str]]:
     """The command lines that a dry run shows, by job as `planned` names it."""
     shown = snakemake(folder, "--dry-run", "--printshellcmds", *arguments)
     assert shown.returncode == 0, shown.stdout
-    found = re.findall(
+    result = re.findall(
         r"^    output: ([^,\n]+).*?^Shell command: (.*?)$", shown.stdout, re.S | re.M
     )
-    return {_job(output): shlex.split(command) for output, command in found}
+    return {_job(output): shlex.split(command) for output, command in result}
 
 
 def outputs(folder: Path, *arguments: str) -> list[str]:

@@ -37,14 +37,14 @@ FOLDERS = {
 
 def declared(name: str) -> dict[str, Requirement]:
     """The top-level packages of one set, `-r` followed."""
-    found = {}
+    result = {}
     for line in (ENVS / f"{name}.in").read_text().splitlines():
         if line.startswith("-r "):
-            found |= declared(line.removeprefix("-r ").removesuffix(".in"))
+            result |= declared(line.removeprefix("-r ").removesuffix(".in"))
         elif line and not line.startswith("#"):
             requirement = Requirement(line)
-            found[requirement.name] = requirement
-    return found
+            result[requirement.name] = requirement
+    return result
 
 
 def blocks(name: str) -> list[str]:

@@ -111,14 +111,14 @@ def make_quick(folder: Path) -> subprocess.CompletedProcess:
 
 def tables(folder: Path) -> dict[str, list[dict]]:
     """All tables, line by line, without the columns of seconds."""
-    found = {}
+    result = {}
     for path in sorted((folder / mini.ROOT / "tables").rglob("*.csv")):
         with path.open(encoding="utf-8", newline="") as file:
-            found[path.stem] = [
+            result[path.stem] = [
                 {name: value for name, value in line.items() if not name.endswith("_seconds")}
                 for line in csv.DictReader(file)
             ]
-    return found
+    return result
 
 
 def state(folder: Path, weights: str) -> list[Path]:
@@ -164,12 +164,12 @@ def test_jobs_and_snakemake_killed_and_run_again(folder, hold, finished):
     assert not list((folder / ".snakemake" / "locks").iterdir())
     assert not (folder / mini.ROOT / "resume" / mini.ROOT / DENOISER).exists()
     report = folder / mini.ROOT / "report.html"
-    made = report.stat().st_mtime_ns
+    results = report.stat().st_mtime_ns
 
     again = make_quick(folder)
     assert again.returncode == 0
     assert "Nothing to be done" in again.stdout
-    assert report.stat().st_mtime_ns == made
+    assert report.stat().st_mtime_ns == results
 
 
 def bits(weights: Path) -> dict[str, bytes]:
@@ -184,14 +184,14 @@ def test_a_training_that_is_asked_to_stop_goes_on_from_there(folder, hold, finis
     train = mini.commands(folder, str(weights.relative_to(folder)))["classifiers/cnn"]
     train[0] = sys.executable
     log = folder / train[train.index("--log") + 1]
-    for epoch, asked in enumerate((signal.SIGTERM, signal.SIGUSR1), start=1):
+    for epoch, signal_ in enumerate((signal.SIGTERM, signal.SIGUSR1), start=1):
         job = hold(train, f"after {CLASSIFIER}/.*/state.pt")
         assert job.pid() == job.process.pid
-        job.process.send_signal(asked)
+        job.process.send_signal(signal_)
         assert job.process.wait(mini.PATIENCE) == 75
-        told = f"{asked.name} received; the state after epoch {epoch}, batch 0 is saved"
-        assert told in log.read_text()
-        assert told in job.log.read_text()
+        message = f"{signal_.name} received; the state after epoch {epoch}, batch 0 is saved"
+        assert message in log.read_text()
+        assert message in job.log.read_text()
         assert len(job.log.read_text().splitlines()) == 1
         assert len(state(folder, CLASSIFIER)) == 1
         assert not weights.exists()

@@ -63,7 +63,7 @@ def imports(path: Path) -> set[str]:
 
     Without those that it imports for type checkers alone.
     """
-    found = set()
+    names_imported = set()
     for node in nodes(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
@@ -74,8 +74,8 @@ def imports(path: Path) -> set[str]:
             continue
         for name in names:
             if (SOURCE / f"{name.replace('.', '/')}.py").is_file():
-                found.add(name)
-    return {name for name in found if name.startswith("advdenoise.")}
+                names_imported.add(name)
+    return {name for name in names_imported if name.startswith("advdenoise.")}
 
 
 GRAPH = {module_of(path): imports(path) for path in SOURCES if path.name != "__init__.py"}
@@ -271,6 +271,6 @@ def test_torch_load_takes_weights_only():
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
                     calls += 1
-                    given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-                    assert given.get("weights_only") == "True", path
+                    inputs = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                    assert inputs.get("weights_only") == "True", path
     assert calls

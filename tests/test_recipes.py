@@ -83,8 +83,8 @@ def checkout(tmp_path_factory):
 
 def state(folder: Path) -> dict[Path, int]:
     """The files of a folder but for compiled code, with their times of change."""
-    found = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)
-    return {path: path.stat().st_mtime_ns for path in found}
+    result = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)
+    return {path: path.stat().st_mtime_ns for path in result}
 
 
 @pytest.fixture(scope="module")
@@ -196,10 +196,10 @@ def test_new_code_is_as_tidy_as_the_old(tmp_path):
     ruff = shutil.which("ruff", path=Path(sys.executable).parent)
     if ruff is None:
         pytest.skip("ruff is not installed")
-    found = {name: text for name, text in files(RECIPES).items() if name.endswith(".py")}
-    assert len(found) == 7
+    result = {name: text for name, text in files(RECIPES).items() if name.endswith(".py")}
+    assert len(result) == 7
     shutil.copy2(REPOSITORY / "pyproject.toml", tmp_path)
-    for name, text in found.items():
+    for name, text in result.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
     for check in (["check"], ["format", "--check"]):

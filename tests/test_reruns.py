@@ -87,8 +87,8 @@ def test_all_stages_have_run_and_a_second_run_has_nothing_to_do(folder):
     again = mini.snakemake(folder, "--cores", "1")
     assert again.returncode == 0
     assert "Nothing to be done" in again.stdout
-    made = {path.parent.name for path in (folder / "benchmarks").glob("*/*/")}
-    assert made == {"mini"}
+    results = {path.parent.name for path in (folder / "benchmarks").glob("*/*/")}
+    assert results == {"mini"}
     stages = {path.name for path in (folder / "benchmarks" / "mini").iterdir()}
     written = {path.stem for path in (folder / "rules").glob("*.smk")}
     assert written - stages == {"common", "export"}  # on demand

@@ -25,8 +25,8 @@ def published(experiment: str) -> Published:
 def tables(experiment: str) -> list[str]:
     """The tables of an experiment at the papers' scale that have printed numbers."""
     config = read_files(REPOSITORY / "config" / "papers.yaml")
-    found = config["experiments"][experiment]["tables"]
-    return [name for name in found if (published(experiment).folder / f"{name}.csv").exists()]
+    result = config["experiments"][experiment]["tables"]
+    return [name for name in result if (published(experiment).folder / f"{name}.csv").exists()]
 
 
 def cells_of(experiment: str, root: Path):
@@ -75,10 +75,10 @@ def check_own_names(experiment: str, table: str, cells, allowed: str) -> None:
 
 def columns(experiment: str) -> dict[str, set]:
     """What the columns of an experiment's published tables hold."""
-    found: dict[str, set] = {}
+    result: dict[str, set] = {}
     for path in published(experiment).folder.glob("table*.csv"):
         with path.open(encoding="utf-8", newline="") as file:
             for line in csv.DictReader(file):
                 for name, value in line.items():
-                    found.setdefault(name, set()).add(value)
-    return found
+                    result.setdefault(name, set()).add(value)
+    return result

@@ -20,9 +20,9 @@ def entry(function: str, **settings) -> dict:
     return {"function": function, "settings": settings}
 
 
-def refused(kind: str, given: dict, **more) -> str:
+def refused(kind: str, inputs: dict, **more) -> str:
     with pytest.raises(BadInput) as mistake:
-        check(kind, KEY, given, **more)
+        check(kind, KEY, inputs, **more)
     sentence = str(mistake.value)
     assert "\n" not in sentence and sentence.startswith(KEY)
     return sentence
@@ -77,12 +77,12 @@ def test_public_functions_of_public_modules_are_components(library):
 
 
 def test_a_signature_tells_what_is_handed_and_what_is_set(library):
-    found = signature("attacks", KEY, "mine.strong")
-    assert found.injected == ("images", "labels")
-    assert found.required == ("steps",)
-    assert found.optional == ("mode", "rates", "radius", "free", "sizes", "on")
-    assert found.settings[0] == "steps" and found.types["rates"] == list[float] | None
-    assert "free" not in found.types
+    parsed = signature("attacks", KEY, "mine.strong")
+    assert parsed.injected == ("images", "labels")
+    assert parsed.required == ("steps",)
+    assert parsed.optional == ("mode", "rates", "radius", "free", "sizes", "on")
+    assert parsed.settings[0] == "steps" and parsed.types["rates"] == list[float] | None
+    assert "free" not in parsed.types
 
 
 @pytest.mark.parametrize(
@@ -130,11 +130,11 @@ def test_a_missing_setting_is_refused_unless_the_stage_adds_it(library):
     ],
 )
 def test_a_setting_is_of_its_type(library, setting, fits, does_not_fit):
-    given = {"steps": 1}
+    inputs = {"steps": 1}
     for value in fits:
-        check("attacks", KEY, entry("mine.strong", **given | {setting: value}))
+        check("attacks", KEY, entry("mine.strong", **inputs | {setting: value}))
     for value in does_not_fit:
-        sentence = refused("attacks", entry("mine.strong", **given | {setting: value}))
+        sentence = refused("attacks", entry("mine.strong", **inputs | {setting: value}))
         shown = {"None": "null", "True": "true"}.get(repr(value), repr(value))
         assert sentence.startswith(f"attacks.mine.settings.{setting}: must be ")
         assert f", got {shown}" in sentence
@@ -172,13 +172,13 @@ def test_suggestions_are_near_names_or_all_there_are():
 
 
 def test_load_binds_the_settings():
-    found = load("attacks", entry("gradient.bim", steps=3, alpha=0.1, epsilon=0.2))
-    assert isinstance(found, functools.partial)
-    assert (found.func.__module__, found.func.__name__) == (
+    parsed = load("attacks", entry("gradient.bim", steps=3, alpha=0.1, epsilon=0.2))
+    assert isinstance(parsed, functools.partial)
+    assert (parsed.func.__module__, parsed.func.__name__) == (
         "advdenoise.attacks.gradient",
         "bim",
     )
-    assert found.keywords == {"steps": 3, "alpha": 0.1, "epsilon": 0.2}
+    assert parsed.keywords == {"steps": 3, "alpha": 0.1, "epsilon": 0.2}
     assert load("purifiers", {"function": "basic.none"}).keywords == {}
 
 
@@ -209,8 +209,8 @@ def test_what_syntax_says_is_what_python_says():
     for kind in ("attacks", "detectors", "training"):
         for name in functions(kind):
             read = signature(kind, KEY, name)
-            given = dict.fromkeys(read.required)
-            loaded = load(kind, {"function": name, "settings": given})
+            inputs = dict.fromkeys(read.required)
+            loaded = load(kind, {"function": name, "settings": inputs})
             assert injected_parameters(loaded) == read.injected
 
 

@@ -634,7 +634,7 @@ def test_a_data_root_in_a_home_folder(quick, tmp_path, monkeypatch):
 
 
 def test_every_key_of_the_schema_is_described():
-    found = []
+    result = []
 
     def look(part, place):
         if isinstance(part, list):
@@ -644,7 +644,7 @@ def test_every_key_of_the_schema_is_described():
             return
         for name, value in part.get("properties", {}).items():
             if isinstance(value, dict):
-                found.append(f"{place}.{name}")
+                result.append(f"{place}.{name}")
                 target = value
                 if "description" not in target:
                     target = schema()["$defs"][value["$ref"].split("/")[-1]]
@@ -653,7 +653,7 @@ def test_every_key_of_the_schema_is_described():
             look(value, f"{place}.{name}")
 
     look(schema(), "schema")
-    assert len(found) > 60
+    assert len(result) > 60
 
 
 def test_unknown_keys_are_refused_everywhere():

@@ -217,8 +217,8 @@ def test_a_path_of_another_scale_is_refused(small):
 
 
 def test_entries_of_a_second_file_get_their_columns(small):
-    given = ("--configfile", "config/config.yaml", "mine.yaml")
-    assert mini.planned(small, *given) - mini.planned(small) == {
+    arguments = ("--configfile", "config/config.yaml", "mine.yaml")
+    assert mini.planned(small, *arguments) - mini.planned(small) == {
         "adversarial/shaken@cnn/test",
         "predictions/purified/twice/cnn/test",
         "iqr/shaken@cnn/slic/cnn/test",
@@ -227,12 +227,12 @@ def test_entries_of_a_second_file_get_their_columns(small):
 
 
 def test_a_missing_data_root_is_told_when_a_run_starts(small):
-    given = ("--configfile", "config/config.yaml", "from_a_root.yaml")
-    assert mini.counts(small, *given)["images"] == 5
-    started = mini.snakemake(small, "--cores", "1", *given)
+    arguments = ("--configfile", "config/config.yaml", "from_a_root.yaml")
+    assert mini.counts(small, *arguments)["images"] == 5
+    started = mini.snakemake(small, "--cores", "1", *arguments)
     assert started.returncode == 1
-    told = [line for line in started.stdout.splitlines() if line.startswith("data_root: ")]
-    assert told == [
+    printed = [line for line in started.stdout.splitlines() if line.startswith("data_root: ")]
+    assert printed == [
         "data_root: not set, but data set 'mnist' is read from it; "
         "give your image folder with `--config data_root=FOLDER`"
     ]
@@ -249,8 +249,8 @@ def test_a_mistake_is_told_before_any_job(small):
         small, "--cores", "1", "--configfile", "config/config.yaml", broken.name
     )
     assert started.returncode == 1
-    told = [line for line in started.stdout.splitlines() if line.startswith("attacks.fgsm")]
-    assert told == [
+    printed = [line for line in started.stdout.splitlines() if line.startswith("attacks.fgsm")]
+    assert printed == [
         "attacks.fgsm.settings.epsilom: gradient.fgsm has no such setting; did you mean 'epsilon'?"
     ]
     assert "Traceback" not in started.stdout
@@ -408,10 +408,10 @@ denoisers:
 )
 def test_a_training_reads_the_weights_that_it_starts_from(rule, kind, name, start):
     graph = flow(STARTING)
-    found = graph.job(rule, {"dataset": "digits", "seed": "0", rule.partition("_")[2]: name})
-    assert found.inputs["start"] == f"results/mini/seed0/digits/{kind}/{start}.safetensors"
-    assert found.settings["start"]["name"] == start
-    assert found.settings["start"]["training"]["epochs"] in (1, 3)
+    result = graph.job(rule, {"dataset": "digits", "seed": "0", rule.partition("_")[2]: name})
+    assert result.inputs["start"] == f"results/mini/seed0/digits/{kind}/{start}.safetensors"
+    assert result.settings["start"]["name"] == start
+    assert result.settings["start"]["training"]["epochs"] in (1, 3)
     other = graph.job(rule, {"dataset": "digits", "seed": "0", rule.partition("_")[2]: start})
     assert "start" not in other.inputs and "start" not in other.settings
 
@@ -431,10 +431,10 @@ def test_an_adaptive_suite_meets_each_purifier_with_the_attack_on_it():
     graph = flow("suites: {purified: {threats: [clean, pgd+]}}")
     for purifier, threat in (("direct", "pgd@cnn+direct"), ("none", "pgd@cnn")):
         names = {"dataset": "digits", "suite": "purified", "classifier": "cnn"}
-        met = job(graph, "evaluate", purifier=purifier, **names)
-        assert met.settings["threats"] == ["clean", threat]
+        evaluated = job(graph, "evaluate", purifier=purifier, **names)
+        assert evaluated.settings["threats"] == ["clean", threat]
         folder = "results/mini/seed0/digits/adversarial"
-        assert met.inputs["adversarial"] == [f"{folder}/{threat}/test.h5"]
+        assert evaluated.inputs["adversarial"] == [f"{folder}/{threat}/test.h5"]
     names = {"dataset": "digits", "suite": "purified", "classifier": "cnn"}
     assert job(graph, "distances", **names).settings["pairs"] == [
         ["clean", "none"],
@@ -447,13 +447,13 @@ def test_an_adaptive_suite_meets_each_purifier_with_the_attack_on_it():
 def test_what_is_not_for_a_data_set_is_left_out_and_told(own):
     table = own["experiments"]["mine"]["tables"]["accuracy"]
     table["predictions"]["dataset"] = ["patches", "digits"]
-    found = Flow(configuration.read(own)).job("table", {"experiment": "mine", "table": "accuracy"})
+    result = Flow(configuration.read(own)).job("table", {"experiment": "mine", "table": "accuracy"})
     folder = "results/quick/seed0/patches/predictions/steps"
-    assert found.inputs["predictions"] == [
+    assert result.inputs["predictions"] == [
         f"{folder}/none/resnet18/test.parquet",
         f"{folder}/direct_bimodal/resnet18/test.parquet",
     ]
-    assert found.settings["left_out"] == ["classifiers resnet18: not for data set digits"]
+    assert result.settings["left_out"] == ["classifiers resnet18: not for data set digits"]
 
 
 def test_seeds_are_replicates_and_may_be_an_experiments_own():
@@ -470,11 +470,11 @@ def test_settings_are_sorted_json_without_places():
         names = {"seed": "0", "dataset": "digits", "threat": "fgsm@cnn", "split": "test"}
         return graph.settings("attack")(names)
 
-    told = settings(flow())
-    assert told == json.dumps(json.loads(told), sort_keys=True)
-    assert "results/" not in told
-    assert settings(flow("{data_root: /somewhere, batch: 64}")) == told
-    assert settings(flow("attacks: {fgsm: {settings: {epsilon: 0.3}}}")) != told
+    printed = settings(flow())
+    assert printed == json.dumps(json.loads(printed), sort_keys=True)
+    assert "results/" not in printed
+    assert settings(flow("{data_root: /somewhere, batch: 64}")) == printed
+    assert settings(flow("attacks: {fgsm: {settings: {epsilon: 0.3}}}")) != printed
 
 
 def test_a_split_is_told_of_those_that_it_is_drawn_from_alone(quick):

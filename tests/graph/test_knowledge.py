@@ -63,8 +63,8 @@ def test_without_a_purifier_the_classifier_is_the_whole_defence(threat, attack, 
 def test_points_of_one_entry_have_each_their_own():
     both = entry()
     both["points"]["square"] = {"function": "blackbox.square", "settings": {}}
-    found = [knowledge("both@cnn+best", both, p, "cnn", "best") for p in ("default", "square")]
-    assert found == ["adaptive", "query"]
+    result = [knowledge("both@cnn+best", both, p, "cnn", "best") for p in ("default", "square")]
+    assert result == ["adaptive", "query"]
 
 
 @pytest.mark.parametrize(

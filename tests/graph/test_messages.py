@@ -20,7 +20,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def told(folder, *arguments: str) -> str:
+def last_line(folder, *arguments: str) -> str:
     """The last line of what a dry run that is refused prints."""
     shown = mini.snakemake(folder, "--dry-run", *arguments)
     assert shown.returncode == 1, shown.stdout
@@ -30,25 +30,27 @@ def told(folder, *arguments: str) -> str:
 
 
 def test_a_key_given_twice(folder):
-    assert told(folder, "--configfile", "config/config.yaml", "twice.yaml") == (
+    assert last_line(folder, "--configfile", "config/config.yaml", "twice.yaml") == (
         "twice.yaml: attacks: the key is given twice, in lines 1 and 4; give it once"
     )
 
 
 def test_an_experiment_that_is_not_configured(folder):
-    assert told(folder, "defense") == "defense: is no target; did you mean 'defence'?"
+    assert last_line(folder, "defense") == "defense: is no target; did you mean 'defence'?"
 
 
 def test_a_table_off_by_two_letters(folder):
     path = f"{mini.ROOT}/tables/defence/acuracie.csv"
-    assert told(folder, path) == (
+    assert last_line(folder, path) == (
         f"{path}: experiment 'defence' has no table 'acuracie'; did you mean 'accuracy'?"
     )
 
 
 def test_a_table_of_another_experiment(folder):
     path = f"{mini.ROOT}/tables/detection/accuracy.csv"
-    assert told(folder, path).endswith("'detection' has no table 'accuracy'; there are: auc, cost")
+    assert last_line(folder, path).endswith(
+        "'detection' has no table 'accuracy'; there are: auc, cost"
+    )
 
 
 def test_options_of_several_values_and_what_is_left_out(folder):

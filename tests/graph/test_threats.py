@@ -42,7 +42,7 @@ def test_what_is_left_out_is_what_is_at_hand(text, threat):
 
 
 @pytest.mark.parametrize(
-    ("text", "purifier", "met"),
+    ("text", "purifier", "expected"),
     [
         ("clean", "direct", "clean"),
         ("pgd", "direct", "pgd@cnn4"),
@@ -54,15 +54,17 @@ def test_what_is_left_out_is_what_is_at_hand(text, threat):
         ("pgd@resnet18+", "direct", "pgd@resnet18+direct"),
     ],
 )
-def test_against_a_classifier_behind_a_purifier(text, purifier, met):
-    assert str(parse(text).against("cnn4", purifier)) == met
+def test_against_a_classifier_behind_a_purifier(text, purifier, expected):
+    assert str(parse(text).against("cnn4", purifier)) == expected
 
 
 @given(THREATS, NAMES, NAMES)
 def test_what_is_met_names_all_its_parts(threat, classifier, purifier):
-    met = threat.against(classifier, purifier)
-    assert met.against("another", "yet_another") == met
+    expected = threat.against(classifier, purifier)
+    assert expected.against("another", "yet_another") == expected
     if not threat.is_clean:
-        assert met.victim == threat.victim or (threat.victim is None and met.victim == classifier)
-        assert met.purifier not in ("", NO_PURIFIER)
-        assert (met.purifier is None) >= (threat.purifier is None)
+        assert expected.victim == threat.victim or (
+            threat.victim is None and expected.victim == classifier
+        )
+        assert expected.purifier not in ("", NO_PURIFIER)
+        assert (expected.purifier is None) >= (threat.purifier is None)

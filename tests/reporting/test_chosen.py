@@ -56,11 +56,16 @@ def files(tmp_path):
     other = {"point": "a15", "setting": "rate", "by": {"attack": "x"}, "value": 0.1}
     other["wanted"] = None
     paths = [tmp_path / "line.json", tmp_path / "rated.json"]
-    for path, settings, told in (
+    for path, settings, message in (
         (paths[0], attack, choice),
         (paths[1], purifier, other | {"candidates": rates}),
     ):
-        value = {"entry": settings["entry"], "classifier": "cnn", "images": 20, "choices": [told]}
+        value = {
+            "entry": settings["entry"],
+            "classifier": "cnn",
+            "images": 20,
+            "choices": [message],
+        }
         write_json(path, value, {"settings": settings})
     return paths
 

@@ -33,8 +33,8 @@ def test_the_whole_interval_decides(claimed, low, high, verdict):
 
 
 def test_what_is_lacking_is_the_reason():
-    lacking = Claim("It is so.", "a", Range(0), Estimate(1, 1, 1, 3), reason="there is no b")
-    assert lacking.verdict == "not decidable: there is no b"
+    undecided = Claim("It is so.", "a", Range(0), Estimate(1, 1, 1, 3), reason="there is no b")
+    assert undecided.verdict == "not decidable: there is no b"
 
 
 CLAIMS = Claims(

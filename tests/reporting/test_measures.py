@@ -40,12 +40,12 @@ def chosen(frame, **values):
 
 
 def test_accuracy_counts_images_of_all_replicates(results):
-    found = read(results.inputs("tables", "mine", "accuracy")["predictions"])
-    cells = accuracy.by_threat(found)
+    result = read(results.inputs("tables", "mine", "accuracy")["predictions"])
+    cells = accuracy.by_threat(result)
     assert len(cells) == 2 * 3  # two purifiers; clean and two points
     for cell in cells:
         names = ("threat", "attack_point", "purifier")
-        rows = chosen(found.frame, **{name: cell.about[name] for name in names})
+        rows = chosen(result.frame, **{name: cell.about[name] for name in names})
         right = (rows["prediction"] == rows["label"]).to_numpy()
         assert len(rows) == cell.estimate.n == 60
         low, high = wilson(right.sum(), 60)
@@ -60,11 +60,11 @@ def test_accuracy_counts_images_of_all_replicates(results):
 def test_draws_of_an_image_count_as_one(results):
     entry = results.flow.config["purifiers"]["direct_bimodal"]
     entry["draws"], entry["points"]["default"]["function"] = 4, "tests.own_purifiers:noisy_descent"
-    found = read(results.inputs("tables", "mine", "accuracy")["predictions"])
-    cells = [c for c in accuracy.by_threat(found) if c.about["purifier"] == "direct_bimodal"]
+    result = read(results.inputs("tables", "mine", "accuracy")["predictions"])
+    cells = [c for c in accuracy.by_threat(result) if c.about["purifier"] == "direct_bimodal"]
     for cell in cells:
         names = ("threat", "attack_point", "purifier")
-        rows = chosen(found.frame, **{name: cell.about[name] for name in names})
+        rows = chosen(result.frame, **{name: cell.about[name] for name in names})
         assert len(rows) == 240 and cell.estimate.n == 60
         shares = [
             np.mean(part["prediction"] == part["label"]) for _, part in rows.groupby(["seed", "id"])
@@ -91,18 +91,18 @@ def auc(part) -> float:
 
 
 def tpr(part, rate: float) -> float:
-    found = [0.0]
+    result = [0.0]
     for threshold in part["score"]:
         above = part["score"] >= threshold
         if above[~part["is_adversarial"]].mean() <= rate:
-            found.append(above[part["is_adversarial"]].mean())
-    return max(found)
+            result.append(above[part["is_adversarial"]].mean())
+    return max(result)
 
 
 @pytest.fixture
 def detected(two_attacks):
-    asked = {"representations": ["predicted"], "split_seeds": 3, "transfer": False}
-    two_attacks.flow.config["detection"] |= asked
+    detection_settings = {"representations": ["predicted"], "split_seeds": 3, "transfer": False}
+    two_attacks.flow.config["detection"] |= detection_settings
     return read(two_attacks.inputs("tables", "mine", "areas")["detection"], DETECTION)
 
 
@@ -232,12 +232,12 @@ def test_a_matrix_without_other_attacks_says_what_to_set(detected):
 
 
 def test_distances_are_means_over_images(results):
-    found = read(results.inputs("tables", "mine", "layers")["distances"])
-    cells = layers.by_layer(found)
+    result = read(results.inputs("tables", "mine", "layers")["distances"])
+    cells = layers.by_layer(result)
     assert len({(cell.row, cell.column) for cell in cells}) == len(cells)
     names = ("classifier", "threat", "attack_point", "purifier", "layer_index")
     for cell in cells:
-        rows = chosen(found.frame, **{name: cell.about[name] for name in names})
+        rows = chosen(result.frame, **{name: cell.about[name] for name in names})
         assert cell.estimate.value == pytest.approx(rows[cell.metric].mean())
         assert cell.estimate.low < cell.estimate.value < cell.estimate.high
         assert cell.estimate.n == 30 and len(rows) == 60
@@ -267,12 +267,12 @@ def test_calibration_has_the_interval_of_a_mean(results):
 
 def test_one_replicate_has_no_spread(tmp_path, own):
     results = Results(tmp_path, own)
-    found = read(results.inputs("tables", "mine", "accuracy")["predictions"])
-    assert all(math.isnan(cell.spread) for cell in accuracy.by_threat(found))
+    result = read(results.inputs("tables", "mine", "accuracy")["predictions"])
+    assert all(math.isnan(cell.spread) for cell in accuracy.by_threat(result))
 
 
 def test_a_row_is_named_by_what_tells_something_new(results):
-    found = read(results.inputs("tables", "mine", "threats")["predictions"])
-    rows = {cell.row for cell in accuracy.by_threat(found) if cell.column == "best"}
+    result = read(results.inputs("tables", "mine", "threats")["predictions"])
+    rows = {cell.row for cell in accuracy.by_threat(result) if cell.column == "best"}
     known = ("clean", "bounded bim", "unrolled+", "square+", "counter_a+")
     assert rows >= {f"patches, resnet18: {threat}" for threat in known}

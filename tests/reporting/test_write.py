@@ -71,8 +71,8 @@ def lines_of(text: str) -> list[dict]:
 
 
 def test_published_numbers_are_found_by_row_and_column(published):
-    found = published.numbers("table1")
-    assert found["Mine (A, n=12)", "FGSM"]["value"] == "90.5"
+    result = published.numbers("table1")
+    assert result["Mine (A, n=12)", "FGSM"]["value"] == "90.5"
     assert published.numbers("table2") == {}
 
 
@@ -142,9 +142,10 @@ def test_seconds_stand_in_columns_of_their_own(written):
     assert [first[name] for name in names] == [""] * 4
     assert [second[name] for name in names] == ["0.5", "0.4", "0.6", ""]
     assert second["value_seconds"] == ""
-    made = written([timed])
+    produced = written([timed])
     assert (
-        "| 2.50 [2.00, 3.00] |" in made["markdown"] and "median of all repetitions" in made["latex"]
+        "| 2.50 [2.00, 3.00] |" in produced["markdown"]
+        and "median of all repetitions" in produced["latex"]
     )
 
 
@@ -156,10 +157,10 @@ def test_what_hangs_on_the_machine_or_the_image_is_shown_and_not_compared(writte
         "fake,7,a,memory,9800,byte,memory,MNIST,9.8KB\n"
     )
     cells = [cell("a", "time", 2.5, unit="s"), cell("a", "segments", 60, unit="segments")]
-    made = written([*cells, cell("a", "memory", 9830, unit="byte")], name="table7")
-    differences = [(line["published"], line["difference"]) for line in lines_of(made["csv"])]
+    produced = written([*cells, cell("a", "memory", 9830, unit="byte")], name="table7")
+    differences = [(line["published"], line["difference"]) for line in lines_of(produced["csv"])]
     assert differences == [("1.79", ""), ("61", ""), ("9800", "30")]
-    assert "2.50 (1.79s)" in made["markdown"] and "9.83 kB (9.8KB)" in made["markdown"]
+    assert "2.50 (1.79s)" in produced["markdown"] and "9.83 kB (9.8KB)" in produced["markdown"]
 
 
 @pytest.mark.parametrize(
@@ -185,27 +186,27 @@ def test_a_number_that_the_paper_copied_is_shown_and_not_compared(written, publi
         "fake,2,a,accuracy,22.1,%,accuracy,MNIST,22.1,row of another table; likely copied\n"
         "fake,2,b,accuracy,22.1,%,accuracy,MNIST,22.1,\n"
     )
-    made = written([cell("a", "accuracy", 30), cell("b", "accuracy", 30)], name="table2")
-    assert [line["difference"] for line in lines_of(made["csv"])] == ["", "7.9"]
-    assert made["markdown"].count("30.0 (22.1)") == 2
+    produced = written([cell("a", "accuracy", 30), cell("b", "accuracy", 30)], name="table2")
+    assert [line["difference"] for line in lines_of(produced["csv"])] == ["", "7.9"]
+    assert produced["markdown"].count("30.0 (22.1)") == 2
 
 
 def test_what_is_so_or_not_is_told_in_a_word(written):
-    made = written([cell("a", "b", 1.0, unit="yes/no"), cell("c", "b", 0.0, unit="yes/no")])
-    rows = [line.split("|")[1:3] for line in made["markdown"].splitlines() if "|" in line]
+    produced = written([cell("a", "b", 1.0, unit="yes/no"), cell("c", "b", 0.0, unit="yes/no")])
+    rows = [line.split("|")[1:3] for line in produced["markdown"].splitlines() if "|" in line]
     assert [[text.strip() for text in row] for row in rows[2:]] == [["a", "yes"], ["c", "no"]]
-    assert [(x["value"], x["unit"]) for x in lines_of(made["csv"])] == [
+    assert [(x["value"], x["unit"]) for x in lines_of(produced["csv"])] == [
         ("1", "yes/no"),
         ("0", "yes/no"),
     ]
 
 
 def test_notes_of_a_table_stand_below_it(written):
-    made = written(Cells(CELLS, ["The loss network is a_b."]), left_out=["x: far"])
-    lines = [line for line in made["markdown"].splitlines() if line]
+    produced = written(Cells(CELLS, ["The loss network is a_b."]), left_out=["x: far"])
+    lines = [line for line in produced["markdown"].splitlines() if line]
     assert lines[-2:] == ["The loss network is a_b.", "Left out: x: far."]
-    assert r"{\footnotesize\raggedright The loss network is a\_b.\par}" in made["latex"]
-    assert made["csv"] == written(CELLS)["csv"]
+    assert r"{\footnotesize\raggedright The loss network is a\_b.\par}" in produced["latex"]
+    assert produced["csv"] == written(CELLS)["csv"]
 
 
 def test_latex_escapes_what_it_would_take_for_its_own(written):
@@ -333,8 +334,11 @@ def test_budgets_are_shown_as_configured(value, text):
 
 
 def test_without_published_numbers_none_are_announced(written):
-    made = written(CELLS[:2], name="own")
-    assert "published number" not in made["markdown"] and "published number" not in made["latex"]
+    produced = written(CELLS[:2], name="own")
+    assert (
+        "published number" not in produced["markdown"]
+        and "published number" not in produced["latex"]
+    )
 
 
 def test_of_two_cells_for_one_place_the_first_keeps_it(written):

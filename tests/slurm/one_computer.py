@@ -58,7 +58,7 @@ def running() -> Iterator["Cluster"]:
         raise Unavailable(f"{LINK} exists: a SLURM is configured here, which is left alone")
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     folder.chmod(0o755)
-    made = not LINK.parent.exists()
+    created = not LINK.parent.exists()
     try:
         cluster = Cluster(folder)
         LINK.parent.mkdir(exist_ok=True)
@@ -67,7 +67,7 @@ def running() -> Iterator["Cluster"]:
         yield cluster
     finally:
         _remove(folder)
-        if made:
+        if created:
             LINK.parent.rmdir()
 
 
@@ -120,12 +120,12 @@ class Cluster:
     def wait_for_job(self, rule: str) -> str:
         """The number of a rule's running job, once there is one."""
 
-        def found() -> str:
+        def job_of_rule() -> str:
             text = self.tell("squeue", "-h", "--states=running", "-o", "%i %k")
             jobs = [line.split() for line in text.splitlines()]
             return next((job for job, comment in jobs if comment.startswith(f"rule_{rule}_")), "")
 
-        return until(found, f"a job of rule {rule}")
+        return until(job_of_rule, f"a job of rule {rule}")
 
     def state_of(self, job: str) -> str:
         return self.tell("squeue", "-h", "--states=all", "-j", job, "-o", "%T")
@@ -237,10 +237,10 @@ def _marked(folder: Path) -> list[int]:
     A job step's own process wipes its environment. What is dead and not yet reaped has neither.
     """
     mark = f"{MARK}={folder}".encode()
-    found = []
+    result = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             marked = mark in (process / "environ").read_bytes().split(b"\0")
             if marked or (process / "cwd").readlink() == folder:
-                found.append(int(process.name))
-    return found
+                result.append(int(process.name))
+    return result

@@ -172,8 +172,8 @@ def ended(cluster, job: str, state: str) -> None:
 
 def summary(run: Run) -> str:
     """What the run says at its end of the jobs that failed."""
-    _, found, text = run.text().partition("Not done; ")
-    assert found, run.text()
+    _, result, text = run.text().partition("Not done; ")
+    assert result, run.text()
     say(text.rstrip())
     return text
 
@@ -203,10 +203,10 @@ def test_a_training_preempted_three_times_gives_the_same_weights(
     assert cluster.tell("sbatch", *urgent, "--wrap=true")
     ended(cluster, job, "PREEMPTED")
     assert first.ends() == 1  # all three attempts are used up
-    told = summary(first)
-    assert target in told
-    assert "was preempted by another job (PREEMPTED)" in told
-    assert "logs/mini/train_classifier/0/digits/cnn.log" in told
+    summary_text = summary(first)
+    assert target in summary_text
+    assert "was preempted by another job (PREEMPTED)" in summary_text
+    assert "logs/mini/train_classifier/0/digits/cnn.log" in summary_text
     assert not (disturbed / target).exists()
 
     again = run(disturbed, target)
@@ -256,9 +256,9 @@ def test_time_and_memory_run_out_and_the_tables_are_those_of_a_local_run(
     held = run(disturbed, target, "--retries", "0", hold=FEATURES, resources=["iqr:runtime=1"])
     held.holds("iqr")
     assert held.ends() == 1
-    told = summary(held)
-    assert "reached its time limit" in told
-    assert "--set-resources iqr:runtime=MINUTES" in told
+    summary_text = summary(held)
+    assert "reached its time limit" in summary_text
+    assert "--set-resources iqr:runtime=MINUTES" in summary_text
     assert not list((disturbed / "results").rglob("iqr/pgd@cnn/**/*.parquet"))
 
     short = run(disturbed, target, "--retries", "0", resources=["detect:mem_mb=60"])
@@ -292,7 +292,7 @@ def test_the_quick_scale_gives_the_tables_of_a_local_run(cluster, run, tmp_path)
     assert rows(there / QUICK) == rows(here / QUICK)
     assert len(rows(here / QUICK)) > 0
 
-    seen = set()
+    rules_run = set()
     for path in sorted((there / "logs" / "quick").rglob("*.log")):
         rule = path.relative_to(there / "logs" / "quick").parts[0]
         first, *others = path.read_text(encoding="utf-8").splitlines() or [""]
@@ -300,7 +300,7 @@ def test_the_quick_scale_gives_the_tables_of_a_local_run(cluster, run, tmp_path)
             assert "SLURM" not in first
             continue
         say(f"{rule}: {first}")
-        seen.add(rule)
+        rules_run.add(rule)
         if rule in GPU_RULES:
             assert re.search(
                 r"^SLURM job \d+ on n\d, partition gpu: CUDA_VISIBLE_DEVICES=0$", first
@@ -309,7 +309,7 @@ def test_the_quick_scale_gives_the_tables_of_a_local_run(cluster, run, tmp_path)
                 assert "torch finds none: working on the CPU" in "\n".join(others)
         else:
             assert re.fullmatch(f"{PLACE}, partition cpu: no GPU", first)
-    assert {"train_classifier", "attack", "iqr", "detect"} <= seen
+    assert {"train_classifier", "attack", "iqr", "detect"} <= rules_run
 
 
 def test_a_module_from_git_runs_on_the_cluster(cluster, run, tmp_path):

@@ -62,9 +62,9 @@ def fgsm(images, gradient, epsilon=0.2) -> torch.Tensor:
     return (images + epsilon * gradient.sign()).clamp(0, 1) - images
 
 
-def agreement(found, expected) -> float:
+def agreement(result, expected) -> float:
     """Share of equal elements: the sign of a vanishing gradient hangs on rounding."""
-    return ((found - expected).abs() < 1e-5).float().mean().item()
+    return ((result - expected).abs() < 1e-5).float().mean().item()
 
 
 # ---------------------------------------------------------------- the file
@@ -126,8 +126,8 @@ def test_a_cycle_gives_every_image_its_budget(world, few):
 def test_the_budget_is_that_of_the_settings_or_none(world):
     for threat, epsilon in (("fgsm@small", 0.2), ("gaussian@small", np.nan)):
         with open_hdf5(world.make(FEW.format(threat))) as file:
-            found = file["points/default/epsilon"][:]
-            assert np.array_equal(found, np.full(12, epsilon, np.float32), equal_nan=True)
+            result = file["points/default/epsilon"][:]
+            assert np.array_equal(result, np.full(12, epsilon, np.float32), equal_nan=True)
 
 
 def test_epsilons_of_places():
@@ -140,8 +140,8 @@ def test_epsilons_of_places():
 def test_the_batch_size_changes_nothing_but_rounding(world, few, tmp_path, threat):
     file = FEW.format(threat)
     other = world.run(file, tmp_path / "other.h5", {"batch": 5})
-    with h5py.File(other) as found:
-        points = list(found["points"])
+    with h5py.File(other) as result:
+        points = list(result["points"])
     for point in points:
         assert agreement(perturbation(other, point), perturbation(world.make(file), point)) > 0.995
 
@@ -161,11 +161,11 @@ def spied(world, component, tmp_path):
     """Runs a threat's job with an attack that notes what it is handed, batch by batch."""
 
     def run(threat: str, split: str = "few", target: int | str | None = None) -> list[dict]:
-        seen = []
+        calls = []
         file = FEW.format(threat).replace("few", split)
 
         def spy(images, labels, targeted, predict, victim, classifier, noise, *, epsilon=0.0):
-            seen.append(dict(locals()))
+            calls.append(dict(locals()))
             return torch.zeros_like(images)
 
         component("attacks", spy=spy)
@@ -175,38 +175,38 @@ def spied(world, component, tmp_path):
         if target is not None:
             entry["labels"] = {"target": target}
         world.run(file, tmp_path / "spied.h5", {"attack": entry})
-        return seen
+        return calls
 
     return run
 
 
-def joined(seen: list[dict], name: str):
-    return torch.cat([batch[name] for batch in seen])
+def joined(calls: list[dict], name: str):
+    return torch.cat([batch[name] for batch in calls])
 
 
 def test_the_ground_truth_is_ascended(spied, few):
-    seen = spied("fgsm@small")
-    assert [len(batch["images"]) for batch in seen] == [8, 4]
-    assert torch.equal(joined(seen, "images"), few.images)
-    assert torch.equal(joined(seen, "labels"), few.labels)
-    assert not any(batch["targeted"] for batch in seen)
+    calls = spied("fgsm@small")
+    assert [len(batch["images"]) for batch in calls] == [8, 4]
+    assert torch.equal(joined(calls, "images"), few.images)
+    assert torch.equal(joined(calls, "labels"), few.labels)
+    assert not any(batch["targeted"] for batch in calls)
 
 
 def test_the_prediction_is_ascended_where_asked(spied, few, world):
     predicted = few.small(few.images).argmax(1)
     assert (predicted != few.labels).any(), "choose images of which one is misclassified"
-    seen = spied("predicted@small")
-    assert torch.equal(joined(seen, "labels"), predicted)
-    assert not any(batch["targeted"] for batch in seen)
+    calls = spied("predicted@small")
+    assert torch.equal(joined(calls, "labels"), predicted)
+    assert not any(batch["targeted"] for batch in calls)
     by_hand = fgsm(few.images, gradient(few.small, few.images, predicted))
     path = world.make(FEW.format("predicted@small"))
     assert agreement(perturbation(path), by_hand) > 0.999
 
 
 def test_a_random_target_is_never_the_label(spied, few, world):
-    seen = spied("targeted@small")
-    targets = joined(seen, "labels")
-    assert all(batch["targeted"] for batch in seen)
+    calls = spied("targeted@small")
+    targets = joined(calls, "labels")
+    assert all(batch["targeted"] for batch in calls)
     assert (targets != few.labels).all() and len(set(targets.tolist())) > 3
     assert targets.min() >= 0 and targets.max() <= 9
     assert torch.equal(joined(spied("targeted@small"), "labels"), targets)
@@ -214,24 +214,24 @@ def test_a_random_target_is_never_the_label(spied, few, world):
     with open_images(world.make("images/digits/train.h5")) as clean:
         away = (joined(many, "labels").numpy() - clean.labels) % 10
     assert set(away.tolist()) == set(range(1, 10))
-    made = few.images + perturbation(world.make(FEW.format("targeted@small")))
+    results = few.images + perturbation(world.make(FEW.format("targeted@small")))
     before = functional.cross_entropy(few.small(few.images), targets)
-    assert functional.cross_entropy(few.small(made), targets) < before
+    assert functional.cross_entropy(few.small(results), targets) < before
 
 
 @pytest.mark.parametrize("target", [4, "4"])
 def test_one_target_is_that_of_all_images(spied, few, target):
-    seen = spied("aimed@small", target=target)
-    targets = joined(seen, "labels")
-    assert all(batch["targeted"] for batch in seen)
+    calls = spied("aimed@small", target=target)
+    targets = joined(calls, "labels")
+    assert all(batch["targeted"] for batch in calls)
     assert targets.tolist() == [4] * len(few.ids) and (few.labels == 4).any()
 
 
 def test_a_target_that_is_no_class_is_told_before_anything_is_made(world, tmp_path):
     entry = world.settings(FEW.format("aimed@small"))["attack"]
-    for target, told in ((10, "numbered from 0"), ("tree", "there are: 0, 1, 2")):
+    for target, message in ((10, "numbered from 0"), ("tree", "there are: 0, 1, 2")):
         entry["labels"] = {"target": target}
-        with pytest.raises(BadInput, match=rf"attacks\.aimed\.labels\.target: .*{told}"):
+        with pytest.raises(BadInput, match=rf"attacks\.aimed\.labels\.target: .*{message}"):
             world.run(FEW.format("aimed@small"), tmp_path / "x.h5", {"attack": entry})
     assert not list(tmp_path.iterdir())
 
@@ -387,9 +387,9 @@ def test_the_attackers_draws_are_not_the_defenders(world, component, tmp_path, f
     settings["attack"]["labels"] = "predicted"  # the victim is asked before the attack starts
     changed = {name: settings[name] for name in ("purifier", "attack")}
     path = world.run(file, tmp_path / "noisy.h5", changed)
-    seen = few.images + perturbation(path)
+    calls = few.images + perturbation(path)
     with torch.no_grad():
-        purified = noisy(seen, Noise(0, few.ids, "direct", "defender"))
+        purified = noisy(calls, Noise(0, few.ids, "direct", "defender"))
         wrong = few.small(purified).argmax(1) != few.labels
     with open_hdf5(path) as stored:
         assert np.array_equal(stored["points/default/success"][:].astype(bool), wrong.numpy())
@@ -408,10 +408,10 @@ def test_no_draw_of_the_attack_is_one_of_the_defender(world, component, tmp_path
         drawn.clear()
         predict(images), victim(images), predict(images), victim(images)
         drawn.append(noise.normal(images, 0.5))
-        asked.extend(drawn)
+        predictions.extend(drawn)
         return torch.zeros_like(images)
 
-    asked: list = []
+    predictions: list = []
     component("attacks", asking=asking)
     file = FEW.format("bim@small+direct")
     settings = world.settings(file)
@@ -420,8 +420,8 @@ def test_no_draw_of_the_attack_is_one_of_the_defender(world, component, tmp_path
     changed = {name: settings[name] for name in ("purifier", "attack")}
     world.run(file, tmp_path / "asked.h5", changed | {"batch": 12})
     defender = Noise(0, few.ids, "direct", "defender").normal(few.images, 0.5)
-    assert len(asked) == 5 and torch.equal(drawn[-1], defender)
-    everything = [*asked, defender]
+    assert len(predictions) == 5 and torch.equal(drawn[-1], defender)
+    everything = [*predictions, defender]
     for place, draws in enumerate(everything):
         assert not any(torch.equal(draws, other) for other in everything[:place])
 

@@ -22,20 +22,20 @@ BATCHES = 8
 def contents(path: Path) -> dict[str, bytes]:
     """All arrays, bit by bit."""
     with open_hdf5(path, "adversarial") as file:
-        found = {}
+        result = {}
         file.visititems(
-            lambda name, item: found.update(
+            lambda name, item: result.update(
                 {name: item[:].tobytes()} if hasattr(item, "shape") else {}
             )
         )
-    return found
+    return result
 
 
 @pytest.fixture(scope="module")
 def undisturbed(world, tmp_path_factory) -> dict[str, bytes]:
-    found = contents(world.run(FILE, tmp_path_factory.mktemp("whole") / "a.h5", SMALL))
-    assert {"points/pgd/perturbation", "points/fgsm/success", "points/pgd/epsilon"} < set(found)
-    return found
+    result = contents(world.run(FILE, tmp_path_factory.mktemp("whole") / "a.h5", SMALL))
+    assert {"points/pgd/perturbation", "points/fgsm/success", "points/pgd/epsilon"} < set(result)
+    return result
 
 
 @pytest.fixture
@@ -50,17 +50,17 @@ def run(world, tmp_path):
 
 
 @pytest.fixture
-def made(monkeypatch) -> list[int]:
+def attacked_ids(monkeypatch) -> list[int]:
     """The first image's id of each batch that is attacked from now on; some numbers end the job."""
-    seen: list[int] = []
+    ids_attacked: list[int] = []
     make = attack.AttackRun.__call__
 
     def noting(attacker, point, batch, epsilons):
-        seen.append(int(batch.ids[0]))
+        ids_attacked.append(int(batch.ids[0]))
         return make(attacker, point, batch, epsilons)
 
     monkeypatch.setattr(attack.AttackRun, "__call__", noting)
-    return seen
+    return ids_attacked
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_job_that_nobody_stops_writes_no_part_and_leaves_no_state(run, tmp_pat
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_stopped_in_every_batch_it_makes_each_once(
-    run, tmp_path, undisturbed, made, signalled, number, caplog
+    run, tmp_path, undisturbed, attacked_ids, signalled, number, caplog
 ):
     for batch in range(BATCHES):
         signalled(0, number)
@@ -101,17 +101,23 @@ def test_stopped_in_every_batch_it_makes_each_once(
             Preempted, match=rf"cycled@small: {number.name} received; (fgsm|pgd) is"
         ):
             run()
-        assert len(parts(tmp_path)) == len(made) == batch + 1
+        assert len(parts(tmp_path)) == len(attacked_ids) == batch + 1
         assert not (tmp_path / "a.h5").exists()
         assert not list(tmp_path.glob(".*.part"))
     with caplog.at_level("INFO"):
         assert contents(run()) == undisturbed
     assert "cycled@small: resumed, 24 rows were finished before" in caplog.text
-    assert len(made) == BATCHES and made[:4] == made[4:] and len(set(made)) == 4
+    assert (
+        len(attacked_ids) == BATCHES
+        and attacked_ids[:4] == attacked_ids[4:]
+        and len(set(attacked_ids)) == 4
+    )
     assert not parts(tmp_path)
 
 
-def test_a_damaged_part_is_made_anew(run, tmp_path, undisturbed, made, signalled, monkeypatch):
+def test_a_damaged_part_is_made_anew(
+    run, tmp_path, undisturbed, attacked_ids, signalled, monkeypatch
+):
     monkeypatch.setattr(finished, "FLUSH_SECONDS", 0.0)
     signalled(5)
     with pytest.raises(Preempted):
@@ -122,22 +128,22 @@ def test_a_damaged_part_is_made_anew(run, tmp_path, undisturbed, made, signalled
     data[len(data) // 2] ^= 4
     flipped.write_bytes(data)
     assert len(others) == 4
-    made.clear()
+    attacked_ids.clear()
     assert contents(run()) == undisturbed
-    assert len(made) == 2 + 2
+    assert len(attacked_ids) == 2 + 2
 
 
 @pytest.mark.parametrize("change", ["settings", "code", "inputs"])
 def test_what_was_made_otherwise_is_not_taken(
-    run, world, tmp_path, undisturbed, made, signalled, change
+    run, world, tmp_path, undisturbed, attacked_ids, signalled, change
 ):
     signalled(5)
     with pytest.raises(Preempted):
         run()
-    made.clear()
+    attacked_ids.clear()
     if change == "settings":
         whole = world.run(FILE, tmp_path / "b.h5", SMALL | {"seed": 5})
-        made.clear()
+        attacked_ids.clear()
         again = contents(run({"seed": 5}))
         assert again == contents(whole) != undisturbed
     elif change == "code":
@@ -146,7 +152,7 @@ def test_what_was_made_otherwise_is_not_taken(
         copy = tmp_path / "images.h5"
         copy.write_bytes(world.make("images/digits/few.h5").read_bytes())
         assert contents(run(images=copy)) == undisturbed
-    assert len(made) == BATCHES
+    assert len(attacked_ids) == BATCHES
 
 
 # ---------------------------------------------------------------- processes
@@ -158,10 +164,10 @@ class Job:
     def __init__(self, world, output: Path, resume: Path, stop_at: int):
         _, options = world.options(FILE, output, SMALL)
         options |= {"resume": resume, "settings": json.dumps(options["settings"])}
-        given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        inputs = [text for name, value in options.items() for text in (f"--{name}", str(value))]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.stages.attack_worker", str(stop_at), *given],
+            [sys.executable, "-m", "tests.stages.attack_worker", str(stop_at), *inputs],
             cwd=ROOT,
             stdin=pipe,
             stdout=pipe,

@@ -17,7 +17,7 @@ FILE = "seed0/digits/denoisers/of_noise.calibration.json"
 
 def test_mean_and_deviation_over_the_held_out_images(world):
     path = world.make(FILE)
-    found = read_json(path)
+    result = read_json(path)
     with open_images(world.make("images/digits/held_out.h5")) as clean:
         weights = world.make("seed0/digits/denoisers/of_noise.safetensors")
         entry = world.settings(FILE)["denoiser"]
@@ -25,9 +25,9 @@ def test_mean_and_deviation_over_the_held_out_images(world):
         images = torch.from_numpy(clean.stored[:] / np.float32(255))
     with torch.no_grad():
         errors = [float(((x.double() - denoise(x[None])[0].double()) ** 2).sum()) for x in images]
-    assert found["images"] == len(errors) == 40
-    assert found["mean"] == pytest.approx(np.mean(errors), rel=1e-4)
-    assert found["deviation"] == pytest.approx(np.std(errors, ddof=1), rel=1e-4)
+    assert result["images"] == len(errors) == 40
+    assert result["mean"] == pytest.approx(np.mean(errors), rel=1e-4)
+    assert result["deviation"] == pytest.approx(np.std(errors, ddof=1), rel=1e-4)
     assert read_provenance(path)["settings"] == world.settings(FILE)
 
 

@@ -65,10 +65,10 @@ def test_the_file_tells_the_networks_capacity_and_the_shapes_of_its_maps(world):
 def test_a_clean_image_without_purifier_needs_no_second_pass(world, tmp_path, monkeypatch):
     passes, forward = [], torch.nn.Module.__call__
 
-    def counted(module, *given, **named):
+    def counted(module, *inputs, **named):
         if type(module).__name__ == "Normalised":
-            passes.append(len(given[0]))
-        return forward(module, *given, **named)
+            passes.append(len(inputs[0]))
+        return forward(module, *inputs, **named)
 
     world.make(PLAIN)
     monkeypatch.setattr(torch.nn.Module, "__call__", counted)

@@ -49,13 +49,13 @@ def test_blocks_of_arrays_tensors_and_single_values_become_rows():
         "score": [0.5, None, -1.0, 2.0, 2.0],
         "right": [True, False, True, None, None],
     }
-    found = columns.table()
-    found.validate(full=True)
-    assert found.schema == KINDS
-    assert {name: found[name].to_pylist() for name in expected} == expected
-    vectors = np.array(found["vector"].to_pylist())
+    result = columns.table()
+    result.validate(full=True)
+    assert result.schema == KINDS
+    assert {name: result[name].to_pylist() for name in expected} == expected
+    vectors = np.array(result["vector"].to_pylist())
     assert np.array_equal(vectors, [[1, 2], [np.nan, 4], [5, 6], [0, 0], [0, 0]], equal_nan=True)
-    assert found["vector"].chunk(0).flatten().null_count == 0  # NaN in a vector is a number
+    assert result["vector"].chunk(0).flatten().null_count == 0  # NaN in a vector is a number
 
 
 def test_a_tensor_that_is_a_slice_or_turned_is_stored_in_its_order():
@@ -70,16 +70,16 @@ def test_fractions_are_no_whole_numbers():
         Columns(pa.schema([("id", pa.int64())])).add(1, id=np.array([0.5]))
 
 
-@pytest.mark.parametrize("given", [np.array([1]), np.ones((2, 1)), np.ones(3), np.ones((3, 2))])
-def test_values_are_as_many_as_rows(given):
+@pytest.mark.parametrize("values", [np.array([1]), np.ones((2, 1)), np.ones(3), np.ones((3, 2))])
+def test_values_are_as_many_as_rows(values):
     with pytest.raises(ValueError, match="2 rows"):
-        Columns(pa.schema([("score", pa.float32())])).add(2, score=given)
+        Columns(pa.schema([("score", pa.float32())])).add(2, score=values)
 
 
-@pytest.mark.parametrize("given", [np.array([2**31]), torch.tensor([-(2**40)]), 2**31])
-def test_numbers_that_do_not_fit_are_not_cut(given):
+@pytest.mark.parametrize("values", [np.array([2**31]), torch.tensor([-(2**40)]), 2**31])
+def test_numbers_that_do_not_fit_are_not_cut(values):
     with pytest.raises(ValueError, match="do not fit into int32"):
-        Columns(pa.schema([("label", pa.int32())])).add(1, label=given)
+        Columns(pa.schema([("label", pa.int32())])).add(1, label=values)
 
 
 def test_writing_predictions_imports_no_pandas(tmp_path):

@@ -65,8 +65,8 @@ def job(tmp_path):
 def test_options_follow_the_signature(job):
     done = job({"a": [1, None]}, "--images", "i.h5", "--sets", "x.h5", "y.h5", "--output", "o")
     assert done.returncode == 0
-    given = "{'a': [1, None]} i.h5 [PosixPath('x.h5'), PosixPath('y.h5')] None o none 3"
-    assert f"given {given}\n" in done.stdout
+    words = "{'a': [1, None]} i.h5 [PosixPath('x.h5'), PosixPath('y.h5')] None o none 3"
+    assert f"given {words}\n" in done.stdout
     done = job({}, "--images", "i", "--sets", "--more", "z", "--root", "r", "--threads", "2")
     assert "given {} i [] [PosixPath('z')] None r 2\nthreads 2\n" in done.stdout
     assert "given {} i [] None None none 3\n" in job({}, "--images", "i").stdout
@@ -261,6 +261,6 @@ def test_every_option_that_a_rule_gives_is_one_of_its_script(name):
     known = {option for action in _parser(run)._actions for option in action.option_strings}
     rule = (REPOSITORY / "rules" / f"{name}.smk").read_text(encoding="utf-8")
     shell = rule[rule.index("shell:") :]
-    given = {word for word in shell.replace('"', " ").split() if word.startswith("--")}
-    assert given <= known
+    words = {word for word in shell.replace('"', " ").split() if word.startswith("--")}
+    assert words <= known
     assert run.__doc__

@@ -23,7 +23,7 @@ def test_the_printed_memory_of_single_pixels():
 
 
 def test_every_point_and_representation_is_measured(world):
-    found = rows(world.make(FILE.format("blocks", "small")))
+    result = rows(world.make(FILE.format("blocks", "small")))
     places = [
         (point, representation, repetition)
         for point in ("n6", "n12")
@@ -31,24 +31,24 @@ def test_every_point_and_representation_is_measured(world):
         for repetition in range(2)
     ]
     columns = ["attribution_point", "representation", "repetition"]
-    assert list(found[columns].itertuples(index=False, name=None)) == places
+    assert list(result[columns].itertuples(index=False, name=None)) == places
     sizes = {"predicted": 1, "probabilities": 10, "hidden": HIDDEN}
-    assert (found["values"] == found["representation"].map(sizes)).all()
-    assert (found["images"] == 6).all()
+    assert (result["values"] == result["representation"].map(sizes)).all()
+    assert (result["images"] == 6).all()
     features = read_table(world.make("seed0/digits/iqr/clean/blocks/small/few.parquet"))
     segments = features.to_pandas().groupby("attribution_point")["segments"]
-    for point, part in found.groupby("attribution_point"):
+    for point, part in result.groupby("attribution_point"):
         first = segments.get_group(point).head(6)
         assert (part["passes"] == np.float32(first.mean())).all()
         assert (part["most_passes"] == first.max()).all()
         assert (part["array_bytes"] == first.max() * 6 * part["values"] * 4 + 110).all()
     for name in ("segmentation_seconds", "passes_seconds", "features_seconds"):
-        assert (found[name] > 0).all()
+        assert (result[name] > 0).all()
 
 
 def test_without_taps_there_is_nothing_hidden(world):
-    found = rows(world.make(FILE.format("inverted", "elu")))
-    assert set(found["representation"]) == {"predicted", "probabilities"}
+    result = rows(world.make(FILE.format("inverted", "elu")))
+    assert set(result["representation"]) == {"predicted", "probabilities"}
 
 
 def test_each_representation_is_computed_alone(world, monkeypatch):

@@ -93,17 +93,17 @@ def overlaps(chain, suite: str, purifier: str) -> dict:
 
 
 def test_attacks_corruptions_and_purifiers_meet_on_masks(chain):
-    found = overlaps(chain, "met", "none")
-    clean = found["clean", "default"]
-    assert len(found) == 8 and clean > 0.5
+    result = overlaps(chain, "met", "none")
+    clean = result["clean", "default"]
+    assert len(result) == 8 and clean > 0.5
     for key in (("fgsm@small", "default"), ("stepped@small", "bim"), ("stepped@small", "segpgd")):
-        assert found[key] < 0.8 * clean
+        assert result[key] < 0.8 * clean
     # All that is aimed at the background becomes background, whose own overlap stays.
-    assert found["aimed@small", "default"] < 0.8 * clean
+    assert result["aimed@small", "default"] < 0.8 * clean
     assert len(overlaps(chain, "met", "direct")) == 8
 
 
 def test_who_knows_the_denoiser_does_more_harm_behind_it(chain):
-    found = overlaps(chain, "known", "direct")
-    assert found["bim@small+direct", "default"] < found["bim@small", "default"]
-    assert found["bim@small+direct", "default"] < found["clean", "default"]
+    result = overlaps(chain, "known", "direct")
+    assert result["bim@small+direct", "default"] < result["bim@small", "default"]
+    assert result["bim@small+direct", "default"] < result["clean", "default"]

@@ -178,22 +178,22 @@ def perturbation(path, point="default") -> torch.Tensor:
 
 def slope_of(predict, images, labels) -> torch.Tensor:
     """By torch's own mean over the labelled pixels of one image after the other."""
-    found = torch.zeros_like(images)
+    result = torch.zeros_like(images)
     for row in range(len(images)):
         if (labels[row] == IGNORED).all():
             continue
         leaf = images[row : row + 1].clone().requires_grad_()
         loss = functional.cross_entropy(predict(leaf), labels[row : row + 1], ignore_index=IGNORED)
-        found[row] = torch.autograd.grad(loss, leaf)[0][0]
-    return found
+        result[row] = torch.autograd.grad(loss, leaf)[0][0]
+    return result
 
 
 def stepped(images, slope, epsilon=0.2) -> torch.Tensor:
     return (images + epsilon * slope.sign()).clamp(0, 1) - images
 
 
-def agreement(found, expected) -> float:
-    return ((found - expected).abs() < 1e-5).float().mean().item()
+def agreement(result, expected) -> float:
+    return ((result - expected).abs() < 1e-5).float().mean().item()
 
 
 # ---------------------------------------------------------------- attack
@@ -223,9 +223,9 @@ def test_chunks_are_whole_images_of_one_to_four_megabytes(size, tmp_path):
 
 def test_fgsm_is_that_of_the_masks(scenes):
     slope = slope_of(scenes.network, scenes.batch.images, scenes.batch.labels)
-    found = perturbation(scenes.made("fgsm"))
-    assert agreement(found, stepped(scenes.batch.images, slope)) > 0.999
-    assert not found[-1].any() and found[:-1].flatten(1).any(1).all()
+    result = perturbation(scenes.made("fgsm"))
+    assert agreement(result, stepped(scenes.batch.images, slope)) > 0.999
+    assert not result[-1].any() and result[:-1].flatten(1).any(1).all()
 
 
 def test_i_fgsm_by_the_step_rule(scenes):
@@ -236,9 +236,9 @@ def test_i_fgsm_by_the_step_rule(scenes):
         slope = slope_of(scenes.network, moved, labels)
         moved = (moved + 0.25 / 255 * slope.sign()).clamp(images - 0.008, images + 0.008)
         moved = moved.clamp(0, 1)
-    found = perturbation(scenes.made("stepped"), "weak")
-    assert agreement(found, moved - images) > 0.999
-    assert found.abs().max() <= 1.001 / 255
+    result = perturbation(scenes.made("stepped"), "weak")
+    assert agreement(result, moved - images) > 0.999
+    assert result.abs().max() <= 1.001 / 255
 
 
 def test_success_is_to_err_on_more_than_half_of_the_labelled_pixels(scenes):
@@ -247,8 +247,10 @@ def test_success_is_to_err_on_more_than_half_of_the_labelled_pixels(scenes):
         path = scenes.made(name, purifier)
         with open_hdf5(path) as file:
             for group in file["points"].values():
-                seen = scenes.batch.images + torch.from_numpy(group["perturbation"][:])
-                predictions = scenes.network(scenes.blur(seen) if purifier else seen).argmax(1)
+                attacked_images = scenes.batch.images + torch.from_numpy(group["perturbation"][:])
+                predictions = scenes.network(
+                    scenes.blur(attacked_images) if purifier else attacked_images
+                ).argmax(1)
                 expected = []
                 for mask, predicted in zip(scenes.batch.labels, predictions, strict=True):
                     kept = mask != IGNORED
@@ -280,21 +282,21 @@ def test_the_batch_size_changes_nothing_but_rounding(scenes, tmp_path):
 def test_who_knows_the_purifier_goes_through_denoiser_and_segmenter(scenes):
     images, labels = scenes.batch.images, scenes.batch.labels
     both = slope_of(lambda x: scenes.network(scenes.blur(x).clamp(0, 1)), images, labels)
-    found = perturbation(scenes.made("fgsm", DIRECT))
-    assert agreement(found, stepped(images, both)) > 0.999
-    assert agreement(found, perturbation(scenes.made("fgsm"))) < 0.99
+    result = perturbation(scenes.made("fgsm", DIRECT))
+    assert agreement(result, stepped(images, both)) > 0.999
+    assert agreement(result, perturbation(scenes.made("fgsm"))) < 0.99
     with torch.no_grad():
         denoised = scenes.blur(images).clamp(0, 1)
     bpda = slope_of(scenes.network, denoised, labels)
-    found = perturbation(scenes.made("bpda", DIRECT, through="identity"))
-    assert agreement(found, stepped(images, bpda)) > 0.999
+    result = perturbation(scenes.made("bpda", DIRECT, through="identity"))
+    assert agreement(result, stepped(images, bpda)) > 0.999
 
 
-def noting(seen: list):
+def noting(attacked_images: list):
     """An attack that notes what it is handed and changes nothing."""
 
     def spy(images, labels, targeted):
-        seen.append((labels, targeted))
+        attacked_images.append((labels, targeted))
         return torch.zeros_like(images)
 
     return spy
@@ -305,13 +307,13 @@ def test_labels_predicted_and_targets(scenes, component):
     predicted = scenes.network(scenes.batch.images).argmax(1)
     handed = {}
     for words in ("predicted", {"target": "2"}, {"target": 0}, "random_target"):
-        seen = []
+        attacked_images = []
 
-        component("attacks", spy=noting(seen))
+        component("attacks", spy=noting(attacked_images))
         points = {"points": {"default": {"function": "toy.spy", "settings": {}}}}
         scenes.attack("spied", scenes.root / "spied.h5", labels=words, **points)
-        handed[str(words)] = torch.cat([labels for labels, _ in seen])
-        assert all(targeted == (words != "predicted") for _, targeted in seen)
+        handed[str(words)] = torch.cat([labels for labels, _ in attacked_images])
+        assert all(targeted == (words != "predicted") for _, targeted in attacked_images)
     predictions, three, background, random = handed.values()
     assert torch.equal(predictions, predicted)
     ignored = masks == IGNORED
@@ -350,27 +352,31 @@ def test_confusion_against_a_loop_over_pixels(count, classes, seed):
     for image, row, column in np.ndindex(masks.shape):
         if masks[image, row, column] != IGNORED:
             expected[image, masks[image, row, column], predictions[image, row, column]] += 1
-    found = evaluate.confusion(torch.from_numpy(predictions), torch.from_numpy(masks), classes)
-    assert np.array_equal(found, expected)
+    result = evaluate.confusion(torch.from_numpy(predictions), torch.from_numpy(masks), classes)
+    assert np.array_equal(result, expected)
 
 
 @pytest.mark.parametrize("purifier", [NONE, DIRECT], ids=lambda entry: entry["name"])
 def test_every_column_by_hand(scenes, purifier):
-    found = scenes.evaluated(purifier)
+    result = scenes.evaluated(purifier)
     points = [("clean", "default"), ("fgsm@toy", "default")]
     points += [("stepped@toy", "segpgd"), ("stepped@toy", "weak")]
-    assert len(found) == COUNT * len(points)
-    assert set(found["purifier"]) == {purifier["name"]} and set(found["draw"]) == {0}
+    assert len(result) == COUNT * len(points)
+    assert set(result["purifier"]) == {purifier["name"]} and set(result["draw"]) == {0}
     for threat, point in points:
-        rows = found[(found["threat"] == threat) & (found["attack_point"] == point)]
+        rows = result[(result["threat"] == threat) & (result["attack_point"] == point)]
         assert rows["id"].tolist() == scenes.batch.ids.tolist()
         change = torch.zeros_like(scenes.batch.images)
         if threat != "clean":
             change = perturbation(scenes.made(threat.partition("@")[0]), point)
         for place, row in enumerate(rows.to_dict("records")):
             image = scenes.batch.images[place]
-            seen = image + change[place]
-            purified = scenes.blur(seen[None])[0].clamp(0, 1) if purifier is DIRECT else seen
+            attacked_images = image + change[place]
+            purified = (
+                scenes.blur(attacked_images[None])[0].clamp(0, 1)
+                if purifier is DIRECT
+                else attacked_images
+            )
             predicted = scenes.network(purified[None]).argmax(1)
             expected = evaluate.confusion(predicted, scenes.batch.labels[place][None], CLASSES)[0]
             # The folded network may take a pixel or two on a boundary for another class.
@@ -381,11 +387,13 @@ def test_every_column_by_hand(scenes, purifier):
             norms |= {"mse_before": change[place].square().mean()}
             norms |= {"mse_after": (purified - image).square().mean()}
             if purifier is DIRECT:
-                norms["error_before"] = (seen - scenes.blur(seen[None])[0]).square().sum()
+                norms["error_before"] = (
+                    (attacked_images - scenes.blur(attacked_images[None])[0]).square().sum()
+                )
             for name, value in norms.items():
                 assert row[name] == pytest.approx(value.item(), rel=1e-3, abs=1e-7), name
-    assert found["error_after"].notna().all() == (purifier is DIRECT)
-    assert found["epsilon"].isna().sum() == COUNT
+    assert result["error_after"].notna().all() == (purifier is DIRECT)
+    assert result["epsilon"].isna().sum() == COUNT
 
 
 def test_the_batch_size_changes_no_count(scenes):
@@ -397,10 +405,10 @@ def test_the_batch_size_changes_no_count(scenes):
 
 
 def test_the_attack_lowers_the_share_of_right_pixels(scenes):
-    found = scenes.evaluated(NONE)
+    result = scenes.evaluated(NONE)
     rights = {
         threat: np.trace(np.stack(rows["confusion"]).sum(0).reshape(CLASSES, CLASSES))
-        for threat, rows in found.groupby("threat")
+        for threat, rows in result.groupby("threat")
     }
     assert rights["fgsm@toy"] < 0.9 * rights["clean"]
 
@@ -430,8 +438,11 @@ def test_examples_show_masks(scenes, tmp_path):
         for point in ("segpgd", "weak"):
             group = file[f"{point}/default"]
             assert set(group) == {"seen", "purified", "prediction", "seen_prediction", "maps"}
-            seen = scenes.batch.images[:4] + perturbation(made, point)[:4]
-            for name, shown in (("seen_prediction", seen), ("prediction", scenes.blur(seen))):
+            attacked_images = scenes.batch.images[:4] + perturbation(made, point)[:4]
+            for name, shown in (
+                ("seen_prediction", attacked_images),
+                ("prediction", scenes.blur(attacked_images)),
+            ):
                 assert group[name].dtype == np.uint8 and group[name].shape == (4, SIDE, SIDE)
                 expected = scenes.network(shown.clamp(0, 1)).argmax(1)
                 assert np.mean(group[name][:] == expected.numpy()) > 0.999

@@ -24,7 +24,7 @@ def rows(path):
 
 
 def test_every_combination_is_judged(world):
-    found = rows(world.make(FILE))
+    results = rows(world.make(FILE))
     points = [("fgsm@small", "default"), ("cycled@small", "fgsm"), ("cycled@small", "pgd")]
     expected = {
         (*attack, *others)
@@ -37,11 +37,11 @@ def test_every_combination_is_judged(world):
             (0, 1),
         )
     }
-    groups = found.groupby([*KEYS, "protocol", "split_seed"])
+    groups = results.groupby([*KEYS, "protocol", "split_seed"])
     assert set(groups.groups) == expected
-    assert (found["fitted_threat"] == found["threat"]).all()
-    assert (found["fitted_point"] == found["attack_point"]).all()
-    assert np.isfinite(found["score"]).all() and (found["fit_seconds"] > 0).all()
+    assert (results["fitted_threat"] == results["threat"]).all()
+    assert (results["fitted_point"] == results["attack_point"]).all()
+    assert np.isfinite(results["score"]).all() and (results["fit_seconds"] > 0).all()
     for (*_, protocol, _), part in groups:
         assert set(part["is_adversarial"]) == {True, False}
         if protocol == "paper":  # a fifth of 20 clean and 20 adversarial rows
@@ -63,28 +63,30 @@ def test_the_file_tells_how_long_the_vectors_are(world):
 @pytest.mark.parametrize("representation", ["predicted", "hidden"])
 def test_scores_by_hand(world, protocol, representation):
     clean = read_table(world.make(IQR.format("clean"))).to_pandas()
-    made = read_table(world.make(IQR.format("cycled@small"))).to_pandas()
+    experiment = read_table(world.make(IQR.format("cycled@small"))).to_pandas()
     clean = clean[clean["attribution_point"] == "n12"]
-    made = made[(made["attribution_point"] == "n12") & (made["attack_point"] == "pgd")]
-    features = np.stack([*clean[representation], *made[representation]]).astype(np.float32)
-    is_adversarial = np.repeat([False, True], [len(clean), len(made)])
+    experiment = experiment[
+        (experiment["attribution_point"] == "n12") & (experiment["attack_point"] == "pgd")
+    ]
+    features = np.stack([*clean[representation], *experiment[representation]]).astype(np.float32)
+    is_adversarial = np.repeat([False, True], [len(clean), len(experiment)])
     ids, labels, predictions = (
-        np.concatenate([clean[name], made[name]]) for name in ("id", "label", "prediction")
+        np.concatenate([clean[name], experiment[name]]) for name in ("id", "label", "prediction")
     )
-    found = rows(world.make(FILE))
+    results = rows(world.make(FILE))
     points = world.settings(FILE)["detector"]["points"]
     for name, number in itertools.product(("forest", "svc"), (0, 1)):
         sides = split(protocol, ids, is_adversarial, labels, predictions, seed=number)
         detector = call_with(load("detectors", points[name]), seed=number, threads=1)
         detector.fit(features[sides.train], is_adversarial[sides.train])
-        part = found[
-            (found["threat"] == "cycled@small")
-            & (found["attack_point"] == "pgd")
-            & (found["attribution_point"] == "n12")
-            & (found["representation"] == representation)
-            & (found["detector_point"] == name)
-            & (found["protocol"] == protocol)
-            & (found["split_seed"] == number)
+        part = results[
+            (results["threat"] == "cycled@small")
+            & (results["attack_point"] == "pgd")
+            & (results["attribution_point"] == "n12")
+            & (results["representation"] == representation)
+            & (results["detector_point"] == name)
+            & (results["protocol"] == protocol)
+            & (results["split_seed"] == number)
         ]
         assert np.array_equal(part["id"], ids[sides.test])
         assert np.array_equal(part["is_adversarial"], is_adversarial[sides.test])
@@ -99,22 +101,22 @@ def test_a_seed_has_splits_of_its_own(world, tmp_path):
 
 
 def test_a_classifier_without_taps_has_no_hidden_representation(world, tmp_path):
-    found = rows(world.run(FILE, tmp_path / "x.parquet", {"has_hidden": False}))
-    assert set(found["representation"]) == {"predicted", "probabilities"}
+    results = rows(world.run(FILE, tmp_path / "x.parquet", {"has_hidden": False}))
+    assert set(results["representation"]) == {"predicted", "probabilities"}
 
 
 def test_what_cannot_be_measured_is_said_and_left_out(world, tmp_path, capfd):
     """No attack succeeded: there is nothing adversarial on either side."""
     features = [world.make(IQR.format(threat)) for threat in ("clean", "fgsm@small")]
-    made = features[1]
-    table = read_table(made)
+    experiment = features[1]
+    table = read_table(experiment)
     place = table.column_names.index("prediction")
     harmless = table.set_column(place, table.schema.field("prediction"), table["label"])
     features[1] = tmp_path / "harmless.parquet"
-    write_table(features[1], harmless, read_provenance(made))
+    write_table(features[1], harmless, read_provenance(experiment))
     changes = {"threats": ["fgsm@small"]}
-    found = rows(world.run(FILE, tmp_path / "x.parquet", changes, features=features))
-    assert set(found["protocol"]) == {"paper"}
+    results = rows(world.run(FILE, tmp_path / "x.parquet", changes, features=features))
+    assert set(results["protocol"]) == {"paper"}
     assert "grouped: the train side has no adversarial row" in capfd.readouterr().out
 
 
@@ -147,11 +149,11 @@ class Features:
 
     def rows(self, threat, point):
         """ids, is_adversarial, labels, predictions."""
-        clean, made = self.tables["clean"], self.tables[threat]
-        made = made[made["attack_point"] == point]
-        columns = (np.concatenate([clean[n], made[n]]) for n in ("id", "label", "prediction"))
+        clean, experiment = self.tables["clean"], self.tables[threat]
+        experiment = experiment[experiment["attack_point"] == point]
+        columns = (np.concatenate([clean[n], experiment[n]]) for n in ("id", "label", "prediction"))
         ids, labels, predictions = columns
-        return ids, np.repeat([False, True], [len(clean), len(made)]), labels, predictions
+        return ids, np.repeat([False, True], [len(clean), len(experiment)]), labels, predictions
 
 
 ATTACKS = [("fgsm@small", "default"), ("cycled@small", "fgsm"), ("cycled@small", "pgd")]
@@ -178,7 +180,7 @@ def test_what_an_attack_has_of_its_own_stays(world, transferred):
 @pytest.mark.parametrize("protocol", ["paper", "grouped"])
 def test_a_detector_judges_other_attacks_by_what_it_has_not_seen(world, transferred, protocol):
     features = Features(world)
-    found = transferred[
+    results = transferred[
         (transferred["protocol"] == protocol)
         & (transferred["attribution_point"] == "n12")
         & (transferred["representation"] == "predicted")
@@ -196,12 +198,12 @@ def test_a_detector_judges_other_attacks_by_what_it_has_not_seen(world, transfer
         else:  # of the detector's training rows only the clean ones are this attack's, too
             clean = trained[~features.rows(*fitted)[1][sides[fitted].train]]
             test = test[is_adversarial[test] | ~np.isin(ids[test], clean)]
-        part = found[
-            (found["fitted_threat"] == fitted[0])
-            & (found["fitted_point"] == fitted[1])
-            & (found["threat"] == tested[0])
-            & (found["attack_point"] == tested[1])
-            & (found["split_seed"] == number)
+        part = results[
+            (results["fitted_threat"] == fitted[0])
+            & (results["fitted_point"] == fitted[1])
+            & (results["threat"] == tested[0])
+            & (results["attack_point"] == tested[1])
+            & (results["split_seed"] == number)
         ]
         if len(set(is_adversarial[test])) < 2:
             assert part.empty
@@ -228,11 +230,11 @@ class Recorder:
 @pytest.mark.parametrize("protocol", ["paper", "grouped"])
 def test_a_detector_is_fitted_on_the_training_side_alone(world, component, tmp_path, protocol):
     """So is all that it fits before: scalers, and C and gamma of a search."""
-    made = []
+    experiment = []
 
     def recorder(seed):
-        made.append(Recorder())
-        return made[-1]
+        experiment.append(Recorder())
+        return experiment[-1]
 
     component("detectors", recorder=recorder)
     settings = world.settings(FILE)
@@ -247,9 +249,9 @@ def test_a_detector_is_fitted_on_the_training_side_alone(world, component, tmp_p
         },
     }
     world.run(FILE, tmp_path / "x.parquet", changes)
-    assert len(made) == len(ATTACKS)
+    assert len(experiment) == len(ATTACKS)
     features = Features(world)
-    for attack, machine in zip(ATTACKS, made, strict=True):
+    for attack, machine in zip(ATTACKS, experiment, strict=True):
         ids, is_adversarial, *_ = features.rows(*attack)
         clean, others = features.tables["clean"], features.tables[attack[0]]
         others = others[others["attack_point"] == attack[1]]
@@ -272,20 +274,20 @@ def test_a_detector_is_fitted_on_the_training_side_alone(world, component, tmp_p
 
 def test_no_more_than_one_point_and_representation_is_read_at_once(world, monkeypatch, tmp_path):
     """Of the hidden values of all points only one point's are held."""
-    seen = []
+    inputs = []
     read = detect.read_table
 
     def spy(*arguments, **named):
-        found = read(*arguments, **named)
-        seen.append(found)
-        return found
+        results = read(*arguments, **named)
+        inputs.append(results)
+        return results
 
     monkeypatch.setattr(detect, "read_table", spy)
     world.run(
         FILE, tmp_path / "x.parquet", {"threats": []}, features=[world.make(IQR.format("clean"))]
     )
-    assert seen
-    for table in seen:
+    assert inputs
+    for table in inputs:
         assert len(set(table["attribution_point"].to_pylist())) == 1
         vectors = {"predicted", "probabilities", "hidden"} & set(table.column_names)
         assert len(vectors) <= 1

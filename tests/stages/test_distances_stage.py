@@ -25,16 +25,16 @@ def rows(path):
 @torch.no_grad()
 def maps(network, images):
     """The tapped maps, by running the network's layers one after another."""
-    values, found = network.normalise(images), []
+    values, results = network.normalise(images), []
     for place, layer in enumerate(network.layers):
         values = layer(values.clone())
         if f"layers.{place}" in TAPS:
-            found.append(values.flatten(1).double().numpy().copy())
-    return found
+            results.append(values.flatten(1).double().numpy().copy())
+    return results
 
 
 def test_every_column_by_hand(world):
-    found = rows(world.make(PLAIN))
+    results = rows(world.make(PLAIN))
     settings = world.settings(PLAIN)
     with open_images(world.make("images/digits/few.h5")) as clean:
         network = models.load_frozen(
@@ -48,17 +48,17 @@ def test_every_column_by_hand(world):
         denoise = models.load_frozen("denoisers", weights, entry, clean)
         images = torch.from_numpy(clean.stored[:] / np.float32(255))
     with open_hdf5(world.make("seed0/digits/adversarial/cycled@small/few.h5")) as file:
-        seen = images + torch.from_numpy(file["points/pgd/perturbation"][:])
+        attacked = images + torch.from_numpy(file["points/pgd/perturbation"][:])
     with torch.no_grad():
-        purified = denoise(seen).clamp(0, 1)
-    for purifier, given in (("none", seen), ("direct", purified)):
-        pairs = zip(TAPS, maps(network, images), maps(network, given), strict=True)
+        purified = denoise(attacked).clamp(0, 1)
+    for purifier, inputs in (("none", attacked), ("direct", purified)):
+        pairs = zip(TAPS, maps(network, images), maps(network, inputs), strict=True)
         for index, (layer, a, b) in enumerate(pairs):
-            part = found[
-                (found["threat"] == "cycled@small")
-                & (found["attack_point"] == "pgd")
-                & (found["purifier"] == purifier)
-                & (found["layer_index"] == index)
+            part = results[
+                (results["threat"] == "cycled@small")
+                & (results["attack_point"] == "pgd")
+                & (results["purifier"] == purifier)
+                & (results["layer_index"] == index)
             ]
             assert list(part["layer"]) == [layer] * 12
             raw, elements = np.sqrt(((a - b) ** 2).sum(1)), a.shape[1]
@@ -75,7 +75,7 @@ def test_every_column_by_hand(world):
 
 
 def test_every_threat_meets_every_purifier_of_an_oblivious_suite(world):
-    found = rows(world.make(PLAIN))
+    results = rows(world.make(PLAIN))
     threats = [
         ("clean", "default"),
         ("fgsm@small", "default"),
@@ -83,22 +83,22 @@ def test_every_threat_meets_every_purifier_of_an_oblivious_suite(world):
         ("cycled@small", "pgd"),
     ]
     expected = set(itertools.product(threats, ("none", "direct"), range(3)))
-    groups = found.groupby(["threat", "attack_point", "purifier", "layer_index"]).size()
+    groups = results.groupby(["threat", "attack_point", "purifier", "layer_index"]).size()
     assert {((t, p), purifier, layer) for t, p, purifier, layer in groups.index} == expected
     assert set(groups) == {12}
 
 
 def test_a_clean_image_has_no_distance_to_itself(world):
-    found = rows(world.make(PLAIN))
-    itself = found[(found["threat"] == "clean") & (found["purifier"] == "none")]
+    results = rows(world.make(PLAIN))
+    itself = results[(results["threat"] == "clean") & (results["purifier"] == "none")]
     assert (itself[["l2", "ne_d", "ne_d_sqrt", "cos_d"]] == 0).all(axis=None)
-    purified = found[(found["threat"] == "clean") & (found["purifier"] == "direct")]
+    purified = results[(results["threat"] == "clean") & (results["purifier"] == "direct")]
     assert (purified["l2"] > 0).all()
 
 
 def test_under_an_adaptive_suite_a_purifier_meets_only_its_own_images(world):
-    found = rows(world.make(ADAPTIVE))
-    assert {(t, p) for t, p in zip(found["threat"], found["purifier"], strict=True)} == {
+    results = rows(world.make(ADAPTIVE))
+    assert {(t, p) for t, p in zip(results["threat"], results["purifier"], strict=True)} == {
         ("clean", "none"),
         ("clean", "direct"),
         ("clean", "adversarially"),
@@ -147,17 +147,17 @@ def test_a_purifier_may_take_gradients_of_its_own(world, component, tmp_path):
     component("purifiers", descend=descend)
     purifiers = world.settings(ADAPTIVE)["purifiers"]
     purifiers[1]["points"]["default"]["function"] = "toy.descend"
-    found = rows(world.run(ADAPTIVE, tmp_path / "a.parquet", {"purifiers": purifiers}))
-    assert np.isfinite(found["l2"]).all()
+    results = rows(world.run(ADAPTIVE, tmp_path / "a.parquet", {"purifiers": purifiers}))
+    assert np.isfinite(results["l2"]).all()
 
 
 def test_passes_are_in_full_float32(world, monkeypatch, tmp_path, with_tf32):
     """Whatever the default: no TF32 while layers are observed, and the default afterwards."""
     observe, precisions = stage._observed, set()
 
-    def look(*given):
+    def look(*inputs):
         precisions.update(with_tf32())
-        return observe(*given)
+        return observe(*inputs)
 
     monkeypatch.setattr(stage, "_observed", look)
     world.run(PLAIN, tmp_path / "x.parquet")

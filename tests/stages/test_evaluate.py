@@ -27,11 +27,11 @@ def rows(path):
 def by_hand(world):
     """The rows of one purifier's file, one image at a time through the unfolded network."""
 
-    def made(purifier: str) -> dict:
+    def experiment(purifier: str) -> dict:
         settings = world.settings(FILE.format(purifier))
         path = world.make("images/digits/few.h5")
         weights = "seed0/digits/classifiers/small.safetensors"
-        found = {}
+        results = {}
         with open_images(path) as clean:
             network = models.load_frozen(
                 "classifiers", world.make(weights), settings["classifier"], clean
@@ -48,13 +48,13 @@ def by_hand(world):
             labels, ids = clean.labels, clean.ids
         for threat, point, perturbation, epsilon in perturbations(world, settings["threats"]):
             for place, image in enumerate(pixels):
-                seen = image if perturbation is None else image + perturbation[place]
-                found[threat, point, int(ids[place])] = finite_logits(
-                    image, seen, labels[place], network, denoise
+                inputs = image if perturbation is None else image + perturbation[place]
+                results[threat, point, int(ids[place])] = finite_logits(
+                    image, inputs, labels[place], network, denoise
                 ) | {"epsilon": np.nan if epsilon is None else epsilon[place]}
-        return found
+        return results
 
-    return made
+    return experiment
 
 
 def perturbations(world, threats):
@@ -68,14 +68,14 @@ def perturbations(world, threats):
 
 
 @torch.no_grad()
-def finite_logits(image, seen, label, network, denoise) -> dict:
+def finite_logits(image, inputs, label, network, denoise) -> dict:
     def error(x):
         return float(((x.double() - denoise(x[None])[0].double()) ** 2).sum())
 
-    purified = denoise(seen[None])[0].clamp(0, 1) if denoise else seen
+    purified = denoise(inputs[None])[0].clamp(0, 1) if denoise else inputs
     logits = network(purified[None])[0].double().numpy()
     shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
-    change = (seen - image).double().numpy()
+    change = (inputs - image).double().numpy()
     after = (purified - image).double().numpy()
     return {
         "label": label,
@@ -86,19 +86,19 @@ def finite_logits(image, seen, label, network, denoise) -> dict:
         "mse_after": (after**2).mean(),
         "l2": np.sqrt((change**2).sum()),
         "linf": np.abs(change).max(),
-        "error_before": error(seen) if denoise else np.nan,
+        "error_before": error(inputs) if denoise else np.nan,
         "error_after": error(purified) if denoise else np.nan,
     }
 
 
 @pytest.mark.parametrize("purifier", ["none", "direct"])
 def test_every_column_by_hand(world, by_hand, purifier):
-    found = rows(world.make(FILE.format(purifier)))
+    results = rows(world.make(FILE.format(purifier)))
     expected = by_hand(purifier)
-    assert len(found) == len(expected) == 12 * 4
-    assert set(found["purifier"]) == {purifier} and set(found["purifier_point"]) == {"default"}
-    assert set(found["draw"]) == {0}
-    for row in found.to_dict("records"):
+    assert len(results) == len(expected) == 12 * 4
+    assert set(results["purifier"]) == {purifier} and set(results["purifier_point"]) == {"default"}
+    assert set(results["draw"]) == {0}
+    for row in results.to_dict("records"):
         wanted = expected[row["threat"], row["attack_point"], row["id"]]
         for name, value in wanted.items():
             assert row[name] == pytest.approx(value, rel=2e-4, abs=1e-6, nan_ok=True), (name, row)
@@ -149,17 +149,17 @@ def telling(images, predict, facts, *, epsilon):
 
 
 def test_no_purifier_changes_nothing(world):
-    found = rows(world.make(FILE.format("none")))
-    assert np.array_equal(found["mse_before"], found["mse_after"])
-    clean = found[found["threat"] == "clean"]
+    results = rows(world.make(FILE.format("none")))
+    assert np.array_equal(results["mse_before"], results["mse_after"])
+    clean = results[results["threat"] == "clean"]
     assert (clean["mse_before"] == 0).all() and (clean["linf"] == 0).all()
-    assert clean["epsilon"].isna().all() and found["error_before"].isna().all()
+    assert clean["epsilon"].isna().all() and results["error_before"].isna().all()
 
 
 def test_adversarial_rows_agree_with_the_attackers_success(world):
-    found = rows(world.make(FILE.format("none")))
+    results = rows(world.make(FILE.format("none")))
     for threat, point in (("fgsm@small", "default"), ("cycled@small", "pgd")):
-        part = found[(found["threat"] == threat) & (found["attack_point"] == point)]
+        part = results[(results["threat"] == threat) & (results["attack_point"] == point)]
         with open_hdf5(world.make(ADVERSARIAL.format(threat))) as file:
             success = file[f"points/{point}/success"][:].astype(bool)
             assert np.array_equal(part["id"], file["ids"][:])
@@ -176,8 +176,8 @@ def test_the_file_says_what_made_it(world):
 
 
 def test_threats_stand_in_the_order_of_the_suite(world):
-    found = rows(world.make(FILE.format("none")))
-    first = found[found["id"] == found["id"][0]]
+    results = rows(world.make(FILE.format("none")))
+    first = results[results["id"] == results["id"][0]]
     assert list(zip(first["threat"], first["attack_point"], strict=True)) == [
         ("clean", "default"),
         ("fgsm@small", "default"),
@@ -187,8 +187,8 @@ def test_threats_stand_in_the_order_of_the_suite(world):
 
 
 def test_under_an_adaptive_threat_the_purifier_meets_its_own_images(world):
-    found = rows(world.make("seed0/digits/predictions/adaptive/direct/small/few.parquet"))
-    assert set(found["threat"]) == {"clean", "bim@small+direct"}
+    results = rows(world.make("seed0/digits/predictions/adaptive/direct/small/few.parquet"))
+    assert set(results["threat"]) == {"clean", "bim@small+direct"}
 
 
 def test_a_random_purifier_is_drawn_again_and_every_point_is_judged(world, component, tmp_path):
@@ -203,11 +203,11 @@ def test_a_random_purifier_is_drawn_again_and_every_point_is_judged(world, compo
     }
     changes = {"purifier": purifier, "threats": ["clean"]}
     path = world.run(FILE.format("none"), tmp_path / "a.parquet", changes, adversarial=[])
-    found = rows(path)
-    assert len(found) == 12 * 2 * 3
+    results = rows(path)
+    assert len(results) == 12 * 2 * 3
     for point, std in (("weak", 0.1), ("strong", 0.4)):
         for draw in range(3):
-            part = found[(found["purifier_point"] == point) & (found["draw"] == draw)]
+            part = results[(results["purifier_point"] == point) & (results["draw"] == draw)]
             with open_images(world.make("images/digits/few.h5")) as clean:
                 images = torch.from_numpy(clean.stored[:] / np.float32(255))
                 noise = Noise(0, clean.ids, "none", "defender", draw=draw)
@@ -218,7 +218,7 @@ def test_a_random_purifier_is_drawn_again_and_every_point_is_judged(world, compo
     )
     keys = ["id", "purifier_point", "draw"]
     again = rows(other).sort_values(keys)
-    assert np.allclose(found.sort_values(keys)["mse_after"], again["mse_after"], rtol=1e-6)
+    assert np.allclose(results.sort_values(keys)["mse_after"], again["mse_after"], rtol=1e-6)
 
 
 def test_a_point_that_draws_nothing_is_judged_once(world, component, tmp_path):
@@ -234,8 +234,8 @@ def test_a_point_that_draws_nothing_is_judged_once(world, component, tmp_path):
         name: {"function": f"toy.{name}", "settings": {}} for name in ("noisy", "darker")
     }
     changes = {"purifier": purifier, "threats": ["clean"]}
-    found = rows(world.run(FILE.format("none"), tmp_path / "a.parquet", changes, adversarial=[]))
-    draws = found.groupby("purifier_point")["draw"].agg(["count", "max"])
+    results = rows(world.run(FILE.format("none"), tmp_path / "a.parquet", changes, adversarial=[]))
+    draws = results.groupby("purifier_point")["draw"].agg(["count", "max"])
     assert draws.loc["noisy"].tolist() == [36, 2] and draws.loc["darker"].tolist() == [12, 0]
 
 
@@ -252,15 +252,15 @@ def test_a_purifier_may_take_gradients_of_its_own(world, component, tmp_path):
     purifier = world.settings(FILE.format("direct"))["purifier"]
     purifier["points"]["default"]["function"] = "toy.descend"
     changes = {"purifier": purifier}
-    found = rows(world.run(FILE.format("direct"), tmp_path / "a.parquet", changes))
-    assert (found["error_after"] < found["error_before"]).mean() > 0.9
+    results = rows(world.run(FILE.format("direct"), tmp_path / "a.parquet", changes))
+    assert (results["error_after"] < results["error_before"]).mean() > 0.9
 
 
 def test_an_adversarial_set_of_other_images_is_refused(world, tmp_path):
     other = world.make("seed0/digits/adversarial/fgsm@small/test.h5")
-    made = [other, world.make(ADVERSARIAL.format("cycled@small"))]
+    experiment = [other, world.make(ADVERSARIAL.format("cycled@small"))]
     with pytest.raises(BadInput, match=r"fgsm@small/test\.h5 was made from other images"):
-        world.run(FILE.format("none"), tmp_path / "a.parquet", adversarial=made)
+        world.run(FILE.format("none"), tmp_path / "a.parquet", adversarial=experiment)
     assert not list(tmp_path.iterdir())
 
 

@@ -40,8 +40,8 @@ def test_classes_take_turns(labels, count):
 def predictions_of(world, purifier: str, point: str):
     """What evaluation says of images attacked by one point of `cycled`."""
     path = world.make(f"seed0/digits/predictions/plain/{purifier}/small/few.parquet")
-    found = read_table(path, PREDICTIONS).to_pandas()
-    return found[(found["threat"] == "cycled@small") & (found["attack_point"] == point)]
+    result = read_table(path, PREDICTIONS).to_pandas()
+    return result[(result["threat"] == "cycled@small") & (result["attack_point"] == point)]
 
 
 def test_images_are_shown_as_they_are_attacked_and_purified(world):
@@ -60,8 +60,8 @@ def test_images_are_shown_as_they_are_attacked_and_purified(world):
         assert set(file) == {"ids", "labels", "images", "fgsm", "pgd"}
         for point in ("fgsm", "pgd"):
             group = file[f"{point}/default"]
-            seen = images + attacked[f"points/{point}/perturbation"][:][shown]
-            assert np.allclose(group["seen"][:], seen, atol=1e-6)
+            inputs = images + attacked[f"points/{point}/perturbation"][:][shown]
+            assert np.allclose(group["seen"][:], inputs, atol=1e-6)
             assert group["purified"].shape == images.shape
             rows = predictions_of(world, "direct", point).iloc[shown]
             assert np.array_equal(group["prediction"][:], rows["prediction"])
@@ -105,14 +105,14 @@ def test_every_point_of_a_purifier_is_shown_with_the_defenders_draws(world, comp
 def test_superpixels_are_those_of_the_normalised_images(world):
     path = world.make(FILE.format("clean", "none"))
     with open_hdf5(path) as file:
-        found = file["superpixels"]
-        assert {name: set(group) for name, group in found.items()} == {
+        result = file["superpixels"]
+        assert {name: set(group) for name, group in result.items()} == {
             "blocks": {"n6", "n12"},
             "inverted": {"default"},
         }
         for name, count in (("blocks/n6", 6), ("blocks/n12", 12), ("inverted/default", 16)):
-            assert found[name].shape == (5, 28, 28)
-            for labels, image in zip(found[name][:], file["images"][:], strict=True):
+            assert result[name].shape == (5, 28, 28)
+            for labels, image in zip(result[name][:], file["images"][:], strict=True):
                 normalised = (np.moveaxis(image, 0, -1) - 0.2) / 0.4
                 assert np.array_equal(labels, superpixels.slic(normalised, n_segments=count))
     entries = read_provenance(path)["settings"]["superpixels"]
@@ -154,9 +154,9 @@ def test_maps_are_those_of_the_channels_that_the_attack_changes_most(world):
             for place, order in enumerate(group["channels"][:]):
                 assert sorted(order) == list(range(channels))
                 assert (np.diff(change[place][order]) <= 1e-5).all()
-                for name, found in maps.items():
+                for name, result in maps.items():
                     stored = group[name][place]
-                    assert np.allclose(stored, found[place][order], atol=1e-4)
+                    assert np.allclose(stored, result[place][order], atol=1e-4)
 
 
 def test_maps_are_asked_for_of_attacked_images_and_their_classifier_alone(world):
@@ -171,10 +171,10 @@ def test_maps_are_asked_for_of_attacked_images_and_their_classifier_alone(world)
 
 def test_a_module_without_maps_is_told(world, tmp_path):
     file = FILE.format("fgsm@small", "none")
-    for module, told in (
+    for module, message in (
         ("layers.7", "gives no maps but an output of shape"),
         ("layers.", "no mod"),
     ):
-        with pytest.raises(BadInput, match=rf"examples\.maps: .*{told}"):
+        with pytest.raises(BadInput, match=rf"examples\.maps: .*{message}"):
             world.run(file, tmp_path / "x.h5", {"maps": [module]})
     assert not list(tmp_path.iterdir())

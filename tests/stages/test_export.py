@@ -45,30 +45,33 @@ def read(path, tmp_path) -> dict:
 
 
 def test_adversarial_images_are_readable_by_h5py_alone(world, tmp_path):
-    found = read(world.make(FILE.format("cycled@small")), tmp_path)
+    result = read(world.make(FILE.format("cycled@small")), tmp_path)
     with (
         open_images(world.make("images/digits/few.h5")) as clean,
         open_hdf5(world.make("seed0/digits/adversarial/cycled@small/few.h5")) as attacked,
     ):
-        assert found.pop("classes") == clean.classes
-        assert set(found) == {"fgsm", "pgd"}
-        for point, given in found.items():
+        assert result.pop("classes") == clean.classes
+        assert set(result) == {"fgsm", "pgd"}
+        for point, exported in result.items():
             group = attacked["points"][point]
             images = clean.stored[:] / np.float32(255) + group["perturbation"][:]
-            assert given["shape"] == list(images.shape) and given["dtype"] == "float32"
-            assert np.isclose(given["sum"], images.sum(dtype="f8"), rtol=1e-6)
-            assert given["labels"] == clean.labels.tolist() and given["ids"] == clean.ids.tolist()
-            assert given["epsilon"] == group["epsilon"][:].tolist()
-            assert given["codec"] == "gzip"
+            assert exported["shape"] == list(images.shape) and exported["dtype"] == "float32"
+            assert np.isclose(exported["sum"], images.sum(dtype="f8"), rtol=1e-6)
+            assert (
+                exported["labels"] == clean.labels.tolist()
+                and exported["ids"] == clean.ids.tolist()
+            )
+            assert exported["epsilon"] == group["epsilon"][:].tolist()
+            assert exported["codec"] == "gzip"
 
 
 def test_clean_images_stand_in_a_group_of_their_own(world, tmp_path):
-    found = read(world.make(FILE.format("clean")), tmp_path)
+    result = read(world.make(FILE.format("clean")), tmp_path)
     with open_images(world.make("images/digits/few.h5")) as clean:
-        assert found.pop("classes") == clean.classes
+        assert result.pop("classes") == clean.classes
         total = (clean.stored[:] / np.float32(255)).sum(dtype="f8")
-    assert set(found) == {"clean"} and found["clean"]["epsilon"] is None
-    assert np.isclose(found["clean"]["sum"], total, rtol=1e-6)
+    assert set(result) == {"clean"} and result["clean"]["epsilon"] is None
+    assert np.isclose(result["clean"]["sum"], total, rtol=1e-6)
 
 
 def test_images_are_exact_and_in_the_box(world):

@@ -32,7 +32,7 @@ class Crash(Exception):
 
 def job(state: Path, ends: dict | None = None, digest: str = "d") -> tuple[dict, list]:
     """All series, and the batches that were made for them; `ends` says how a batch ends."""
-    made, ends = [], ends or {}
+    results, ends = [], ends or {}
 
     def maker(series):
         def make(rows):
@@ -41,27 +41,27 @@ def job(state: Path, ends: dict | None = None, digest: str = "d") -> tuple[dict,
                 raise Crash
             if end:
                 signal.raise_signal(end)
-            made.append((series, rows.start))
+            results.append((series, rows.start))
             values = np.stack([row(series, number) for number in range(rows.start, rows.stop)])
             return {"values": values, "even": np.arange(rows.start, rows.stop) % 2 == 0}
 
         return make
 
-    found = {}
+    result = {}
     with finished.finished_rows(state, digest, "job") as rows:
         for series, count in SERIES.items():
             values, even = np.zeros((count, 2, 2), np.float32), np.zeros(count, bool)
             for some, arrays in rows.each(series, count, SIZE, maker(series)):
                 values[some], even[some] = arrays["values"], arrays["even"]
             assert np.array_equal(even, np.arange(count) % 2 == 0)
-            found[series] = values
-    return found, made
+            result[series] = values
+    return result, results
 
 
-def assert_whole(found: dict) -> None:
-    assert found.keys() == EXPECTED.keys()
+def assert_whole(result: dict) -> None:
+    assert result.keys() == EXPECTED.keys()
     for series, values in EXPECTED.items():
-        assert np.array_equal(found[series], values)
+        assert np.array_equal(result[series], values)
 
 
 def parts(state: Path) -> list[Path]:
@@ -74,9 +74,9 @@ def eager(monkeypatch):
 
 
 def test_a_short_job_writes_no_part(tmp_path):
-    found, made = job(tmp_path)
-    assert_whole(found)
-    assert made == BATCHES and not parts(tmp_path)
+    result, results = job(tmp_path)
+    assert_whole(result)
+    assert results == BATCHES and not parts(tmp_path)
 
 
 @pytest.mark.parametrize("stop", BATCHES)
@@ -84,9 +84,9 @@ def test_a_job_that_is_asked_to_stop_keeps_all_in_one_part(tmp_path, stop):
     with pytest.raises(Preempted, match=f"job: SIGUSR1 received; {stop[0]} is saved up to row"):
         job(tmp_path, {stop: signal.SIGUSR1})
     assert len(parts(tmp_path)) == 1
-    found, made = job(tmp_path)
-    assert_whole(found)
-    assert made == BATCHES[BATCHES.index(stop) + 1 :]
+    result, results = job(tmp_path)
+    assert_whole(result)
+    assert results == BATCHES[BATCHES.index(stop) + 1 :]
 
 
 def test_a_job_that_dies_loses_the_batch_at_work(tmp_path, eager):
@@ -94,9 +94,9 @@ def test_a_job_that_dies_loses_the_batch_at_work(tmp_path, eager):
         with pytest.raises(Crash):
             job(tmp_path, {batch: Crash})
         assert len(parts(tmp_path)) == number
-    found, made = job(tmp_path)
-    assert_whole(found)
-    assert made == BATCHES[-1:]
+    result, results = job(tmp_path)
+    assert_whole(result)
+    assert results == BATCHES[-1:]
 
 
 def test_rows_go_to_disk_when_they_are_many(tmp_path, monkeypatch):
@@ -104,9 +104,9 @@ def test_rows_go_to_disk_when_they_are_many(tmp_path, monkeypatch):
     with pytest.raises(Crash):
         job(tmp_path, {("b", 6): Crash})
     assert len(parts(tmp_path)) == 1  # the seven rows of a; the six of b are not more than allowed
-    found, made = job(tmp_path)
-    assert_whole(found)
-    assert made == BATCHES[3:]
+    result, results = job(tmp_path)
+    assert_whole(result)
+    assert results == BATCHES[3:]
 
 
 def test_a_stop_while_rows_are_given_back_costs_nothing(tmp_path, eager):
@@ -125,9 +125,9 @@ def test_a_stop_while_rows_are_given_back_costs_nothing(tmp_path, eager):
 def test_another_digest_takes_nothing_over(tmp_path, eager):
     with pytest.raises(Crash):
         job(tmp_path, {("b", 0): Crash})
-    found, made = job(tmp_path, digest="e")
-    assert_whole(found)
-    assert made == BATCHES
+    result, results = job(tmp_path, digest="e")
+    assert_whole(result)
+    assert results == BATCHES
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["e", "lock"]
 
 
@@ -154,10 +154,10 @@ def test_a_damaged_part_is_noticed_and_its_rows_are_made_anew(whole, data, tmp_p
     else:
         content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     (state / name).write_bytes(content)
-    found, made = job(state)
-    assert_whole(found)
+    result, results = job(state)
+    assert_whole(result)
     lost = [BATCHES[:3], BATCHES[3:5]]
-    assert made in [one + BATCHES[5:] for one in lost]
+    assert results in [one + BATCHES[5:] for one in lost]
     assert not (state / name).exists()
 
 
@@ -231,9 +231,9 @@ def test_a_hole_is_filled_and_the_job_stopped_again(tmp_path, eager, monkeypatch
     monkeypatch.setattr(finished, "FLUSH_SECONDS", 60.0)
     with pytest.raises(Preempted):
         job(tmp_path, {("b", 6): signal.SIGTERM})
-    found, made = job(tmp_path)
-    assert_whole(found)
-    assert made == [("b", 9)]
+    result, results = job(tmp_path)
+    assert_whole(result)
+    assert results == [("b", 9)]
 
 
 def test_the_state_goes_with_remove_state(tmp_path):

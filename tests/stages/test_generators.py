@@ -63,8 +63,8 @@ def test_the_training_stage_makes_one(world, tmp_path):
     assert history[["value", "held_out_value"]].notna().all(axis=None)
     with open_images(world.make("images/digits/few.h5")) as clean:
         generate = models.denoiser(path, None, entry, clean).generate
-    made = generate(torch.zeros(2, *generate.code_shape))
-    assert made.shape == (2, 1, 28, 28) and not made.requires_grad and not generate.training
+    results = generate(torch.zeros(2, *generate.code_shape))
+    assert results.shape == (2, 1, 28, 28) and not results.requires_grad and not generate.training
 
 
 def test_its_purifier_is_judged_without_reconstruction_errors(world, weights, tmp_path):
@@ -74,9 +74,9 @@ def test_its_purifier_is_judged_without_reconstruction_errors(world, weights, tm
     changes = {"purifier": purifier, "denoiser": {**settings["denoiser"], **ENTRY}}
     changes["threats"] = ["clean"]
     path = world.run(FILE, tmp_path / "a.parquet", changes, adversarial=[], denoiser=weights)
-    found = read_table(path, PREDICTIONS).to_pandas()
-    assert len(found) == 2 * 12 and found["error_before"].isna().all()
-    assert found["error_after"].isna().all()
+    result = read_table(path, PREDICTIONS).to_pandas()
+    assert len(result) == 2 * 12 and result["error_before"].isna().all()
+    assert result["error_after"].isna().all()
     with open_images(world.make("images/digits/few.h5")) as clean:
         generate = models.denoiser(weights, None, ENTRY, clean).generate
         images = torch.from_numpy(clean.stored[:] / np.float32(255))
@@ -84,7 +84,7 @@ def test_its_purifier_is_judged_without_reconstruction_errors(world, weights, tm
             noise = Noise(0, clean.ids, "rival", "defender", draw=draw)
             purified = defense_gan(images, generate, noise, **SETTINGS)
             expected = (purified - images).square().flatten(1).mean(1)
-            part = found[found["draw"] == draw]
+            part = result[result["draw"] == draw]
             assert np.allclose(part["mse_after"], expected, rtol=1e-4)
 
 
@@ -96,11 +96,11 @@ def test_attacks_that_know_its_purifier_go_through_the_generator(world, weights,
         "denoiser": {**settings["denoiser"], **ENTRY},
         "purifier": {**settings["purifier"], "points": {"default": point}},
     }
-    found = {}
+    result = {}
     for through in ("identity", "full"):
         changes["attack"] = {**settings["attack"], "through": through}
         path = world.run(file, tmp_path / f"{through}.h5", changes, denoiser=weights)
         with open_hdf5(path, "adversarial") as stored:
-            found[through] = stored["points/default/perturbation"][:]
-        assert np.abs(found[through]).max() > 0.1
-    assert not np.allclose(found["identity"], found["full"])
+            result[through] = stored["points/default/perturbation"][:]
+        assert np.abs(result[through]).max() > 0.1
+    assert not np.allclose(result["identity"], result["full"])

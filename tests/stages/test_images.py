@@ -15,15 +15,15 @@ from advdenoise.stages.data import open_images
 from tests.real_data import ROOT, needs
 
 
-def settings(split="test", function="embedded.digits", splits=None, **given):
-    entry = {"function": function, "settings": given, "splits": splits or {}}
+def settings(split="test", function="embedded.digits", splits=None, **inputs):
+    entry = {"function": function, "settings": inputs, "splits": splits or {}}
     return {"dataset": "mine", "entry": entry, "split": split}
 
 
 def test_file_holds_the_split(tmp_path):
     path = tmp_path / "images/mine/few.h5"
-    asked = settings("few", splits={"few": {"of": "train", "size": 50}})
-    images.run(asked, path)
+    job_settings = settings("few", splits={"few": {"of": "train", "size": 50}})
+    images.run(job_settings, path)
     source = embedded.digits()
     with open_hdf5(path, "images") as file:
         ids = file["ids"][:]
@@ -36,7 +36,7 @@ def test_file_holds_the_split(tmp_path):
         assert file["images"].attrs["sha256"] == hashlib.sha256(stored.tobytes()).hexdigest()
         assert json.loads(file.attrs["classes"]) == source.classes
         assert (file.attrs["dataset"], file.attrs["split"]) == ("mine", "few")
-    assert read_provenance(path)["settings"] == asked
+    assert read_provenance(path)["settings"] == job_settings
 
 
 def test_same_bytes_in_every_file(tmp_path):
@@ -88,17 +88,17 @@ def test_images_are_read_in_blocks(folder, tmp_path, monkeypatch):
     """No read asks for more images than a chunk of the file holds."""
     from advdenoise.datasets import folders
 
-    asked = []
+    job_settings = []
     reader = folders._reader
 
     def counting(*arguments):
         read = reader(*arguments)
-        return lambda ids: asked.append(len(ids)) or read(ids)
+        return lambda ids: job_settings.append(len(ids)) or read(ids)
 
     monkeypatch.setattr(folders, "_reader", counting)
     output = tmp_path / "test.h5"
-    given = {"train": None, "size": 400}
-    images.run(settings(function="folders.imagenet_folder", **given), output, str(folder))
+    inputs = {"train": None, "size": 400}
+    images.run(settings(function="folders.imagenet_folder", **inputs), output, str(folder))
     with open_hdf5(output) as file:
         chunk = file["images"].chunks[0]
         assert chunk < 40
@@ -108,8 +108,8 @@ def test_images_are_read_in_blocks(folder, tmp_path, monkeypatch):
         # the green channel holds the number in the file's name; ids follow the sorted names
         numbers = np.array(sorted(range(20), key=str))
         assert np.array_equal(file["images"][:, 1, 0, 0], numbers[file["ids"][:] % 20])
-    assert max(asked) <= chunk
-    assert sum(asked) == 41
+    assert max(job_settings) <= chunk
+    assert sum(job_settings) == 41
 
 
 def test_broken_image_leaves_no_file(folder, tmp_path):
@@ -127,9 +127,9 @@ def test_missing_root(tmp_path):
 
 
 def test_split_that_is_too_large(tmp_path):
-    asked = settings("held_out", splits={"held_out": {"size": 1438}})
+    job_settings = settings("held_out", splits={"held_out": {"size": 1438}})
     with pytest.raises(BadInput, match=r"^datasets\.mine\.splits\.held_out\.size: 1438 .* 1437"):
-        images.run(asked, tmp_path / "x.h5")
+        images.run(job_settings, tmp_path / "x.h5")
 
 
 @pytest.mark.parametrize(
@@ -141,8 +141,8 @@ def test_split_that_is_too_large(tmp_path):
     ],
 )
 def test_real_data(function, tmp_path):
-    asked = settings("few", function, {"few": {"of": "test", "size": 70}})
-    images.run(asked, tmp_path / "few.h5", ROOT)
+    job_settings = settings("few", function, {"few": {"of": "test", "size": 70}})
+    images.run(job_settings, tmp_path / "few.h5", ROOT)
     with open_hdf5(tmp_path / "few.h5", "images") as file:
         assert len(file["images"]) == 70
         assert len(set(file["labels"][:])) > 5

@@ -41,12 +41,12 @@ def few(world):
 @torch.no_grad()
 def outputs(network, image, nodes) -> np.ndarray:
     """Chosen nodes and probabilities of one image [C,H,W]."""
-    values, found = network.normalise(image[None]), []
+    values, result = network.normalise(image[None]), []
     for place, layer in enumerate(network.layers):
         values = layer(values.clone())
         if f"layers.{place}" in nodes:
-            found.append(values.flatten()[nodes[f"layers.{place}"]].clone())
-    return torch.cat([*found, values.softmax(1)[0]]).double().numpy()
+            result.append(values.flatten()[nodes[f"layers.{place}"]].clone())
+    return torch.cat([*result, values.softmax(1)[0]]).double().numpy()
 
 
 def by_hand(network, image, segments, nodes, fill, quantile) -> tuple[np.ndarray, np.ndarray]:
@@ -70,20 +70,20 @@ def by_hand(network, image, segments, nodes, fill, quantile) -> tuple[np.ndarray
 )
 def test_features_by_hand(world, few, threat, attribution, point, segments, quantile):
     path = world.make(FILE.format(threat, attribution))
-    found = rows(path)
+    result = rows(path)
     attack_point = "pgd" if threat == "cycled@small" else "default"
-    seen = few.images
+    inputs = few.images
     if threat != "clean":
         with open_hdf5(world.make(f"seed0/digits/adversarial/{threat}/few.h5")) as file:
-            seen = seen + torch.from_numpy(file[f"points/{attack_point}/perturbation"][:])
+            inputs = inputs + torch.from_numpy(file[f"points/{attack_point}/perturbation"][:])
     nodes = read_provenance(path)["settings"]["nodes"]
     assert [len(indices) for indices in nodes.values()] == [5, 5]
-    part = found[
-        (found["attack_point"] == attack_point) & (found["attribution_point"] == point)
+    part = result[
+        (result["attack_point"] == attack_point) & (result["attribution_point"] == point)
     ].reset_index()
     assert np.array_equal(part["id"], few.ids) and np.array_equal(part["label"], few.labels)
     for place in range(0, 12, 3):
-        image = seen[place]
+        image = inputs[place]
         normalised = ((image - 0.2) / 0.4).permute(1, 2, 0).numpy()
         labels = superpixels.slic(normalised, n_segments=segments)
         if quantile != "linear":
@@ -99,10 +99,10 @@ def test_features_by_hand(world, few, threat, attribution, point, segments, quan
 
 
 def test_success_and_budget_are_those_of_the_attack(world, few):
-    found = rows(world.make(FILE.format("cycled@small", "blocks")))
-    assert len(found) == 12 * 2 * 2
+    result = rows(world.make(FILE.format("cycled@small", "blocks")))
+    assert len(result) == 12 * 2 * 2
     for point in ("fgsm", "pgd"):
-        part = found[(found["attack_point"] == point) & (found["attribution_point"] == "n6")]
+        part = result[(result["attack_point"] == point) & (result["attribution_point"] == "n6")]
         with open_hdf5(world.make("seed0/digits/adversarial/cycled@small/few.h5")) as file:
             group = file[f"points/{point}"]
             assert np.array_equal(part["epsilon"], group["epsilon"][:])
@@ -111,8 +111,8 @@ def test_success_and_budget_are_those_of_the_attack(world, few):
 
 
 def test_clean_images_have_neither_success_nor_budget(world):
-    found = read_table(world.make(FILE.format("clean", "blocks")))
-    assert found["success"].null_count == found["epsilon"].null_count == len(found)
+    result = read_table(world.make(FILE.format("clean", "blocks")))
+    assert result["success"].null_count == result["epsilon"].null_count == len(result)
 
 
 def test_nodes_are_shared_by_threats_attributions_and_splits(world):
@@ -128,11 +128,11 @@ def test_nodes_are_shared_by_threats_attributions_and_splits(world):
 
 def test_a_classifier_without_taps_gives_its_probabilities(world, few, tmp_path):
     path = world.run(FILE.format("clean", "blocks"), tmp_path / "x.parquet", {"taps": []})
-    found = read_table(path, iqr_schema(10, 10)).to_pandas()
+    result = read_table(path, iqr_schema(10, 10)).to_pandas()
     expected = rows(world.make(FILE.format("clean", "blocks")))
-    assert np.allclose(np.stack(found["hidden"]), np.stack(found["probabilities"]))
+    assert np.allclose(np.stack(result["hidden"]), np.stack(result["probabilities"]))
     assert np.allclose(
-        np.stack(found["probabilities"]), np.stack(expected["probabilities"]), atol=1e-6
+        np.stack(result["probabilities"]), np.stack(expected["probabilities"]), atol=1e-6
     )
 
 

@@ -45,8 +45,8 @@ def peaks() -> dict:
 
 @linux
 def test_the_peak_is_the_largest_and_not_the_sum(peaks):
-    found = peaks["one_after_the_other"]
-    assert len(found) == 8 and all(60 * MEGABYTE < peak < 80 * MEGABYTE for peak in found)
+    result = peaks["one_after_the_other"]
+    assert len(result) == 8 and all(60 * MEGABYTE < peak < 80 * MEGABYTE for peak in result)
 
 
 @linux

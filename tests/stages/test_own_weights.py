@@ -119,10 +119,10 @@ def test_a_network_is_what_its_file_holds(tmp_path, nets, sample, kind, name, mo
     assert read_provenance(history)["settings"] == provenance["settings"]
     with open_images(sample) as images:
         network = models.load_frozen(kind, written, entry, images)
-        given = images.batch(slice(0, 4), torch.device("cpu")).images.requires_grad_()
-    outputs = network(given)
-    assert outputs.shape == ((4, 10) if kind == "classifiers" else given.shape)
-    (gradient,) = torch.autograd.grad(outputs.square().sum(), given)
+        inputs = images.batch(slice(0, 4), torch.device("cpu")).images.requires_grad_()
+    outputs = network(inputs)
+    assert outputs.shape == ((4, 10) if kind == "classifiers" else inputs.shape)
+    (gradient,) = torch.autograd.grad(outputs.square().sum(), inputs)
     assert (gradient.flatten(1).abs().amax(1) > 0).all()
     assert not network.training and not any(p.requires_grad for p in network.parameters())
 

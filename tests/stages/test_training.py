@@ -29,15 +29,15 @@ def examples(world, monkeypatch, tmp_path):
     """Runs a training job without training; gives the examples and what else the loop gets."""
 
     def run(file: str, **changes):
-        given = {}
+        inputs = {}
 
         def watched(model, step, examples, loop, **others):
-            given.update(others, step=step, examples=examples, loop=loop)
+            inputs.update(others, step=step, examples=examples, loop=loop)
             return []
 
         monkeypatch.setattr(training, "train", watched)
         world.run(file, tmp_path / "watched.safetensors", **changes)
-        return given
+        return inputs
 
     return run
 
@@ -51,25 +51,25 @@ def test_a_classifier_is_written_with_its_history(world, name):
     settings = world.settings(CLASSIFIER.format(name))
     tensors, provenance = read_weights(path)
     assert provenance["settings"] == settings | {"precision": "float32"}
-    found = history(path)
+    results = history(path)
     epochs = settings["classifier"]["training"]["epochs"]
-    assert list(found["epoch"]) == list(range(1, epochs + 1))
-    assert list(found["iteration"]) == [10 * epoch for epoch in range(1, epochs + 1)]
-    assert set(found["metric"]) == {"accuracy"}
-    assert np.isfinite(found.drop(columns="metric")).all(axis=None)
+    assert list(results["epoch"]) == list(range(1, epochs + 1))
+    assert list(results["iteration"]) == [10 * epoch for epoch in range(1, epochs + 1)]
+    assert set(results["metric"]) == {"accuracy"}
+    assert np.isfinite(results.drop(columns="metric")).all(axis=None)
     with open_images(world.make("images/digits/held_out.h5")) as held_out:
         network = models.load_frozen("classifiers", path, settings["classifier"], held_out)
         images = torch.from_numpy(held_out.stored[:] / np.float32(255))
         with torch.no_grad():
             right = network(images).argmax(1).numpy() == held_out.labels
-    assert found["held_out_value"].iloc[-1] == pytest.approx(right.mean(), abs=1e-6)
+    assert results["held_out_value"].iloc[-1] == pytest.approx(right.mean(), abs=1e-6)
     assert set(tensors) == set(network.state_dict())
 
 
 def test_the_classifier_learns(world):
-    found = history(world.make(CLASSIFIER.format("small")))
-    assert found["held_out_value"].iloc[-1] > 0.7
-    assert found["loss"].iloc[-1] < found["loss"].iloc[0] / 2
+    results = history(world.make(CLASSIFIER.format("small")))
+    assert results["held_out_value"].iloc[-1] > 0.7
+    assert results["loss"].iloc[-1] < results["loss"].iloc[0] / 2
 
 
 def test_the_state_is_gone_once_the_weights_are_written(world):
@@ -93,8 +93,8 @@ def test_without_held_out_images_nothing_is_told_of_them(world, tmp_path):
     settings["training"]["epochs"] = 1
     path = tmp_path / "alone.safetensors"
     world.run(file, path, {"classifier": settings}, held_out=None)
-    found = read_table(path.with_name("alone.history.parquet"), HISTORY).to_pandas()
-    assert found["held_out_loss"].isna().all() and found["held_out_value"].isna().all()
+    results = read_table(path.with_name("alone.history.parquet"), HISTORY).to_pandas()
+    assert results["held_out_loss"].isna().all() and results["held_out_value"].isna().all()
 
 
 # ---------------------------------------------------------------- start and stop
@@ -102,13 +102,15 @@ def test_without_held_out_images_nothing_is_told_of_them(world, tmp_path):
 
 def test_a_classifier_stops_early_and_another_goes_on_from_it(world):
     early, late = (world.make(CLASSIFIER.format(name)) for name in ("early", "late"))
-    told = {}
+    message = {}
     for path, column in ((early, "held_out_value"), (late, "value")):
         rows = history(path)
-        told[path] = rows[rows["metric"] == "clean_accuracy"][column]
-        assert told[path].notna().all()
-    assert 1 <= len(told[early]) < 9 and told[early].iloc[-1] >= 0.5 > told[early][:-1].max()
-    assert 1 < len(told[late]) < 13 and told[late].iloc[-1] >= 0.9 > told[late][:-1].max()
+        message[path] = rows[rows["metric"] == "clean_accuracy"][column]
+        assert message[path].notna().all()
+    assert (
+        1 <= len(message[early]) < 9 and message[early].iloc[-1] >= 0.5 > message[early][:-1].max()
+    )
+    assert 1 < len(message[late]) < 13 and message[late].iloc[-1] >= 0.9 > message[late][:-1].max()
     assert read_provenance(late)["settings"]["start"]["name"] == "early"
     settings = world.settings(CLASSIFIER.format("late"))["classifier"]
     with open_images(world.make("images/digits/train.h5")) as clean:
@@ -116,7 +118,7 @@ def test_a_classifier_stops_early_and_another_goes_on_from_it(world):
         images = torch.from_numpy(clean.stored[:] / np.float32(255))
         with torch.no_grad():
             right = network(images).argmax(1).numpy() == clean.labels
-    assert told[late].iloc[-1] == pytest.approx(right.mean(), abs=1e-6)
+    assert message[late].iloc[-1] == pytest.approx(right.mean(), abs=1e-6)
 
 
 def test_training_begins_with_the_weights_of_its_start(world, monkeypatch, tmp_path):
@@ -154,15 +156,15 @@ def test_a_start_of_another_network_is_refused(world, tmp_path):
 
 
 def test_a_classifier_is_trained_on_its_split(world, examples):
-    given = examples(CLASSIFIER.format("small"))
+    inputs = examples(CLASSIFIER.format("small"))
     with open_images(world.make("images/digits/train.h5")) as clean:
-        assert np.array_equal(given["examples"].ids, clean.ids) and len(clean) == 320
-        batch = given["examples"].batch(torch.arange(320), Noise(0, clean.ids, "x"), 0)
+        assert np.array_equal(inputs["examples"].ids, clean.ids) and len(clean) == 320
+        batch = inputs["examples"].batch(torch.arange(320), Noise(0, clean.ids, "x"), 0)
         assert np.allclose(batch["images"], clean.stored[:] / np.float32(255), atol=1e-7)
         assert np.array_equal(batch["labels"], clean.labels)
     with open_images(world.make("images/digits/held_out.h5")) as clean:
-        assert np.array_equal(given["held_out"].ids, clean.ids)
-    assert given["step"].func.__name__ == "classify" and given["loop"]["epochs"] == 5
+        assert np.array_equal(inputs["held_out"].ids, clean.ids)
+    assert inputs["step"].func.__name__ == "classify" and inputs["loop"]["epochs"] == 5
 
 
 def noise_of(ids) -> Noise:
@@ -170,20 +172,20 @@ def noise_of(ids) -> Noise:
 
 
 def test_a_denoiser_meets_clean_images_and_noise_in_their_shares(world, examples):
-    given = examples(DENOISER.format("of_noise"))
+    inputs = examples(DENOISER.format("of_noise"))
     index = torch.arange(32)
-    batch = given["examples"].batch(index, noise_of(index), 0)
+    batch = inputs["examples"].batch(index, noise_of(index), 0)
     change = (batch["images"] - batch["targets"]).flatten(1)
     noisy = change.abs().amax(1) > 0
     assert noisy.sum() == 16
     bright = (batch["targets"].flatten(1) > 0.3) & (batch["targets"].flatten(1) < 0.7)
     assert change[noisy][bright[noisy]].std() == pytest.approx(0.1, rel=0.1)
     assert batch["images"].min() >= 0 and batch["images"].max() <= 1
-    assert given["held_out"] is not None
+    assert inputs["held_out"] is not None
 
 
 def test_a_denoiser_meets_threats_in_their_shares(world, examples):
-    given = examples(DENOISER.format("of_threats"))
+    inputs = examples(DENOISER.format("of_threats"))
     with open_images(world.make("images/digits/some.h5")) as clean:
         images = torch.from_numpy(clean.stored[:] / np.float32(255))
         ids = clean.ids
@@ -200,18 +202,18 @@ def test_a_denoiser_meets_threats_in_their_shares(world, examples):
     turns = []
     for epoch in (0, 1):
         index = torch.arange(64).flip(0)[:32]
-        batch = given["examples"].batch(index, noise_of(index), epoch)
+        batch = inputs["examples"].batch(index, noise_of(index), epoch)
         assert torch.allclose(batch["targets"], images[index], atol=1e-7)
         source = [
-            next(k for k, v in attacked.items() if torch.allclose(v[i], found, atol=1e-6))
-            for i, found in zip(index.tolist(), batch["images"], strict=True)
+            next(k for k, v in attacked.items() if torch.allclose(v[i], results, atol=1e-6))
+            for i, results in zip(index.tolist(), batch["images"], strict=True)
         ]
         assert sum(threat == "fgsm@small" for threat, _ in source) == 8
         assert {point for threat, point in source if threat == "cycled@small"} == {"fgsm", "pgd"}
         turns.append(source)
     assert turns[0] != turns[1]
     # The adversarial sets hold the training images alone.
-    assert given["held_out"] is None
+    assert inputs["held_out"] is None
 
 
 MIXTURE = {
@@ -225,7 +227,7 @@ MIXTURE = {
 
 def test_every_batch_of_a_mixture_holds_its_shares_exactly(world, examples):
     """Attacks with different victims and surrogates, told apart by what they did to each image."""
-    given = examples(DENOISER.format("of_mixture"))
+    inputs = examples(DENOISER.format("of_mixture"))
     attacked = {}
     with open_images(world.make("images/digits/some.h5")) as clean:
         images = torch.from_numpy(clean.stored[:] / np.float32(255))
@@ -234,38 +236,38 @@ def test_every_batch_of_a_mixture_holds_its_shares_exactly(world, examples):
         with open_hdf5(world.make(f"seed0/digits/adversarial/{threat}/some.h5")) as file:
             perturbation = torch.from_numpy(file["points/default/perturbation"][:])
         attacked[threat] = (images + perturbation).clamp(0, 1)
-    met = {threat: set() for threat in MIXTURE}
+    ids_of = {threat: set() for threat in MIXTURE}
     for epoch in range(3):
         order = torch.randperm(64, generator=torch.Generator().manual_seed(epoch))
         for index in order[:60].split(20):
             noise = Noise(0, ids[index.numpy()], "test", draw=epoch)
-            batch = given["examples"].batch(index, noise, epoch)
+            batch = inputs["examples"].batch(index, noise, epoch)
             assert torch.allclose(batch["targets"], images[index], atol=1e-7)
             fits = {
-                threat: (batch["images"] - made[index]).flatten(1).abs().amax(1) < 1e-6
-                for threat, made in attacked.items()
+                threat: (batch["images"] - experiment[index]).flatten(1).abs().amax(1) < 1e-6
+                for threat, experiment in attacked.items()
             }
             # Where two attacks did the same to an image, it may be either's.
-            told = sum(fit.int() for fit in fits.values())
-            assert (told >= 1).all()
+            message = sum(fit.int() for fit in fits.values())
+            assert (message >= 1).all()
             for threat, share in MIXTURE.items():
-                alone = int((fits[threat] & (told == 1)).sum())
+                alone = int((fits[threat] & (message == 1)).sum())
                 assert alone <= round(20 * share) <= int(fits[threat].sum())
-                met[threat] |= set(index[fits[threat]].tolist())
-    assert all(len(images) > 2 for images in met.values())
-    assert len(met["bim@other"]) > 25  # other images in each epoch
+                ids_of[threat] |= set(index[fits[threat]].tolist())
+    assert all(len(images) > 2 for images in ids_of.values())
+    assert len(ids_of["bim@other"]) > 25  # other images in each epoch
 
 
 def test_a_denoiser_is_trained_on_a_mixture(world):
-    found = history(world.make(DENOISER.format("of_mixture")))
-    assert found["loss"].iloc[-1] < found["loss"].iloc[0]
+    results = history(world.make(DENOISER.format("of_mixture")))
+    assert results["loss"].iloc[-1] < results["loss"].iloc[0]
 
 
 def test_a_denoiser_is_trained_and_denoises(world):
     path = world.make(DENOISER.format("of_noise"))
-    found = history(path)
-    assert set(found["metric"]) == {"mse"} and found["held_out_loss"].notna().all()
-    assert found["loss"].iloc[-1] < found["loss"].iloc[0]
+    results = history(path)
+    assert set(results["metric"]) == {"mse"} and results["held_out_loss"].notna().all()
+    assert results["loss"].iloc[-1] < results["loss"].iloc[0]
     adversarial = history(world.make(DENOISER.format("of_threats")))
     assert adversarial["held_out_loss"].isna().all() and len(adversarial) == 1
     settings = read_provenance(world.make(DENOISER.format("of_threats")))["settings"]
@@ -296,14 +298,14 @@ def test_weights_to_start_from_are_not_fetched_where_weights_are_stored(world):
 
 
 def test_a_step_is_handed_the_frozen_network_that_its_entry_names(world, examples):
-    given = examples(DENOISER.format("of_features"))
-    network, path = given["network"], world.make(CLASSIFIER.format("untrained"))
+    inputs = examples(DENOISER.format("of_features"))
+    network, path = inputs["network"], world.make(CLASSIFIER.format("untrained"))
     check_frozen(network)
     stored, _ = read_weights(path)
     assert all(torch.equal(t, stored[name]) for name, t in network.state_dict().items())
     settings = world.settings(DENOISER.format("of_features"))
     assert settings["network"]["name"] == "untrained"
-    assert given["step"].func.__name__ == "reconstruct"
+    assert inputs["step"].func.__name__ == "reconstruct"
     assert examples(DENOISER.format("of_noise"))["network"] is None
 
 
@@ -317,29 +319,29 @@ def test_another_network_is_another_state(world, examples):
 
 def test_a_denoiser_is_trained_on_features(world):
     path = world.make(DENOISER.format("of_features"))
-    found = history(path)
+    results = history(path)
     layers = ["layers.relu5_3", "layers.relu4_2", "layers.relu3_2"]
-    assert list(found["metric"]) == 2 * ["pixels", *layers]
-    for _, rows in found.groupby("epoch"):
+    assert list(results["metric"]) == 2 * ["pixels", *layers]
+    for _, rows in results.groupby("epoch"):
         assert rows["value"].sum() == pytest.approx(rows["loss"].iloc[0], rel=1e-5)
-    assert found["loss"].iloc[-1] < found["loss"].iloc[0]
+    assert results["loss"].iloc[-1] < results["loss"].iloc[0]
     assert read_provenance(path)["settings"]["network"]["settings"] == {"width": 2}
 
 
 def test_a_denoiser_is_guided_by_logits(world):
-    found = history(world.make(DENOISER.format("of_logits")))
-    assert set(found["metric"]) == {"agreement"} and found["held_out_value"].notna().all()
-    assert found["loss"].iloc[-1] < found["loss"].iloc[0]
-    assert 0 <= found["value"].min() <= found["value"].max() <= 1
+    results = history(world.make(DENOISER.format("of_logits")))
+    assert set(results["metric"]) == {"agreement"} and results["held_out_value"].notna().all()
+    assert results["loss"].iloc[-1] < results["loss"].iloc[0]
+    assert 0 <= results["value"].min() <= results["value"].max() <= 1
 
 
 def test_adversarial_sets_of_other_images_are_refused(world, tmp_path):
-    made = [
+    experiment = [
         world.make(f"seed0/digits/adversarial/{threat}/few.h5")
         for threat in ("fgsm@small", "cycled@small")
     ]
     with pytest.raises(BadInput, match="was made from other images"):
-        world.run(DENOISER.format("of_threats"), tmp_path / "x.safetensors", adversarial=made)
+        world.run(DENOISER.format("of_threats"), tmp_path / "x.safetensors", adversarial=experiment)
 
 
 def test_shares_are_of_the_sets_that_they_name_in_any_order(world, tmp_path):

@@ -116,10 +116,10 @@ def test_of_a_target_its_jobs_count_and_no_others(tmp_path, capsys, monkeypatch)
         PlannedJob(rule, {}, (), (f"{rule}.out",), file, 0, None)
         for rule, file in (("attack", "a.tsv"), ("figures_mine", "b.tsv"), ("flags", None))
     ]
-    asked = []
-    monkeypatch.setattr(listing, "dry_run", lambda *a, **k: asked.append((a, k)) or jobs)
+    calls = []
+    monkeypatch.setattr(listing, "dry_run", lambda *a, **k: calls.append((a, k)) or jobs)
     assert costs.main(["--configfile", "mine.yaml", "--", "mine"]) == 0
-    assert asked == [((["mine"], ["mine.yaml"], []), {"everything": True})]
+    assert calls == [((["mine"], ["mine.yaml"], []), {"everything": True})]
     printed = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert printed[0] == ["mine:"]
     assert [line[:3] for line in printed[2:]] == [

@@ -51,8 +51,8 @@ def job(name: str, *inputs: str, rule="attack", gpus=1, runtime=60, **wildcards)
 
 def ran(name: str, wall: float, core: float, device="cpu", setting=None) -> None:
     """The traces of a job that ran."""
-    made = {"settings": {"name": setting or name, "more": 1}, "device": device}
-    write_json(name, {"made": "0123456789"}, made)
+    estimate_named = {"settings": {"name": setting or name, "more": 1}, "device": device}
+    write_json(name, {"made": "0123456789"}, estimate_named)
     row = f"{wall}\t0:00:00\t1\t0\t0\t0\t0\t0\t0\t{core}\n"
     with open(f"{name}.tsv", "w", encoding="utf-8") as file:
         file.write(HEADER + row)
@@ -119,12 +119,12 @@ def test_a_second_measurement_is_laid_over_the_first(tmp_path):
 
 
 def test_without_earlier_runs_what_is_counted_is_expected():
-    (found,), unknown = expected([job("a-800")])
-    assert found.seconds.value == pytest.approx(10.0)
+    (result,), unknown = expected([job("a-800")])
+    assert result.seconds.value == pytest.approx(10.0)
     both = math.hypot(math.log(estimate.PASSES), math.log(1.1))  # the measurement's own
-    assert found.seconds.factor == pytest.approx(math.exp(both))
-    assert found.size == pytest.approx((0.25 * 800, 3.0))
-    assert (found.source, unknown) == ("counted", {})
+    assert result.seconds.factor == pytest.approx(math.exp(both))
+    assert result.size == pytest.approx((0.25 * 800, 3.0))
+    assert (result.source, unknown) == ("counted", {})
 
 
 def test_what_was_not_measured_is_told_apart():
@@ -140,10 +140,10 @@ def test_what_was_not_measured_is_told_apart():
 def test_the_same_job_takes_what_it_took():
     ran("a-800.json", 40.0, 30.0)
     again = job("a-800.json")
-    (found,), _ = expected([again], past=[again])
-    assert found.seconds.value == pytest.approx(30.0 * 40 / 15)  # looked at after 15 seconds
-    assert found.source == "measured"
-    assert found.size.value == Path("a-800.json").stat().st_size
+    (result,), _ = expected([again], past=[again])
+    assert result.seconds.value == pytest.approx(30.0 * 40 / 15)  # looked at after 15 seconds
+    assert result.source == "measured"
+    assert result.size.value == Path("a-800.json").stat().st_size
 
 
 FILE = {"device": "cpu", "things": {"a": {"costs": {"forward": {"seconds": 1.0, "factor": 1.5}}}}}
@@ -185,21 +185,21 @@ def test_damaged_unit_costs_name_what_measures_them(tmp_path, damage):
 
 def test_other_settings_and_damaged_files_say_nothing(tmp_path):
     ran("a-800.json", 40.0, 40.0, setting="other")
-    (found,), _ = expected([job("a-800.json")], past=[job("a-800.json")])
-    assert found.source == "counted"
+    (result,), _ = expected([job("a-800.json")], past=[job("a-800.json")])
+    assert result.source == "counted"
     ran("a-800.json", 40.0, 40.0)
     (tmp_path / "a-800.json").write_text("{}")
-    (found,), _ = expected([job("a-800.json")], past=[job("a-800.json")])
-    assert found.source == "counted"
+    (result,), _ = expected([job("a-800.json")], past=[job("a-800.json")])
+    assert result.source == "counted"
 
 
 def test_a_gpus_time_is_the_clocks_and_says_nothing_of_a_cpu():
     ran("a-800.json", 40.0, 30.0, GPU)
-    (found,), _ = expected([job("a-800.json")])
-    assert found.source == "counted"
+    (result,), _ = expected([job("a-800.json")])
+    assert result.source == "counted"
     known = units.Units([file_of(GPU, 0.01)])
-    (found,), _ = expected([job("a-800.json")], known)
-    assert (found.seconds.value, found.source) == (40.0, "measured")
+    (result,), _ = expected([job("a-800.json")], known)
+    assert (result.seconds.value, result.source) == (40.0, "measured")
 
 
 def test_jobs_like_those_that_ran_are_brought_to_their_ratio():
@@ -219,10 +219,10 @@ def test_jobs_like_those_that_ran_are_brought_to_their_ratio():
 
 @given(st.lists(st.tuples(st.floats(0.1, 1e4), st.floats(0.1, 1e4)), min_size=1, max_size=9))
 def test_a_fit_lies_within_the_ratios_and_is_never_sure(pairs):
-    found = estimate.fit(pairs, 2.0)
+    result = estimate.fit(pairs, 2.0)
     ratios = [measured / counted for measured, counted in pairs]
-    assert min(ratios) * 0.999 <= found.value <= max(ratios) * 1.001
-    assert found.factor >= estimate.LEAST
+    assert min(ratios) * 0.999 <= result.value <= max(ratios) * 1.001
+    assert result.factor >= estimate.LEAST
 
 
 def test_large_jobs_have_the_say():
@@ -237,19 +237,19 @@ def test_deviations_of_one_stage_add_up_and_those_of_two_do_not():
     assert estimate.total([]) == (0, 1)
 
 
-def made(name, seconds, *inputs, factor=2.0, size=0.0, **of) -> estimate.Estimate:
+def estimate_named(name, seconds, *inputs, factor=2.0, size=0.0, **of) -> estimate.Estimate:
     figures = Figure(seconds, factor), Figure(size, factor)
     return estimate.Estimate(job(name, *inputs, **of), *figures, "counted")
 
 
 def test_the_longest_chain_goes_through_what_takes_longest():
     jobs = [
-        made("end", 1, "left", "right", "there already"),
-        made("left", 5, "start"),
-        made("right", 2, "slow"),
-        made("start", 1),
-        made("slow", 3.5),
-        made("apart", 6),
+        estimate_named("end", 1, "left", "right", "there already"),
+        estimate_named("left", 5, "start"),
+        estimate_named("right", 2, "slow"),
+        estimate_named("start", 1),
+        estimate_named("slow", 3.5),
+        estimate_named("apart", 6),
     ]
     assert [one.job.name for one in estimate.longest_chain(jobs)] == ["start", "left", "end"]
     assert estimate.longest_chain([]) == []
@@ -263,8 +263,8 @@ def text(*estimates, device=GPU) -> str:
 
 
 def test_stages_total_and_chain_are_printed():
-    images = made("i", 36, rule="images", gpus=0, size=2e9)
-    shown = text(images, made("a", 7200, "i"), made("b", 3600, "i", size=1e9))
+    images = estimate_named("i", 36, rule="images", gpus=0, size=2e9)
+    shown = text(images, estimate_named("a", 7200, "i"), estimate_named("b", 3600, "i", size=1e9))
     rows = [line.split() for line in shown.splitlines()]
     assert ["attack", "2", "3", "x2", "3", "x2", "1", "x2", "2", "h", "x2", "2", "counted"] in rows
     assert ["images", "1", "-", "0.01", "x2", "2", "x2", "36", "s", "x2", "1", "counted"] in rows
@@ -272,23 +272,31 @@ def test_stages_total_and_chain_are_printed():
 
 
 def test_hours_of_a_gpu_are_not_made_up():
-    shown = text(made("a", 7200), device="cpu")
+    shown = text(estimate_named("a", 7200), device="cpu")
     assert "not known" in shown
     assert "under a minute" not in shown
     cpu = SimpleNamespace(device="cpu", devices=["cpu"])
-    (told,) = report.heading("papers", [made("a", 1)], cpu, "--configfile f.yaml")
-    assert "No GPU has been measured" in told
-    assert "`python -m tools.plan.unit_costs --configfile f.yaml` on a machine that has one" in told
+    (message,) = report.heading("papers", [estimate_named("a", 1)], cpu, "--configfile f.yaml")
+    assert "No GPU has been measured" in message
+    assert (
+        "`python -m tools.plan.unit_costs --configfile f.yaml` on a machine that has one" in message
+    )
     gpu = SimpleNamespace(device=GPU, devices=["cpu", GPU])
     assert (
-        "GPU jobs on one NVIDIA H200 each" in report.heading("papers", [made("a", 1)], gpu, "")[0]
+        "GPU jobs on one NVIDIA H200 each"
+        in report.heading("papers", [estimate_named("a", 1)], gpu, "")[0]
     )
 
 
 def test_short_and_long_jobs_are_told():
     day = 24 * 3600
-    long = [made(f"long{n:02}", (2 + n) * day, runtime=10**6) for n in range(12)]
-    shown = text(made("a", 59), made("b", 61), made("c", 5, rule="images", gpus=0), *long)
+    long = [estimate_named(f"long{n:02}", (2 + n) * day, runtime=10**6) for n in range(12)]
+    shown = text(
+        estimate_named("a", 59),
+        estimate_named("b", 61),
+        estimate_named("c", 5, rule="images", gpus=0),
+        *long,
+    )
     assert "Jobs on a GPU expected to take under a minute: 1 of 14 (attack 1)" in shown
     assert "Jobs expected to take over a day: 12" in shown
     assert "  attack 13 d x2  long11" in shown
@@ -297,16 +305,21 @@ def test_short_and_long_jobs_are_told():
 
 
 def test_jobs_beyond_their_runtime_are_named():
-    shown = text(made("a", 3700), made("b", 1900), made("c", 1700), made("d", 1e6, runtime=None))
+    shown = text(
+        estimate_named("a", 3700),
+        estimate_named("b", 1900),
+        estimate_named("c", 1700),
+        estimate_named("d", 1e6, runtime=None),
+    )
     assert "Jobs expected to exceed their `runtime`: 1\n  attack 1 h x2 of 1 h  a" in shown
     assert "Jobs that may exceed it within their factor: attack 1" in shown
 
 
 def test_what_was_not_measured_is_printed_with_the_remedy():
-    told = report.missing({"classifiers x": [job("a"), job("b")]}, "--configfile f.yaml")
-    assert told[0].startswith("2 jobs are left out")
-    assert "`python -m tools.plan.unit_costs --configfile f.yaml`" in told[0]
-    assert told[1] == "  classifiers x (2 jobs)"
+    message = report.missing({"classifiers x": [job("a"), job("b")]}, "--configfile f.yaml")
+    assert message[0].startswith("2 jobs are left out")
+    assert "`python -m tools.plan.unit_costs --configfile f.yaml`" in message[0]
+    assert message[1] == "  classifiers x (2 jobs)"
     assert report.missing({}, "") == []
 
 

@@ -30,11 +30,11 @@ def extents(dataset: dict, **more) -> Extents:
 
 def check(entry: dict, root=None) -> None:
     source = call_with(sources.load("datasets", entry), root=root)
-    found = extents(entry).of("other")
-    assert (found.train, found.test) == (len(source.train_labels), len(source.test_labels))
-    assert found.shape == source.read(np.zeros(1, np.int64)).shape[1:]
-    assert found.classes == len(source.classes)
-    assert found.dense == (source.masks is not None)
+    result = extents(entry).of("other")
+    assert (result.train, result.test) == (len(source.train_labels), len(source.test_labels))
+    assert result.shape == source.read(np.zeros(1, np.int64)).shape[1:]
+    assert result.classes == len(source.classes)
+    assert result.dense == (source.masks is not None)
 
 
 @pytest.mark.parametrize("settings", [{}, {"train": 30}, {"train": 12, "test": 5}])
@@ -47,15 +47,15 @@ def test_embedded_images(settings):
 def test_images_with_masks_that_are_not_there():
     entry = {"function": "segmentation.voc2012", "settings": {"sbd": True}}
     assert extents(entry).of("other") == (10_582, 1449, (3, 513, 513), 21, None, True)
-    found = extents({"function": "segmentation.camvid"})
-    assert found.of("other")[:4] == (367, 233, (3, 353, 481), 11)
-    assert "as many images as the whole CamVid (367 and 233)" in found.assumptions[0]
+    result = extents({"function": "segmentation.camvid"})
+    assert result.of("other")[:4] == (367, 233, (3, 353, 481), 11)
+    assert "as many images as the whole CamVid (367 and 233)" in result.assumptions[0]
 
 
 @needs("CamVid")
 def test_images_with_masks_of_a_data_root():
-    found = extents({"function": "segmentation.camvid"}, data_root=str(ROOT)).of("other")
-    assert (found.train, found.test, found.dense) == (40, 12, True)
+    result = extents({"function": "segmentation.camvid"}, data_root=str(ROOT)).of("other")
+    assert (result.train, result.test, result.dense) == (40, 12, True)
 
 
 @pytest.mark.parametrize(
@@ -78,21 +78,21 @@ def test_splits_have_the_sizes_that_are_drawn():
         "few": {"of": "test", "size": 7},
     }
     entry = {"function": "embedded.digits", "splits": splits}
-    found = extents(entry)
+    result = extents(entry)
     source = sources.load("datasets", entry)()
     for split in ("train", "test", *splits):
-        assert found.size("other", split) == len(draw_split(source, "other", split, splits)), split
+        assert result.size("other", split) == len(draw_split(source, "other", split, splits)), split
 
 
 def test_a_folder_is_assumed_until_its_root_is_given(tmp_path):
     from PIL import Image
 
     entry = {"function": "folders.imagenet_folder", "settings": {"size": 8}}
-    found = extents(entry)
-    assert found.of("other").shape == (3, 8, 8)
-    assert found.of("other").train == 1_281_167
-    (told,) = found.assumptions
-    assert told.startswith(
+    result = extents(entry)
+    assert result.of("other").shape == (3, 8, 8)
+    assert result.of("other").train == 1_281_167
+    (assumption,) = result.assumptions
+    assert assumption.startswith(
         "Assumed of data set other: as many images as ImageNet (1,281,167 and 50,000)"
     )
     for place in ("train/cat/1", "train/cat/2", "train/dog/3", "val/cat/4", "val/dog/5"):

@@ -115,8 +115,8 @@ def test_a_dry_run_of_snakemake_itself(tmp_path, monkeypatch):
         ["train_classifier", "train_denoiser", "calibrate", "choose", "distances", "examples"]
         + ["cost"] + 3 * ["attack"] + 2 * ["evaluate"] + 2 * ["iqr"]
     )  # fmt: skip
-    made = {path for job in jobs for path in job.outputs}
-    assert all(set(job.inputs) <= made for job in jobs)
+    results = {path for job in jobs for path in job.outputs}
+    assert all(set(job.inputs) <= results for job in jobs)
     assert all(job.benchmark and job.runtime for job in jobs)
     with pytest.raises(BadInput, match="(?s)refuses the dry run: nonsense: is no target; "):
         listing.dry_run(["nonsense"], [], [])
@@ -125,13 +125,13 @@ def test_a_dry_run_of_snakemake_itself(tmp_path, monkeypatch):
 def test_the_configuration_is_what_snakemake_hands_to_the_workflow(tmp_path, monkeypatch):
     folder = mini.copy_code(tmp_path / "code")
     (folder / "mine.yaml").write_text("{attacks: {pgd: {settings: {steps: 7}}}}")
-    given = ["config/config.yaml", "mine.yaml"]
+    files = ["config/config.yaml", "mine.yaml"]
     target = f"{mini.ROOT}/images/digits/test.h5"
     done = mini.snakemake(
-        folder, "--cores", "1", target, "--configfile", *given, "--config", "batch=32"
+        folder, "--cores", "1", target, "--configfile", *files, "--config", "batch=32"
     )
     assert done.returncode == 0, done.stdout
     monkeypatch.chdir(folder)
 
-    ours = configuration.read(yaml_files.requested(given, ["batch=32"]))
+    ours = configuration.read(yaml_files.requested(files, ["batch=32"]))
     assert yaml.safe_load((folder / mini.ROOT / "config.yaml").read_text()) == ours

@@ -12,12 +12,12 @@ from tools.plan import measure as measuring
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    found = mini.copy_code(tmp_path / "code")
-    monkeypatch.chdir(found)
-    monkeypatch.setenv("PYTHONPATH", str(found / "src"))
+    result = mini.copy_code(tmp_path / "code")
+    monkeypatch.chdir(result)
+    monkeypatch.setenv("PYTHONPATH", str(result / "src"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(measuring, "_SECONDS", 1e-6)
-    return found
+    return result
 
 
 def printed(capsys, *arguments: str) -> str:
@@ -26,9 +26,9 @@ def printed(capsys, *arguments: str) -> str:
 
 
 def test_a_plan_before_anything_was_measured_says_what_to_run(folder, capsys):
-    told = printed(capsys, f"{mini.ROOT}/tables/detection/auc.csv")
-    assert "10 jobs are left out" in told
-    assert "`python -m tools.plan.unit_costs` measures them" in told
+    text = printed(capsys, f"{mini.ROOT}/tables/detection/auc.csv")
+    assert "10 jobs are left out" in text
+    assert "`python -m tools.plan.unit_costs` measures them" in text
 
 
 def test_a_mistake_is_one_sentence(folder, capsys):

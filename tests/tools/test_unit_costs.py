@@ -69,15 +69,15 @@ def test_every_use_that_is_asked_for_is_measured(tmp_path, capsys):
 
 
 def test_weights_that_cost_nothing_are_not_fetched(tmp_path, monkeypatch):
-    asked = []
+    calls = []
 
     def load(kind, entry):
-        asked.append(entry)
+        calls.append(entry)
         return sources.load(kind, entry)
 
     monkeypatch.setattr(models, "load", load)
     measured = measure.measure([Use(TIMM, FORWARD)], 2, tmp_path)
-    assert asked == [{"function": "zoo.timm_model", "settings": {"model": "resnet10t"}}]
+    assert calls == [{"function": "zoo.timm_model", "settings": {"model": "resnet10t"}}]
     assert measured[TIMM.key]["costs"][FORWARD]["seconds"] > 0
 
 
@@ -85,8 +85,8 @@ def test_what_cannot_be_built_is_told_and_left_out(tmp_path, capsys):
     odd = DENOISER._replace(size=(1, 30, 30, 10))
     measured = measure.measure([Use(odd, FORWARD), Use(LENET, FORWARD)], 8, tmp_path)
     assert set(measured) == {LENET.key}
-    told = capsys.readouterr().out
-    assert f"not measured: {odd.key}: autoencoders.seven_layer: sides must be" in told
+    printed = capsys.readouterr().out
+    assert f"not measured: {odd.key}: autoencoders.seven_layer: sides must be" in printed
 
 
 def test_a_start_is_that_of_the_jobs_own_script(tmp_path):
@@ -101,7 +101,7 @@ def test_a_start_is_that_of_the_jobs_own_script(tmp_path):
 def test_a_network_is_measured_in_the_state_of_its_use(
     tmp_path, monkeypatch, what, trains, wants_weights
 ):
-    seen = []
+    inputs = []
 
     class Network(nn.Module):
         def __init__(self):
@@ -109,16 +109,16 @@ def test_a_network_is_measured_in_the_state_of_its_use(
             self.weight = nn.Parameter(torch.ones(1))
 
         def forward(self, images):
-            seen.append((self.training, self.weight.requires_grad, torch.is_grad_enabled()))
+            inputs.append((self.training, self.weight.requires_grad, torch.is_grad_enabled()))
             return images * self.weight
 
     monkeypatch.setattr(models, "build", lambda *_: Network())
     measure.measure([Use(DENOISER, what)], 8, tmp_path)
-    assert set(seen) == {(trains, wants_weights, what != FORWARD)}
+    assert set(inputs) == {(trains, wants_weights, what != FORWARD)}
 
 
 def test_a_measurement_is_the_median_of_several_after_the_first(monkeypatch):
     times = iter([0.0, 9.0, 9.0, 10.0, 10.0, 12.0, 12.0, 15.0, 15.0, 19.0, 19.0, 21.0])
     monkeypatch.setattr(measure, "_SECONDS", 100.0)
-    found = measure._cost(lambda: None, 2, lambda: next(times))
-    assert found == {"seconds": 1.0, "factor": 1.5}
+    result = measure._cost(lambda: None, 2, lambda: next(times))
+    assert result == {"seconds": 1.0, "factor": 1.5}

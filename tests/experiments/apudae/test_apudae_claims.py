@@ -13,7 +13,7 @@ from tests.fake_results import IMAGES, Results, rows
 CIFAR = {"classifier": "resnet18", "dataset": "cifar10"}
 
 
-class Made:
+class FakeExperiment:
     """The claims by quantity, from fabricated results that may be changed first."""
 
     def __init__(self, root, config: dict):
@@ -26,19 +26,19 @@ class Made:
         frame = self.predictions.frame.copy()
         for change in changes:
             change(frame)
-        found = claims_of.claims(self.predictions.of(frame), self.calibration)
-        told = {claim.quantity: claim for claim in found}
-        assert len(told) == len(found)
-        return told
+        result = claims_of.claims(self.predictions.of(frame), self.calibration)
+        by_quantity = {claim.quantity: claim for claim in result}
+        assert len(by_quantity) == len(result)
+        return by_quantity
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, apudae_file):
-    return Made(tmp_path_factory.mktemp("claims"), apudae_file)
+def experiment(tmp_path_factory, apudae_file):
+    return FakeExperiment(tmp_path_factory.mktemp("claims"), apudae_file)
 
 
-def test_published_differences_are_those_of_the_papers_tables(made):
-    claims = made.claims()
+def test_published_differences_are_those_of_the_papers_tables(experiment):
+    claims = experiment.claims()
     cifar, net = "cifar10, test: accuracy of ", "imagenet, studied: accuracy of "
     counter = "APuDAE (Best) - {}, counter attack {}"
     for quantity, published in (
@@ -79,8 +79,8 @@ def test_published_differences_are_those_of_the_papers_tables(made):
         (0.8, 0.8, ("does not", "does not")),
     ],
 )
-def test_more_iterations(made, clean, robust, verdicts):
-    claims = made.claims(
+def test_more_iterations(experiment, clean, robust, verdicts):
+    claims = experiment.claims(
         right(0.8, purifier_point="a12", **CIFAR),
         right(clean, purifier_point="a18", threat="clean", **CIFAR),
         right(robust, purifier_point="a18", threat="colour@resnet18", **CIFAR),
@@ -93,10 +93,10 @@ def test_more_iterations(made, clean, robust, verdicts):
         assert claim.estimate.value == pytest.approx(robust - 0.8)
 
 
-def test_noise_is_compared_with_the_best_of_the_others(made):
+def test_noise_is_compared_with_the_best_of_the_others(experiment):
     others = ["a12", "a15", "a18", "b", "c", "d", "e", "g", "g_each_step"]
     attacked = {"threat": "colour@resnet18", **CIFAR}
-    claims = made.claims(
+    claims = experiment.claims(
         right(0.3, purifier_point=others, **attacked),
         right(0.6, purifier_point="c", **attacked),
         right(0.9, purifier_point="f", **attacked),
@@ -107,9 +107,9 @@ def test_noise_is_compared_with_the_best_of_the_others(made):
     assert claims["cifar10, test: accuracy of G - F, BIM"].estimate.value == pytest.approx(-0.6)
 
 
-def test_a_transformation_on_imagenet(made):
+def test_a_transformation_on_imagenet(experiment):
     names = {"dataset": "imagenet", "classifier": "resnet18", "threat": "low@resnet18"}
-    claims = made.claims(
+    claims = experiment.claims(
         right(0.5, purifier_point="a12", **names), right(1.0, purifier_point="transformed", **names)
     )
     for setting in ("first", "second"):
@@ -118,8 +118,8 @@ def test_a_transformation_on_imagenet(made):
 
 
 @pytest.mark.parametrize(("share", "verdict"), [(1.0, "holds"), (0.2, "does not")])
-def test_counter_attacks(made, share, verdict):
-    claims = made.claims(
+def test_counter_attacks(experiment, share, verdict):
+    claims = experiment.claims(
         right(share, threat=["counter_a@resnet18+best_f", "counter_b@resnet18+best_f"], **CIFAR),
         right(
             0.6, threat=["counter_a@resnet18+direct_red", "counter_b@resnet18+direct_red"], **CIFAR
@@ -141,9 +141,9 @@ def test_counter_attacks(made, share, verdict):
     assert adaptive.estimate.value == pytest.approx(0.9 * share - 0.9, abs=1 / IMAGES)
 
 
-def test_of_counter_attack_b_the_worst_point_counts(made):
+def test_of_counter_attack_b_the_worst_point_counts(experiment):
     threat = "counter_b@resnet18+best_f"
-    claims = made.claims(
+    claims = experiment.claims(
         right(0.9, threat=threat, **CIFAR),
         right(0.1, threat=threat, attack_point="l1", **CIFAR),
         right(0.4, threat="counter_b@resnet18+direct_red", **CIFAR),
@@ -159,8 +159,8 @@ def test_two_denoisers_on_the_same_images_are_not_mixed(tmp_path, apudae):
     table = apudae["experiments"]["apudae"]["tables"]["claims"]
     table["predictions"] = {**CIFAR, "suite": ["colour", "low"], "split": "test"}
     table["calibration"] = {"dataset": "cifar10", "denoiser": "red"}
-    made = Made(tmp_path, apudae)
-    claims = made.claims(
+    experiment = FakeExperiment(tmp_path, apudae)
+    claims = experiment.claims(
         right(0.2, purifier="apudae", purifier_point="direct", threat="clean"),
         right(0.5, purifier="apudae_imagenet", purifier_point="direct", threat="clean"),
         right(0.9, purifier="apudae_imagenet", purifier_point="transformed", threat="clean"),
@@ -187,10 +187,10 @@ def errors(before, after, **names):
     ("of_d", "of_e", "verdicts"),
     [(3.0, 2.0, ("holds", "holds")), (1.0, 1.0, ("does not", "does not"))],
 )
-def test_errors_of_clean_images_below_the_mean(made, of_d, of_e, verdicts):
+def test_errors_of_clean_images_below_the_mean(experiment, of_d, of_e, verdicts):
     """The calibration's mean is 4: half of the images, of 2, lie below it."""
     names = {"threat": "clean", **CIFAR}
-    claims = made.claims(
+    claims = experiment.claims(
         errors(2.0, of_d, purifier_point="d", **names),
         errors(2.0, of_e, purifier_point="e", **names),
     )
@@ -209,10 +209,10 @@ def test_errors_of_clean_images_below_the_mean(made, of_d, of_e, verdicts):
         (0.7, 0.7, ("not decidable", "does not")),
     ],
 )
-def test_a_network_trained_on_fgsm_under_several_steps(made, bim, pgd_trained, verdicts):
+def test_a_network_trained_on_fgsm_under_several_steps(experiment, bim, pgd_trained, verdicts):
     """To lose less than a tenth is no lack of robustness; nor is to keep more than PGD's."""
     grey = {"dataset": "mnist"}
-    claims = made.claims(
+    claims = experiment.claims(
         right(0.8, threat="grey@robust_mlp", attack_point="fgsm", **grey),
         right(bim, threat="grey@robust_mlp", attack_point="pgd", **grey),
         right(pgd_trained, threat="grey@robust_mlp_pgd", attack_point="pgd", **grey),
@@ -232,9 +232,9 @@ def test_a_network_trained_on_fgsm_under_several_steps(made, bim, pgd_trained, v
 
 
 @pytest.mark.parametrize(("share", "verdict"), [(0.9, "holds"), (0.1, "does not")])
-def test_better_than_the_others_under_attacks_that_do_not_know_it(made, share, verdict):
+def test_better_than_the_others_under_attacks_that_do_not_know_it(experiment, share, verdict):
     grey = {"threat": "grey@mlp", "dataset": "mnist"}
-    claims = made.claims(
+    claims = experiment.claims(
         right(0.5, purifier=["magnet1", "magnet2", "defense_gan"], **grey),
         right(0.5, threat="grey@robust_mlp", dataset="mnist"),
         right(share, purifier="apudae", **grey),
@@ -251,9 +251,9 @@ def test_better_than_the_others_under_attacks_that_do_not_know_it(made, share, v
 
 
 @pytest.mark.parametrize(("share", "verdict"), [(0.9, "holds"), (0.5, "does not")])
-def test_noise_at_each_step_against_none(made, share, verdict):
+def test_noise_at_each_step_against_none(experiment, share, verdict):
     names = {"threat": "colour@resnet18", "purifier": "apudae", **CIFAR}
-    claims = made.claims(
+    claims = experiment.claims(
         right(0.5, purifier_point="e", **names),
         right(share, purifier_point="f", **names),
         right(0.1, purifier_point="f_logged", **names),
@@ -265,7 +265,7 @@ def test_noise_at_each_step_against_none(made, share, verdict):
 @pytest.mark.parametrize(
     ("attacked", "verdict"), [(3.0, "holds"), (2.0, "does not"), (1.0, "does not")]
 )
-def test_the_premise_is_judged_image_by_image(made, attacked, verdict):
+def test_the_premise_is_judged_image_by_image(experiment, attacked, verdict):
     """Errors of clean images are 1 and 3, attacked ones differ by a constant; the mean is 4."""
 
     def errors_of(value, **names):
@@ -276,7 +276,7 @@ def test_the_premise_is_judged_image_by_image(made, attacked, verdict):
 
         return change
 
-    claims = made.claims(
+    claims = experiment.claims(
         errors_of(2.0, threat="clean", **CIFAR),
         errors_of(attacked, threat=["colour@resnet18", "cw_random@resnet18"], **CIFAR),
     )
@@ -291,31 +291,31 @@ def test_the_premise_is_judged_image_by_image(made, attacked, verdict):
     assert not [quantity for quantity in claims if "magnet" in quantity]
 
 
-def test_an_image_whose_error_is_unknown_is_not_left_out_of_the_premise(made):
+def test_an_image_whose_error_is_unknown_is_not_left_out_of_the_premise(experiment):
     def change(frame) -> None:
         attacked = rows(frame, threat="colour@resnet18", **CIFAR)
         frame.loc[attacked & (frame["id"] == frame["id"].min()), "error_before"] = float("nan")
 
     quantity = "cifar10, test, red: error of adversarial less that of clean images in % of the mean"
-    assert made.claims(change)[f"{quantity}, FGSM"].verdict == "not decidable"
+    assert experiment.claims(change)[f"{quantity}, FGSM"].verdict == "not decidable"
 
 
 @pytest.mark.parametrize(("after", "verdict"), [(1.0, "holds"), (2.5, "does not")])
-def test_a_lowers_the_error_of_clean_images_too(made, after, verdict):
+def test_a_lowers_the_error_of_clean_images_too(experiment, after, verdict):
     def change(frame) -> None:
         chosen = rows(frame, purifier="apudae", purifier_point="a12", **CIFAR)
         frame.loc[chosen, "error_before"] = 2.0
         frame.loc[chosen, "error_after"] = after
 
-    claims = made.claims(change)
+    claims = experiment.claims(change)
     for attack in ("clean", "FGSM", "BIM", "CW"):
         claim = claims[f"cifar10, test, red: change of the error in % of the mean, A, {attack}"]
         assert claim.verdict == verdict and claim.estimate.n == IMAGES
         assert claim.estimate.value == pytest.approx(25 * (after - 2))
 
 
-def test_an_error_without_its_calibration_is_not_decidable(made):
-    claims = claims_of.claims(made.predictions, made.calibration[:1])
+def test_an_error_without_its_calibration_is_not_decidable(experiment):
+    claims = claims_of.claims(experiment.predictions, experiment.calibration[:1])
     verdicts = {claim.verdict for claim in claims if "unet: error" in claim.quantity}
     assert verdicts == {"not decidable: the calibration of unet is not among the files"}
 
@@ -325,7 +325,7 @@ def test_what_was_not_computed_is_not_decidable(tmp_path, apudae):
     apudae["suites"]["colour"] = {"threats": ["clean"], "purifiers": ["none", "direct_red"]}
     crossing = {"dataset": "cifar10", "classifier": "resnet18", "suite": "colour", "split": "test"}
     table["predictions"] = crossing
-    claims = Made(tmp_path, apudae).claims()
+    claims = FakeExperiment(tmp_path, apudae).claims()
     assert claims and all(claim.reason for claim in claims.values())
     verdict = claims["accuracy of G - F, clean images"].verdict
     assert verdict == "not decidable: G and F were not compared"

@@ -111,7 +111,7 @@ def test_the_gradient_is_the_mean_over_draws_fresh_at_each_step(
     purify = models.purifier(point, using)
     draws, steps = 3, 2
     noises = [Noise(0, IDS, "best", "attacker", draw=draw) for draw in range(draws)]
-    now, met = images, []
+    now, threat_classifier = images, []
     for _ in range(steps):
         slopes = []
         for noise in noises:
@@ -120,16 +120,16 @@ def test_the_gradient_is_the_mean_over_draws_fresh_at_each_step(
                 purified = purify(leaf, noise)
             else:
                 purified = leaf + (purify(now, noise) - now)
-            met.append(purified.detach())
+            threat_classifier.append(purified.detach())
             loss = functional.cross_entropy(classifier(purified), labels, reduction="sum")
             slopes.append(torch.autograd.grad(loss, leaf)[0])
         mean = torch.stack(slopes).mean(0)
         now = (now + 0.03 * mean.sign()).clamp(images - 0.1, images + 0.1).clamp(0, 1)
     predict = behind(networks, point, draws=draws, through=through)
-    found = gradient.bim(images, labels, False, predict, epsilon=0.1, alpha=0.03, steps=steps)
-    assert torch.allclose(images + found, now, atol=1e-9)
-    for place, purified in enumerate(met):
-        assert not any(torch.equal(purified, other) for other in met[:place])
+    result = gradient.bim(images, labels, False, predict, epsilon=0.1, alpha=0.03, steps=steps)
+    assert torch.allclose(images + result, now, atol=1e-9)
+    for place, purified in enumerate(threat_classifier):
+        assert not any(torch.equal(purified, other) for other in threat_classifier[:place])
 
 
 @random_purifiers
@@ -185,55 +185,55 @@ def entry(**more) -> dict:
 @pytest.mark.parametrize("draws", [1, 4])
 def test_an_entry_s_draws_are_taken(draws, networks, images, labels):
     point = points()["g"]
-    found = run(networks, entry(draws=draws), point, images, labels)
+    result = run(networks, entry(draws=draws), point, images, labels)
     predict = behind(networks, point, draws=draws)
     expected = gradient.bim(images, labels, False, predict, **BIM["settings"])
-    assert torch.equal(found, expected)
+    assert torch.equal(result, expected)
     alone = run(networks, entry(draws=draws), point, images, labels, [2])
-    assert torch.allclose(alone[0], found[2], atol=1e-9)
+    assert torch.allclose(alone[0], result[2], atol=1e-9)
 
 
 def test_more_draws_are_another_gradient(networks, images, labels):
     point = points()["g"]
-    found = [run(networks, entry(draws=draws), point, images, labels) for draws in (1, 4)]
-    assert not torch.allclose(*found)
+    result = [run(networks, entry(draws=draws), point, images, labels) for draws in (1, 4)]
+    assert not torch.allclose(*result)
 
 
 def test_one_draw_is_made_of_a_purifier_without_noise(networks, images, labels, capsys):
-    asked = []
+    calls = []
 
     class Counting(nn.Module):
-        def forward(self, given):
-            asked.append(len(given))
-            return networks[0](given)
+        def forward(self, inputs):
+            calls.append(len(inputs))
+            return networks[0](inputs)
 
     counted = (Counting().eval(), networks[1])
     point = {"function": "apudae.a", "settings": {"steps": 2}}
-    found = run(counted, entry(draws=5), point, images, labels)
-    assert asked == [N] * 3  # two steps and the judge
+    result = run(counted, entry(draws=5), point, images, labels)
+    assert calls == [N] * 3  # two steps and the judge
     assert capsys.readouterr().out == (
         "eot@small+best: purifier best draws nothing, so 1 draw is made\n"
     )
-    assert torch.equal(found, run(networks, entry(), point, images, labels))
+    assert torch.equal(result, run(networks, entry(), point, images, labels))
     assert not capsys.readouterr().out
 
 
 def test_softened_outputs_are_softened_draw_by_draw(networks, images, labels):
     point = points()["g"]
-    found = run(networks, entry(draws=2, output="probabilities"), point, images, labels)
+    result = run(networks, entry(draws=2, output="probabilities"), point, images, labels)
     soft = (probabilities(networks[0]), networks[1])
     predict = behind(soft, point, draws=2)
     expected = gradient.bim(images, labels, False, predict, **BIM["settings"])
-    assert torch.equal(found, expected)
+    assert torch.equal(result, expected)
 
 
 def test_counter_attack_b_looks_at_the_purifiers_denoiser(networks, images, labels):
     settings = BIM["settings"] | {"weight": 10.0}
-    asked = {"name": "b", "points": {"w": {"function": "adaptive.counter_b", "settings": settings}}}
-    found = run(networks, asked, points()["f"], images, labels)
+    calls = {"name": "b", "points": {"w": {"function": "adaptive.counter_b", "settings": settings}}}
+    result = run(networks, calls, points()["f"], images, labels)
     classifier, using = networks
     expected = adaptive.counter_b(images, labels, False, classifier, using.error, **settings)
-    assert torch.equal(found, expected)
+    assert torch.equal(result, expected)
 
 
 def test_without_a_purifier_counter_attack_b_is_bim(networks, images, labels):
@@ -241,12 +241,12 @@ def test_without_a_purifier_counter_attack_b_is_bim(networks, images, labels):
     classifier, _ = networks
     settings = BIM["settings"] | {"weight": 10.0}
     point = {"function": "adaptive.counter_b", "settings": settings}
-    asked = {"name": "b", "points": {"default": point}}
-    known = {"attack": asked, "seed": 0, "purifier": None, "threat": "b@small"}
+    calls = {"name": "b", "points": {"default": point}}
+    known = {"attack": calls, "seed": 0, "purifier": None, "threat": "b@small"}
     batch = data.Batch(slice(0, N), images, labels, np.array(IDS))
     bare = attack.AttackRun(known, classifier, classifier, None, None)
-    found, _ = bare(point, batch, np.full(N, 0.1))
-    assert torch.equal(found, gradient.bim(images, labels, False, classifier, **BIM["settings"]))
+    result, _ = bare(point, batch, np.full(N, 0.1))
+    assert torch.equal(result, gradient.bim(images, labels, False, classifier, **BIM["settings"]))
 
 
 def test_a_targeted_cw_reaches_random_wrong_targets(networks, images, labels):
@@ -254,13 +254,13 @@ def test_a_targeted_cw_reaches_random_wrong_targets(networks, images, labels):
     settings = {"confidence": 1e-4, "steps": 60, "initial_const": 1e-2, "stepsize": 0.05}
     settings["binary_search_steps"] = 5
     point = {"function": "minimal.carlini_wagner", "settings": settings}
-    asked = {"name": "cw", "labels": "random_target", "points": {"default": point}}
+    calls = {"name": "cw", "labels": "random_target", "points": {"default": point}}
     classifier, _ = networks
-    known = {"attack": asked, "seed": 0, "purifier": None, "threat": "cw@small"}
+    known = {"attack": calls, "seed": 0, "purifier": None, "threat": "cw@small"}
     batch = data.Batch(slice(0, N), images, labels, np.array(IDS))
     attacking = attack.AttackRun(known, classifier, classifier, None, None)
-    found, fooled = attacking(point, batch, np.full(N, np.nan))
-    targets, targeted = attacking._labels(asked, batch, classifier, Noise(0, IDS, "cw"))
+    result, fooled = attacking(point, batch, np.full(N, np.nan))
+    targets, targeted = attacking._labels(calls, batch, classifier, Noise(0, IDS, "cw"))
     assert targeted and (targets != labels).all() and len(set(targets.tolist())) > 1
     assert fooled.all()
-    assert torch.equal(classifier(images + found).argmax(1), targets)
+    assert torch.equal(classifier(images + result).argmax(1), targets)

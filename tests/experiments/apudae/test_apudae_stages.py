@@ -58,8 +58,8 @@ def test_errors_after_are_those_of_the_component(world, evaluated):
             "f": apudae.f(image, using.error, rest, noise, steps=3),
         }
         rows = clean.loc[number].set_index("purifier_point")
-        for point, found in purified.items():
-            expected = using.error(found).item()
+        for point, result in purified.items():
+            expected = using.error(result).item()
             assert rows.error_after[point] == pytest.approx(expected, rel=2e-3)
 
 

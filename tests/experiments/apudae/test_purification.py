@@ -20,9 +20,9 @@ def results(tmp_path_factory, apudae_file):
 
 
 def test_figures_of_apudae(results, tmp_path):
-    found = drawn(results, "apudae", tmp_path)
-    assert set(found) == {"figure2", "figure3a", "figure3b", "figure3c"}
-    words = {name: texts(figure) for name, figure in found.items()}
+    result = drawn(results, "apudae", tmp_path)
+    assert set(result) == {"figure2", "figure3a", "figure3b", "figure3c"}
+    words = {name: texts(figure) for name, figure in result.items()}
     assert {"clean", "BIM", "apudae direct", "apudae f"} <= set(words["figure2"])
     assert "apudae g" not in words["figure2"] and "FGSM" not in words["figure2"]
     # As it is the first image is an airplane, attacked all are trucks, purified the first two.

@@ -50,7 +50,7 @@ def overlap(percent, **names):
     return change
 
 
-class Made:
+class FakeExperiment:
     """What a table makes of fabricated results that may be changed first.
 
     They are of two classes, of which many resamples are soon made, unless `whole`.
@@ -74,38 +74,38 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, dapas_file):
+def experiment(tmp_path_factory, dapas_file):
     root, tables = tmp_path_factory.mktemp("dapas"), {}
 
-    def of(table: str) -> Made:
+    def of(table: str) -> FakeExperiment:
         if table not in tables:
-            tables[table] = Made(root, dapas_file, table)
+            tables[table] = FakeExperiment(root, dapas_file, table)
         return tables[table]
 
     return of
 
 
 def by_place(cells) -> dict:
-    found = {(cell.row, cell.column): cell for cell in cells}
-    assert len(found) == len(cells)
-    return found
+    result = {(cell.row, cell.column): cell for cell in cells}
+    assert len(result) == len(cells)
+    return result
 
 
 # ---------------------------------------------------------------- names
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_every_printed_number_has_a_cell_of_its_kind(made, table):
-    cells, printed = by_place(made(table)()), PUBLISHED.numbers(table)
+def test_every_printed_number_has_a_cell_of_its_kind(experiment, table):
+    cells, printed = by_place(experiment(table)()), PUBLISHED.numbers(table)
     assert printed and not printed.keys() - cells.keys()
     for place, line in printed.items():
         assert (line["unit"], line["metric"]) == (cells[place].unit, cells[place].metric)
         assert line["dataset"] == labels.DATASETS[cells[place].about["dataset"]]
 
 
-def test_what_the_paper_does_not_have_stands_in_rows_and_columns_of_its_own(made):
+def test_what_the_paper_does_not_have_stands_in_rows_and_columns_of_its_own(experiment):
     def own(table):
-        cells = by_place(made(table)())
+        cells = by_place(experiment(table)())
         return cells.keys() - PUBLISHED.numbers(table).keys()
 
     assert own("table1") == {
@@ -132,7 +132,7 @@ def test_what_the_paper_does_not_have_stands_in_rows_and_columns_of_its_own(made
         "0.032 SegPGD, adaptive",
         "0.032 I-FGSM to 1",
     }
-    rows = {row for row, _ in by_place(made("corruptions")())}
+    rows = {row for row, _ in by_place(experiment("corruptions")())}
     assert rows == {"clean", "corrupted gaussian", "corrupted blur", "corrupted jpeg"}
 
 
@@ -159,9 +159,9 @@ def test_a_method_is_known_by_its_settings(function, settings, labels, name):
     assert results_of.method(entry, "default") == name
 
 
-def test_another_victim_and_another_purifier_are_told(made):
+def test_another_victim_and_another_purifier_are_told(experiment):
     """What is not against the segmenter at hand has no printed name."""
-    table = made("table3")
+    table = experiment("table3")
     frame = table.predictions.frame
     other = frame["threat"] == "fgsm_steps@deeplab"
     elsewhere = frame.assign(threat=frame["threat"].where(~other, "fgsm_steps@small"))
@@ -177,10 +177,10 @@ def test_another_victim_and_another_purifier_are_told(made):
 # ---------------------------------------------------------------- known answers
 
 
-def test_ratios_and_miou_by_hand(made):
+def test_ratios_and_miou_by_hand(experiment):
     quiet = {"threat": "clean"}
     cells = by_place(
-        made("table1")(
+        experiment("table1")(
             overlap(80, purifier="none", **quiet),
             overlap(60, purifier="dapas_gaussian", **quiet),
             overlap(78, purifier="dapas_uniform", **quiet),
@@ -191,7 +191,7 @@ def test_ratios_and_miou_by_hand(made):
     assert cells["Gaussian", "RatioRED"].estimate == pytest.approx((75, 75, 75, IMAGES))
     assert cells["Uniform", "RatioRED"].estimate.value == pytest.approx(97.5)
     cells = by_place(
-        made("table4")(
+        experiment("table4")(
             overlap(80, purifier="none", **quiet),
             overlap(20, threat="ifgsm_steps@deeplab", attack_point="e6", purifier="dapas_bimodal"),
             overlap(8, threat="ifgsm_steps@deeplab+dapas_bimodal", attack_point="e6"),
@@ -202,34 +202,34 @@ def test_ratios_and_miou_by_hand(made):
     assert cells["0.032 adaptive", "Bimodal RatioROB"].estimate.value == pytest.approx(10)
 
 
-def test_miou_is_of_one_matrix_over_all_images(made):
+def test_miou_is_of_one_matrix_over_all_images(experiment):
     """Ten images at 90 % and twenty at 30 %: of 2p = 1800 and 600 of 2000 right pixels each."""
     percent = np.where(np.arange(IMAGES) < 10, 90, 30)
-    cells = by_place(made("table1")(overlap(percent, threat="clean", purifier="none")))
+    cells = by_place(experiment("table1")(overlap(percent, threat="clean", purifier="none")))
     right, wrong = 10 * 1800 + 20 * 600, 10 * 100 + 20 * 700
     value, low, high, n = cells["no defence", "mIoU clean image"].estimate
     assert value == pytest.approx(100 * right / (right + 2 * wrong)) and n == IMAGES
     assert low < value - 5 and value + 5 < high
 
 
-def test_ratios_draw_both_sides_together(made):
+def test_ratios_draw_both_sides_together(experiment):
     """What is lost on each image alike is known exactly, however much the images differ."""
     percent = np.linspace(20, 90, IMAGES)
-    cells = by_place(made("table1")(overlap(percent, threat="clean")))
+    cells = by_place(experiment("table1")(overlap(percent, threat="clean")))
     value, low, high, _ = cells["Gaussian", "mIoU after DAPAS"].estimate
     assert low < value - 3 and value + 3 < high
     assert cells["Gaussian", "RatioRED"].estimate == pytest.approx((100, 100, 100, IMAGES))
 
 
-def test_without_the_same_images_there_is_no_ratio(made):
+def test_without_the_same_images_there_is_no_ratio(experiment):
     def lost(frame):
         gone = (frame["purifier"] == "dapas_gaussian") & (frame["id"] == frame["id"].min())
         frame.loc[gone & (frame["threat"] == "clean"), "id"] += 1000
 
-    cells = by_place(made("table1")(lost))
+    cells = by_place(experiment("table1")(lost))
     assert ("Gaussian", "mIoU after DAPAS") in cells and ("Gaussian", "RatioRED") not in cells
     assert ("Uniform", "RatioRED") in cells
-    table = made("table1")
+    table = experiment("table1")
     frame = table.predictions.frame
     defended = table.predictions.of(frame[frame["purifier"] != "none"])
     assert {cell.column for cell in tables.reduction(defended)} == {"mIoU after DAPAS"}
@@ -237,7 +237,7 @@ def test_without_the_same_images_there_is_no_ratio(made):
 
 def test_replicates_are_averaged_and_their_spread_told(tmp_path, dapas_file):
     config = dapas_file | {"seeds": [0, 1]}
-    two = Made(tmp_path, config, "table1")
+    two = FakeExperiment(tmp_path, config, "table1")
     frame = two.predictions.frame
     for seed, percent in ((0, 40), (1, 60)):
         rows = frame["seed"] == seed
@@ -253,8 +253,8 @@ def test_replicates_are_averaged_and_their_spread_told(tmp_path, dapas_file):
     assert ratio.spread == pytest.approx(np.std([50, 75], ddof=1))
 
 
-def test_draws_of_a_purifier_are_added_up(made):
-    predictions = made("table1").predictions
+def test_draws_of_a_purifier_are_added_up(experiment):
+    predictions = experiment("table1").predictions
     frame = predictions.frame[predictions.frame["threat"] == "clean"]
     again = frame.assign(draw=1)
     both = predictions.of(pd.concat([frame, again], ignore_index=True))
@@ -263,7 +263,7 @@ def test_draws_of_a_purifier_are_added_up(made):
 
 
 def test_intervals_are_those_of_resampled_confusion_matrices(tmp_path, dapas_file):
-    predictions = Made(tmp_path, dapas_file, "table1", whole=True).predictions
+    predictions = FakeExperiment(tmp_path, dapas_file, "table1", whole=True).predictions
     about, miou = next(iter(mious(predictions)))
     frame = predictions.frame
     rows = frame[np.logical_and.reduce([frame[key] == value for key, value in about.items()])]
@@ -302,12 +302,12 @@ def test_printed_ratios_follow_from_printed_miou():
 # ---------------------------------------------------------------- other predictions
 
 
-def test_masks_and_labels_are_not_confused(made, tmp_path, quick):
+def test_masks_and_labels_are_not_confused(experiment, tmp_path, quick):
     results = Results(tmp_path, quick)
     labels = read_stage("predictions", results.inputs("tables", "dapas", "accuracy")["predictions"])
     with pytest.raises(BadInput, match="a table of mIoU reads predictions of masks"):
         tables.reduction(labels)
-    masks = made("table1").predictions
+    masks = experiment("table1").predictions
     assert masks.is_dense and not labels.is_dense
     with pytest.raises(BadInput, match="'voc2012' are masks, which have no accuracy"):
         by_threat(masks)
@@ -325,7 +325,7 @@ def test_a_file_of_masks_has_all_columns_but_those_of_labels(tmp_path):
         kept = {name: column for name, column in columns.items() if name != left_out}
         fields = pa.schema([schema.field(name) for name in kept])
         write_table(path, pa.Table.from_arrays(list(kept.values()), schema=fields), settings)
-    (found,) = read([tmp_path / "whole.parquet"], PREDICTIONS).frame["confusion"]
-    assert list(found) == [1, 2, 3, 4]
+    (result,) = read([tmp_path / "whole.parquet"], PREDICTIONS).frame["confusion"]
+    assert list(result) == [1, 2, 3, 4]
     with pytest.raises(DamagedFile, match="no column l2"):
         read([tmp_path / "part.parquet"], PREDICTIONS)

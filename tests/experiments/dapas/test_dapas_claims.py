@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.dapas import claims as claims_of
-from tests.experiments.dapas.test_dapas import Made, overlap
+from tests.experiments.dapas.test_dapas import FakeExperiment, overlap
 from tests.fake_results import IMAGES
 
 NOISES = ("gaussian", "uniform", "bimodal")
@@ -14,19 +14,19 @@ MIXED = np.where(np.arange(IMAGES) % 2, 30, 70)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, dapas_file):
-    return Made(tmp_path_factory.mktemp("claims"), dapas_file, "claims")
+def results(tmp_path_factory, dapas_file):
+    return FakeExperiment(tmp_path_factory.mktemp("claims"), dapas_file, "claims")
 
 
-def told(claims) -> dict:
-    found = {claim.quantity: claim for claim in claims}
-    assert len(found) == len(claims)
-    return found
+def by_quantity(claims) -> dict:
+    result = {claim.quantity: claim for claim in claims}
+    assert len(result) == len(claims)
+    return result
 
 
-def judged(made, *changes) -> dict:
+def judged(results, *changes) -> dict:
     """The claims where all images have a clean mIoU of 80 % and what the changes say."""
-    return told(made(overlap(80, threat="clean", purifier="none"), *changes))
+    return by_quantity(results(overlap(80, threat="clean", purifier="none"), *changes))
 
 
 def behind(noise: str, percent, **names):
@@ -36,8 +36,8 @@ def behind(noise: str, percent, **names):
 PLAIN = {"FGSM": "fgsm_steps@deeplab", "I-FGSM": "ifgsm_steps@deeplab"}
 
 
-def test_published_quantities_follow_from_the_papers_tables(made):
-    claims = told(made())
+def test_published_quantities_follow_from_the_papers_tables(results):
+    claims = by_quantity(results())
     for quantity, published in (
         ("RatioRED in %, Gaussian", "97.4"),
         ("RatioRED in %, Bimodal", "97.2"),
@@ -60,8 +60,8 @@ def test_published_quantities_follow_from_the_papers_tables(made):
         assert not claims[quantity].reason
 
 
-def test_numbers_of_the_text_are_in_the_sentences(made):
-    sentences = {claim.sentence for claim in made()}
+def test_numbers_of_the_text_are_in_the_sentences(results):
+    sentences = {claim.sentence for claim in results()}
     assert "Performance is around 97 % of the original model's on clean images." in sentences
     assert any("drops to about 13 %" in sentence for sentence in sentences)
     assert any("covers up to 68 %" in sentence for sentence in sentences)
@@ -70,9 +70,9 @@ def test_numbers_of_the_text_are_in_the_sentences(made):
 @pytest.mark.parametrize(
     ("percent", "verdict"), [(77.6, "holds"), (77, "does not"), (MIXED + 30, "not decidable")]
 )
-def test_what_is_kept_on_clean_images(made, percent, verdict):
+def test_what_is_kept_on_clean_images(results, percent, verdict):
     """96.5 % of a clean mIoU of 80 % are 77.2 %."""
-    claims = judged(made, behind("gaussian", percent, threat="clean"))
+    claims = judged(results, behind("gaussian", percent, threat="clean"))
     claim = claims["RatioRED in %, Gaussian"]
     assert claim.verdict == verdict
     if np.ndim(percent) == 0:
@@ -80,35 +80,35 @@ def test_what_is_kept_on_clean_images(made, percent, verdict):
 
 
 @pytest.mark.parametrize(("percent", "verdict"), [(10, "holds"), (12, "does not")])
-def test_what_is_left_under_attack(made, percent, verdict):
-    claims = judged(made, overlap(percent, threat=PLAIN["I-FGSM"], attack_point="e6"))
+def test_what_is_left_under_attack(results, percent, verdict):
+    claims = judged(results, overlap(percent, threat=PLAIN["I-FGSM"], attack_point="e6"))
     claim = claims["RatioATT in %, I-FGSM, epsilon 0.032"]
     assert claim.verdict == verdict and claim.estimate.value == pytest.approx(percent / 0.8)
 
 
 @pytest.mark.parametrize(("percent", "verdict"), [(56, "holds"), (50, "does not")])
-def test_what_the_best_denoiser_covers(made, percent, verdict):
+def test_what_the_best_denoiser_covers(results, percent, verdict):
     changes = [
         behind(noise, best, threat=PLAIN["I-FGSM"], attack_point="e6")
         for noise, best in zip(NOISES, (30, 40, percent), strict=True)
     ]
-    claim = judged(made, *changes)["RatioROB in % of the best denoiser, I-FGSM, epsilon 0.032"]
+    claim = judged(results, *changes)["RatioROB in % of the best denoiser, I-FGSM, epsilon 0.032"]
     assert claim.verdict == verdict and claim.estimate.value == pytest.approx(percent / 0.8)
 
 
 @pytest.mark.parametrize(("last", "verdict"), [(41, "holds"), (44, "does not")])
-def test_ratios_under_fgsm_are_similar_or_not(made, last, verdict):
+def test_ratios_under_fgsm_are_similar_or_not(results, last, verdict):
     changes = [
         overlap(percent, threat=PLAIN["FGSM"], attack_point=point, purifier="none")
         for point, percent in (("e1", 70), ("e4", 40), ("e5", 40.4), ("e6", last))
     ]
     quantity = "RatioATT of FGSM in points, largest - smallest at epsilons from 0.008 on"
-    claim = judged(made, *changes)[quantity]
+    claim = judged(results, *changes)[quantity]
     assert claim.verdict == verdict and claim.estimate.value == pytest.approx((last - 40) / 0.8)
 
 
 @pytest.mark.parametrize(("stronger", "verdict"), [(True, "holds"), (False, "does not")])
-def test_which_attack_is_stronger_and_which_better_removed(made, stronger, verdict):
+def test_which_attack_is_stronger_and_which_better_removed(results, stronger, verdict):
     pair = (30, 40) if stronger else (40, 30)
     changes = [
         overlap(percent, threat=PLAIN[method], purifier="none")
@@ -118,7 +118,7 @@ def test_which_attack_is_stronger_and_which_better_removed(made, stronger, verdi
         behind("uniform", percent, threat=PLAIN[method])
         for method, percent in zip(("FGSM", "I-FGSM"), pair, strict=True)
     ]
-    claims = judged(made, *changes)
+    claims = judged(results, *changes)
     attack = claims[f"RatioATT of I-FGSM - FGSM in points, {MEAN}"]
     assert attack.verdict == verdict
     assert attack.estimate.value == pytest.approx((pair[0] - pair[1]) / 0.8)
@@ -130,7 +130,7 @@ def test_which_attack_is_stronger_and_which_better_removed(made, stronger, verdi
 @pytest.mark.parametrize(
     ("factor", "verdict"), [(0.25, "holds"), (4.0, "does not"), (None, "not decidable")]
 )
-def test_which_attack_is_less_noisy(made, factor, verdict):
+def test_which_attack_is_less_noisy(results, factor, verdict):
     """Of the largest budget; perturbations of the others do not count."""
 
     def noisier(frame):
@@ -138,7 +138,9 @@ def test_which_attack_is_less_noisy(made, factor, verdict):
         even = np.where(frame["id"] % 2, 0.2, 1.8)
         frame["mse_before"] = np.where(rows, 0.5 * (even if factor is None else factor), 0.5)
 
-    claim = told(made(noisier))["mean squared perturbation of I-FGSM / FGSM, epsilon 0.032"]
+    claim = by_quantity(results(noisier))[
+        "mean squared perturbation of I-FGSM / FGSM, epsilon 0.032"
+    ]
     assert claim.verdict == verdict
     assert claim.estimate.value == pytest.approx(1.0 if factor is None else factor)
 
@@ -153,7 +155,7 @@ def test_which_attack_is_less_noisy(made, factor, verdict):
         ((50, 40, MIXED), "not decidable", "holds"),
     ],
 )
-def test_which_noise_is_the_best_and_the_worst_under_attack(made, method, values, best, worst):
+def test_which_noise_is_the_best_and_the_worst_under_attack(results, method, values, best, worst):
     """What differs between images decides nothing; what differs on each image does."""
     changes = [
         behind(noise, percent, threat=PLAIN[method])
@@ -161,36 +163,36 @@ def test_which_noise_is_the_best_and_the_worst_under_attack(made, method, values
     ]
     if np.ndim(values[2]):
         changes.append(behind("uniform", 10, threat=PLAIN[method]))
-    claims = judged(made, *changes)
+    claims = judged(results, *changes)
     assert claims[f"RatioROB of Bimodal - best other in points, {method}, {MEAN}"].verdict == best
-    found = claims[f"RatioROB of Uniform - worst other in points, {method}, {MEAN}"]
-    assert found.verdict == worst
+    result = claims[f"RatioROB of Uniform - worst other in points, {method}, {MEAN}"]
+    assert result.verdict == worst
     if not np.ndim(values[2]):
         gap = values[1] - min(values[0], values[2])
-        assert found.estimate.value == pytest.approx(gap / 0.8)
+        assert result.estimate.value == pytest.approx(gap / 0.8)
 
 
 @pytest.mark.parametrize(
     ("values", "best", "worst"),
     [((77, 78, 76), "holds", "holds"), ((77, 76, 78), "does not", "does not")],
 )
-def test_which_noise_loses_least_on_clean_images(made, values, best, worst):
+def test_which_noise_loses_least_on_clean_images(results, values, best, worst):
     changes = [
         behind(noise, percent, threat="clean")
         for noise, percent in zip(NOISES, values, strict=True)
     ]
-    claims = judged(made, *changes)
+    claims = judged(results, *changes)
     assert claims["RatioRED of Uniform - best other in points"].verdict == best
     assert claims["RatioRED of Bimodal - worst other in points"].verdict == worst
 
 
 @pytest.mark.parametrize("adaptive", [False, True])
 @pytest.mark.parametrize(("after", "verdict"), [(60, "holds"), (10, "does not")])
-def test_an_attack_is_defended_against_or_not(made, adaptive, after, verdict):
+def test_an_attack_is_defended_against_or_not(results, adaptive, after, verdict):
     """Both sides are images of one place: the same is compared image by image."""
     threat = PLAIN["I-FGSM"] + "+dapas_bimodal" * adaptive
     claims = judged(
-        made,
+        results,
         overlap(20, threat=PLAIN["I-FGSM"], purifier="none"),
         behind("bimodal", after, threat=threat),
     )
@@ -200,11 +202,11 @@ def test_an_attack_is_defended_against_or_not(made, adaptive, after, verdict):
     assert claim.estimate.value == pytest.approx((after - 20) / 0.8)
 
 
-def test_what_was_not_computed_is_not_decidable(made):
-    frame = made.predictions.frame
+def test_what_was_not_computed_is_not_decidable(results):
+    frame = results.predictions.frame
     some = frame[~frame["purifier"].isin(["dapas_uniform"]) & ~frame["threat"].str.contains("\\+")]
     some = some[~some["attack_point"].isin(["e5", "e6"]) | (some["threat"] != PLAIN["FGSM"])]
-    claims = told(claims_of.claims(made.predictions.of(some)))
+    claims = by_quantity(claims_of.claims(results.predictions.of(some)))
     for words, reason in (
         ("RatioRED in %, Uniform", "there are no results of clean images behind Uniform"),
         (
@@ -226,7 +228,7 @@ def test_what_was_not_computed_is_not_decidable(made):
     # By hand: 64.8, 56.9, 51.2, 48.0 and 64.8, 44.0, 31.8, 24.2
     assert fewer.published == "-14.0"
     quiet = frame[frame["purifier"] != "none"]
-    without = told(claims_of.claims(made.predictions.of(quiet)))
+    without = by_quantity(claims_of.claims(results.predictions.of(quiet)))
     reasons = {claim.reason for claim in without.values()}
     assert reasons == {
         "clean images were not judged without a defence",
@@ -235,12 +237,14 @@ def test_what_was_not_computed_is_not_decidable(made):
     }
 
 
-def test_of_several_segmenters_each_is_told(made):
-    frame = made.predictions.frame
+def test_of_several_segmenters_each_is_told(results):
+    frame = results.predictions.frame
     both = [frame, frame.assign(split="studied")]
     import pandas as pd
 
-    claims = told(claims_of.claims(made.predictions.of(pd.concat(both, ignore_index=True))))
+    claims = by_quantity(
+        claims_of.claims(results.predictions.of(pd.concat(both, ignore_index=True)))
+    )
     assert "voc2012, studied, deeplab: RatioRED in %, Gaussian" in claims
     assert "voc2012, test, deeplab: RatioRED in %, Gaussian" in claims
 
@@ -248,8 +252,8 @@ def test_of_several_segmenters_each_is_told(made):
 # ---------------------------------------------------------------- text against tables
 
 
-def test_numbers_of_the_results_text_stand_beside_those_of_the_tables(made):
-    claims = told(made())
+def test_numbers_of_the_results_text_stand_beside_those_of_the_tables(results):
+    claims = by_quantity(results())
     published = {
         claim.sentence.partition("drops to ")[2].partition("%")[0]: claim.published
         for quantity, claim in claims.items()
@@ -259,8 +263,8 @@ def test_numbers_of_the_results_text_stand_beside_those_of_the_tables(made):
     assert claims["100 - RatioRED in %, Uniform"].published == "2.6"
 
 
-def test_contradictions_of_text_and_tables_are_noted(made):
-    notes = " ".join(claims_of.claims(made.predictions).notes)
+def test_contradictions_of_text_and_tables_are_noted(results):
+    notes = " ".join(claims_of.claims(results.predictions).notes)
     assert "21.9% (I-FGSM, ratio of attack eps=0.016), the paper's own table 19.6." in notes
     assert "12.0% (I-FGSM, ratio of attack eps=0.032), the paper's own table 13.1." in notes
     assert "3.1 % (Uniform, lost after DAPAS), the paper's own table 2.6." in notes
@@ -268,9 +272,9 @@ def test_contradictions_of_text_and_tables_are_noted(made):
 
 
 @pytest.mark.parametrize(("percent", "verdict"), [(19.36, "holds"), (16, "does not")])
-def test_a_ratio_of_the_results_text(made, percent, verdict):
+def test_a_ratio_of_the_results_text(results, percent, verdict):
     """24.2 % of a clean mIoU of 80 % are 19.36 %."""
-    claims = judged(made, overlap(percent, threat=PLAIN["I-FGSM"], attack_point="e4"))
+    claims = judged(results, overlap(percent, threat=PLAIN["I-FGSM"], attack_point="e4"))
     claim = claims["RatioATT in %, I-FGSM, epsilon 0.008, as the results' text has it"]
     assert claim.verdict == verdict and claim.estimate.value == pytest.approx(
         percent / 0.8, abs=0.1
@@ -278,8 +282,8 @@ def test_a_ratio_of_the_results_text(made, percent, verdict):
 
 
 @pytest.mark.parametrize(("percent", "verdict"), [(77.52, "holds"), (79, "does not")])
-def test_what_uniform_noise_loses(made, percent, verdict):
-    claims = judged(made, behind("uniform", percent, threat="clean"))
+def test_what_uniform_noise_loses(results, percent, verdict):
+    claims = judged(results, behind("uniform", percent, threat="clean"))
     assert claims["100 - RatioRED in %, Uniform"].verdict == verdict
 
 
@@ -287,12 +291,12 @@ def test_what_uniform_noise_loses(made, percent, verdict):
     ("percents", "verdict"),
     [((50, 40, 60), "holds"), ((30, 40, 60), "does not"), ((70, 40, 60), "does not")],
 )
-def test_gaussian_noise_is_in_the_middle_or_not(made, percents, verdict):
+def test_gaussian_noise_is_in_the_middle_or_not(results, percents, verdict):
     changes = [
         behind(noise, percent, threat=PLAIN["FGSM"])
         for noise, percent in zip(("gaussian", "uniform", "bimodal"), percents, strict=True)
     ]
-    claims = judged(made, *changes)
+    claims = judged(results, *changes)
     (claim,) = [
         claim
         for quantity, claim in claims.items()
@@ -303,12 +307,12 @@ def test_gaussian_noise_is_in_the_middle_or_not(made, percents, verdict):
 
 
 @pytest.mark.parametrize(("percent", "verdict"), [(60, "holds"), (30, "does not")])
-def test_any_model_is_defended_or_not(made, percent, verdict):
+def test_any_model_is_defended_or_not(results, percent, verdict):
     changes = [overlap(40, threat=PLAIN["I-FGSM"], purifier="none")]
     changes += [behind(noise, percent, threat=PLAIN["I-FGSM"]) for noise in NOISES]
     (claim,) = [
         claim
-        for quantity, claim in judged(made, *changes).items()
+        for quantity, claim in judged(results, *changes).items()
         if "in front of deeplab" in quantity
     ]
     assert claim.verdict == verdict

@@ -28,9 +28,9 @@ def files(results, figure: str, stage: str):
 
 
 def test_figures_of_dapas(results, tmp_path):
-    found = drawn(results, "dapas", tmp_path)
-    assert set(found) == {f"figure{number}" for number in (1, 4, 5, 6, 7, 8)}
-    words = {name: texts(figure) for name, figure in found.items()}
+    result = drawn(results, "dapas", tmp_path)
+    assert set(result) == {f"figure{number}" for number in (1, 4, 5, 6, 7, 8)}
+    words = {name: texts(figure) for name, figure in result.items()}
     # Two images: four pictures each, of one replicate and the largest budget.
     assert words["figure1"].count("prediction") == 4
     assert words["figure1"].count("I-FGSM, epsilon = 0.032") == 2
@@ -203,8 +203,8 @@ def test_a_density_has_an_area_of_one_and_the_noises_spread(settings):
 
 def test_curves_show_what_the_tables_hold(results):
     inputs = files(results, "figure8", "predictions")
-    found = read_stage("predictions", inputs)
-    (axis,) = figures.ratios(found, attack="I-FGSM").axes
+    result = read_stage("predictions", inputs)
+    (axis,) = figures.ratios(result, attack="I-FGSM").axes
     curves = {bars.get_label(): bars.lines[0] for bars in axis.containers}
     for name in ("no defence", "Gaussian", "Uniform, adaptive"):  # beside each other
         assert tuple(curves[name].get_xdata()) == pytest.approx(BUDGETS, rel=0.15)
@@ -220,12 +220,12 @@ def test_curves_show_what_the_tables_hold(results):
     assert (64.8, 44.0, 31.8, 24.2, 19.6, 13.1) in printed  # Table II
     assert (88.9, 82.6, 78.7, 76.1, 74.3, 68.7)[2:] in {values[2:] for values in printed}
     with pytest.raises(BadInput, match="no attack is printed 'FGMS'; did you mean 'FGSM'"):
-        figures.ratios(found, attack="FGMS")
+        figures.ratios(result, attack="FGMS")
 
 
 def test_without_noise_there_is_no_density(results):
-    found = read_stage("predictions", files(results, "figure5", "predictions"))
-    plain = found.of(found.frame[found.frame["purifier"] == "none"])
+    result = read_stage("predictions", files(results, "figure5", "predictions"))
+    plain = result.of(result.frame[result.frame["purifier"] == "none"])
     with pytest.raises(BadInput, match="no denoiser was trained on noise"):
         figures.densities(plain)
 

@@ -16,7 +16,7 @@ from tests.fake_results import Results
 KNOWN = "pgd@cnn4+{}"
 
 
-class Made:
+class FakeExperiment:
     """The cells of a table, from fabricated results that may be changed first."""
 
     def __init__(self, root, config: dict):
@@ -29,23 +29,23 @@ class Made:
 
     def by_label(self, *arguments, **settings) -> dict:
         cells = self.cells(*arguments, **settings)
-        found = {(cell.row, cell.column): cell for cell in cells}
-        assert len(found) == len(cells)
-        return found
+        actual = {(cell.row, cell.column): cell for cell in cells}
+        assert len(actual) == len(cells)
+        return actual
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, feature_losses_file):
-    return Made(tmp_path_factory.mktemp("feature_losses"), feature_losses_file)
+def experiment(tmp_path_factory, feature_losses_file):
+    return FakeExperiment(tmp_path_factory.mktemp("feature_losses"), feature_losses_file)
 
 
 @pytest.mark.parametrize("name", ["table1", "table2"])
-def test_every_printed_number_has_one_cell(made, name):
-    assert PUBLISHED.numbers(name).keys() <= made.by_label(name).keys()
+def test_every_printed_number_has_one_cell(experiment, name):
+    assert PUBLISHED.numbers(name).keys() <= experiment.by_label(name).keys()
 
 
-def test_rows_are_those_of_the_entries_that_the_names_stand_for(made):
-    cells = made.by_label()
+def test_rows_are_those_of_the_entries_that_the_names_stand_for(experiment):
+    cells = experiment.by_label()
     attacks = {"clean": "clean", "FGSM": "fgsm@{}", "PGD": "pgd@{}"}
     defences = {
         "UNSECURED": ("cnn4", "none"),
@@ -64,8 +64,8 @@ def test_rows_are_those_of_the_entries_that_the_names_stand_for(made):
         for defence, (classifier, purifier) in defences.items():
             own = f"OURS ({attack})" == defence
             about = cells[f"{attack} / {'OURS' if own else defence}", "accuracy"].about
-            found = (about["threat"], about["classifier"], about["purifier"])
-            assert found == (threat.format(classifier), classifier, purifier)
+            actual = (about["threat"], about["classifier"], about["purifier"])
+            assert actual == (threat.format(classifier), classifier, purifier)
     # Of two attacks of one method the second stands under its own name.
     assert (
         cells["PGD, random start, 100 iterations / OURS (PGD)", "accuracy"].about["threat"]
@@ -76,8 +76,8 @@ def test_rows_are_those_of_the_entries_that_the_names_stand_for(made):
     assert not [row for row, _ in cells if "(features" in row or "@" in row]
 
 
-def test_who_knows_the_purifier_stands_beside_who_does_not(made):
-    cells = made.by_label()
+def test_who_knows_the_purifier_stands_beside_who_does_not(experiment):
+    cells = experiment.by_label()
     for row, purifier in (
         ("PGD / OURS", "features_pgd"),
         ("PGD / OURS (FGSM)", "features_fgsm"),
@@ -120,36 +120,36 @@ def right(share: float, **names):
     ("share", "broken"),
     [(0.0, 1.0), (0.1, 1.0), (0.2, 1.0), (0.5, 0.0), (1.0, 0.0)],  # 0.2: its interval holds 0.1
 )
-def test_broken_is_what_cannot_be_told_from_chance(made, share, broken):
+def test_broken_is_what_cannot_be_told_from_chance(experiment, share, broken):
     threat = KNOWN.format("features_pgd")
-    cells = made.by_label(change=right(share, threat=threat))
+    cells = experiment.by_label(change=right(share, threat=threat))
     assert cells["PGD / OURS", "adaptive"].estimate.value == pytest.approx(100 * share)
     cell = cells["PGD / OURS", "BROKEN?"]
     assert (cell.estimate.value, cell.unit, cell.about["threat"]) == (broken, "yes/no", threat)
-    cells = made.by_label(change=right(share, threat="fgsm@madry4"))
+    cells = experiment.by_label(change=right(share, threat="fgsm@madry4"))
     assert cells["FGSM / MADRY (2017)", "BROKEN?"].estimate.value == broken
 
 
-def test_chance_is_that_of_the_images_classes(made):
+def test_chance_is_that_of_the_images_classes(experiment):
     """Of two classes half are right by chance."""
-    cells = made.by_label(
+    cells = experiment.by_label(
         change=lambda frame: right(0.6, threat=KNOWN.format("hgd"))(
             frame.assign(label=frame["label"] % 2)
         )
     )
     assert cells["PGD / HGD (2018)", "BROKEN?"].estimate.value == 1.0
-    cells = made.by_label(change=right(0.6, threat=KNOWN.format("hgd")))
+    cells = experiment.by_label(change=right(0.6, threat=KNOWN.format("hgd")))
     assert cells["PGD / HGD (2018)", "BROKEN?"].estimate.value == 0.0
 
 
 def test_the_network_that_a_denoiser_was_trained_to_please_is_told(tmp_path, feature_losses):
-    made = Made(tmp_path / "trained", feature_losses)
-    cells = made.cells()
-    told = {cell.about["purifier"]: cell.about["network"] for cell in cells}
+    experiment = FakeExperiment(tmp_path / "trained", feature_losses)
+    cells = experiment.cells()
+    expected = {cell.about["purifier"]: cell.about["network"] for cell in cells}
     vgg = "vgg (vgg.vgg16, width = 16, batch_norm = True), trained on mnist"
-    assert told["features_pgd"] == told["union"] == vgg
-    assert told["hgd"] == "cnn4 (convnets.lenet), trained on mnist"
-    assert told["none"] == told["plain_pgd"] == ""
+    assert expected["features_pgd"] == expected["union"] == vgg
+    assert expected["hgd"] == "cnn4 (convnets.lenet), trained on mnist"
+    assert expected["none"] == expected["plain_pgd"] == ""
     names = "OURS (FGSM), OURS, OURS (PGD), union, prototype"
     assert f"The loss network of {names} is {vgg}." in cells.notes
     guide = (
@@ -163,17 +163,17 @@ def test_the_network_that_a_denoiser_was_trained_to_please_is_told(tmp_path, fea
         ({"width": 8}, 0, "untrained"),
     ):
         vgg["settings"], vgg["training"] = settings, {**vgg["training"], "epochs": epochs}
-        cells = Made(tmp_path / origin, feature_losses).cells()
-        (told,) = {c.about["network"] for c in cells if c.about["purifier"] == "union"}
+        cells = FakeExperiment(tmp_path / origin, feature_losses).cells()
+        (expected,) = {c.about["network"] for c in cells if c.about["purifier"] == "union"}
         shown = ", width = 8" if "width" in settings else ""
-        assert told == f"vgg (vgg.vgg16{shown}), {origin}"
+        assert expected == f"vgg (vgg.vgg16{shown}), {origin}"
 
 
-def test_predictions_carry_the_network_of_their_denoiser_alone(made):
+def test_predictions_carry_the_network_of_their_denoiser_alone(experiment):
     def settings(purifier: str) -> dict:
         names = {"seed": "0", "dataset": "mnist", "suite": "feature_losses", "split": "test"}
         names |= {"purifier": purifier, "classifier": "cnn4"}
-        return made.results.flow.job("evaluate", names).settings
+        return experiment.results.flow.job("evaluate", names).settings
 
     assert settings("features_fgsm")["network"]["function"] == "vgg.vgg16"
     assert settings("hgd")["network"]["name"] == "cnn4"
@@ -194,7 +194,7 @@ def rows_of(config: dict, root, **suite) -> dict:
             },
         }
     }
-    cells = Made(root, config).cells("own")
+    cells = FakeExperiment(root, config).cells("own")
     return {(c.row, c.column): (c.about["classifier"], c.about["threat"]) for c in cells}
 
 
@@ -230,8 +230,8 @@ def test_an_autoencoder_whose_attack_was_not_run_stands_under_its_own_name(
 
 
 @pytest.mark.parametrize("name", ["table1", "table2", "claims"])
-def test_the_stage_writes_them(made, tmp_path, name):
-    results = made.results
+def test_the_stage_writes_them(experiment, tmp_path, name):
+    results = experiment.results
     job = results.flow.job("table", {"experiment": "feature_losses", "table": name})
     inputs = {stage: [results.make(f) for f in files] for stage, files in job.inputs.items()}
     paths = {kind: tmp_path / f"{name}.{kind}" for kind in ("csv", "markdown", "latex")}
@@ -243,11 +243,11 @@ def test_the_stage_writes_them(made, tmp_path, name):
     if name == "claims":
         assert all(line["verdict"] for line in lines)
         return
-    told = {(x["row"], x["column"]): x for x in lines}
-    assert told["PGD / OURS", "accuracy"]["difference"]
+    expected = {(x["row"], x["column"]): x for x in lines}
+    assert expected["PGD / OURS", "accuracy"]["difference"]
     # The second table's unsecured rows are the first one's.
-    assert bool(told["PGD / UNSECURED", "accuracy"]["difference"]) == (name == "table1")
-    assert told["PGD / UNSECURED", "accuracy"]["published"] == "16.1"
+    assert bool(expected["PGD / UNSECURED", "accuracy"]["difference"]) == (name == "table1")
+    assert expected["PGD / UNSECURED", "accuracy"]["published"] == "16.1"
 
 
 def test_the_autoencoders_layers_are_those_of_figure_4(tmp_path, feature_losses):

@@ -13,7 +13,7 @@ from experiments.feature_losses import claims as claims_of
 from tests.fake_results import IMAGES, Results
 
 
-class Made:
+class FakeExperiment:
     """The claims by quantity, from fabricated results that may be changed first."""
 
     def __init__(self, root, config: dict):
@@ -30,15 +30,15 @@ class Made:
         distances = self.distances
         if maps is not None:
             distances = distances.of(maps(distances.frame.copy()))
-        found = claims_of.claims(self.predictions.of(frame), self.examples, distances)
-        told = {claim.quantity: claim for claim in found}
-        assert len(told) == len(found)
-        return told
+        result = claims_of.claims(self.predictions.of(frame), self.examples, distances)
+        by_quantity = {claim.quantity: claim for claim in result}
+        assert len(by_quantity) == len(result)
+        return by_quantity
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, feature_losses_file):
-    return Made(tmp_path_factory.mktemp("claims"), feature_losses_file)
+def experiment(tmp_path_factory, feature_losses_file):
+    return FakeExperiment(tmp_path_factory.mktemp("claims"), feature_losses_file)
 
 
 def right(share: float, **names):
@@ -63,8 +63,8 @@ def one(claims: dict, *words: str) -> Claim:
     return claim
 
 
-def test_published_quantities_are_those_of_the_papers_tables(made):
-    claims = made.claims()
+def test_published_quantities_are_those_of_the_papers_tables(experiment):
+    claims = experiment.claims()
     for words, published in (
         (("mnist, test: accuracy of OURS - MADRY (2017), FGSM",), "-4.3"),
         (("mnist, test: accuracy of OURS - HGD (2018), PGD",), "-0.3"),
@@ -80,8 +80,8 @@ def test_published_quantities_are_those_of_the_papers_tables(made):
         assert one(claims, *words).published == published
     comparable = one(claims, "mnist, test: accuracy of OURS - MADRY (2017), FGSM").claimed
     assert comparable.least == pytest.approx(-11.9) and comparable.most == np.inf
-    lacking = {claim.reason for claim in claims.values() if claim.reason}
-    assert lacking == {
+    missing = {claim.reason for claim in claims.values() if claim.reason}
+    assert missing == {
         "OURS was not attacked with FGSM by an adaptive attack",
         "HGD (2018) was not attacked with FGSM by an adaptive attack",
     }
@@ -90,8 +90,8 @@ def test_published_quantities_are_those_of_the_papers_tables(made):
 @pytest.mark.parametrize(
     ("share", "verdict"), [(1.0, "holds"), (0.0, "does not"), (0.9, "not decidable")]
 )
-def test_clean_accuracy_before_and_behind_the_autoencoder(made, share, verdict):
-    claims = made.claims(
+def test_clean_accuracy_before_and_behind_the_autoencoder(experiment, share, verdict):
+    claims = experiment.claims(
         right(1.0, threat="clean", purifier="none"),
         right(share, threat="clean", purifier="features_pgd"),
     )
@@ -100,8 +100,8 @@ def test_clean_accuracy_before_and_behind_the_autoencoder(made, share, verdict):
     assert claim.estimate.value == pytest.approx(100 * (share - 1))
 
 
-def test_differences_are_paired_image_by_image(made):
-    claims = made.claims(
+def test_differences_are_paired_image_by_image(experiment):
+    claims = experiment.claims(
         right(0.5, threat="pgd@cnn4", purifier="features_pgd"),
         right(0.4, threat="pgd@madry4", purifier="none"),
     )
@@ -112,11 +112,11 @@ def test_differences_are_paired_image_by_image(made):
 
 
 @pytest.mark.parametrize(("share", "verdict"), [(1.0, "holds"), (0.0, "does not")])
-def test_results_are_comparable_or_not(made, share, verdict):
+def test_results_are_comparable_or_not(experiment, share, verdict):
     attacks = {"FGSM": "fgsm@{}", "PGD": "pgd@{}"}
     purifiers = {"FGSM": "features_fgsm", "PGD": "features_pgd"}
     for attack, threat in attacks.items():
-        claims = made.claims(
+        claims = experiment.claims(
             right(1.0, threat=threat.format("madry4"), purifier="none"),
             right(1.0, threat=threat.format("cnn4"), purifier="hgd"),
             right(share, threat=threat.format("cnn4"), purifier=purifiers[attack]),
@@ -131,8 +131,10 @@ def test_results_are_comparable_or_not(made, share, verdict):
     ("ours", "plain", "verdict"),
     [(1.0, 0.5, "holds"), (0.5, 1.0, "does not"), (0.5, 0.5, "does not")],
 )
-def test_the_loss_is_compared_with_the_same_autoencoder_without_it(made, ours, plain, verdict):
-    claims = made.claims(
+def test_the_loss_is_compared_with_the_same_autoencoder_without_it(
+    experiment, ours, plain, verdict
+):
+    claims = experiment.claims(
         right(ours, threat="fgsm@cnn4", purifier="features_fgsm"),
         right(plain, threat="fgsm@cnn4", purifier="plain_fgsm"),
         right(1 - plain, threat="fgsm@cnn4", purifier=["mine", "plain_pgd", "union"]),
@@ -140,9 +142,9 @@ def test_the_loss_is_compared_with_the_same_autoencoder_without_it(made, ours, p
     assert one(claims, "mnist, test: accuracy of OURS - plain MSE, FGSM").verdict == verdict
 
 
-def test_an_attacker_who_knows_the_defence(made):
+def test_an_attacker_who_knows_the_defence(experiment):
     known = "pgd@cnn4+features_pgd"
-    claims = made.claims(
+    claims = experiment.claims(
         right(1.0, threat="pgd@cnn4", purifier="features_pgd"),
         right(0.0, threat=known),
         right(0.5, threat="pgd@cnn4+plain_pgd"),
@@ -153,7 +155,7 @@ def test_an_attacker_who_knows_the_defence(made):
         assert claim.verdict in ("does not", "not decidable")
         assert claim.estimate.value == pytest.approx(value)
     assert one(claims, words.format("its accuracy")).verdict == "does not"
-    claims = made.claims(
+    claims = experiment.claims(
         right(1.0, threat="pgd@cnn4", purifier="features_pgd"),
         right(1.0, threat=known),
         right(0.5, threat="pgd@cnn4+plain_pgd"),
@@ -162,9 +164,9 @@ def test_an_attacker_who_knows_the_defence(made):
         assert one(claims, words.format(other)).verdict == "holds"
 
 
-def test_the_defences_compared_with_are_broken_or_not(made):
+def test_the_defences_compared_with_are_broken_or_not(experiment):
     """Without a purifier the plain attack knows the defence."""
-    claims = made.claims(right(1.0, threat="pgd@madry4"), right(0.0, threat="pgd@cnn4+hgd"))
+    claims = experiment.claims(right(1.0, threat="pgd@madry4"), right(0.0, threat="pgd@cnn4+hgd"))
     madry = one(claims, "mnist, test: adaptive accuracy of MADRY (2017) - chance, PGD")
     hgd = one(claims, "mnist, test: adaptive accuracy of HGD (2018) - chance, PGD")
     assert madry.verdict == "does not" and madry.estimate.value == pytest.approx(90)
@@ -172,8 +174,8 @@ def test_the_defences_compared_with_are_broken_or_not(made):
     assert hgd.estimate.low == pytest.approx(-10) and hgd.estimate.high < 2
 
 
-def test_accuracy_on_both_sides_of_the_classifiers_data(made):
-    claims = made.claims(
+def test_accuracy_on_both_sides_of_the_classifiers_data(experiment):
+    claims = experiment.claims(
         right(1.0, split="train"), right(0.5, split="test", threat="clean", purifier="none")
     )
     train = one(claims, "clean accuracy of UNSECURED in %, MNIST, train")
@@ -184,20 +186,20 @@ def test_accuracy_on_both_sides_of_the_classifiers_data(made):
     assert achieved.claimed.least == 82 and not achieved.reason
 
 
-def test_what_is_achieved_on_a_part_of_the_test_images_counts(made):
+def test_what_is_achieved_on_a_part_of_the_test_images_counts(experiment):
     def only_a_part(frame) -> None:
         frame["split"] = frame["split"].replace({"test": "studied"})
 
-    claims = made.claims(only_a_part, right(0.5, purifier="features_pgd"))
+    claims = experiment.claims(only_a_part, right(0.5, purifier="features_pgd"))
     achieved = one(claims, "accuracy of OURS in %, MNIST, PGD, studied")
     assert achieved.estimate.value == 50 and achieved.verdict == "does not"
     assert one(claims, "clean accuracy of UNSECURED in %, MNIST, test").reason
 
 
-def test_the_least_confidence_of_the_images_shown(made, tmp_path, feature_losses):
-    assert one(made.claims(), "least confidence in class0").verdict == "holds"
+def test_the_least_confidence_of_the_images_shown(experiment, tmp_path, feature_losses):
+    assert one(experiment.claims(), "least confidence in class0").verdict == "holds"
     feature_losses["seeds"] = [0, 1]
-    other = Made(tmp_path, feature_losses)
+    other = FakeExperiment(tmp_path, feature_losses)
     claim = one(other.claims(), "least confidence in class0")
     assert claim.estimate == pytest.approx((99.5, 99.5, 99.5, 20))  # two replicates of ten images
     path = next(path for path in other.examples if "seed1" in str(path))
@@ -238,7 +240,7 @@ def test_what_was_not_computed_is_not_decidable(tmp_path, feature_losses):
     }
     crossing = {"dataset": "digits", "classifier": "cnn4", "split": "test"}
     table["examples"] = {**crossing, "threat": "pgd", "purifier": "none"}
-    claims = Made(tmp_path, feature_losses).claims()
+    claims = FakeExperiment(tmp_path, feature_losses).claims()
     for words, reason in (
         (["clean accuracy of OURS (trained on PGD)"], "OURS (PGD) was not judged on clean images"),
         (["accuracy of OURS - HGD (2018), FGSM"], "HGD (2018) was not attacked with FGSM"),
@@ -252,23 +254,23 @@ def test_what_was_not_computed_is_not_decidable(tmp_path, feature_losses):
 
 
 @pytest.mark.parametrize(("last", "verdict"), [(0.4, "holds"), (0.05, "does not")])
-def test_perturbations_grow_through_the_maps_or_not(made, last, verdict):
+def test_perturbations_grow_through_the_maps_or_not(experiment, last, verdict):
     def maps(frame):
         ends = {0: 0.1, 3: last}
         return frame.assign(cos_d=frame["layer_index"].map(ends).fillna(0.2))
 
-    claims = made.claims(maps=maps)
+    claims = experiment.claims(maps=maps)
     claim = one(claims, "COS-D of the last map / of the first, mnist, cnn4, PGD")
     assert claim.verdict == verdict and claim.estimate.value == pytest.approx(10 * last)
     assert claim.estimate.n == IMAGES
 
 
 @pytest.mark.parametrize(("behind", "verdict"), [(0.1, "holds"), (0.3, "does not")])
-def test_the_autoencoder_cleans_maps_or_not(made, behind, verdict):
+def test_the_autoencoder_cleans_maps_or_not(experiment, behind, verdict):
     def maps(frame):
         return frame.assign(cos_d=np.where(frame["purifier"] == "none", 0.2, behind))
 
-    claims = made.claims(maps=maps)
+    claims = experiment.claims(maps=maps)
     quantities = [q for q in claims if q.startswith("COS-D of maps behind ours / without")]
     assert quantities == [
         "COS-D of maps behind ours / without, mean of all, mnist, cnn4, PGD, OURS"
@@ -278,11 +280,11 @@ def test_the_autoencoder_cleans_maps_or_not(made, behind, verdict):
 
 
 @pytest.mark.parametrize(("many", "verdict"), [(0.1, "holds"), (0.9, "does not")])
-def test_iterations_harden_or_not(made, many, verdict):
+def test_iterations_harden_or_not(experiment, many, verdict):
     unsecured = right(many, threat="pgd@cnn4", purifier="none")
     few = right(0.5, threat="pgd10@cnn4")
     ours = right(many, threat="pgd@cnn4", purifier="features_pgd")
-    claims = made.claims(unsecured, ours, few)
+    claims = experiment.claims(unsecured, ours, few)
     for defence in ("UNSECURED", "OURS"):
         claim = one(claims, f"mnist, test: accuracy of {defence} under PGD - under PGD, 10 iter")
         assert claim.verdict == verdict
@@ -290,9 +292,9 @@ def test_iterations_harden_or_not(made, many, verdict):
 
 
 @pytest.mark.parametrize(("true", "verdict"), [(0.9, "holds"), (0.1, "does not")])
-def test_true_labels_leak_or_not(made, true, verdict):
+def test_true_labels_leak_or_not(experiment, true, verdict):
     for classifier, defence in (("cnn4", "UNSECURED"), ("madry4", "MADRY (2017)")):
-        claims = made.claims(
+        claims = experiment.claims(
             right(true, threat=f"fgsm_true@{classifier}", purifier="none", classifier=classifier),
             right(0.5, threat=f"fgsm@{classifier}", purifier="none", classifier=classifier),
         )
@@ -303,8 +305,8 @@ def test_true_labels_leak_or_not(made, true, verdict):
 
 
 @pytest.mark.parametrize(("robust", "verdict"), [(0.9, "holds"), (0.3, "does not")])
-def test_adversarial_training_improves_clean_accuracy_or_not(made, robust, verdict):
-    claims = made.claims(
+def test_adversarial_training_improves_clean_accuracy_or_not(experiment, robust, verdict):
+    claims = experiment.claims(
         right(robust, threat="clean", classifier="madry4"),
         right(0.6, threat="clean", classifier="cnn4", purifier="none"),
     )
@@ -312,13 +314,15 @@ def test_adversarial_training_improves_clean_accuracy_or_not(made, robust, verdi
     assert claim.verdict == verdict
 
 
-def test_what_was_not_attacked_or_observed_decides_nothing(made):
-    frame = made.predictions.frame
+def test_what_was_not_attacked_or_observed_decides_nothing(experiment):
+    frame = experiment.predictions.frame
     known = frame[~frame["threat"].str.contains("pgd10|fgsm_true")]
-    claims = claims_of.claims(made.predictions.of(known), made.examples, made.distances)
+    claims = claims_of.claims(
+        experiment.predictions.of(known), experiment.examples, experiment.distances
+    )
     reasons = {claim.quantity: claim.reason for claim in claims}
     quantity = "mnist, test: accuracy of OURS under PGD - under PGD of fewer iterations"
     assert reasons[quantity] == "PGD was not run with another number of iterations"
-    purified = made.claims(maps=lambda frame: frame[frame["purifier"] != "none"])
+    purified = experiment.claims(maps=lambda frame: frame[frame["purifier"] != "none"])
     claim = one(purified, "COS-D of the last map / of the first")
     assert claim.reason == "the maps were not observed without a purifier"

@@ -41,9 +41,9 @@ def test_a_targeted_attack_is_shown_class_by_class_behind_every_purifier(tmp_pat
     quick = changed(quick, figure1=entry, all_classes=all_classes)
     quick["examples"]["images"] = 14
     results = Results(tmp_path / "files", quick)
-    found = drawn(results, "feature_losses", tmp_path)
-    figure, words = found["figure1"], texts(found["figure1"])
-    assert crossed(found["all_classes"]).count("class3 99.5 %") == 9  # all but its own
+    result = drawn(results, "feature_losses", tmp_path)
+    figure, words = result["figure1"], texts(result["figure1"])
+    assert crossed(result["all_classes"]).count("class3 99.5 %") == 9  # all but its own
     for name in ("clean", "to_three", "direct_fgsm", "direct_pgd"):
         assert words.count(name) == 1  # one replicate, the clean rows once
     bare = [word.removeprefix(f"{sheet.CROSS} ") for word in words]
@@ -56,7 +56,7 @@ def test_a_targeted_attack_is_shown_class_by_class_behind_every_purifier(tmp_pat
 
 def test_where_another_class_is_predicted_the_target_is_named():
     shares = np.array([[0.7, 0.1, 0.2], [0.0, 0.1, 0.9]])
-    seen = Examples(
+    recorded = Examples(
         images=np.zeros((2, 4, 4, 1)),
         labels=np.array([0, 1]),
         classes=["a", "b", "c"],
@@ -70,11 +70,11 @@ def test_where_another_class_is_predicted_the_target_is_named():
         attack=None,
         about={},
     )
-    assert [(t.title, t.wrong) for t in figures._as_seen(seen)] == [
+    assert [(t.title, t.wrong) for t in figures._as_seen(recorded)] == [
         ("a (c: 20.0 %)", False),
         ("c 90.0 %", True),
     ]
-    untargeted = figures._as_seen(seen._replace(target=None))
+    untargeted = figures._as_seen(recorded._replace(target=None))
     assert [tile.title for tile in untargeted] == ["a 70.0 %", "c 90.0 %"]
 
 
@@ -97,8 +97,8 @@ def test_feature_noise_stands_channel_by_channel(tmp_path, quick):
     extent = np.ptp([maps["clean"], maps["seen"]])
     change = 100 * np.abs(maps["seen"] - maps["clean"]).mean() / extent
     assert f"{change:.1f} %" in words
-    (seen, *_) = read_examples([file])
-    rows = figures._noise(seen, 0)
+    (recorded, *_) = read_examples([file])
+    rows = figures._noise(recorded, 0)
     assert [row.name for row in rows] == ["clean", "adversarial", "difference x 4"]
     clean, attacked, difference = (row.tiles[6].picture for row in rows)
     assert min(clean.min(), attacked.min()) == 0 and max(clean.max(), attacked.max()) == 1
@@ -118,11 +118,11 @@ def test_maps_that_are_not_stored_are_told(tmp_path, quick):
 
 
 def test_figures_of_feature_losses(tmp_path, feature_losses):
-    found = drawn(Results(tmp_path / "files", feature_losses), "feature_losses", tmp_path)
-    words = {name: texts(figure) for name, figure in found.items()}
+    result = drawn(Results(tmp_path / "files", feature_losses), "feature_losses", tmp_path)
+    words = {name: texts(figure) for name, figure in result.items()}
     assert {"to_zero", "features_pgd", "class0 99.5 %", "class9"} <= set(words["figure1"])
     assert words["figure1"].count(f"{sheet.CROSS} class0 99.5 %") == 9  # all but its own
-    assert crossed(found["figure2"]).count("truck 99.5 %") == 9 and "to_truck" in words["figure2"]
+    assert crossed(result["figure2"]).count("truck 99.5 %") == 9 and "to_truck" in words["figure2"]
     assert {"layers.0, channel 5", "layers.3, channel 7", "purified", "difference x 4"} <= set(
         words["figure3"]
     )

@@ -33,7 +33,7 @@ LONG = "i-FGSM v2 (ifgsm_long@inception_early)"  # the second of its kind
 SETTINGS = {"w/o DN": "none", "w/ FN": "fusionnet", "w/ UN": "unet"}
 
 
-class Made:
+class FakeExperiment:
     """A product's cells, from fabricated results that may be changed first."""
 
     def __init__(self, root, config: dict):
@@ -46,11 +46,11 @@ class Made:
             inputs = self.results.inputs("tables", "propagation", name)
             self._read[name] = {stage: read_stage(stage, files) for stage, files in inputs.items()}
         given = {}
-        for stage, found in self._read[name].items():
-            frame = found.frame.copy()
+        for stage, result in self._read[name].items():
+            frame = result.frame.copy()
             for change in changes:
                 change(stage, frame)
-            given[stage] = found.of(frame)
+            given[stage] = result.of(frame)
         return given
 
     def cells(self, name: str, *changes):
@@ -59,14 +59,14 @@ class Made:
 
     def by_label(self, name: str, *changes) -> dict:
         cells = self.cells(name, *changes)
-        found = {(cell.row, cell.column): cell for cell in cells}
-        assert len(found) == len(cells)
-        return found
+        result = {(cell.row, cell.column): cell for cell in cells}
+        assert len(result) == len(cells)
+        return result
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, propagation_file):
-    return Made(tmp_path_factory.mktemp("propagation"), propagation_file)
+def experiment(tmp_path_factory, propagation_file):
+    return FakeExperiment(tmp_path_factory.mktemp("propagation"), propagation_file)
 
 
 def setting(_stage: str, **values):
@@ -96,8 +96,8 @@ def right(share: float, **names):
 
 
 @pytest.mark.parametrize("number", range(1, 8))
-def test_every_printed_number_has_one_cell_of_its_kind(made, number):
-    cells = made.by_label(f"table{number}")
+def test_every_printed_number_has_one_cell_of_its_kind(experiment, number):
+    cells = experiment.by_label(f"table{number}")
     printed = PUBLISHED.numbers(f"table{number}")
     if number == 6:  # layers are observed by the taps of the configuration
         printed = {place: line for place, line in printed.items() if place in cells}
@@ -109,17 +109,17 @@ def test_every_printed_number_has_one_cell_of_its_kind(made, number):
 
 
 @pytest.mark.parametrize("name", ["table5", "table7"])
-def test_accuracies_stand_for_the_entries_that_their_labels_say(made, name):
+def test_accuracies_stand_for_the_entries_that_their_labels_say(experiment, name):
     networks = NETWORKS
     if name == "table7":
         networks = {"FC->Conv": "densenet201_conv", "PReLU after FC": "densenet201_prelu"}
-    cells = made.by_label(name)
+    cells = experiment.by_label(name)
     for row, threat in SETS.items():
         for network, classifier in networks.items():
             for column, purifier in SETTINGS.items():
                 about = cells[row, f"{network} {column}"].about
-                found = (about["threat"], about["classifier"], about["purifier"])
-                assert found == (threat, classifier, purifier)
+                result = (about["threat"], about["classifier"], about["purifier"])
+                assert result == (threat, classifier, purifier)
     own = {row for row, _ in cells} - {*SETS}
     assert own == ({"clean", LONG} if name == "table5" else {"clean"})
     if name == "table5":
@@ -127,15 +127,15 @@ def test_accuracies_stand_for_the_entries_that_their_labels_say(made, name):
         assert cell.about["purifier"] == "fusionnet16"
 
 
-def test_accuracy_is_a_share_of_images(made):
+def test_accuracy_is_a_share_of_images(experiment):
     names = {"classifier": "vgg19", "threat": SETS["FGSM v2"], "purifier": "unet"}
-    cell = made.by_label("table5", right(0.4, **names))["FGSM v2", "VGG-19 w/ UN"]
+    cell = experiment.by_label("table5", right(0.4, **names))["FGSM v2", "VGG-19 w/ UN"]
     assert cell.estimate.value == pytest.approx(40) and cell.unit == "%"
 
 
-def test_table_1_squares_grey_levels(made):
+def test_table_1_squares_grey_levels(experiment):
     attacked = {"threat": SETS["i-FGSM v1"], "split": "test"}
-    cells = made.by_label(
+    cells = experiment.by_label(
         "table1",
         setting("predictions", mse_before=1 / 255**2)(**attacked),
         setting("predictions", mse_after=0.25 / 255**2)(purifier="fusionnet", **attacked),
@@ -154,9 +154,9 @@ def test_table_1_squares_grey_levels(made):
     assert cells["caption", "train accuracy"].about["split"] == "train"
 
 
-def test_table_2_names_who_gives_the_gradient_and_who_is_to_err(made):
+def test_table_2_names_who_gives_the_gradient_and_who_is_to_err(experiment):
     clean = {"threat": "clean"}
-    cells = made.by_label(
+    cells = experiment.by_label(
         "table2",
         right(0.6, classifier="attacker18", **clean),
         right(0.8, classifier="inception_early", **clean),
@@ -171,16 +171,16 @@ def test_table_2_names_who_gives_the_gradient_and_who_is_to_err(made):
         assert cells[row, "attacker top-1 val. acc."].estimate.value == pytest.approx(60)
 
 
-def test_table_3_counts_what_the_networks_are(made):
-    cells = made.by_label("table3", right(0.9, classifier="senet154"))
+def test_table_3_counts_what_the_networks_are(experiment):
+    cells = experiment.by_label("table3", right(0.9, classifier="senet154"))
     assert cells["SENet-154", "top-1 training acc."].estimate.value == pytest.approx(90)
     assert cells["SENet-154", "Num. parameters"].estimate.value == 1.5
     assert cells["SENet-154", "Num. layers"].estimate.value == 5
     assert {row for row, _ in cells} == {*NETWORKS}
 
 
-def test_table_4_is_counted_once_for_all_classifiers(made):
-    cells = made.by_label(
+def test_table_4_is_counted_once_for_all_classifiers(experiment):
+    cells = experiment.by_label(
         "table4",
         setting("predictions", mse_before=2 / 255**2)(threat=SETS["mi-FGSM"]),
         setting("predictions", mse_after=0.5 / 255**2)(threat=SETS["mi-FGSM"], purifier="unet"),
@@ -191,8 +191,8 @@ def test_table_4_is_counted_once_for_all_classifiers(made):
     assert cells[LONG, "w/ FN (fusionnet16)"].about["purifier"] == "fusionnet16"
 
 
-def test_table_6_shows_the_taps_and_the_shapes_of_their_maps(made):
-    cells = made.by_label("table6")
+def test_table_6_shows_the_taps_and_the_shapes_of_their_maps(experiment):
+    cells = experiment.by_label("table6")
     cell = cells["2", "VGG-19"]
     assert cell.text == "layers.pre_logits.act1, 4x2x2"
     assert cell.estimate.value == cell.about["elements"] == 16
@@ -212,8 +212,8 @@ def curve(network: str, **by_layer):
     return change
 
 
-def test_figure_4_is_told_at_the_last_layer(made):
-    cells = made.by_label(
+def test_figure_4_is_told_at_the_last_layer(experiment):
+    cells = experiment.by_label(
         "figure4",
         curve("resnetv2_50", ne_d=[9, 8, 7, 0.5], cos_d=[0.1, 0.2, 0.3, 0.6]),
         setting("distances", ne_d=1.5)(
@@ -229,9 +229,9 @@ def test_figure_4_is_told_at_the_last_layer(made):
     }
 
 
-def test_the_share_of_the_normaliser(made):
+def test_the_share_of_the_normaliser(experiment):
     """A jump of 100 by n is one of 10 by the root of n: half of its logarithm."""
-    cells = made.by_label(
+    cells = experiment.by_label(
         "normaliser",
         curve("vgg19", ne_d=[3, 1, 100], ne_d_sqrt=[1, 1, 10]),
         curve("densenet201", ne_d=[1, 1, 0.5], ne_d_sqrt=[1, 1, 1]),
@@ -257,7 +257,7 @@ def test_a_set_is_known_by_method_gradient_and_victim_and_by_no_name(propagation
         "function": "gradient.mi_fgsm",
         "settings": {"epsilon": 0.1, "alpha": 0.1, "steps": 2},
     }
-    cells = Made(tmp_path, propagation).by_label("table2")
+    cells = FakeExperiment(tmp_path, propagation).by_label("table2")
     # Each gives what its function and its networks say: these are swapped.
     assert cells["FGSM v1", "attacker"].about["threat"] == "fgsm_v1@attacker18"
     assert cells["i-FGSM v2", "attacker"].about["threat"] == "fgsm_v2@inception_early"
@@ -266,8 +266,8 @@ def test_a_set_is_known_by_method_gradient_and_victim_and_by_no_name(propagation
 
 
 @pytest.mark.parametrize("name", ["table2", "table3", "table6", "figure4", "claims"])
-def test_the_stage_writes_them(made, tmp_path, name):
-    results = made.results
+def test_the_stage_writes_them(experiment, tmp_path, name):
+    results = experiment.results
     job = results.flow.job("table", {"experiment": "propagation", "table": name})
     inputs = {stage: [results.make(f) for f in files] for stage, files in job.inputs.items()}
     paths = {kind: tmp_path / f"{name}.{kind}" for kind in ("csv", "markdown", "latex")}
@@ -276,17 +276,17 @@ def test_the_stage_writes_them(made, tmp_path, name):
     if name == "claims":
         assert lines and all(line["verdict"] for line in lines)
         return
-    told = {(line["row"], line["column"]): line for line in lines}
+    expected = {(line["row"], line["column"]): line for line in lines}
     if name == "table2":
-        line = told["FGSM v2", "classifier (target)"]
+        line = expected["FGSM v2", "classifier (target)"]
         assert line["value"] == line["published"] == "Inception-ResNet V2"
         assert not line["difference"]
-        assert told["FGSM v2", "classifier top-1 val. acc."]["difference"]
+        assert expected["FGSM v2", "classifier top-1 val. acc."]["difference"]
         text = paths["markdown"].read_text(encoding="utf-8")
         assert "| Inception-ResNet V2 (Inception-ResNet V2)" in text
     if name == "table3":
-        assert told["VGG-19", "Num. parameters"]["published"] == "138.36"
-        assert told["VGG-19", "top-1 training acc."]["difference"]
+        assert expected["VGG-19", "Num. parameters"]["published"] == "138.36"
+        assert expected["VGG-19", "top-1 training acc."]["difference"]
     if name == "table6":
-        assert told["1", "DenseNet-201"]["published"] == "1 Conv, 1 max pool, 6 FCs"
-        assert told["1", "DenseNet-201"]["elements"] == "16"
+        assert expected["1", "DenseNet-201"]["published"] == "1 Conv, 1 max pool, 6 FCs"
+        assert expected["1", "DenseNet-201"]["elements"] == "16"

@@ -7,33 +7,39 @@ import pytest
 from advdenoise.reporting.claims import Claim
 from experiments.propagation import claims as claims_of
 from experiments.propagation import layer_claims, results
-from tests.experiments.propagation.test_propagation import SETS, Made, curve, right, setting
+from tests.experiments.propagation.test_propagation import (
+    SETS,
+    FakeExperiment,
+    curve,
+    right,
+    setting,
+)
 from tests.fake_results import rows
 
 HERE = "tiny_imagenet, train: "
 
 
-class Told(Made):
+class FakeClaims(FakeExperiment):
     """The claims by quantity and range."""
 
     def claims(self, *changes) -> dict[str, Claim]:
-        found = self.cells("claims", *changes)
-        told = {claim.quantity: claim for claim in found}
-        assert len(told) == len(found)
-        return told
+        actual = self.cells("claims", *changes)
+        verdict_text = {claim.quantity: claim for claim in actual}
+        assert len(verdict_text) == len(actual)
+        return verdict_text
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, propagation_file):
-    return Told(tmp_path_factory.mktemp("claims"), propagation_file)
+def experiment(tmp_path_factory, propagation_file):
+    return FakeClaims(tmp_path_factory.mktemp("claims"), propagation_file)
 
 
 def verdict(claims: dict, quantity: str) -> str:
     return claims[HERE + quantity].verdict
 
 
-def test_published_values_are_those_of_the_papers_tables(made):
-    claims = made.claims(
+def test_published_values_are_those_of_the_papers_tables(experiment):
+    claims = experiment.claims(
         *(right(0.2, purifier="none", classifier=name) for name in ("resnetv2_50", "densenet201")),
         right(0.9, purifier=["fusionnet", "unet"], classifier="densenet201"),
     )
@@ -59,8 +65,8 @@ def test_published_values_are_those_of_the_papers_tables(made):
     assert float(claims[words].published) == pytest.approx(expected, abs=5e-4)
 
 
-def test_ne_d_jumps_and_cos_d_vanishes(made):
-    claims = made.claims(
+def test_ne_d_jumps_and_cos_d_vanishes(experiment):
+    claims = experiment.claims(
         curve("vgg19", ne_d=[1, 2, 5], ne_d_sqrt=[1, 4, 2], cos_d=[0.1, 0.2, 0.01]),
         curve("senet154", ne_d=[3, 2, 2], cos_d=[0.1, 0.2, 0.05]),
         curve("resnetv2_50", ne_d=[1, 2, 3, 4], cos_d=[0.1, 0.2, 0.3, 0.4]),
@@ -79,9 +85,9 @@ def test_ne_d_jumps_and_cos_d_vanishes(made):
 
 
 @pytest.mark.parametrize(("left", "verdict_"), [(0.75, "holds"), (0.9, "does not")])
-def test_ne_d_falls_behind_a_denoiser(made, left, verdict_):
+def test_ne_d_falls_behind_a_denoiser(experiment, left, verdict_):
     last = {"classifier": "resnetv2_50", "layer_index": 3}
-    claims = made.claims(
+    claims = experiment.claims(
         setting("distances", ne_d=2)(**last),
         setting("distances", ne_d=2 * left)(purifier="unet", **last),
     )
@@ -91,9 +97,9 @@ def test_ne_d_falls_behind_a_denoiser(made, left, verdict_):
         assert claim.estimate.value == pytest.approx(100 * (1 - left))
 
 
-def test_cos_d_in_the_middle_layers(made):
+def test_cos_d_in_the_middle_layers(experiment):
     middle = {"classifier": "vgg19", "layer_index": 1}
-    claims = made.claims(
+    claims = experiment.claims(
         setting("distances", cos_d=0.4)(**middle),
         setting("distances", cos_d=0.1)(purifier="fusionnet", **middle),
     )
@@ -102,8 +108,8 @@ def test_cos_d_in_the_middle_layers(made):
 
 
 @pytest.mark.parametrize(("resnet", "verdict_"), [(1.0, "holds"), (0.4, "does not")])
-def test_who_gains_most(made, resnet, verdict_):
-    claims = made.claims(
+def test_who_gains_most(experiment, resnet, verdict_):
+    claims = experiment.claims(
         right(0.2),
         right(0.4, purifier="fusionnet"),
         right(0.7, purifier="fusionnet", classifier="senet154"),
@@ -115,8 +121,8 @@ def test_who_gains_most(made, resnet, verdict_):
     assert claim.estimate.value == pytest.approx(100 * (resnet - 0.7))
 
 
-def test_modified_networks_beside_the_one_that_they_were_made_of(made):
-    claims = made.claims(
+def test_modified_networks_beside_the_one_that_they_were_made_of(experiment):
+    claims = experiment.claims(
         curve("densenet201", ne_d=[1, 1, 4], cos_d=[0.1, 0.1, 0.02]),
         curve("densenet201_conv", ne_d=[1, 1, 3], cos_d=[0.1, 0.1, 0.1]),
         curve("densenet201_prelu", ne_d=[1, 1, 2], cos_d=[0.1, 0.1, 0.3]),
@@ -124,14 +130,14 @@ def test_modified_networks_beside_the_one_that_they_were_made_of(made):
         right(0.8, classifier="densenet201_prelu"),
     )
     words = "{} at the last layer w/ UN, {} / DenseNet-201"
-    for measure, network, value, told in (
+    for measure, network, value, verdict_text in (
         ("NE-D", "FC->Conv", 0.75, "holds"),
         ("COS-D", "FC->Conv", 5, "does not"),
         ("NE-D", "PReLU after FC", 0.5, "holds"),
         ("COS-D", "PReLU after FC", 15, "holds"),
     ):
         claim = claims[HERE + words.format(measure, network)]
-        assert claim.verdict == told and claim.estimate.value == pytest.approx(value)
+        assert claim.verdict == verdict_text and claim.estimate.value == pytest.approx(value)
     words = "accuracy of {} - DenseNet-201 in points, w/o DN"
     assert verdict(claims, words.format("FC->Conv")) == "holds"
     assert verdict(claims, words.format("PReLU after FC")) == "does not"
@@ -149,20 +155,20 @@ def in_order(stage, frame) -> None:
         frame.loc[rows(frame, **names), ["mse_before", "mse_after"]] = place / 255**2
 
 
-def test_accuracy_that_follows_noise_and_that_does_not(made):
+def test_accuracy_that_follows_noise_and_that_does_not(experiment):
     words = "rank correlation of noise and accuracy of VGG-19"
-    found = made.claims(in_order)[HERE + words]
-    assert found.estimate.value == pytest.approx(-1) and found.verdict == "does not"
+    actual = experiment.claims(in_order)[HERE + words]
+    assert actual.estimate.value == pytest.approx(-1) and actual.verdict == "does not"
     out = {"threat": SETS["mi-FGSM"], "purifier": "unet"}
-    found = made.claims(in_order, right(1.0, **out))[HERE + words]
-    assert found.verdict == "holds" and found.estimate.value > -0.9
+    actual = experiment.claims(in_order, right(1.0, **out))[HERE + words]
+    assert actual.verdict == "holds" and actual.estimate.value > -0.9
 
 
-def test_other_images_are_not_compared(made):
+def test_other_images_are_not_compared(experiment):
     def others(stage, frame) -> None:
         frame.loc[rows(frame, classifier="densenet201_prelu"), "id"] += 1000
 
-    claims = made.claims(others)
+    claims = experiment.claims(others)
     for words in ("COS-D at the last layer w/ FN, {}", "accuracy of {} in points, w/ FN"):
         pair = "PReLU after FC {} DenseNet-201".format("/" if "COS" in words else "-")
         claim = claims[HERE + words.format(pair)]
@@ -178,7 +184,7 @@ def test_what_was_not_computed_is_not_decidable(tmp_path, propagation):
         "split": "train",
     }
     table["distances"] = table["predictions"] = crossing
-    claims = Told(tmp_path, propagation).claims()
+    claims = FakeClaims(tmp_path, propagation).claims()
     assert all(claim.verdict.startswith("not decidable: ") for claim in claims.values())
     # One of each sentence: that of the network with ReLU has what it needs only with DenseNet-201.
     sentences = [claim.sentence for claim in claims.values()]
@@ -188,22 +194,22 @@ def test_what_was_not_computed_is_not_decidable(tmp_path, propagation):
 FIVE = ["resnetv2_50", "vgg19", "senet154", "inception_resnet_v2", "densenet201"]
 
 
-def test_a_jump_below_two_is_no_explosion(made):
+def test_a_jump_below_two_is_no_explosion(experiment):
     quantity = "NE-D of {} w/o DN, last layer / largest before"
-    claims = made.claims(curve("vgg19", ne_d=[1, 2, 3]), curve("senet154", ne_d=[1, 2, 5]))
+    claims = experiment.claims(curve("vgg19", ne_d=[1, 2, 3]), curve("senet154", ne_d=[1, 2, 5]))
     assert verdict(claims, quantity.format("VGG-19")) == "does not"
     assert verdict(claims, quantity.format("SENet-154")) == "holds"
 
 
-@pytest.mark.parametrize(("strong", "told"), [(2, "holds"), (0.5, "does not")])
-def test_the_larger_sets_show_the_bigger_gap(made, strong, told):
+@pytest.mark.parametrize(("strong", "verdict_text"), [(2, "holds"), (0.5, "does not")])
+def test_the_larger_sets_show_the_bigger_gap(experiment, strong, verdict_text):
     last = {"classifier": "vgg19", "layer_index": 2}
     changes = [setting("distances", ne_d=1)(**last)]
     for name in ("FGSM v2", "i-FGSM v2"):
         changes.append(setting("distances", ne_d=strong)(threat=SETS[name], **last))
     quantity = "NE-D of VGG-19 w/o DN at the last layer, v2 sets / others"
-    claim = made.claims(*changes)[HERE + quantity]
-    assert claim.verdict == told and claim.estimate.value == pytest.approx(strong)
+    claim = experiment.claims(*changes)[HERE + quantity]
+    assert claim.verdict == verdict_text and claim.estimate.value == pytest.approx(strong)
 
 
 @pytest.mark.parametrize(
@@ -214,28 +220,30 @@ def test_falls_and_rises_of_curves(values, fall, rise):
     assert [value.item() for value in result] == pytest.approx([fall, rise])
 
 
-@pytest.mark.parametrize(("end", "told"), [(1, "does not"), (3, "holds")])
-def test_cos_d_of_convolutional_layers(made, end, told):
+@pytest.mark.parametrize(("end", "verdict_text"), [(1, "does not"), (3, "holds")])
+def test_cos_d_of_convolutional_layers(experiment, end, verdict_text):
     """Four layers of ResNet V2-50: COS-D rises to the third or falls before it."""
-    claims = made.claims(curve("resnetv2_50", ne_d=[4, 3, 2, 9], cos_d=[0.1, 0.2, 0.1 * end, 0.1]))
+    claims = experiment.claims(
+        curve("resnetv2_50", ne_d=[4, 3, 2, 9], cos_d=[0.1, 0.2, 0.1 * end, 0.1])
+    )
     quantity = "deepest fall of COS-D of ResNet V2-50 w/o DN before the last layer"
-    assert verdict(claims, quantity) == told
+    assert verdict(claims, quantity) == verdict_text
     assert verdict(claims, "NE-D of ResNet V2-50 w/o DN, layer before the last / first") == "holds"
     claim = claims[HERE + "COS-D of ResNet V2-50 w/o DN, layer before the last / first"]
     assert claim.estimate.value == pytest.approx(end)
 
 
-def test_vgg_jumps_most_and_resnet_stays_lowest(made):
+def test_vgg_jumps_most_and_resnet_stays_lowest(experiment):
     same = [curve(name, ne_d=[1, 1, 10]) for name in FIVE[2:]]
     vgg, resnet = curve("vgg19", ne_d=[1, 1, 30]), curve("resnetv2_50", ne_d=[1, 1, 1, 5])
-    claims = made.claims(*same, vgg, resnet)
+    claims = experiment.claims(*same, vgg, resnet)
     (jump,) = (c for q, c in claims.items() if "jump of NE-D w/o DN, VGG-19 / " in q)
     (low,) = (c for q, c in claims.items() if "NE-D at the last layer w/o DN, ResNet" in q)
     assert (jump.estimate.value, low.estimate.value) == pytest.approx((3, 0.5))
     assert jump.verdict == low.verdict == "holds"
 
 
-def test_what_denoisers_leave_at_the_end(made):
+def test_what_denoisers_leave_at_the_end(experiment):
     def left(name, index, **values):
         last = {"classifier": name, "layer_index": index}
         whole = dict.fromkeys(values, 1.0)
@@ -244,7 +252,7 @@ def test_what_denoisers_leave_at_the_end(made):
             setting("distances", **values)(purifier="unet", **last),
         ]
 
-    claims = made.claims(
+    claims = experiment.claims(
         *left("resnetv2_50", 3, cos_d=0.5), *left("senet154", 2, ne_d=0.95),
         *left("densenet201", 2, ne_d=0.5),
     )  # fmt: skip
@@ -254,14 +262,14 @@ def test_what_denoisers_leave_at_the_end(made):
     assert verdict(claims, words.format("NE-D", "DenseNet-201")) == "does not"
 
 
-@pytest.mark.parametrize(("share", "told"), [(0.2, "holds"), (0.9, "does not")])
-def test_a_relu_head_that_does_not_train(made, share, told):
-    claims = made.claims(
+@pytest.mark.parametrize(("share", "verdict_text"), [(0.2, "holds"), (0.9, "does not")])
+def test_a_relu_head_that_does_not_train(experiment, share, verdict_text):
+    claims = experiment.claims(
         right(0.9, threat="clean", classifier="densenet201", purifier="none"),
         right(share, threat="clean", classifier="densenet201_relu"),
     )
     claim = claims[HERE + "clean accuracy of ReLU after FC - DenseNet-201 in points"]
-    assert claim.verdict == told
+    assert claim.verdict == verdict_text
     assert claim.estimate.value == pytest.approx(100 * (share - 0.9))
 
 

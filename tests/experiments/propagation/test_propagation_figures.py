@@ -53,19 +53,19 @@ def test_each_file_holds_the_figure_of_its_name(tmp_path, propagation):
 
 
 def test_layer_curves_show_every_threat_and_layer(results, tmp_path):
-    found = drawn(results, "propagation", tmp_path)
-    assert {"figure2", "figure3", "figure5", "figure6"} < set(found)
-    explorers = [name for name in found if name.startswith("explorer_")]
+    actual = drawn(results, "propagation", tmp_path)
+    assert {"figure2", "figure3", "figure5", "figure6"} < set(actual)
+    explorers = [name for name in actual if name.startswith("explorer_")]
     assert len(explorers) == 7
     for name in explorers:
         printed = CLASSIFIERS.get(name.removeprefix("explorer_"), NETWORKS.get(name))
-        (title,) = (word for word in texts(found[name]) if ", patches, n = 30" in word)
+        (title,) = (word for word in texts(actual[name]) if ", patches, n = 30" in word)
         assert title == f"{printed}, patches, n = 30; bars: 95 % intervals over images"
     for name, network in (("figure5", "FC->Conv"), ("figure6", "PReLU after FC")):
-        titles = [word for word in texts(found[name]) if word.endswith("w/o DN")]
+        titles = [word for word in texts(actual[name]) if word.endswith("w/o DN")]
         assert titles == [f"{network} w/o DN"] * 2
     for name, axis in (("figure2", "NE-D (by n)"), ("figure3", "COS-D")):
-        words = texts(found[name])
+        words = texts(actual[name])
         assert words.count(axis) == words.count("layer") == 15  # networks and denoisers
         assert {"ResNet V2-50 w/o DN", "VGG-19 w/ FN", "DenseNet-201 w/ UN"} <= set(words)
         assert words.count("i-FGSM v2") == 1  # one legend for all
@@ -78,8 +78,8 @@ def test_layer_curves_show_every_threat_and_layer(results, tmp_path):
 
 
 def test_figures_of_propagation(tmp_path, propagation):
-    found = drawn(Results(tmp_path / "files", propagation), "propagation", tmp_path)
-    words = {name: texts(figure) for name, figure in found.items()}
+    actual = drawn(Results(tmp_path / "files", propagation), "propagation", tmp_path)
+    words = {name: texts(figure) for name, figure in actual.items()}
     assert {"VGG-19 w/ FN", "DenseNet-201 w/ UN", "FGSM v2", "mi-FGSM"} <= set(words["figure2"])
     assert words["figure2"].count("NE-D (by n)") == words["figure3"].count("COS-D") == 15
     assert words["figure5"].count("FC->Conv w/ UN") == 2

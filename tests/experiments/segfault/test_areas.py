@@ -31,8 +31,8 @@ AREAS = source(
 
 
 def test_a_gain_is_the_mean_over_what_has_both():
-    found = areas.gain(AREAS, ["FGSM"], "10-D", "1-D")
-    assert found == pytest.approx([(0.2 + 0.3) / 2, (0.1 - 0.1) / 2])
+    results = areas.gain(AREAS, ["FGSM"], "10-D", "1-D")
+    assert results == pytest.approx([(0.2 + 0.3) / 2, (0.1 - 0.1) / 2])
     both = areas.gain(AREAS, ["FGSM", "PGD"], "4K-D", "1-D")
     assert both == pytest.approx([0.7, 0.7])
 
@@ -80,23 +80,23 @@ def test_the_correlation_is_spearmans(pairs):
     given_ = by_setting(
         dict(zip(names, of_names, strict=True)), dict(zip(names, segments, strict=True))
     )
-    (found,) = areas.correlation(given_, ["A"])
+    (results,) = areas.correlation(given_, ["A"])
     if len(set(segments)) == 1 or len(set(of_names)) == 1:
-        assert np.isnan(found)
+        assert np.isnan(results)
     else:
-        assert found == pytest.approx(stats.spearmanr(segments, of_names).statistic)
+        assert results == pytest.approx(stats.spearmanr(segments, of_names).statistic)
 
 
 def test_equal_segments_are_found_between_the_others():
     segments = {"quickshift a": 10, "felzenszwalb b": 1000, "slic mid": 100, "slic far": 5000}
-    found = areas.slic_gain(
+    results = areas.slic_gain(
         by_setting(
             {"quickshift a": 0.2, "felzenszwalb b": 0.6, "slic mid": 0.5, "slic far": 0.7}, segments
         ),
         ["A"],
     )
     # At 100 segments, halfway between 10 and 1000, the others have 0.4; beyond the last 0.6.
-    assert found == pytest.approx([(0.1 + 0.1) / 2])
+    assert results == pytest.approx([(0.1 + 0.1) / 2])
 
 
 def test_every_column_is_a_resample_of_its_own():

@@ -21,7 +21,7 @@ NUMBERED = [f"table{number}" for number in range(1, 8)]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, segfault_file):
+def experiment(tmp_path_factory, segfault_file):
     """A function from a table's name to its cells, of results that no test changes."""
     results = Results(tmp_path_factory.mktemp("segfault"), copy.deepcopy(segfault_file))
 
@@ -39,19 +39,19 @@ def made(tmp_path_factory, segfault_file):
 @pytest.mark.parametrize(
     "name", [name for name in NUMBERED if name not in ("table3", "table4", "table5")]
 )
-def test_every_printed_number_has_a_cell(made, name):
+def test_every_printed_number_has_a_cell(experiment, name):
     """Examples apart: their classes are the data set's, epsilons the configuration's."""
     printed = PUBLISHED.numbers(name)
-    places = {(cell.row, cell.column) for cell in made(name)}
-    lacking = printed.keys() - places
+    places = {(cell.row, cell.column) for cell in experiment(name)}
+    missing = printed.keys() - places
     if name == "table1":
-        lacking = {place for place in lacking if "eps=0." not in place[1]}
-    assert not lacking
+        missing = {place for place in missing if "eps=0." not in place[1]}
+    assert not missing
 
 
 @pytest.mark.parametrize("name", ["table2", "table6"])
-def test_protocols_and_their_difference_are_rows_of_their_own(made, name):
-    cells = {(cell.row, cell.column): cell.estimate for cell in made(name)}
+def test_protocols_and_their_difference_are_rows_of_their_own(experiment, name):
+    cells = {(cell.row, cell.column): cell.estimate for cell in experiment(name)}
     rows = [row for row, _ in cells if "(" not in row.replace("(ML-LOO)", "")]
     for row in rows:
         for column in {column for own, column in cells if own == row}:
@@ -62,16 +62,16 @@ def test_protocols_and_their_difference_are_rows_of_their_own(made, name):
     assert len(cells) == 3 * 12 * len(set(rows))
 
 
-def test_segments_stand_where_the_paper_prints_them(made):
+def test_segments_stand_where_the_paper_prints_them(experiment):
     """The images of the fabricated examples have 1, 2, 3, ... segments under any setting."""
-    table3 = {(c.row, c.column): c.estimate for c in made("table3")}
+    table3 = {(c.row, c.column): c.estimate for c in experiment("table3")}
     assert len(table3) == 8 * 4
     assert table3["Class0", "scale=1000"] == pytest.approx((1, math.nan, math.nan, 1), nan_ok=True)
     assert table3["Class7", "scale=1"].value == 8
-    table4 = {(c.row, c.column): c.estimate.value for c in made("table4")}
+    table4 = {(c.row, c.column): c.estimate.value for c in experiment("table4")}
     assert len(table4) == 8 * 6
     assert table4["sigma=2", "Class4 max_dist=20"] == 5
-    table5 = {(c.row, c.column): c.estimate.value for c in made("table5")}
+    table5 = {(c.row, c.column): c.estimate.value for c in experiment("table5")}
     assert len(table5) == 8 * 4
     assert table5["Class2", "n_segments=1"] == table5["Class2", "n_segments=128"] == 3
     printed = PUBLISHED.numbers("table4")
@@ -101,10 +101,12 @@ def test_superpixels_that_are_not_stored_are_told(tmp_path, segfault):
         tables.quickshift_segments(paths)
 
 
-def test_time_is_that_of_superpixels_and_passes(made):
-    cells = {(cell.row, cell.column): cell for cell in made("table7")}
+def test_time_is_that_of_superpixels_and_passes(experiment):
+    cells = {(cell.row, cell.column): cell for cell in experiment("table7")}
     assert len(cells) == 14 * 6
-    frame = read_stage("cost", made.results.inputs("tables", "segfault", "table7")["cost"]).frame
+    frame = read_stage(
+        "cost", experiment.results.inputs("tables", "segfault", "table7")["cost"]
+    ).frame
     rows = frame[(frame["attribution_point"] == "n64") & (frame["representation"] == "hidden")]
     seconds = 0.5 + rows["passes_seconds"].to_numpy(np.float64)
     time = cells["slic n_segments=64", "time 4K-D"]
@@ -114,20 +116,20 @@ def test_time_is_that_of_superpixels_and_passes(made):
     assert memory.estimate[0] == 22 * 32 * 10 * 4 + 110 and memory.unit == "byte"
 
 
-def test_cost_stands_beside_the_auc(made):
-    cells = made("cost")
+def test_cost_stands_beside_the_auc(experiment):
+    cells = experiment("cost")
     columns = {cell.column for cell in cells}
     assert columns == {"AUC", "passes", "seconds", "bytes", "features, seconds", "features, bytes"}
     rows = [cell.row for cell in cells if cell.column == "AUC"]
     assert len(rows) == len(set(rows)) == 14 * 4 * 3 * 2
     row = "quickshift sigma=2 max_dist=10, C&W 10-D, XGB (grouped)"
-    found = {cell.column: cell.estimate.value for cell in cells if cell.row == row}
-    assert found["passes"] == 50 and found["features, bytes"] == 1e6
-    assert found["features, seconds"] == 50.5 and 0 <= found["AUC"] <= 1
+    result = {cell.column: cell.estimate.value for cell in cells if cell.row == row}
+    assert result["passes"] == 50 and result["features, bytes"] == 1e6
+    assert result["features, seconds"] == 50.5 and 0 <= result["AUC"] <= 1
 
 
-def test_a_peak_that_no_one_tells_is_left_out(made):
-    results = made.results
+def test_a_peak_that_no_one_tells_is_left_out(experiment):
+    results = experiment.results
     inputs = results.inputs("tables", "segfault", "cost")
     detection, cost = (read_stage(stage, inputs[stage]) for stage in ("detection", "cost"))
     cells = tables.tradeoff(detection, cost.of(cost.frame.assign(peak_bytes=None)))
@@ -137,8 +139,8 @@ def test_a_peak_that_no_one_tells_is_left_out(made):
 
 
 @pytest.mark.parametrize("name", [*NUMBERED, "cost", "claims"])
-def test_the_stage_writes_them(made, tmp_path, name):
-    results = made.results
+def test_the_stage_writes_them(experiment, tmp_path, name):
+    results = experiment.results
     job = results.flow.job("table", {"experiment": "segfault", "table": name})
     inputs = {stage: [results.make(f) for f in files] for stage, files in job.inputs.items()}
     paths = {kind: tmp_path / f"{name}.{kind}" for kind in ("csv", "markdown", "latex")}
@@ -179,8 +181,8 @@ def test_accuracy_is_told_for_each_epsilon_of_a_cycle(segfault, tmp_path):
     segfault["suites"]["segfault"]["threats"] = ["clean", "z_score"]
     del segfault["attacks"]["z_score"]["points"]["deepfool"]
     inputs = Results(tmp_path, segfault).inputs("tables", "segfault", "table1")
-    found = read_stage("predictions", inputs["predictions"])
-    cells = {(c.row, c.column): c for c in tables.attacks(found)}
+    result = read_stage("predictions", inputs["predictions"])
+    cells = {(c.row, c.column): c for c in tables.attacks(result)}
     assert set(cells) == {("No attack", "-")} | {
         (attack, f"eps={epsilon}") for attack in ("FGSM", "PGD") for epsilon in (0.1, 0.4, 0.8)
     }
@@ -188,7 +190,7 @@ def test_accuracy_is_told_for_each_epsilon_of_a_cycle(segfault, tmp_path):
     for (row, column), cell in cells.items():
         if row == "No attack":
             continue
-        part = found.frame[found.frame["attack_point"] == row.lower()]
+        part = result.frame[result.frame["attack_point"] == row.lower()]
         part = part[np.isclose(part["epsilon"], float(column.removeprefix("eps=")) * unit)]
         assert cell.estimate.n == len(part) == 20
         expected = 100 * (part["prediction"] == part["label"]).mean()

@@ -21,9 +21,9 @@ def whole(tmp_path_factory, segfault_file):
 
 
 def test_figures_of_segfault(whole, tmp_path):
-    found = drawn(whole, "segfault", tmp_path)
-    assert set(found) == {"figure1", "figure2", "figure3", "table4", "table5"}
-    words = {name: texts(figure) for name, figure in found.items()}
+    result = drawn(whole, "segfault", tmp_path)
+    assert set(result) == {"figure1", "figure2", "figure3", "table4", "table5"}
+    words = {name: texts(figure) for name, figure in result.items()}
     assert {"clean", "image", "patches, cnn26, pixel (ML-LOO), n = 30"} <= set(words["figure1"])
     assert {f"output {number}" for number in range(10)} <= set(words["figure2"])
     for name in ("figure1", "figure2"):
@@ -64,22 +64,22 @@ def test_an_attack_that_was_not_made_is_told(whole):
 
 def test_the_trade_off_is_of_one_protocol_and_the_papers_detector(whole):
     inputs = whole.inputs("tables", "segfault", "claims")
-    found = read_stage("detection", inputs["detection"])
-    rows = figures._selected(found, "C&W", "probabilities").frame
+    result = read_stage("detection", inputs["detection"])
+    rows = figures._selected(result, "C&W", "probabilities").frame
     assert set(rows["protocol"]) == {"paper"} and set(rows["detector"]) == {"xgboost"}
     assert set(rows["threat"]) == {"cw@cnn26"} and set(rows["attribution"]) == {
         *("felzenszwalb", "quickshift", "slic", "pixels")
     }
-    other = found.of(found.frame[found.frame["detector"] == "searched"])
+    other = result.of(result.frame[result.frame["detector"] == "searched"])
     assert set(figures._selected(other, "FGSM", "hidden").frame["detector"]) == {"searched"}
 
 
 def test_a_trade_off_without_costs_is_told(whole):
     inputs = whole.inputs("figures", "segfault", "figure3")
-    found, cost = (read_stage(stage, inputs[stage]) for stage in ("detection", "cost"))
+    result, cost = (read_stage(stage, inputs[stage]) for stage in ("detection", "cost"))
     elsewhere = cost.of(cost.frame.assign(dataset="digits"))
     with pytest.raises(BadInput, match="no setting has both scores and costs"):
-        figures.tradeoff(found, elsewhere)
+        figures.tradeoff(result, elsewhere)
 
 
 def test_superpixels_are_outlined_and_counted(whole):
