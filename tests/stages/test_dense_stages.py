@@ -21,6 +21,7 @@ from advdenoise.stages.data import open_images
 
 CLASSES, COUNT, SIDE = 4, 7, 65
 COUNTED = {"zero_gradients", "bad_gradients", "forward", "backward", "skipped"}
+RECORDED = {"fooled_at", "fooled_last", "loss_start", "loss_best", "loss_recent"}
 FGSM = {"function": "gradient.fgsm", "settings": {"epsilon": 0.2}}
 ATTACKS = {
     "fgsm": {"points": {"default": FGSM}},
@@ -206,7 +207,7 @@ def test_the_file_holds_no_labels_and_no_masks(scenes):
         assert np.array_equal(file["ids"][:], scenes.batch.ids)
         assert list(file["points"]) == ["segpgd", "weak"]
         for name, group in file["points"].items():
-            assert set(group) == {"perturbation", "epsilon", "success", *COUNTED}
+            assert set(group) == {"perturbation", "epsilon", "success", *COUNTED, *RECORDED}
             assert group["perturbation"].shape == (COUNT, 3, SIDE, SIDE)
             assert json.loads(group.attrs["entry"]) == ATTACKS["stepped"]["points"][name]
 

@@ -216,3 +216,23 @@ def test_knows_draws_is_judged_on_that_draw_alone(world, component, tmp_path):
         "clean": {0, 1, 2},
         "bim@small+direct": {0},
     }
+
+
+# ---------------------------------------------------------------- precision
+
+
+def test_gradients_are_of_bfloat16_and_success_of_float32(images, network):
+    network.requires_grad_(False)
+    kinds = []
+    network[0].register_forward_hook(lambda *_: kinds.append(torch.is_autocast_enabled("cpu")))
+    settings = {"attack": {"name": "mine", "precision": "bfloat16"}, "seed": 0, "purifier": None}
+    attacking = attack.AttackRun(settings, network, network, None, None)
+    batch = data.Batch(slice(0, N), images, LABELS, IDS)
+    result, fooled = attacking(FGSM, batch, np.full(N, 0.2, np.float32))
+    assert kinds[0] and not kinds[-1] and result.dtype == torch.float32
+    assert torch.equal(fooled, network(images + result).argmax(1) != LABELS)
+    settings["attack"].pop("precision")
+    whole, _ = attack.AttackRun(settings, network, network, None, None)(
+        FGSM, batch, np.full(N, 0.2, np.float32)
+    )
+    assert (whole == result).float().mean() > 0.9

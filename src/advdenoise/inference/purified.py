@@ -139,6 +139,17 @@ def probabilities(predict: Images) -> Images:
     return lambda images: predict(images).softmax(1)
 
 
+def in_bfloat16(predict: Images) -> Images:
+    """The network with passes in bfloat16 where autocast has them; outputs in float32."""
+
+    def passed(images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, torch.bfloat16):
+            outputs = predict(images)
+        return outputs.float()
+
+    return passed
+
+
 def check_frozen(*networks: nn.Module | None) -> None:
     """Raises RuntimeError for a network in training mode or with weights that require gradients."""
     for network in filter(None, networks):

@@ -22,7 +22,12 @@ from advdenoise.calls import call_with, injected_parameters
 from advdenoise.datasets._source import IGNORED
 from advdenoise.errors import BadInput
 from advdenoise.graph.sources import load
-from advdenoise.inference.purified import check_frozen, probabilities, purified_classifier
+from advdenoise.inference.purified import (
+    check_frozen,
+    in_bfloat16,
+    probabilities,
+    purified_classifier,
+)
 from advdenoise.io.digests import state_digest
 from advdenoise.io.hdf5 import add_array, create_hdf5
 from advdenoise.io.provenance import collect_provenance
@@ -270,11 +275,15 @@ class AttackRun:
         if entry.get("output") == "probabilities":
             source = probabilities(source)
         stream = "defender" if knows_draws else "attacker"
-        path = partial(self._purified, source, batch, through=entry.get("through", "full"))
+        through = entry.get("through", "full")
+        path = partial(self._purified, batch=batch, through=through)
+        fast = in_bfloat16(source) if entry.get("precision") == "bfloat16" else source
         is_random = _path_draws(self.settings)
-        predict = path(stream, self.draws if is_random else 1, restart=knows_draws)
+        predict = path(
+            fast, stream=stream, draws=self.draws if is_random else 1, restart=knows_draws
+        )
         selects = is_random and not knows_draws
-        select = path("selection", SELECTION_DRAWS) if selects else None
+        select = path(source, stream="selection", draws=SELECTION_DRAWS) if selects else None
         noise = Noise(self.settings["seed"], batch.ids, entry["name"])
         labels, targeted = self._labels(entry, batch, victim, noise)
         self.passes = Passes(len(batch.ids), batch.images.device)

@@ -50,6 +50,7 @@ class Attack(TypedDict, total=False):
     draws: int
     knows_draws: bool
     spare: list[str]
+    precision: Literal["float32", "bfloat16"]
     datasets: list[str]
 
 
@@ -190,6 +191,8 @@ def _check_purifier_keys(key: str, attack: Attack) -> None:
         names = {"predict"} if word in ("through", "forward") else {"predict", "victim"}
         if word in attack and not names & injected_names(attack):
             raise BadInput(f"{key}.{word}: the attack asks nothing through a purifier; take it out")
+    if "precision" in attack and "predict" not in injected_names(attack):
+        raise BadInput(f"{key}.precision: the attack takes no gradient of a network; take it out")
     if "forward" in attack and attack.get("through", "full") in ("full", "identity"):
         raise BadInput(
             f"{key}.forward: holds only where another thing gives the gradient; say `through: "
