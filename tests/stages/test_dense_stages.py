@@ -148,6 +148,7 @@ class World:
             "batch": batch,
             "suite": "plain",
             "threats": ["clean", "fgsm@toy", "stepped@toy"],
+            "attacks": {name: {"name": name} for name in ("fgsm", "stepped")},
             "classifier": self.entry,
             "purifier": purifier,
             "denoiser": self.blur_entry if purifier["name"] == "direct" else None,

@@ -210,7 +210,7 @@ def test_one_draw_is_made_of_a_purifier_without_noise(networks, images, labels, 
     counted = (Counting().eval(), networks[1])
     point = {"function": "apudae.a", "settings": {"steps": 2}}
     result = run(counted, entry(draws=5), point, images, labels)
-    assert calls == [N] * 3  # two steps and the judge
+    assert calls == [N] * 4  # two steps, the last iterate and the evaluation
     assert capsys.readouterr().out == (
         "eot@small+best: purifier best draws nothing, so 1 draw is made\n"
     )
