@@ -91,7 +91,7 @@ def test_all_stages_have_run_and_a_second_run_has_nothing_to_do(folder):
     assert results == {"mini"}
     stages = {path.name for path in (folder / "benchmarks" / "mini").iterdir()}
     written = {path.stem for path in (folder / "rules").glob("*.smk")}
-    assert written - stages == {"common", "export"}  # on demand
+    assert written - stages == {"common", "export", "probe"}  # on demand
 
 
 @pytest.mark.parametrize("module", EDITED)
