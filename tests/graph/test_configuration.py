@@ -110,7 +110,7 @@ BROKEN = {
         ["suites.robust.threats", "'cnn5'", "cnn4"],
     ),
     "clean images with a victim": ({"suites.robust.threats": ["clean@cnn4"]}, ["write clean"]),
-    "a corruption that knows the purifier": (
+    "a corruption that is adaptive to the purifier": (
         {"suites.robust.threats": ["gaussian_noise+"]},
         ["gaussian_noise", "no model"],
     ),
@@ -172,7 +172,7 @@ BROKEN = {
         },
         ["attacks.squares.through", "asks nothing", "take it out"],
     ),
-    "an attack that looks at the denoiser of no purifier": (
+    "an attack that needs the denoiser of no purifier": (
         {
             "attacks.kept": {
                 "function": "adaptive.counter_b",
@@ -182,7 +182,7 @@ BROKEN = {
         },
         ["attacks.kept", "'kept'", "write kept+"],
     ),
-    "an attack that looks at the denoiser of a purifier without one": (
+    "an attack that needs the denoiser of a purifier without one": (
         {
             "attacks.kept": {
                 "function": "adaptive.counter_b",
@@ -202,16 +202,16 @@ BROKEN = {
         },
         ["suites.knowing.threats", "best", "2 points"],
     ),
-    "denoiser trained on an attack that knows it": (
+    "denoiser trained on an attack that is adaptive to it": (
         {"denoisers.dae_pgd.trained_on": [{"threat": "pgd@cnn4+direct_pgd", "share": 1}]},
-        ["denoisers.dae_pgd.trained_on", "knows the denoiser 'dae_pgd'"],
+        ["denoisers.dae_pgd.trained_on", "is adaptive to the denoiser 'dae_pgd'"],
     ),
     "two denoisers trained on each other": (
         {
             "denoisers.dae_pgd.trained_on": [{"threat": "pgd@cnn4+direct_fgsm", "share": 1}],
             "denoisers.dae_fgsm.trained_on": [{"threat": "fgsm@cnn4+direct_pgd", "share": 1}],
         },
-        ["trained_on", "knows the denoiser"],
+        ["trained_on", "is adaptive to the denoiser"],
     ),
     "training threat without a victim": (
         {"denoisers.dae_pgd.trained_on": [{"threat": "pgd", "share": 1}]},
@@ -231,7 +231,7 @@ BROKEN = {
     ),
     "a network that nothing looks at": (
         {"denoisers.plain_pgd.training.network": "cnn4"},
-        ["denoisers.plain_pgd.training.network", "plain.reconstruct looks at no network"],
+        ["denoisers.plain_pgd.training.network", "plain.reconstruct uses no network"],
     ),
     "a network that is not configured": (
         {
@@ -558,7 +558,7 @@ def test_everywhere_reaches_every_suite_and_detection(quick):
         assert "mine" in suite["purifiers"]
         assert "pgd+" in suite["threats"]
     several = next(name for name, e in read["purifiers"].items() if len(e["points"]) > 1)
-    assert why_not_adaptive(read, "pgd+", several).startswith("'pgd+' knows purifier")
+    assert why_not_adaptive(read, "pgd+", several).startswith("'pgd+' is adaptive to purifier")
     assert why_not_adaptive(read, "pgd+", "mine") is None
 
 

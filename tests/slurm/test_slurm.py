@@ -306,7 +306,7 @@ def test_the_quick_scale_gives_the_tables_of_a_local_run(cluster, run, tmp_path)
                 r"^SLURM job \d+ on n\d, partition gpu: CUDA_VISIBLE_DEVICES=0$", first
             )
             if not torch.cuda.is_available():
-                assert "torch finds none: working on the CPU" in "\n".join(others)
+                assert "torch finds none: running on the CPU" in "\n".join(others)
         else:
             assert re.fullmatch(f"{PLACE}, partition cpu: no GPU", first)
     assert {"train_classifier", "attack", "iqr", "detect"} <= rules_run

@@ -138,7 +138,7 @@ def suite_threats(
 ) -> list[Threat]:
     """A suite's threats against the classifier and the purifier at hand.
 
-    Adaptive ones that cannot know the purifier are left out; `everywhere` put them there.
+    Those that cannot be adaptive to the purifier are left out; `everywhere` put them there.
     """
     texts = [
         text

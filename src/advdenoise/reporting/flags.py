@@ -260,7 +260,7 @@ def blackbox(defence: Defence, probe: Probe | None) -> Iterator[Outcome]:
 def noise(defence: Defence, probe: Probe | None) -> Iterator[Outcome]:
     """Noise of the same size fools images that adaptive gradient attacks do not."""
     text = (
-        "{weak}, which looks at no model, fools {b} of {n} images that adaptive gradient attacks "
+        "{weak}, which needs no model, fools {b} of {n} images that adaptive gradient attacks "
         "do not ({p}): read {value} as an upper bound."
     )
     weak = [attack for attack in defence.of(OBLIVIOUS, TRANSFER) if not attack.looks_at_model]

@@ -270,7 +270,7 @@ def check_threat(config: "Configuration", text: str, key: str) -> Threat:
         _check_oblivious(f"attacks.{threat.attack}", attack, text, key)
     elif not looks_at_model(attack):
         raise BadInput(
-            f"{key}: {text!r}: {threat.attack} looks at no model and so knows no purifier; "
+            f"{key}: {text!r}: {threat.attack} needs no model and so cannot be adaptive; "
             "take the + and what follows away"
         )
     if threat.purifier and (reason := why_not_adaptive(config, text, threat.purifier)):
@@ -279,34 +279,34 @@ def check_threat(config: "Configuration", text: str, key: str) -> Threat:
 
 
 def _check_oblivious(attack_key: str, attack: Attack, text: str, key: str) -> None:
-    """What an attack says of purifiers holds only where it knows one."""
+    """What an attack says of purifiers holds only where it is adaptive to one."""
     adaptive_only = [f".{word}" for word in _OF_KNOWN if word in attack]
     if OF_DENOISERS & injected_names(attack):
         adaptive_only.append("")
     if adaptive_only:
         name = attack_key.removeprefix("attacks.")
         raise BadInput(
-            f"{attack_key}{adaptive_only[0]}: holds only where the attack knows the purifier, but "
+            f"{attack_key}{adaptive_only[0]}: holds only for an adaptive attack, but "
             f"{key} uses it as {text!r}; write {name}+"
         )
 
 
 def why_not_adaptive(config: "Configuration", text: str, purifier: str) -> str | None:
-    """Why the attack of a threat cannot know a purifier; None where it can.
+    """Why the attack of a threat cannot be adaptive to a purifier; None where it can.
 
-    The purifier has several points, or no denoiser for an attack that looks at one.
+    The purifier has several points, or no denoiser for an attack that needs one.
     """
     entry, attack = config["purifiers"][purifier], config["attacks"][threats.parse(text).attack]
     looks = attack.get("through") == "denoiser" or OF_DENOISERS & injected_names(attack)
     if looks and purifier != NO_PURIFIER and "denoiser" not in entry:
         return (
-            f"{text!r} looks at the denoiser of purifier {purifier!r}, which uses none; "
+            f"{text!r} needs the denoiser of purifier {purifier!r}, which uses none; "
             "take the purifier or the threat out"
         )
     if len(points := entry["points"]) > 1:
         return (
-            f"{text!r} knows purifier {purifier!r}, which has {len(points)} points; an attack can "
-            "know only one: make an entry of its own with the point that is attacked"
+            f"{text!r} is adaptive to purifier {purifier!r}, which has {len(points)} points; "
+            "choose one: make an entry of its own with the point that is attacked"
         )
     return None
 

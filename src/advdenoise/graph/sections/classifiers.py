@@ -65,7 +65,7 @@ def _check_training(key: str, entry: Classifier, settings: Training) -> None:
     if "network" in signature.injected:
         raise BadInput(f"{key}.function: {step} trains denoisers only; choose another step")
     if "network" in settings:
-        raise BadInput(f"{key}.network: {step} looks at no network; take it out")
+        raise BadInput(f"{key}.network: {step} uses no network; take it out")
     learns, other = ("masks", "labels") if is_segmenter(entry) else ("labels", "masks")
     if learns not in signature.injected or other in signature.required_injected:
         raise BadInput(

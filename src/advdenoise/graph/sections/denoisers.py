@@ -80,7 +80,7 @@ def _check_training(key: str, entry: Denoiser, settings: Training) -> None:
     if "network" in signature.injected and "network" not in settings:
         raise BadInput(f"{key}: {step} looks at a trained classifier; add the key 'network'")
     if "network" in settings and "network" not in signature.injected:
-        raise BadInput(f"{key}.network: {step} looks at no network; take it out")
+        raise BadInput(f"{key}.network: {step} uses no network; take it out")
     if "dataset" in settings:
         raise BadInput(f"{key}.dataset: a denoiser is trained on the data set at hand; take it out")
     if "stop" in settings:
@@ -167,8 +167,8 @@ def _check_acyclic(config: "Configuration", path: list[str]) -> None:
         denoiser = config["purifiers"][purifier].get("denoiser") if purifier else None
         if denoiser:
             reasons[denoiser] = (
-                f"trained_on: {text!r} knows the denoiser {denoiser!r} that is trained "
-                "on it; train on an attack that does not know it"
+                f"trained_on: {text!r} is adaptive to the denoiser {denoiser!r} that is trained "
+                "on it; train on an oblivious attack"
             )
     for denoiser, reason in reasons.items():
         if denoiser in path:

@@ -10,8 +10,8 @@ from advdenoise.reporting.worst import worst_case as worst
 
 _COLUMNS = {
     CLEAN: "clean",
-    OBLIVIOUS: "worst of the attacks that do not know the purifier",
-    ADAPTIVE: "worst of the attacks that know it",
+    OBLIVIOUS: "worst of the oblivious attacks",
+    ADAPTIVE: "worst of the adaptive attacks",
     ALL: "worst of all attacks",
     CROSS_FITTED: "worst of all attacks, chosen on other draws",
 }

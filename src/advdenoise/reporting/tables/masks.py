@@ -9,8 +9,8 @@ from advdenoise.reporting.worst_masks import worst_case as worst
 
 _ROWS = {
     CLEAN: "clean",
-    OBLIVIOUS: "worst of the attacks that do not know the purifier",
-    ADAPTIVE: "worst of the attacks that know it",
+    OBLIVIOUS: "worst of the oblivious attacks",
+    ADAPTIVE: "worst of the adaptive attacks",
     ALL: "worst of all attacks",
 }
 _MEASURES = (
