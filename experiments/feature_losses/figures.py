@@ -41,9 +41,9 @@ def targeted(examples: list[Path], *, images: PositiveInt | None = None) -> Figu
     for example in first_replicate(read_examples(examples)):
         blocks.setdefault(tuple(example.about[name] for name in _BEFORE), []).append(example)
     rows = []
-    for found in blocks.values():
-        count = images or len({*found[0].labels})
-        rows += [Row(row.name, row.tiles[:count]) for row in _block(found)]
+    for block in blocks.values():
+        count = images or len({*block[0].labels})
+        rows += [Row(row.name, row.tiles[:count]) for row in _block(block)]
     return sheet(rows, title=_where(examples), note=f"{_TOLD}\n{_CROSSED}")
 
 
@@ -57,21 +57,21 @@ def feature_noise(examples: list[Path], *, images: PositiveInt = 1) -> Figure:
     Differences are drawn from 0 to a quarter of that range, and above them stands their mean in %
     of it.
     """
-    found = [
+    with_maps = [
         example for example in first_replicate(read_examples(examples, images)) if example.maps
     ]
-    if not found:
+    if not with_maps:
         raise BadInput(
             "examples.maps: these images have no maps; name modules of their classifier there, "
             "and cross a threat that is not clean"
         )
     rows = [
         row
-        for example in found
+        for example in with_maps
         for place in range(len(example.images))
         for row in _noise(example, place)
     ]
-    attacks = dict.fromkeys(example.attack_name(LABELS) for example in found)
+    attacks = dict.fromkeys(example.attack_name(LABELS) for example in with_maps)
     title = f"{_where(examples)}; attack: {', '.join(attacks)}"
     return sheet(rows, title=title, note=_MAPS.format(_MAGNIFIED))
 
@@ -80,8 +80,8 @@ def _where(examples: list[Path]) -> str:
     return "; ".join(describe([examples], LABELS))
 
 
-def _block(found: list[Examples]) -> list[Row]:
-    first = found[0]
+def _block(block: list[Examples]) -> list[Row]:
+    first = block[0]
     named = [first.classes[label] for label in first.labels]
     clean = [Tile(picture, name) for picture, name in zip(first.images, named, strict=True)]
     about = first.about
@@ -90,7 +90,7 @@ def _block(found: list[Examples]) -> list[Row]:
     if first.target is not None:
         printed += f" to {first.classes[first.target]}"
     rows = [Row("clean", clean), Row(f"{printed}\n{threat}", _as_seen(first))]
-    for example in found:
+    for example in block:
         if example.is_purified:
             name = labels.with_point(example.about["purifier"], example.about["purifier_point"])
             tiles = [
@@ -153,7 +153,7 @@ def _image_column(example: Examples, place: int) -> list[Tile]:
 
 
 def _map_column(example: Examples, maps: Maps, module: str, place: int, channel: int) -> list[Tile]:
-    versions = [found[place, channel] for found in (maps.clean, maps.inputs, maps.purified)]
+    versions = [version[place, channel] for version in (maps.clean, maps.inputs, maps.purified)]
     low, high = (function(versions[:2]) for function in (np.min, np.max))
     title = f"{module}, channel {maps.channels[place, channel]}"
     return _column(example, versions, title, float(low), float(high))

@@ -339,14 +339,14 @@ def test_facts_are_the_first_success_inside_the_ball(network, images, labels):
     noise = Noise(0, range(N), "test")
     settings = {"epsilon": epsilon, "steps": 6, "targets": 3}
     result = fab_t(images, labels, network, noise, facts, **settings)
-    found = facts.arrays()
+    arrays = facts.arrays()
     fooled = is_misclassified(network, images, labels, result).numpy()
-    assert (found["fooled_last"] == fooled).all()
-    assert ((found["fooled_at"] >= 0) == fooled).all()
-    assert (found["fooled_at"][::6] == 0).all() and found["fooled_at"].max() > 1
-    assert all(np.isnan(found[name]).all() for name in LOSSES)
-    for row in np.flatnonzero(found["fooled_at"] > 0):
-        steps = int(found["fooled_at"][row])
+    assert (arrays["fooled_last"] == fooled).all()
+    assert ((arrays["fooled_at"] >= 0) == fooled).all()
+    assert (arrays["fooled_at"][::6] == 0).all() and arrays["fooled_at"].max() > 1
+    assert all(np.isnan(arrays[name]).all() for name in LOSSES)
+    for row in np.flatnonzero(arrays["fooled_at"] > 0):
+        steps = int(arrays["fooled_at"][row])
         if steps <= 6:
             shorter = settings | {"steps": steps, "targets": 1}
             assert run(images, labels, network, **shorter)[row].any()

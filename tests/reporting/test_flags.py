@@ -20,9 +20,9 @@ from advdenoise.reporting.flags import (
     UNKNOWN,
     WARN,
     Outcome,
+    assign_severities,
     compare,
     flags_of,
-    judge,
     summary,
     worst,
 )
@@ -100,8 +100,8 @@ class Rows:
         return Results(frame, {"attack": self.attacks, "purifier": self.purifiers}, [])
 
     def defence(self):
-        (found,) = defences(self.results)
-        return found
+        (defence,) = defences(self.results)
+        return defence
 
     def outcomes(self, flag: str, probe=None) -> list[Outcome]:
         return [outcome for outcome in flags_of(self.defence(), probe) if outcome.flag == flag]
@@ -277,10 +277,10 @@ def test_an_accuracy_above_that_of_clean_images():
 
 def test_holm_corrects_all_tests_of_a_defence_together():
     outcomes = [Outcome("a", p_values=(0.04,)), Outcome("b", p_values=(0.001, 0.5))]
-    assert [o.severity for o in judge(outcomes)] == [WARN, SUSPECT]
-    assert [o.severity for o in judge(outcomes[:1])] == [SUSPECT]
+    assert [o.severity for o in assign_severities(outcomes)] == [WARN, SUSPECT]
+    assert [o.severity for o in assign_severities(outcomes[:1])] == [SUSPECT]
     limited = [Outcome("a", p_values=(1e-9,), limit=WARN), Outcome("b", SUSPECT)]
-    assert [o.severity for o in judge(limited)] == [WARN, SUSPECT]
+    assert [o.severity for o in assign_severities(limited)] == [WARN, SUSPECT]
 
 
 def test_a_flag_is_named_once_by_its_worst_severity():
@@ -303,7 +303,9 @@ def test_equal_attacks_on_a_random_defence_violate_no_order():
         first, second = (attack.shares for attack in defence.attacks)
         result = compare(first, second, defence)
         assert result.violations is not None
-        fired += min(judge([Outcome("", p_values=result.p_values)])[0].severity == SUSPECT, 1)
+        fired += min(
+            assign_severities([Outcome("", p_values=result.p_values)])[0].severity == SUSPECT, 1
+        )
         plain += (first - second >= 0.5).sum() >= 2
     assert fired <= 6 and plain > 15  # 5 % of 60 are expected at the most
 

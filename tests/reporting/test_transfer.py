@@ -37,9 +37,9 @@ def results(right: dict[tuple[str, str], np.ndarray], **names) -> Results:
 
 def by_label(right: dict) -> dict:
     cells = matrix(results(right))
-    found = {(cell.row, cell.column): cell for cell in cells}
-    assert len(found) == len(cells)
-    return found
+    cells_by_label = {(cell.row, cell.column): cell for cell in cells}
+    assert len(cells_by_label) == len(cells)
+    return cells_by_label
 
 
 @pytest.fixture
@@ -50,21 +50,23 @@ def right() -> dict[tuple[str, str], np.ndarray]:
 
 
 def test_a_cell_for_each_pair_and_means_without_the_diagonal(right):
-    found = by_label(right)
+    cells_by_label = by_label(right)
     shares = {pair: hits.mean() for pair, hits in right.items()}
     for surrogate in SURROGATES:
         row = f"digits, cnn: pgd through {surrogate}"
         for target in SURROGATES:
             hits = right[threat(surrogate), target]
-            assert found[row, target].estimate.value == pytest.approx(100 * hits.mean())
+            assert cells_by_label[row, target].estimate.value == pytest.approx(100 * hits.mean())
             clean = right["clean", target]
-            cell = found[f"{row}, right when clean", target]
+            cell = cells_by_label[f"{row}, right when clean", target]
             assert cell.estimate.value == pytest.approx(100 * hits[clean].mean())
             assert cell.estimate.n == clean.sum()
         others = [shares[threat(surrogate), t] for t in SURROGATES if t != surrogate]
-        assert found[row, "mean of others"].estimate.value == pytest.approx(100 * np.mean(others))
+        assert cells_by_label[row, "mean of others"].estimate.value == pytest.approx(
+            100 * np.mean(others)
+        )
         others = [shares[threat(s), surrogate] for s in SURROGATES if s != surrogate]
-        cell = found["digits, cnn: pgd, mean of others", surrogate]
+        cell = cells_by_label["digits, cnn: pgd, mean of others", surrogate]
         assert cell.estimate.value == pytest.approx(100 * np.mean(others))
 
 
@@ -72,17 +74,17 @@ def test_equal_purifiers_have_equal_columns(right):
     for surrogate in SURROGATES:
         right[threat(surrogate), "second"] = right[threat(surrogate), "first"]
     right["clean", "second"] = right["clean", "first"]
-    found = by_label(right)
-    for row in {row for row, _ in found if "mean" not in row and "through" in row}:
-        assert found[row, "first"].estimate == found[row, "second"].estimate
+    cells_by_label = by_label(right)
+    for row in {row for row, _ in cells_by_label if "mean" not in row and "through" in row}:
+        assert cells_by_label[row, "first"].estimate == cells_by_label[row, "second"].estimate
 
 
 def test_a_random_target_is_right_when_clean_in_all_draws(right):
     clean = np.ones((2, IMAGES), bool)
     clean[1, :10] = False
     right["clean", "first"] = clean
-    found = by_label(right)
-    cell = found["digits, cnn: pgd through second, right when clean", "first"]
+    cells_by_label = by_label(right)
+    cell = cells_by_label["digits, cnn: pgd through second, right when clean", "first"]
     assert cell.estimate.n == IMAGES - 10
     assert cell.estimate.value == pytest.approx(100 * right[threat("second"), "first"][10:].mean())
 

@@ -141,11 +141,11 @@ class Search:
         """The perturbations [N,C,H,W] to return."""
         rows = self._attacked
 
-        def judge(select: Predict, perturbation: Tensor) -> Expectation:
+        def evaluate(select: Predict, perturbation: Tensor) -> Expectation:
             inputs, network = self._images[rows] + perturbation, for_rows(select, rows)
             return self._evaluate(rows, inputs, network, tracked, tracked, False)
 
-        chosen = self._iterates.choose(self._last, judge, rows)
+        chosen = self._iterates.choose(self._last, evaluate, rows)
         if unfooled == "clean":
             chosen[self._share <= 0.5] = 0
         return chosen

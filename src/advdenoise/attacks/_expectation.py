@@ -58,38 +58,42 @@ def expectation(
         with torch.set_grad_enabled(gradient):
             inputs = images.detach().requires_grad_(gradient)
             outputs = network(inputs)
-            slope = None
+            input_gradient = None
             if gradient and output_gradient is not None:
                 down = output_gradient(outputs.detach())
-                slope = torch.autograd.grad(outputs, inputs, down)[0]
+                input_gradient = torch.autograd.grad(outputs, inputs, down)[0]
                 outputs = outputs.detach()
             losses = loss(outputs)
-            if gradient and slope is None:
-                slope = torch.autograd.grad(losses.sum(), inputs)[0]
+            if gradient and input_gradient is None:
+                input_gradient = torch.autograd.grad(losses.sum(), inputs)[0]
         losses, outputs = losses.detach(), outputs.detach()
         second = losses if tracked is None else tracked(outputs)
-        return Expectation(losses, second, fooled(outputs).to(losses.dtype), slope)
+        return Expectation(losses, second, fooled(outputs).to(losses.dtype), input_gradient)
 
     first, *others = per_draw(predict)
     total = of_draw(first)
     if not others:
         return total
-    losses, trackeds, fools, slope = [total.loss], [total.tracked], total.fooled, total.gradient
-    slopes = [slope] if slope is not None else []
+    losses, tracked_losses = [total.loss], [total.tracked]
+    fooled_total, input_gradient = total.fooled, total.gradient
+    gradients = [input_gradient] if input_gradient is not None else []
     for network in others:
         part = of_draw(network)
         losses.append(part.loss)
-        trackeds.append(part.tracked)
-        fools = fools + part.fooled
-        if slope is not None and part.gradient is not None:
+        tracked_losses.append(part.tracked)
+        fooled_total = fooled_total + part.fooled
+        if input_gradient is not None and part.gradient is not None:
             if combine is None:
-                slope = add_finite(slope, part.gradient)
+                input_gradient = add_finite(input_gradient, part.gradient)
             else:
-                slopes.append(part.gradient)
-    if combine is not None and slopes:
-        slope = combine(torch.stack(losses), torch.stack(slopes))
+                gradients.append(part.gradient)
+    if combine is not None and gradients:
+        input_gradient = combine(torch.stack(losses), torch.stack(gradients))
     return Expectation(
-        _finite_mean(losses), _finite_mean(trackeds), fools / (1 + len(others)), slope
+        _finite_mean(losses),
+        _finite_mean(tracked_losses),
+        fooled_total / (1 + len(others)),
+        input_gradient,
     )
 
 

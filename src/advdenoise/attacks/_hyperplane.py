@@ -29,8 +29,8 @@ def project_linf(points: Tensor, normals: Tensor, gaps: Tensor) -> Tensor:
     while True:
         free = room > length[:, None]
         reached = weighted_room.masked_fill(free, 0).sum(1)
-        slope = weights.where(free, 0).sum(1)
-        next_length = (gaps - reached) / slope  # infinite where all are at their bounds
+        derivative = weights.where(free, 0).sum(1)
+        next_length = (gaps - reached) / derivative  # infinite where all are at their bounds
         rising = next_length > length
         if not rising.any():
             return torch.minimum(room, length[:, None]).mul_(downwards).neg_()

@@ -109,14 +109,14 @@ class Iterates:
     def choose(
         self,
         last: Tensor,
-        judge: Callable[[Predict, Tensor], Expectation],
+        evaluate: Callable[[Predict, Tensor], Expectation],
         rows: Tensor | None = None,
     ) -> Tensor:
         """The perturbations [N,C,H,W] to return, after the last visit.
 
         Args:
             last: the perturbations after the last step.
-            judge: from `select` and perturbations of the images at `rows` to their evaluation.
+            evaluate: from `select` and perturbations of the images at `rows` to their evaluation.
             rows: of the images that were visited, None for all. Others have 0, also in `last`.
         """
         if not self._kept:
@@ -125,8 +125,8 @@ class Iterates:
             return self._kept[0]
         chosen = last.clone()
         rows = self._rows if rows is None else rows
-        results = [judge(self._select, last[rows])]
-        results += [judge(self._select, kept[rows]) for kept in self._kept]
+        results = [evaluate(self._select, last[rows])]
+        results += [evaluate(self._select, kept[rows]) for kept in self._kept]
         fooled, loss = results[0].fooled, results[0].tracked.nan_to_num(-math.inf)
         for slot, result in enumerate(results[1:]):
             other = result.tracked.nan_to_num(-math.inf)

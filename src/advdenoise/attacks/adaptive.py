@@ -70,10 +70,10 @@ def counter_b(
             inputs = inputs.detach().requires_grad_(gradient)
             outputs = (network or classifier)(inputs)
             losses = sign * cross_entropies(outputs, labels) - weight * error(inputs)
-            slope = torch.autograd.grad(losses.sum(), inputs)[0] if gradient else None
+            input_gradient = torch.autograd.grad(losses.sum(), inputs)[0] if gradient else None
         losses = losses.detach()
         fooled = fooled_share(outputs.detach(), labels, targeted).to(losses.dtype)
-        return Expectation(losses, losses, fooled, slope)
+        return Expectation(losses, losses, fooled, input_gradient)
 
     alpha = step_size(epsilon, alpha, alpha_per_epsilon)
     iterates = Iterates(images, returns, labels.ndim > 1, facts)

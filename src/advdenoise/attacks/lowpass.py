@@ -95,8 +95,8 @@ def filters(
         iterates.visit(perturbation, result, step, steps, final=step == steps)
         if result.gradient is not None:
             finite = is_finite(result.gradient)
-            slope = result.gradient.where(finite, 0).to(images.dtype)
-            adam.ascend(torch.autograd.grad(changed, leaves, slope), finite)
+            image_gradient = result.gradient.where(finite, 0).to(images.dtype)
+            adam.ascend(torch.autograd.grad(changed, leaves, image_gradient), finite)
     return iterates.choose(perturbation, lambda network, p: evaluate(p, network))
 
 

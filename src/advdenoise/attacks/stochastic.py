@@ -110,14 +110,16 @@ def em_pgd(
             gradient=gradient,
             combine=combine,
         )
-        slope = result.gradient
-        if slope is None:
+        image_gradient = result.gradient
+        if image_gradient is None:
             return result
         for number, draw in enumerate(before):
             rows = (leader == number).nonzero().flatten()
             if len(rows):
-                slope[rows] = pull_back(for_rows(draw, rows), inputs[rows], slope[rows])
-        return result._replace(gradient=momentum.update(slope))
+                image_gradient[rows] = pull_back(
+                    for_rows(draw, rows), inputs[rows], image_gradient[rows]
+                )
+        return result._replace(gradient=momentum.update(image_gradient))
 
     alpha = step_size(epsilon, alpha, alpha_per_epsilon)
     iterates = Iterates(images, returns, False, facts, select)

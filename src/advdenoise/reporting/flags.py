@@ -63,7 +63,7 @@ class Outcome:
 
     `attacks` are the threats and points that it is about, none for all of them. `against` images of
     `images` speak against the number, `expected` for it. `p_values` are those of its tests, which
-    `judge` turns into the severity, `limit` the most that they can say.
+    `assign_severities` turns into the severity, `limit` the most that they can say.
     """
 
     flag: str
@@ -144,10 +144,10 @@ def flags_of(defence: Defence, probe: Probe | None = None) -> list[Outcome]:
     for name, (flag, needs) in FLAGS.items():
         results = [replace(outcome, flag=name) for outcome in flag(defence, probe)]
         outcomes += results or [Outcome(name, UNKNOWN, needs)]
-    return _with_reasons(judge(outcomes))
+    return _with_reasons(assign_severities(outcomes))
 
 
-def judge(outcomes: Sequence[Outcome]) -> list[Outcome]:
+def assign_severities(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """The same outcomes with the severity that their tests have together."""
     adjusted = iter(holm([p for outcome in outcomes for p in outcome.p_values]))
     judged = []

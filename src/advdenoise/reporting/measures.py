@@ -69,8 +69,8 @@ def accuracy(
         if place in spared:
             metric += " on what other attacks left"
         own = flags.of_attacks(outcomes.get(key_of(about), []), [place])
-        found = cell(label(about), metric, unit, estimate, spread, about)
-        cells.append(replace(found, flags=flags.summary(own)))
+        without_flags = cell(label(about), metric, unit, estimate, spread, about)
+        cells.append(replace(without_flags, flags=flags.summary(own)))
     return cells
 
 

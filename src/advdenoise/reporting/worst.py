@@ -52,13 +52,13 @@ def worst_case(
     for about, rows in iter_groups(frame, DEFENCE):
         about["split"] = " and ".join(rows["split"].unique())
         for attacker, shares in attack_sets(_shares(rows, among_top)):
-            found = {attacker: shares.min(axis=1)}
+            shares_by_column = {attacker: shares.min(axis=1)}
             if attacker == ALL and rows["draw"].nunique() > 1:
-                found[CROSS_FITTED] = cross_fitted(rows, among_top)
+                shares_by_column[CROSS_FITTED] = cross_fitted(rows, among_top)
             own = [] if attacker == CLEAN else outcomes.get(key_of(about), [])
             if attacker == OBLIVIOUS:
                 own = flags.of_attacks(own, shares.columns)
-            for name, worst in found.items():
+            for name, worst in shares_by_column.items():
                 names = about | {"attacker": name} | _hardest(shares)
                 estimate = statistics.wilson(worst.sum(), len(worst))
                 metric = accuracy_name(attacker == CLEAN, among_top)
